@@ -1,0 +1,204 @@
+//! The answers of the admin listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::auth::is_allowed;
+use crate::clock;
+use crate::model::Secret;
+use crate::proxy::Site;
+use crate::resource::{Condition, Resource, Trigger};
+use crate::route::{Table, Target};
+
+/// What the admin listener tells of.
+pub struct Api {
+    /// The public listener's site.
+    pub site: Arc<Site>,
+    /// What operators must know.
+    pub token: Option<Secret>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Api {
+    /// Answers one request.
+    pub fn answer<B>(&self, request: &Request<B>, _peer: SocketAddr) -> Answer {
+        let path = request.uri().path();
+        let target = Target { path, query: request.uri().query() };
+        match path {
+            "/healthz" => return text(StatusCode::OK, "ok"),
+            "/readyz" => {
+                return match self.site.stopping.is_cancelled() {
+                    false => text(StatusCode::OK, "ready"),
+                    true => text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
+                };
+            }
+            _ => {}
+        }
+        if !is_allowed(self.token.as_ref(), request.headers()) {
+            let mut answer = text(StatusCode::UNAUTHORIZED, "Send the admin token as \"Authorization: Bearer …\".");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sungrazer\""));
+            return answer;
+        }
+        let method = request.method();
+        let reads = method == Method::GET || method == Method::HEAD;
+        match path {
+            "/metrics" if reads => {
+                self.site.metrics.set_upstream_away(self.site.upstream.outage().is_away());
+                typed(
+                    StatusCode::OK,
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                    self.site.metrics.render(),
+                )
+            }
+            "/api/resources" if reads => json_answer(StatusCode::OK, &self.resources()),
+            "/api/why" if reads => match target.parameter("url") {
+                Some(url) => self.why(&url),
+                None => text(StatusCode::BAD_REQUEST, "Which resource? Ask /api/why?url=/path"),
+            },
+            "/api/refresh" if method == Method::POST => self.refresh(target),
+            "/api/refresh" => not_allowed("POST"),
+            "/metrics" | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "There is /healthz, /readyz, /metrics, /api/resources, /api/why and /api/refresh.",
+            ),
+        }
+    }
+
+    fn resources(&self) -> Value {
+        let routes = self.site.routes.load();
+        let mut resources = self.site.hub.resources();
+        resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
+        let resources: Vec<Value> = resources.iter().map(|resource| describe(resource, &routes)).collect();
+        json!({ "streams": self.site.streams.len(), "resources": resources })
+    }
+
+    fn why(&self, url: &str) -> Answer {
+        let resources: Vec<Value> = self
+            .site
+            .hub
+            .resources()
+            .iter()
+            .filter(|resource| &*resource.key().target == url)
+            .map(|resource| {
+                let looks: Vec<Value> = resource
+                    .ledger()
+                    .iter()
+                    .rev()
+                    .map(|entry| {
+                        json!({
+                            "at": time(entry.at),
+                            "took_ms": entry.took.as_secs_f64() * 1000.0,
+                            "trigger": entry.trigger.as_str(),
+                            "status": entry.status,
+                            "bytes": entry.bytes,
+                            "result": entry.result,
+                            "because": entry.because,
+                        })
+                    })
+                    .collect();
+                json!({ "resource": resource.handle(), "url": &*resource.key().target, "looks": looks })
+            })
+            .collect();
+        if resources.is_empty() {
+            return text(StatusCode::NOT_FOUND, &format!("Nothing is watched at {url}. /api/resources lists what is."));
+        }
+        json_answer(StatusCode::OK, &json!({ "resources": resources }))
+    }
+
+    /// Wakes the resources of a URL, or of a route. Nobody is told of a resource that nobody watches.
+    fn refresh(&self, target: Target<'_>) -> Answer {
+        let (url, route) = (target.parameter("url"), target.parameter("route"));
+        if url.is_none() && route.is_none() {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "Which resources? Post to /api/refresh?url=/path or /api/refresh?route=/pattern",
+            );
+        }
+        let routes = self.site.routes.load();
+        let ids: Vec<_> = routes
+            .iter()
+            .filter(|known| route.as_deref() == Some(known.pattern.as_str()))
+            .map(|known| known.id)
+            .collect();
+        let chosen = |resource: &Arc<Resource>| {
+            url.as_deref().is_none_or(|url| &*resource.key().target == url)
+                && (route.is_none() || ids.contains(&resource.key().route))
+        };
+        let mut woken = 0;
+        for resource in self.site.hub.resources().iter().filter(|resource| chosen(resource)) {
+            resource.fence(clock::now());
+            resource.trigger(Trigger::Hook);
+            woken += 1;
+        }
+        json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
+    }
+}
+
+fn describe(resource: &Resource, routes: &Table) -> Value {
+    let head = resource.head();
+    let route =
+        routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
+    let subscribers: serde_json::Map<String, Value> = resource
+        .subscribers()
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    let (state, since) = match &head.condition {
+        Condition::Unknown => ("unknown", None),
+        Condition::Live => ("live", None),
+        Condition::Stale { since, .. } => ("stale", Some(time(*since))),
+        Condition::Ended(_) => ("ended", None),
+    };
+    let last = resource.ledger().last().map(|entry| time(entry.at));
+    let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
+    json!({
+        "resource": resource.handle(),
+        "url": &*resource.key().target,
+        "host": &*resource.key().origin.public,
+        "route": route,
+        "version": head.newest().map(|newest| newest.version.to_string()),
+        "state": state,
+        "stale_since": since,
+        "subscribers": subscribers,
+        "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
+        "last_fetch": last,
+        "last_change": changed,
+        "history": { "versions": head.history.len(), "bytes": head.history.weight() },
+    })
+}
+
+fn time(when: SystemTime) -> String {
+    humantime::format_rfc3339_millis(when).to_string()
+}
+
+fn text(status: StatusCode, text: &str) -> Answer {
+    typed(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Answer {
+    typed(status, "application/json", format!("{value:#}\n"))
+}
+
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("Allowed here: {allowed}."));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,37 @@
+//! `sungrazer check`
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{FileArgs, say, usage};
+use crate::config::{self, Config, Overrides};
+
+/// Says whether the configuration can be used.
+pub(super) fn check(args: &FileArgs) -> ExitCode {
+    let Some(path) = args.path() else {
+        return usage("there is no sungrazer.toml here: name the file with -c");
+    };
+    match load(Some(&path), &Overrides::default()) {
+        Ok(config) => {
+            say(&format!(
+                "{}: {} is good: {}, {} {}",
+                env!("CARGO_PKG_NAME"),
+                path.display(),
+                config.upstream.address,
+                config.routes.len(),
+                if config.routes.len() == 1 { "route" } else { "routes" }
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Loads the configuration, or reports what is wrong with it.
+pub(super) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, ExitCode> {
+    config::load(path, overrides).map_err(|error| match error {
+        config::Error::Wrong(found) => usage(&found.colored(std::io::stderr().is_terminal()).to_string()),
+        error @ config::Error::Read { .. } => usage(&format!("sungrazer: {error}")),
+    })
+}

@@ -1,0 +1,139 @@
+//! The command line: one file a verb.
+
+mod check;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Overrides};
+use crate::telemetry;
+
+/// A reverse-proxy sidecar that adds push to applications that only know polling.
+#[derive(Debug, Parser)]
+#[command(name = "sungrazer", version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Stand in front of the application (the default)
+    Run(RunArgs),
+    /// Validate the configuration, say what is wrong, change nothing
+    Check(CheckArgs),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// `run`
+#[derive(Clone, Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// The application: http://host:port, https://host:port or unix:/path. Alone, it needs no file
+    #[arg(long, value_name = "URL", env = "SUNGRAZER_UPSTREAM")]
+    upstream: Option<String>,
+    /// Where clients come in
+    #[arg(long, value_name = "ADDR", env = "SUNGRAZER_LISTEN")]
+    listen: Option<String>,
+    /// Where operators come in, or "off"
+    #[arg(long, value_name = "ADDR", env = "SUNGRAZER_ADMIN")]
+    admin: Option<String>,
+}
+
+/// `check`
+#[derive(Clone, Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+struct FileArgs {
+    /// The configuration [default: sungrazer.toml, if it exists]
+    #[arg(short, long, value_name = "FILE", env = "SUNGRAZER_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct LogArgs {
+    /// What to log, such as "debug" or "info,sungrazer::poll=trace"
+    #[arg(long, global = true, value_name = "FILTER", env = "SUNGRAZER_LOG", default_value = "info")]
+    log: String,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: telemetry::Format,
+}
+
+/// The command ran, but not as it was asked to.
+const FAILED: u8 = 1;
+
+/// The command was not understood, or the configuration is wrong.
+const USAGE: u8 = 2;
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What ends the process with exit code 1; wrong use is reported here and returned as code 2.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        if let Err(error) = telemetry::init(&self.log.log, self.log.log_format) {
+            return Ok(usage(&format!("SUNGRAZER_LOG or --log: {error}")));
+        }
+        match self.verb {
+            None => run::run(&self.run),
+            Some(Verb::Run(args)) => run::run(&args),
+            Some(Verb::Check(args)) => Ok(check::check(&args.file)),
+            Some(Verb::Schema) => {
+                say(&format!("{:#}", config::schema()));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+impl FileArgs {
+    /// The file to read: the one that was named, else the usual one if it exists.
+    fn path(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| {
+            let usual = PathBuf::from("sungrazer.toml");
+            usual.exists().then_some(usual)
+        })
+    }
+}
+
+impl RunArgs {
+    fn overrides(&self) -> Overrides {
+        Overrides { upstream: self.upstream.clone(), listen: self.listen.clone(), admin: self.admin.clone() }
+    }
+}
+
+/// A line of the program's own output.
+#[allow(clippy::print_stdout, reason = "what was asked for goes to stdout")]
+fn say(text: &str) {
+    use std::io::Write;
+    // Nobody reads any more: nothing to be done about it.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Reports wrong use.
+#[allow(clippy::print_stderr, reason = "before or beside the log, to whoever typed the command")]
+fn usage(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(USAGE)
+}
+
+/// Reports a failure.
+#[allow(clippy::print_stderr, reason = "the last word of a command that failed")]
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("sungrazer: {error:#}");
+    ExitCode::from(FAILED)
+}

@@ -1,0 +1,43 @@
+//! `sungrazer run`
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::{RunArgs, check, say};
+use crate::config::Config;
+use crate::server::Server;
+
+/// Serves until a signal says to stop.
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let config = match check::load(args.file.path().as_deref(), &args.overrides()) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(config))?;
+    // Whatever still runs has had its time.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let server = Server::start(config)?;
+    say(&server.ready_line());
+    let which = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    info!("{which}: stopping");
+    tokio::select! {
+        () = server.stop() => {}
+        _ = terminate.recv() => info!("SIGTERM again: stopping at once"),
+        _ = interrupt.recv() => info!("SIGINT again: stopping at once"),
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! From the file's shape to the options of each feature.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::file::{self, Audience, AudienceName, File, Transport};
+use super::value::Switch;
+use crate::deliver;
+use crate::hub;
+use crate::model::{Digest, RouteId, Secret};
+use crate::normalise::Rules;
+use crate::poll::{BudgetOptions, Plan, ScheduleOptions};
+use crate::proxy::{FrontOptions, SiteOptions, TrustedProxies};
+use crate::resource::HistoryOptions;
+use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
+use crate::upstream::{self, HostMode};
+
+/// All that the process needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listeners.
+    pub server: ServerOptions,
+    /// The public listener's site.
+    pub site: SiteOptions,
+    /// What it speaks.
+    pub front: FrontOptions,
+    /// The backend.
+    pub upstream: upstream::Options,
+    /// The caps over all looks.
+    pub budget: BudgetOptions,
+    /// How much may be watched.
+    pub hub: hub::Options,
+    /// How many may be held.
+    pub streams: deliver::StreamsOptions,
+    /// The routes, in order.
+    pub routes: Vec<RouteOptions>,
+}
+
+/// The listeners.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// For clients.
+    pub listen: Vec<SocketAddr>,
+    /// For operators.
+    pub admin: Option<AdminOptions>,
+    /// TLS for clients.
+    pub tls: Option<Tls>,
+    /// How long clients may take to leave.
+    pub drain: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminOptions {
+    /// Where it is.
+    pub listen: SocketAddr,
+    /// What operators must know.
+    pub token: Option<Secret>,
+}
+
+/// Certificate and key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, in PEM.
+    pub cert: PathBuf,
+    /// The key, in PEM.
+    pub key: PathBuf,
+}
+
+/// One route, before it is joined to metrics and to what is learned.
+#[derive(Clone, Debug)]
+pub struct RouteOptions {
+    /// Depends on everything below: a route that a reload leaves alone keeps it.
+    pub id: RouteId,
+    /// Which paths.
+    pub pattern: Pattern,
+    /// Which methods.
+    pub methods: Vec<http::Method>,
+    /// How its resources are watched.
+    pub plan: Arc<Plan>,
+    /// What splits them.
+    pub variant: VariantOptions,
+    /// How its streams are held.
+    pub deliver: deliver::Options,
+    /// In which forms.
+    pub transports: Vec<&'static str>,
+    /// How long plain polls are held.
+    pub hold: Option<Duration>,
+    /// After which requests to look.
+    pub refresh_on: Vec<WritePattern>,
+    /// After changes of which files.
+    pub watch_files: Vec<globset::Glob>,
+    /// Whether we may ask.
+    pub fetch: bool,
+    /// After changes of which watched URLs the page is told to ask.
+    pub tick_on: Vec<Pattern>,
+    /// Whether pages get the browser script.
+    pub shim: Shim,
+}
+
+/// Reconnecting clients find their resource for this long after the last of them left.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Makes options of `file`, which has been checked.
+pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
+    let mut refuse = |message: String, help: &str| {
+        found.push(Diagnostic { message, span: 0..0, label: String::new(), help: Some(help.to_owned()) });
+    };
+    let server = &file.server;
+    let token = server.admin_token.as_deref().and_then(|text| match secret(text) {
+        Ok(secret) => Some(secret),
+        Err(error) => {
+            refuse(
+                format!("admin_token {text:?}: {error}"),
+                "\"env:NAME\" names a variable of the environment, \"file:PATH\" a file",
+            );
+            None
+        }
+    });
+    let admin = match &server.admin.value {
+        Switch::Off => None,
+        Switch::On(listen) => Some(AdminOptions { listen: listen.0, token }),
+    };
+    let upstream = &file.upstream;
+    let address =
+        upstream.url.as_ref().map_or_else(|| upstream::Address::Unix { path: String::new() }, |url| url.value.clone());
+    let write_timeout = server.write_timeout.value.0;
+    Config {
+        server: ServerOptions {
+            listen: server.listen.0.iter().map(|address| address.value.0).collect(),
+            admin,
+            tls: server.tls.as_ref().map(|tls| Tls { cert: tls.cert.clone().into(), key: tls.key.clone().into() }),
+            drain: server.drain.value.0,
+        },
+        site: SiteOptions {
+            prefix: server.prefix.value.0.clone(),
+            trusted: TrustedProxies::new(server.trusted_proxies.iter().map(|network| network.value.0).collect()),
+            keepalive: server.keepalive.value.0,
+            head_timeout: server.head_timeout.value.0,
+            write_timeout,
+        },
+        front: FrontOptions { h2c: server.h2c },
+        upstream: upstream::Options {
+            address,
+            host: match upstream.host {
+                file::Host::Preserve => HostMode::Preserve,
+                file::Host::Upstream => HostMode::Upstream,
+            },
+            connect_timeout: upstream.connect_timeout.value.0,
+            fetch_timeout: upstream.fetch_timeout.value.0,
+            keepalive: upstream.keepalive,
+        },
+        budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
+        hub: hub::Options { max_resources: server.max_resources },
+        streams: deliver::StreamsOptions { max_streams: server.max_streams },
+        routes: file.route.iter().filter_map(|route| build_route(route, write_timeout)).collect(),
+    }
+}
+
+fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOptions> {
+    let pattern = route.path.as_ref()?.value.clone();
+    let audience = match &route.audience {
+        Audience::Named(AudienceName::Credentials) => Shared::Credentials,
+        Audience::Named(AudienceName::Public) => Shared::Public,
+        Audience::Selected(selected) => Shared::Selected {
+            cookies: selected.cookies.clone(),
+            headers: selected.headers.iter().map(|name| name.value.0.clone()).collect(),
+        },
+    };
+    let plan = Plan {
+        route: pattern.as_str().into(),
+        schedule: ScheduleOptions {
+            every: route.every.value.0,
+            every_max: route.every_max.value.0,
+            refresh_gap: route.refresh_gap.value.0,
+        },
+        rules: Arc::new(Rules {
+            json: route.ignore.json.iter().map(|pointer| pointer.value.clone()).collect(),
+            css: route.ignore.css.iter().map(|selector| selector.value.clone()).collect(),
+            regex: route.ignore.regex.iter().map(|pattern| pattern.value.clone()).collect(),
+        }),
+        history: HistoryOptions { versions: route.history.versions, bytes: route.history.bytes.value.0 },
+        max_body: route.max_body.value.0,
+        linger: LINGER,
+    };
+    let written = serde_json::to_vec(route).unwrap_or_default();
+    let [a, b, c, d, e, f, g, h, ..] = Digest::of(&written).to_bytes();
+    Some(RouteOptions {
+        id: RouteId(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        pattern,
+        methods: route.methods.iter().map(|method| method.value.0.clone()).collect(),
+        plan: Arc::new(plan),
+        variant: VariantOptions {
+            audience,
+            vary: route.vary.iter().map(|name| name.value.0.clone()).collect(),
+            ignore_query: route.ignore_query.clone(),
+        },
+        deliver: deliver::Options {
+            heartbeat: route.heartbeat.value.0,
+            max_age: route.max_age.value.0,
+            retry: route.retry.value.0,
+            write_timeout,
+        },
+        transports: route.transports.iter().copied().map(Transport::as_str).collect(),
+        hold: match &route.hold.value {
+            Switch::Off => None,
+            Switch::On(hold) => Some(hold.0),
+        },
+        refresh_on: route.refresh_on.iter().map(|pattern| pattern.value.clone()).collect(),
+        watch_files: route.watch_files.iter().map(|glob| glob.value.0.clone()).collect(),
+        fetch: route.fetch,
+        tick_on: route.tick_on.iter().map(|pattern| pattern.value.clone()).collect(),
+        shim: match route.shim {
+            file::Shim::Given(false) => Shim::Off,
+            file::Shim::Given(true) => Shim::Configured,
+            file::Shim::Learn(_) => Shim::Learn,
+        },
+    })
+}
+
+/// Reads a secret: `env:NAME`, `file:PATH`, or itself.
+fn secret(text: &str) -> Result<Secret, String> {
+    let value = if let Some(name) = text.strip_prefix("env:") {
+        std::env::var(name).map_err(|_| format!("the environment has no {name}"))?
+    } else if let Some(path) = text.strip_prefix("file:") {
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?
+    } else {
+        text.to_owned()
+    };
+    match value.trim() {
+        "" => Err("the token is empty".to_owned()),
+        token => Ok(Secret::new(token.as_bytes())),
+    }
+}

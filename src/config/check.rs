@@ -1,0 +1,146 @@
+//! What no single value shows to be wrong.
+
+use std::collections::HashSet;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::file::{Audience, File, Route, Shim};
+use super::read::{Step, Tree};
+use super::value::Switch;
+
+/// Looks at `file` as a whole.
+pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
+    let mut report = |path: &[Step<'_>], message: String, help: &str| {
+        found.push(Diagnostic {
+            message,
+            span: tree.span(path),
+            label: "here".to_owned(),
+            help: (!help.is_empty()).then(|| help.to_owned()),
+        });
+    };
+    let upstream = [Step::Key("upstream")];
+    // A url that was given and could not be read has been reported already.
+    if file.upstream.url.is_none() && !tree.has(&[Step::Key("upstream"), Step::Key("url")]) {
+        report(
+            &upstream,
+            "no application to stand in front of".to_owned(),
+            "write url = \"http://127.0.0.1:8000\" under [upstream], or pass --upstream",
+        );
+    }
+    if let Switch::On(admin) = &file.server.admin.value
+        && !admin.0.ip().is_loopback()
+        && file.server.admin_token.is_none()
+    {
+        let path = [Step::Key("server"), Step::Key("admin")];
+        report(
+            &path,
+            format!("the admin listener at {} can be reached from other machines, and asks for no token", admin.0),
+            "write admin_token = \"env:NAME\" under [server], or let admin listen on 127.0.0.1",
+        );
+    }
+    for (name, value, least) in
+        [("max_streams", file.server.max_streams, 1), ("max_resources", file.server.max_resources, 1)]
+    {
+        if value < least {
+            report(&[Step::Key("server"), Step::Key(name)], format!("{name} must be at least {least}"), "");
+        }
+    }
+    for (name, value) in [("max_fetches", file.upstream.max_fetches), ("max_fetch_rate", file.upstream.max_fetch_rate)]
+    {
+        if !(1..=100_000).contains(&value) {
+            report(&[Step::Key("upstream"), Step::Key(name)], format!("{name} must be between 1 and 100000"), "");
+        }
+    }
+    let mut seen = HashSet::new();
+    for (index, route) in file.route.iter().enumerate() {
+        let base = [Step::Key("route"), Step::Index(index)];
+        let at = |key| [base[0], base[1], Step::Key(key)];
+        match &route.path {
+            None if !tree.has(&at("path")) => report(
+                &base,
+                "this route has no path".to_owned(),
+                "write path = \"/api/messages\", with * for one segment and ** for any rest",
+            ),
+            None => {}
+            Some(path) => {
+                let methods: Vec<&str> = route.methods.iter().map(|method| method.text.as_str()).collect();
+                if !seen.insert((path.text.clone(), methods)) {
+                    report(
+                        &at("path"),
+                        format!("an earlier route already takes all of {:?}, so this one is never used", path.text),
+                        "the first route that matches wins: remove one, or write the narrower one first",
+                    );
+                }
+            }
+        }
+        check_route(route, &mut |key, message, help| report(&at(key), message, help));
+    }
+}
+
+fn check_route(route: &Route, report: &mut impl FnMut(&'static str, String, &str)) {
+    let (every, every_max) = (route.every.value.0, route.every_max.value.0);
+    if every < std::time::Duration::from_millis(10) {
+        report(
+            "every",
+            "looking more often than every 10ms is a load test, not a watch".to_owned(),
+            "write 100ms or more; refresh_on and watch_files bring news sooner than any interval",
+        );
+    }
+    if every_max < every {
+        report(
+            "every_max",
+            format!("every_max ({}) is shorter than every ({})", route.every_max.text, route.every.text),
+            "write an every_max that is at least as long",
+        );
+    }
+    for (key, period) in [("heartbeat", &route.heartbeat), ("max_age", &route.max_age)] {
+        if period.value.0 < std::time::Duration::from_millis(100) {
+            report(key, format!("{key} must be at least 100ms"), "");
+        }
+    }
+    if let Switch::On(hold) = &route.hold.value
+        && hold.0.is_zero()
+    {
+        report("hold", "a hold of no time is none".to_owned(), "write hold = \"off\", or a duration such as \"25s\"");
+    }
+    if route.methods.is_empty() {
+        report(
+            "methods",
+            "a route without methods takes no request".to_owned(),
+            "write methods = [\"GET\"], or leave it out",
+        );
+    }
+    if route.fetch && route.methods.iter().any(|method| method.value.0 != http::Method::GET) {
+        report(
+            "methods",
+            "only GET is ever asked by Sungrazer itself".to_owned(),
+            "write fetch = false for polls by other methods: the page then asks itself, at the right moment",
+        );
+    }
+    if route.history.versions == 0 {
+        report(
+            "history",
+            "a history of no versions cannot even hold the newest".to_owned(),
+            "write versions = 1 or more",
+        );
+    }
+    if let Audience::Selected(selected) = &route.audience
+        && selected.cookies.is_empty()
+        && selected.headers.is_empty()
+    {
+        report(
+            "audience",
+            "an audience that is told apart by nothing is everybody".to_owned(),
+            "name cookies or headers, or write audience = \"public\"",
+        );
+    }
+    if !route.fetch
+        && !matches!(route.shim, Shim::Given(false))
+        && route.methods.iter().all(|method| method.value.0 != http::Method::GET)
+    {
+        report(
+            "shim",
+            "the browser script goes into pages, which are got by GET".to_owned(),
+            "write shim on the route of the page",
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! The file as it is written. Every comment here is what the reference and the schema say of the key.
+
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::value::{
+    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, Size, Switch, Text,
+};
+use crate::normalise::{Pointer, Selector, TextPattern};
+use crate::route::{Pattern, WritePattern};
+use crate::upstream::Address;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// The listeners, and what holds for all routes.
+    pub server: Server,
+    /// The application behind this proxy.
+    pub upstream: Upstream,
+    /// What is watched. The first route that matches a request wins; a request that matches none passes through.
+    pub route: Vec<Route>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Where clients come in: an address and a port, or a list of them. Port 0 takes a free port; the ready line names it.
+    pub listen: OneOrMany,
+    /// Where operators come in (health, metrics, dashboard), or `"off"`.
+    pub admin: Text<Switch<ListenAddress>>,
+    /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
+    /// `"env:NAME"` and `"file:PATH"` are read at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token: Option<String>,
+    /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+    /// HTTP/2 without TLS on `listen`, for clients that know it beforehand, such as another proxy.
+    pub h2c: bool,
+    /// Everything of Sungrazer's own on the public listener lives below this path.
+    pub prefix: Text<Prefix>,
+    /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<Text<Network>>,
+    /// Clients that are held at a time, in all.
+    pub max_streams: usize,
+    /// Resources that are watched at a time, in all.
+    pub max_resources: usize,
+    /// How long an idle connection is kept.
+    pub keepalive: Text<Period>,
+    /// How long a client may take to send the head of a request.
+    pub head_timeout: Text<Period>,
+    /// How long a client may take to accept what is written to it, before it is given up.
+    pub write_timeout: Text<Period>,
+    /// How long clients may take to leave when the server stops.
+    pub drain: Text<Period>,
+}
+
+/// `tls`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate chain, in PEM.
+    pub cert: String,
+    /// The private key, in PEM.
+    pub key: String,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Where the application is: `http://`, `https://` or `unix:`. Required, here or as `--upstream`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Text<Address>>,
+    /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: `Host`, and our own `Origin` and
+    /// `Referer`, become the application's; `Location` comes back.
+    pub host: Host,
+    /// The longest wait for a connection.
+    pub connect_timeout: Text<Period>,
+    /// The longest wait for the whole answer to a look.
+    pub fetch_timeout: Text<Period>,
+    /// Looks in flight at a time, a hard cap over all resources.
+    pub max_fetches: usize,
+    /// Looks in any one second, a hard cap over all resources.
+    pub max_fetch_rate: usize,
+    /// Idle connections to the application that are kept.
+    pub keepalive: usize,
+}
+
+/// Which `Host` the application is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Host {
+    /// The client's.
+    #[default]
+    Preserve,
+    /// The application's own.
+    Upstream,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// Which paths: `*` is one segment, or a part of one; `**` is any rest. Required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text<Pattern>>,
+    /// Which methods. Only `GET` is ever asked by Sungrazer itself.
+    pub methods: Vec<Text<MethodName>>,
+    /// How often to look while somebody watches.
+    pub every: Text<Period>,
+    /// How far to back off while nothing changes.
+    pub every_max: Text<Period>,
+    /// How long a plain poll waits for a change, or `"off"`.
+    pub hold: Text<Switch<Period>>,
+    /// Who shares one look: `"credentials"`, those whose cookies, authorization and headers of the application's own are
+    /// equal; `"public"`, everybody, and looks carry no credentials; or those who agree in some cookies and headers.
+    pub audience: Audience,
+    /// Request headers that split a resource and are sent to the application.
+    pub vary: Vec<Text<FieldName>>,
+    /// Query parameters that never split a resource, such as cache busters. Looks do not carry them.
+    pub ignore_query: Vec<String>,
+    /// Parts whose change alone is no change. They are still delivered, with the next real one.
+    pub ignore: Ignore,
+    /// In which forms the route's URLs can be held.
+    pub transports: Vec<Transport>,
+    /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none.
+    pub refresh_on: Vec<Text<WritePattern>>,
+    /// At most one triggered look in this time; the last trigger is always served.
+    pub refresh_gap: Text<Period>,
+    /// Files or globs whose change on disk means: look now.
+    pub watch_files: Vec<Text<PathGlob>>,
+    /// How much of the past is kept for clients that come back.
+    pub history: History,
+    /// The longest silence on a stream.
+    pub heartbeat: Text<Period>,
+    /// A stream is ended, resumably, after about this long.
+    pub max_age: Text<Period>,
+    /// When clients are asked to come back; each stream is told a moment of its own near it.
+    pub retry: Text<Period>,
+    /// A larger response is passed through and not watched.
+    pub max_body: Text<Size>,
+    /// `false`: Sungrazer never asks for this itself; what triggers a look elsewhere then tells the page to ask.
+    pub fetch: bool,
+    /// Watched URLs whose change is such a trigger too.
+    pub tick_on: Vec<Text<Pattern>>,
+    /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
+    /// and it follows any URL that the page polls.
+    pub shim: Shim,
+}
+
+/// `audience`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Audience {
+    /// Those with the same credentials, or everybody.
+    Named(AudienceName),
+    /// Those who agree in these.
+    Selected(SelectedAudience),
+}
+
+/// An audience with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AudienceName {
+    /// Those with the same credentials.
+    Credentials,
+    /// Everybody.
+    Public,
+}
+
+/// Those who agree in some cookies and headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectedAudience {
+    /// Names of cookies.
+    pub cookies: Vec<String>,
+    /// Names of request headers.
+    pub headers: Vec<Text<FieldName>>,
+}
+
+/// `ignore`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ignore {
+    /// JSON Pointers in which `*` stands for any key or index.
+    pub json: Vec<Text<Pointer>>,
+    /// CSS selectors; `sel@attr` for one attribute.
+    pub css: Vec<Text<Selector>>,
+    /// Regular expressions; what they match is cut out of text.
+    pub regex: Vec<Text<TextPattern>>,
+}
+
+/// `history`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Versions, the newest included.
+    pub versions: usize,
+    /// Bytes of their bodies.
+    pub bytes: Text<Size>,
+}
+
+/// A form in which a client can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Server-sent events.
+    Sse,
+    /// `Prefer: wait`.
+    LongPoll,
+    /// Records, one a line.
+    Ndjson,
+    /// Records, one a JSON text sequence (RFC 7464).
+    JsonSeq,
+    /// WebSocket, `sungrazer.v1`.
+    Websocket,
+    /// `multipart/x-mixed-replace`.
+    Multipart,
+    /// The forever frame.
+    Iframe,
+}
+
+impl Transport {
+    /// Its name in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::LongPoll => "long-poll",
+            Self::Ndjson => "ndjson",
+            Self::JsonSeq => "json-seq",
+            Self::Websocket => "websocket",
+            Self::Multipart => "multipart",
+            Self::Iframe => "iframe",
+        }
+    }
+
+    const ALL: [Self; 7] =
+        [Self::Sse, Self::LongPoll, Self::Ndjson, Self::JsonSeq, Self::Websocket, Self::Multipart, Self::Iframe];
+}
+
+/// `shim`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Shim {
+    /// Whether it is put in.
+    Given(bool),
+    /// It is put in, and learns.
+    Learn(LearnWord),
+}
+
+/// `"learn"`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LearnWord {
+    /// `"learn"`
+    Learn,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany(vec![written("127.0.0.1:8080")]),
+            admin: written("127.0.0.1:9090"),
+            admin_token: None,
+            tls: None,
+            h2c: false,
+            prefix: written("/.sungrazer"),
+            trusted_proxies: Vec::new(),
+            max_streams: 10_000,
+            max_resources: 10_000,
+            keepalive: written("60s"),
+            head_timeout: written("15s"),
+            write_timeout: written("30s"),
+            drain: written("10s"),
+        }
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            url: None,
+            host: Host::Preserve,
+            connect_timeout: written("2s"),
+            fetch_timeout: written("10s"),
+            max_fetches: 32,
+            max_fetch_rate: 100,
+            keepalive: 128,
+        }
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            path: None,
+            methods: vec![written("GET")],
+            every: written("1s"),
+            every_max: written("30s"),
+            hold: written("off"),
+            audience: Audience::Named(AudienceName::Credentials),
+            vary: ["accept", "accept-language", "x-requested-with"].map(written).to_vec(),
+            ignore_query: vec!["_".to_owned()],
+            ignore: Ignore::default(),
+            transports: Transport::ALL.to_vec(),
+            refresh_on: vec![written("* /**")],
+            refresh_gap: written("50ms"),
+            watch_files: Vec::new(),
+            history: History::default(),
+            heartbeat: written("15s"),
+            max_age: written("10m"),
+            retry: written("2s"),
+            max_body: written("8MiB"),
+            fetch: true,
+            tick_on: Vec::new(),
+            shim: Shim::Given(false),
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { versions: 64, bytes: written("4MiB") }
+    }
+}
+
+/// A default, which is written as a user would write it. That all of them can be read is tested.
+fn written<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> Text<T> {
+    #[allow(clippy::expect_used, reason = "the texts are those above")]
+    Text::parse(text).expect("a default can be read")
+}

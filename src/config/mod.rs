@@ -1,0 +1,82 @@
+//! The configuration file: from text to the options of each feature.
+//!
+//! ```text
+//! TOML text ─ read ─▶ File (serde shape) ─ check ─▶ build ─▶ Config (each feature's own Options)
+//!                └──────────────┴────────────┴──▶ Diagnostics: all that is wrong, each with its place
+//! ```
+
+mod build;
+mod check;
+mod diagnostic;
+mod file;
+mod read;
+mod schema;
+mod value;
+
+pub use build::{AdminOptions, Config, RouteOptions, ServerOptions, Tls};
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use file::File;
+pub use schema::{reference, schema};
+pub use value::{ListenAddress, Period, Size};
+
+use std::path::{Path, PathBuf};
+
+/// What the command line and the environment say, which wins over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--upstream`.
+    pub upstream: Option<String>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--admin`.
+    pub admin: Option<String>,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file says something that cannot be.
+    #[error("{0}")]
+    Wrong(Diagnostics),
+}
+
+/// Reads the file at `path`, or takes the defaults if there is none, and applies `overrides`.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Error> {
+    let (name, text) = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
+            (path.display().to_string(), text)
+        }
+        None => ("(no file)".to_owned(), String::new()),
+    };
+    parse(&name, &text, overrides).map_err(Error::Wrong)
+}
+
+/// Reads `text`, which comes from the file called `name`, and applies `overrides`.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
+    let mut found = Diagnostics::new(name, text);
+    let (tree, mut file) = read::read(text, &mut found);
+    read::apply(&mut file, overrides, text.trim().is_empty(), &mut found);
+    check::check(&file, &tree, &mut found);
+    if found.is_empty() {
+        let config = build::build(&file, &mut found);
+        if found.is_empty() {
+            return Ok(config);
+        }
+    }
+    Err(found)
+}

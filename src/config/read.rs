@@ -1,0 +1,218 @@
+//! From text to [`File`], finding every mistake on the way rather than the first.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::file::{File, LearnWord, Route, Shim};
+use super::value::Text;
+use super::{Overrides, schema};
+
+/// The parsed text, by which mistakes find their places.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    root: Spanned<DeTable<'a>>,
+}
+
+/// A step towards a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Tree<'_> {
+    /// Where the value at `path` stands; as much of it as exists.
+    pub(super) fn span(&self, path: &[Step<'_>]) -> Range<usize> {
+        let mut span = self.root.span();
+        let mut here = Node::Table(self.root.get_ref());
+        for step in path {
+            let Some(next) = here.step(*step) else { break };
+            span = next.span();
+            here = Node::of(next.get_ref());
+        }
+        span
+    }
+
+    /// Whether the file has a value at `path`.
+    pub(super) fn has(&self, path: &[Step<'_>]) -> bool {
+        let mut here = Node::Table(self.root.get_ref());
+        for step in path {
+            match here.step(*step) {
+                Some(next) => here = Node::of(next.get_ref()),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+enum Node<'t, 'i> {
+    Table(&'t DeTable<'i>),
+    Array(&'t [Spanned<DeValue<'i>>]),
+    Leaf,
+}
+
+impl<'t, 'i> Node<'t, 'i> {
+    fn of(value: &'t DeValue<'i>) -> Self {
+        match value {
+            DeValue::Table(table) => Self::Table(table),
+            DeValue::Array(array) => Self::Array(array),
+            _ => Self::Leaf,
+        }
+    }
+
+    fn step(&self, step: Step<'_>) -> Option<&'t Spanned<DeValue<'i>>> {
+        match (self, step) {
+            (Self::Table(table), Step::Key(key)) => table.get(key),
+            (Self::Array(array), Step::Index(index)) => array.get(index),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `text`. What cannot be read is reported and left at its default, so that the rest can be looked at too.
+pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, File) {
+    let (mut root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        found.push(Diagnostic {
+            message: format!("this is not TOML: {}", error.message()),
+            span: error.span().unwrap_or(0..0),
+            label: "here".to_owned(),
+            help: None,
+        });
+    }
+    let tree = Tree { root: root.clone() };
+    if !found.is_empty() {
+        return (tree, File::default());
+    }
+    unknown_keys(root.get_mut(), &schema(), "", found);
+    loop {
+        let error = match File::deserialize(Deserializer::from(root.clone())) {
+            Ok(file) => return (tree, file),
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or_else(|| root.span());
+        found.push(Diagnostic {
+            message: sentence(error.message()),
+            span: span.clone(),
+            label: "not this".to_owned(),
+            help: None,
+        });
+        if !remove(root.get_mut(), &span) {
+            return (tree, File::default());
+        }
+    }
+}
+
+fn sentence(message: &str) -> String {
+    message.replace("invalid type: ", "this cannot be ").replace("invalid value: ", "this cannot be ").replace('`', "")
+}
+
+/// Takes the smallest thing that holds `span` out of `table`, so that the next mistake can be found. A table with a
+/// header of its own has only that header for a span, so all of them are searched.
+fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    let inside = table.iter_mut().any(|(_, value)| match value.get_mut() {
+        DeValue::Table(inner) => remove(inner, span),
+        DeValue::Array(array) => array.iter_mut().any(|item| match item.get_mut() {
+            DeValue::Table(inner) => remove(inner, span),
+            _ => false,
+        }),
+        _ => false,
+    });
+    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    let mut entries = table.iter();
+    let key = entries.find(|(key, value)| holds(key.span()) || holds(value.span())).map(|(key, _)| key.clone());
+    inside || key.is_some_and(|key| table.remove(&key).is_some())
+}
+
+/// Reports the keys of `table` that `schema` does not know, and takes them out.
+fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut Diagnostics) {
+    let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
+    let unknown: Vec<_> =
+        table.iter().map(|(key, _)| key.clone()).filter(|key| !known.contains_key(key.get_ref().as_ref())).collect();
+    for key in unknown {
+        let name = key.get_ref().to_string();
+        let place = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in {path}") };
+        found.push(Diagnostic {
+            message: format!("there is no key {name:?} {place}"),
+            span: key.span(),
+            label: "unknown".to_owned(),
+            help: Some(suggest(&name, known.keys())),
+        });
+        table.remove(&key);
+    }
+    for (key, value) in table.iter_mut() {
+        let name = key.get_ref().to_string();
+        let Some(below) = known.get(&name) else { continue };
+        match value.get_mut() {
+            DeValue::Table(inner) => unknown_keys(inner, object_of(below), &format!("[{name}]"), found),
+            DeValue::Array(array) => {
+                let items = below.get("items").map_or(below, object_of);
+                for item in array.iter_mut() {
+                    if let DeValue::Table(inner) = item.get_mut() {
+                        unknown_keys(inner, items, &format!("[[{name}]]"), found);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The schema of the table that a key can hold, of several things that it can.
+fn object_of(schema: &Value) -> &Value {
+    let choices = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
+    choices.and_then(|choices| choices.iter().find(|choice| choice.get("properties").is_some())).unwrap_or(schema)
+}
+
+fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
+    let nearest = known.clone().map(|key| (strsim::damerau_levenshtein(name, key), key)).min();
+    match nearest {
+        Some((distance, key)) if distance <= 1 + name.len() / 3 => format!("did you mean {key:?}?"),
+        _ => format!("known here: {}", known.map(String::as_str).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Puts what the command line and the environment say in place of what the file says. Without a file, an upstream alone
+/// stands for one route that takes everything and lets the browser script find out what is polled.
+pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found: &mut Diagnostics) {
+    let mut refuse = |name: &str, text: &str, error: String| {
+        found.push(Diagnostic {
+            message: format!("{name} {text:?}: {error}"),
+            span: 0..0,
+            label: String::new(),
+            help: None,
+        });
+    };
+    if let Some(url) = &overrides.upstream {
+        match Text::parse(url) {
+            Ok(url) => file.upstream.url = Some(url),
+            Err(error) => refuse("--upstream", url, error.to_string()),
+        }
+        if no_file && file.route.is_empty() {
+            file.route.push(Route {
+                path: Text::parse("/**").ok(),
+                transports: Vec::new(),
+                shim: Shim::Learn(LearnWord::Learn),
+                ..Route::default()
+            });
+        }
+    }
+    if let Some(listen) = &overrides.listen {
+        match listen.split(',').map(|address| Text::parse(address.trim())).collect() {
+            Ok(addresses) => file.server.listen.0 = addresses,
+            Err(error) => refuse("--listen", listen, super::value::Unreadable::to_string(&error)),
+        }
+    }
+    if let Some(admin) = &overrides.admin {
+        match Text::parse(admin) {
+            Ok(admin) => file.server.admin = admin,
+            Err(error) => refuse("--admin", admin, super::value::Unreadable::to_string(&error)),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Plain responses that do not come from the backend at this moment.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::session::RETRY_AFTER as TRY_AGAIN;
+use crate::model::Snapshot;
+use crate::resource::Refusal;
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, without those that frame the body.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+impl Answer {
+    /// A short text of our own.
+    pub fn text(status: StatusCode, text: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Self { status, headers, body: Bytes::from(format!("{text}\n")) }
+    }
+
+    /// 503, to be tried again in a moment.
+    pub fn overload(text: &str) -> Self {
+        let mut answer = Self::text(StatusCode::SERVICE_UNAVAILABLE, text);
+        answer.headers.insert(RETRY_AFTER, TRY_AGAIN.as_secs().into());
+        answer
+    }
+
+    /// What the upstream said when it refused.
+    pub fn refused(refusal: &Refusal) -> Self {
+        Self { status: refusal.status, headers: refusal.headers.clone(), body: refusal.body.clone() }
+    }
+}
+
+/// The answer to a plain GET from memory: 304 if the request's validators still hold, else the whole body.
+///
+/// `If-None-Match` may name our version or the upstream's own validator; without it `If-Modified-Since` is heeded
+/// (RFC 9110 section 13.2.2).
+pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Answer {
+    let representation = &snapshot.representation;
+    let mut headers = representation.headers.clone();
+    if let Ok(etag) = HeaderValue::from_str(&snapshot.version.etag()) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
+    if holds(snapshot, request) {
+        headers.remove(CONTENT_TYPE);
+        return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
+    }
+    Answer { status: representation.status, headers, body: representation.body.clone() }
+}
+
+/// Whether what the client has, by its own word, is this snapshot.
+fn holds(snapshot: &Snapshot, request: &HeaderMap) -> bool {
+    if request.contains_key(IF_NONE_MATCH) {
+        return names(snapshot, request);
+    }
+    let date =
+        |value: Option<&HeaderValue>| value.and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    match (date(request.get(IF_MODIFIED_SINCE)), date(snapshot.representation.headers.get(LAST_MODIFIED))) {
+        (Some(since), Some(modified)) => modified <= since,
+        _ => false,
+    }
+}
+
+/// Whether the request's `If-None-Match` names this snapshot.
+pub(super) fn names(snapshot: &Snapshot, request: &HeaderMap) -> bool {
+    let upstream = snapshot.representation.headers.get(ETAG).and_then(|etag| etag.to_str().ok());
+    request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
+        list.trim() == "*"
+            || snapshot.version.matches(list)
+            || upstream.is_some_and(|upstream| list.split(',').any(|tag| opaque(tag) == opaque(upstream)))
+    })
+}
+
+/// An entity tag without its weak mark.
+fn opaque(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag)
+}

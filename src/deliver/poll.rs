@@ -1,0 +1,178 @@
+//! Plain polls that are held until there is news.
+//!
+//! A poll looks like any other GET. What tells the first of a page's polls, which wants an answer at once, from a later
+//! one, which wants news, is a validator or, for the many pages that send none, what this client was last answered.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+use tokio::time::{Instant, sleep_until};
+
+use super::plain::names;
+use super::{Place, Wire};
+use crate::clock;
+use crate::model::{Snapshot, Update, Version};
+use crate::resource::{Bell, Cursor, Subscription};
+
+/// What is known of how clients poll. Bounded: the clients that have been silent for longest are forgotten.
+#[derive(Debug, Default)]
+pub struct Habits {
+    hasher: RandomState,
+    table: Mutex<HashMap<u64, Habit>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Habit {
+    /// What the client was last given.
+    answered: Option<Version>,
+    /// Polls that have not been answered yet.
+    outstanding: u32,
+    /// How long the client waits before it gives up, as far as it has shown.
+    patience: Option<Duration>,
+    seen: Instant,
+}
+
+const MOST_CLIENTS: usize = 16_384;
+
+/// A client that is silent for this long has probably been closed; its next poll is a first one.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+
+/// A client that gave up after some time is answered well before that, the next time.
+const PATIENCE_SHARE: f64 = 0.7;
+
+/// What a poll is held on.
+#[derive(Debug)]
+pub struct Hold {
+    /// Keeps the resource watched; its head is current when the hold begins.
+    pub subscription: Subscription,
+    /// What wakes the client.
+    pub bell: Arc<Bell>,
+    /// Its place among all held clients.
+    pub place: Place,
+    /// The longest that it is held.
+    pub longest: Duration,
+}
+
+/// One poll, from its arrival to its answer.
+#[derive(Debug)]
+pub struct HeldPoll {
+    habits: Arc<Habits>,
+    client: u64,
+    /// What the client is taken to hold.
+    known: Option<Version>,
+    /// How long it can be held, at most.
+    limit: Option<Duration>,
+}
+
+/// How a held poll ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is this to answer.
+    Answer(Arc<Snapshot>),
+    /// The client left.
+    Gone,
+    /// Memory has no answer: the backend is to be asked.
+    Unknown,
+}
+
+impl Habits {
+    /// Who is polling what, as well as it can be told: a browser's tabs look alike.
+    pub fn client(&self, address: Option<IpAddr>, headers: &HeaderMap, resource: &str) -> u64 {
+        self.hasher.hash_one((address, headers.get(USER_AGENT), resource))
+    }
+
+    /// Notes that `client` polls. The poll can be held unless the client has another one waiting: then it polls without
+    /// waiting for answers, and holding would only pile requests up.
+    pub fn begin(self: &Arc<Self>, client: u64, now: Instant) -> HeldPoll {
+        let mut table = self.lock();
+        if table.len() >= MOST_CLIENTS && !table.contains_key(&client) {
+            make_room(&mut table, now);
+        }
+        let habit = table.entry(client).or_insert(Habit { answered: None, outstanding: 0, patience: None, seen: now });
+        if now.saturating_duration_since(habit.seen) > FORGET_AFTER && habit.outstanding == 0 {
+            *habit = Habit { answered: None, outstanding: 0, patience: None, seen: now };
+        }
+        habit.seen = now;
+        habit.outstanding += 1;
+        let alone = habit.outstanding == 1;
+        HeldPoll {
+            habits: Arc::clone(self),
+            client,
+            known: habit.answered.filter(|_| alone),
+            limit: if alone { Some(habit.patience.unwrap_or(Duration::MAX)) } else { None },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Habit>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
+    table.retain(|_, habit| habit.outstanding > 0 || now.saturating_duration_since(habit.seen) < FORGET_AFTER);
+    while table.len() >= MOST_CLIENTS {
+        let Some(oldest) = table.iter().min_by_key(|(_, habit)| habit.seen).map(|(client, _)| *client) else { return };
+        table.remove(&oldest);
+    }
+}
+
+impl HeldPoll {
+    /// Holds the poll, if it may be held at all, and says how to answer it.
+    pub async fn run(self, hold: &Hold, wire: &mut Wire, request: &HeaderMap, now: Instant) -> Outcome {
+        let resource = hold.subscription.resource();
+        let head = resource.head_full();
+        let Some(newest) = head.newest() else { return Outcome::Unknown };
+        let known = if names(newest, request) { Some(newest.version) } else { self.known };
+        let (Some(known), Some(limit)) = (known, self.limit) else { return self.answer(newest) };
+        let deadline = now + hold.longest.min(limit);
+        let mut cursor = Cursor::resume(&known, &head);
+        loop {
+            let head = resource.head_full();
+            match cursor.next(&head) {
+                Some(Update::Snapshot(snapshot)) => return self.answer(&snapshot),
+                Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
+                Some(Update::Live) => continue,
+                None => {}
+            }
+            tokio::select! {
+                biased;
+                () = hold.bell.rung() => {}
+                () = wire.gone() => {
+                    self.gave_up(clock::now().saturating_duration_since(now));
+                    return Outcome::Gone;
+                }
+                () = sleep_until(deadline) => return head.newest().map_or(Outcome::Unknown, |newest| self.answer(newest)),
+            }
+            if hold.place.drain_deadline().is_some() {
+                return head.newest().map_or(Outcome::Unknown, |newest| self.answer(newest));
+            }
+        }
+    }
+
+    fn answer(&self, snapshot: &Arc<Snapshot>) -> Outcome {
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            habit.answered = Some(snapshot.version);
+        }
+        Outcome::Answer(Arc::clone(snapshot))
+    }
+
+    fn gave_up(&self, after: Duration) {
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            let patience = after.mul_f64(PATIENCE_SHARE);
+            habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience)));
+        }
+    }
+}
+
+impl Drop for HeldPoll {
+    fn drop(&mut self) {
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            habit.outstanding = habit.outstanding.saturating_sub(1);
+        }
+    }
+}

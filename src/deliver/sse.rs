@@ -1,0 +1,103 @@
+//! Server-sent events (HTML Living Standard, section 9.2) on the resource's own URL.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Delivery, Frame};
+use crate::model::{Memo, MemoKey, Snapshot, Update};
+use crate::normalise::text_of;
+
+/// `id:` is the version, `data:` the body; an event without a name is a snapshot.
+#[derive(Debug)]
+pub(super) struct Sse;
+
+impl Delivery for Sse {
+    fn name(&self) -> &'static str {
+        "sse"
+    }
+
+    fn accept(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn preamble(&self, retry: Duration) -> Frame {
+        Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes())
+    }
+
+    fn frame(&self, update: &Update) -> Frame {
+        match update {
+            Update::Snapshot(snapshot) => shared(self.name(), &snapshot.memo, || snapshot_event(snapshot)),
+            Update::Stale { since, status } => {
+                let since = humantime::format_rfc3339_seconds(*since);
+                let status = status.map_or_else(|| "null".to_owned(), |status| status.to_string());
+                Frame::new(format!("event: stale\ndata: {{\"since\":\"{since}\",\"status\":{status}}}\n\n").as_bytes())
+            }
+            Update::Live => Frame::new(b"event: live\ndata: {}\n\n"),
+            Update::End(reason) => Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()),
+        }
+    }
+
+    fn heartbeat(&self) -> Frame {
+        Frame::new(b":\n\n")
+    }
+}
+
+/// The whole-body form of a snapshot for `delivery`, encoded by whoever needs it first.
+fn shared(delivery: &'static str, memo: &Memo, encode: impl FnOnce() -> Bytes) -> Frame {
+    let key = MemoKey { delivery, delta: None };
+    let chunk = memo.get(key, || Some(Frame::new(&encode()).chunk()));
+    chunk.map_or_else(|| Frame::new(b":\n\n"), Frame::from_chunk)
+}
+
+fn snapshot_event(snapshot: &Snapshot) -> Bytes {
+    // What is no text is not offered as SSE; should a stream's resource become such, its bytes are shown as far as they go.
+    let text =
+        text_of(&snapshot.representation).unwrap_or_else(|| String::from_utf8_lossy(&snapshot.representation.body));
+    let mut event = BytesMut::with_capacity(text.len() + text.len() / 16 + 96);
+    event.put_slice(format!("id: {}\n", snapshot.version).as_bytes());
+    put_data(&mut event, &text);
+    event.put_u8(b'\n');
+    event.freeze()
+}
+
+/// Writes `text` as `data:` lines. All three line ends of the format would end a field, so each begins a new one; the
+/// client gets them back as line feeds.
+fn put_data(event: &mut BytesMut, text: &str) {
+    let mut rest = text;
+    loop {
+        event.put_slice(b"data: ");
+        let Some(end) = rest.find(['\n', '\r']) else {
+            event.put_slice(rest.as_bytes());
+            event.put_u8(b'\n');
+            return;
+        };
+        event.put_slice(&rest.as_bytes()[..end]);
+        event.put_u8(b'\n');
+        let line_end = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = &rest[end + line_end..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_body_can_write_a_field_of_its_own() {
+        let mut event = BytesMut::new();
+        put_data(&mut event, "a\r\nid: 1\revent: end\n\nb");
+        assert_eq!(&event[..], b"data: a\ndata: id: 1\ndata: event: end\ndata: \ndata: b\n");
+    }
+
+    #[test]
+    fn an_empty_body_is_still_an_event() {
+        let mut event = BytesMut::new();
+        put_data(&mut event, "");
+        assert_eq!(&event[..], b"data: \n");
+    }
+}

@@ -1,0 +1,13 @@
+//! Reads the command line, runs the command, and says why if it could not.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sungrazer::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => cli::failure(&error),
+    }
+}

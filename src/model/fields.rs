@@ -1,0 +1,141 @@
+//! Header fields by the part that they play between client, proxy and backend.
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are
+/// not forwarded either.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Request fields on which the content of a response does not depend, unless the response says so in its `Vary`.
+///
+/// Sorted. Everything that is *not* listed here, known or unknown, counts as part of a client's identity: an
+/// application may tell its users apart by a header of its own.
+const NEUTRAL: [&str; 61] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "baggage",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "dnt",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "last-event-id",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "prefer",
+    "priority",
+    "proxy-authorization",
+    "proxy-connection",
+    "purpose",
+    "range",
+    "referer",
+    "save-data",
+    "sec-ch-prefers-color-scheme",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-storage-access",
+    "sec-fetch-user",
+    "sec-gpc",
+    "sec-purpose",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-correlation-id",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// Whether `name` may be left out of a client's identity.
+pub fn is_neutral(name: &HeaderName) -> bool {
+    NEUTRAL.binary_search(&name.as_str()).is_ok()
+}
+
+/// Whether `name` belongs to a connection or frames a message, so that no representation depends on it.
+pub fn is_of_connection(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+        || [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::RANGE].contains(name)
+}
+
+/// Whether a response header belongs to the connection or to one requester, so that it is not kept with a
+/// representation. `Date` and `Age` are made anew for each answer from memory.
+pub fn is_unshared(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+        || [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::DATE, header::AGE]
+            .contains(name)
+        || name == "set-cookie2"
+}
+
+/// The names in `headers` that must not be forwarded: the hop-by-hop fields and those that `Connection` names.
+pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let named = list(headers, &header::CONNECTION).filter_map(|token| token.parse().ok());
+    let known = HOP_BY_HOP.into_iter().map(HeaderName::from_static);
+    known.chain(named).filter(|name| headers.contains_key(name)).collect()
+}
+
+/// The elements of a comma-separated list field, over all its lines, trimmed and not empty.
+pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// Whether a list field holds `token`, compared without regard to case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    list(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_neutral_table_can_be_searched() {
+        assert!(NEUTRAL.is_sorted());
+        assert!(is_neutral(&header::USER_AGENT));
+        assert!(!is_neutral(&header::COOKIE) && !is_neutral(&header::AUTHORIZATION));
+        assert!(!is_neutral(&HeaderName::from_static("x-api-key")));
+    }
+}

@@ -1,0 +1,145 @@
+//! What makes two requests ask for the same resource.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue};
+
+use super::{Digest, Secret};
+
+/// Tells compiled routes apart; a route that a reload leaves unchanged keeps its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u64);
+
+/// How the client reached us, as the backend is told in `X-Forwarded-Proto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain text.
+    Http,
+    /// Over TLS, ours or a trusted proxy's.
+    Https,
+}
+
+impl Scheme {
+    /// `"http"` or `"https"`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// The origin (RFC 6454) by which the client addressed the site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The scheme that the client used.
+    pub scheme: Scheme,
+    /// The `Host` that we were sent, in lower case.
+    pub host: Arc<str>,
+    /// The host by which the client knows the site: another one if a trusted proxy in front of us says so.
+    pub public: Arc<str>,
+}
+
+/// The credentials that a resource is looked at with: header fields in the order in which they will be sent.
+///
+/// Two clients share a look only if these are equal.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    whole: bool,
+    fields: Arc<[(HeaderName, Secret)]>,
+}
+
+impl Identity {
+    /// All that identifies a client; no fields at all means that the client is anonymous.
+    pub fn whole(fields: Vec<(HeaderName, Secret)>) -> Self {
+        Self { whole: true, fields: fields.into() }
+    }
+
+    /// The part of a client's credentials that the route says matters; no fields at all means that the route is public.
+    pub fn partial(fields: Vec<(HeaderName, Secret)>) -> Self {
+        Self { whole: false, fields: fields.into() }
+    }
+
+    /// Whether this holds all that identifies its clients, so that a response meant for one of them may be kept.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The header fields, in sending order.
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &Secret)> {
+        self.fields.iter().map(|(name, value)| (name, value))
+    }
+}
+
+/// Shows which fields identify the client, never what they hold.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.fields.iter().map(|(name, _)| name.as_str())).finish()
+    }
+}
+
+/// Everything that distinguishes one resource from another.
+///
+/// The watch request is built from this and from nothing else, so a fetch cannot carry what its key does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ResourceKey {
+    /// The route under whose rules the resource is watched.
+    pub route: RouteId,
+    /// The site as the client addressed it.
+    pub origin: Origin,
+    /// Path and query as the backend will see them, without the parameters that the route ignores.
+    pub target: Arc<str>,
+    /// The request headers that split the resource, sorted by name; `None` where the client sent none.
+    pub variant: Arc<[(HeaderName, Option<HeaderValue>)]>,
+    /// The credentials.
+    pub identity: Identity,
+}
+
+impl ResourceKey {
+    /// A short name for logs and for the admin API that tells resources with equal URLs apart and gives nothing away:
+    /// it depends on `seed`, which is drawn anew for each process.
+    pub fn handle(&self, seed: u64) -> String {
+        let seed = seed.to_le_bytes();
+        let route = self.route.0.to_le_bytes();
+        let mut parts: Vec<&[u8]> = vec![
+            &seed,
+            &route,
+            self.origin.scheme.as_str().as_bytes(),
+            self.origin.host.as_bytes(),
+            self.target.as_bytes(),
+        ];
+        for (name, value) in self.variant.iter() {
+            parts.extend([name.as_str().as_bytes(), value.as_ref().map_or(&b""[..], HeaderValue::as_bytes)]);
+        }
+        for (name, value) in self.identity.fields() {
+            parts.extend([name.as_str().as_bytes(), value.expose()]);
+        }
+        Digest::of_parts(parts).to_string()[..8].to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{AUTHORIZATION, COOKIE};
+
+    use super::*;
+
+    #[test]
+    fn identities_never_show_their_values() {
+        let identity = Identity::whole(vec![
+            (COOKIE, Secret::new(b"sid=hunter2")),
+            (AUTHORIZATION, Secret::new(b"Basic aHVudGVyMg==")),
+        ]);
+        let key = ResourceKey {
+            route: RouteId(1),
+            origin: Origin { scheme: Scheme::Http, host: "example.org".into(), public: "example.org".into() },
+            target: "/a".into(),
+            variant: Arc::new([]),
+            identity,
+        };
+        let shown = format!("{key:?}");
+        assert!(shown.contains("cookie") && !shown.contains("hunter2") && !shown.contains("aHVu"), "{shown}");
+        assert_ne!(key.handle(1), ResourceKey { identity: Identity::whole(Vec::new()), ..key.clone() }.handle(1));
+    }
+}

@@ -1,0 +1,28 @@
+//! The plain types that everything else speaks of; no I/O, no clock.
+//!
+//! ```text
+//! ResourceKey ── names ──▶ one upstream representation, shared by all who may see it
+//! Representation ── becomes ──▶ Snapshot (Version + encoded forms)
+//! Update ── is ──▶ what a resource tells its subscribers
+//! ```
+
+mod digest;
+pub mod fields;
+mod key;
+mod media;
+mod memo;
+mod representation;
+mod secret;
+mod snapshot;
+mod update;
+mod version;
+
+pub use digest::Digest;
+pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
+pub use media::{Kind, MediaType};
+pub use memo::{Memo, MemoKey};
+pub use representation::{Representation, Validators};
+pub use secret::Secret;
+pub use snapshot::Snapshot;
+pub use update::{DeltaKind, EndReason, Update};
+pub use version::{ParseVersionError, Version};

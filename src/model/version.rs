@@ -1,0 +1,121 @@
+//! Where a snapshot stands in its resource, and what it contains.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Digest;
+
+/// A version: a position in one resource's life in this process, and fingerprints that hold anywhere.
+///
+/// On the wire, as an SSE `id:` and inside the `ETag`, it is `<position>-<content>` or, where ignore rules or JSON
+/// semantics make the meaning differ from the bytes, `<position>-<content>~<meaning>`. Positions begin at 1 and only
+/// grow. They say nothing to another process; the fingerprints do, so that a replica, or this one after a restart, can
+/// tell a client that it is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// The place in the resource's history, from 1.
+    pub position: u64,
+    /// The fingerprint of status, media type and body: the exact bytes.
+    pub content: Digest,
+    /// The fingerprint of what is compared, with ignored parts left out.
+    pub meaning: Digest,
+}
+
+impl Version {
+    /// As an entity tag: `"<version>"`, strong (RFC 9110 section 8.8.3).
+    pub fn etag(&self) -> String {
+        format!("\"{self}\"")
+    }
+
+    /// Whether an `If-None-Match` value names this version's exact content, by the weak comparison that
+    /// RFC 9110 section 13.1.2 asks for.
+    pub fn matches(&self, if_none_match: &str) -> bool {
+        entity_tags(if_none_match).any(|tag| tag.parse::<Self>().is_ok_and(|v| v.content == self.content))
+    }
+}
+
+/// The opaque tags of an `If-None-Match` or `ETag` list, weak marks and quotes removed.
+fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|tag| {
+        let tag = tag.trim();
+        tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
+    })
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.position, self.content)?;
+        if self.meaning != self.content {
+            write!(f, "~{}", self.meaning)?;
+        }
+        Ok(())
+    }
+}
+
+/// The text is not a version: neither `<position>-<content>` nor `<position>-<content>~<meaning>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a version: expected <position>-<content>, as an id or ETag of this server")]
+pub struct ParseVersionError;
+
+impl FromStr for Version {
+    type Err = ParseVersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (position, digests) = text.split_once('-').ok_or(ParseVersionError)?;
+        let (content, meaning) = match digests.split_once('~') {
+            Some((content, meaning)) => (content, Some(meaning)),
+            None => (digests, None),
+        };
+        let content = Digest::parse(content).ok_or(ParseVersionError)?;
+        Ok(Self {
+            position: position.parse().map_err(|_| ParseVersionError)?,
+            content,
+            meaning: match meaning {
+                Some(meaning) => Digest::parse(meaning).ok_or(ParseVersionError)?,
+                None => content,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(content: &[u8], meaning: &[u8]) -> Version {
+        Version { position: 42, content: Digest::of(content), meaning: Digest::of(meaning) }
+    }
+
+    #[test]
+    fn reads_back_what_it_writes() {
+        for v in [version(b"a", b"a"), version(b"a", b"b")] {
+            assert_eq!(v.to_string().parse(), Ok(v));
+        }
+        assert!(!version(b"a", b"a").to_string().contains('~'));
+    }
+
+    #[test]
+    fn refuses_what_it_did_not_write() {
+        for text in [
+            "",
+            "-",
+            "1-",
+            "x-AAAAAAAAAAAAAAAAAAAAAA",
+            "1-AAAA",
+            "1-AAAAAAAAAAAAAAAAAAAAAA~",
+            "1\n-AAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(text.parse::<Version>(), Err(ParseVersionError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn matches_lists_of_weak_and_strong_tags_by_content_alone() {
+        let v = version(b"a", b"a");
+        let later = Version { position: 99, ..v };
+        assert!(v.matches(&later.etag()));
+        assert!(v.matches(&format!("\"other\", W/{}", v.etag())));
+        assert!(!v.matches(&version(b"b", b"a").etag()));
+        assert!(!v.matches("*"));
+    }
+}

@@ -1,0 +1,159 @@
+//! What an answer of the upstream means for the resource that was looked at.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, DATE, ETAG, LAST_MODIFIED, RETRY_AFTER, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::WatchRequest;
+use crate::model::fields;
+use crate::model::{MediaType, Representation, ResourceKey, Validators};
+use crate::resource::{Decline, Failure, Outcome, Refusal};
+
+/// The head of an answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+}
+
+/// Decides by the head alone, before any body is read: `Err` is the outcome, `Ok` means that the body matters.
+pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) -> Result<(), Box<Outcome>> {
+    let status = answer.status;
+    match status.as_u16() {
+        206 => return Err(failed(answer, now, "206 Partial Content to a request for the whole")),
+        200..=299 => {}
+        304 if !request.validators.is_empty() => {
+            return Err(Box::new(Outcome::NotModified(shared_headers(&answer.headers))));
+        }
+        408 | 425 | 429 | 500..=599 => {
+            return Err(failed(answer, now, &format!("the upstream answered {status}")));
+        }
+        300..=499 => return Ok(()),
+        _ => {
+            return Err(failed(
+                answer,
+                now,
+                &format!("the upstream answered {status}, which is no final answer to a GET"),
+            ));
+        }
+    }
+    if MediaType::of(&answer.headers).is_event_stream() {
+        return Err(Box::new(Outcome::Declined(Decline::OwnStream)));
+    }
+    match rekey(request.key, &answer.headers) {
+        Some(decline) => Err(Box::new(Outcome::Declined(decline))),
+        None => Ok(()),
+    }
+}
+
+/// Decides with the decoded body at hand, after [`judge_head`] let the head pass.
+pub fn judge_body(answer: &Answer, body: Bytes) -> Outcome {
+    let headers = shared_headers(&answer.headers);
+    if answer.status.is_success() {
+        Outcome::Fresh(Representation {
+            status: answer.status,
+            headers,
+            body,
+            validators: validators(&answer.headers),
+            sets_cookie: answer.headers.contains_key(SET_COOKIE),
+        })
+    } else {
+        Outcome::Refused(Refusal { status: answer.status, headers, body })
+    }
+}
+
+/// Why an answer to `key` may not be shared among all who share that key.
+fn rekey(key: &ResourceKey, headers: &HeaderMap) -> Option<Decline> {
+    let whole = key.identity.is_whole();
+    if !whole && let Some(because) = private(headers) {
+        return Some(Decline::Private { because });
+    }
+    let mut unknown: Vec<String> = Vec::new();
+    for name in fields::list(headers, &VARY) {
+        let Ok(name) = name.parse::<HeaderName>() else { continue };
+        // Content coding is ours alone, and undone before anything is compared.
+        let known = name == http::header::ACCEPT_ENCODING
+            || key.variant.iter().any(|(split, _)| *split == name)
+            || (whole && !fields::is_neutral(&name));
+        if !known {
+            unknown.push(name.as_str().to_owned());
+        }
+    }
+    if unknown.is_empty() {
+        return None;
+    }
+    if !whole && unknown.iter().any(|name| name.parse::<HeaderName>().is_ok_and(|name| !fields::is_neutral(&name))) {
+        return Some(Decline::Private { because: "Vary by something that identifies a client" });
+    }
+    Some(Decline::Vary { names: unknown })
+}
+
+/// The mark by which a response belongs to one client, if it bears one.
+fn private(headers: &HeaderMap) -> Option<&'static str> {
+    if headers.contains_key(SET_COOKIE) {
+        return Some("Set-Cookie");
+    }
+    for directive in fields::list(headers, &CACHE_CONTROL) {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        if name.eq_ignore_ascii_case("private") {
+            return Some("Cache-Control: private");
+        }
+        if name.eq_ignore_ascii_case("no-store") {
+            return Some("Cache-Control: no-store");
+        }
+    }
+    fields::list(headers, &VARY).any(|name| name == "*").then_some("Vary: *")
+}
+
+/// A body that was modified so shortly before it was sent may be modified again without a new validator: dates have
+/// whole seconds, and so have the entity tags that servers make of them.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What can be asked with next time without the risk that a later change goes unseen (RFC 9110 section 8.8.2.2).
+fn validators(headers: &HeaderMap) -> Validators {
+    let date =
+        |value: Option<&HeaderValue>| value.and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let modified = date(headers.get(LAST_MODIFIED));
+    let settled = match (modified, date(headers.get(DATE))) {
+        (Some(modified), Some(sent)) => sent.duration_since(modified).is_ok_and(|age| age >= SETTLED),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    if !settled {
+        return Validators::default();
+    }
+    Validators { etag: headers.get(ETAG).cloned(), last_modified: modified.and(headers.get(LAST_MODIFIED).cloned()) }
+}
+
+fn shared_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut shared = headers.clone();
+    let own = headers.keys().filter(|name| fields::is_unshared(name)).cloned();
+    for name in fields::hop_by_hop(headers).into_iter().chain(own) {
+        shared.remove(name);
+    }
+    shared
+}
+
+fn failed(answer: &Answer, now: SystemTime, text: &str) -> Box<Outcome> {
+    Box::new(Outcome::Failed(Failure {
+        status: Some(answer.status.as_u16()),
+        retry_after: answer
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, now)),
+        text: text.to_owned(),
+    }))
+}
+
+/// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    match value.trim().parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value.trim()).ok()?.duration_since(now).ok(),
+    }
+}

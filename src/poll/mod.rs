@@ -1,0 +1,21 @@
+//! Looking at the upstream: when, how, and what the answer means.
+//!
+//! ```text
+//! Schedule, Trigger ──▶ Poller (one task a resource) ──▶ Budget ──▶ Fetch ──▶ classify ──▶ Look
+//!                                                                                  │
+//!                                   Resource ◀── Head ── State::observe ◀──────────┘
+//! ```
+
+mod budget;
+mod classify;
+mod fetch;
+mod poller;
+mod request;
+mod schedule;
+
+pub use budget::{Budget, Options as BudgetOptions, Permit, Urgency};
+pub use classify::{Answer, judge_body, judge_head};
+pub use fetch::Fetch;
+pub use poller::{Plan, Poller};
+pub use request::WatchRequest;
+pub use schedule::{Options as ScheduleOptions, Schedule};

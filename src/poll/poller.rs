@@ -1,0 +1,163 @@
+//! The task that looks at one resource.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::{Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
+use crate::clock;
+use crate::model::EndReason;
+use crate::normalise::Rules;
+use crate::resource::{
+    Condition, Ended, Entry, Failure, HistoryOptions, Look, Resource, Retire, State, Trigger, Verdict,
+};
+use crate::telemetry::RouteMetrics;
+
+/// How the resources of a route are watched.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The route's pattern, which labels metrics and logs.
+    pub route: Arc<str>,
+    /// When to look.
+    pub schedule: ScheduleOptions,
+    /// What is no change.
+    pub rules: Arc<Rules>,
+    /// How much of the past is kept.
+    pub history: HistoryOptions,
+    /// The largest decoded body that is watched, in bytes.
+    pub max_body: u64,
+    /// How long a resource without clients is kept for those who come back.
+    pub linger: Duration,
+}
+
+/// Makes the looks of one resource until nobody wants them any more.
+pub struct Poller<F: ?Sized> {
+    /// What is looked at.
+    pub resource: Arc<Resource>,
+    /// How.
+    pub plan: Arc<Plan>,
+    /// By whom.
+    pub fetch: Arc<F>,
+    /// Within which caps.
+    pub budget: Arc<Budget>,
+    /// Where it ends.
+    pub hub: Arc<dyn Retire>,
+    /// Where looks are counted.
+    pub metrics: Arc<RouteMetrics>,
+    /// Of the jitter.
+    pub seed: u64,
+}
+
+impl<F: Fetch + ?Sized> Poller<F> {
+    /// Runs to the resource's end.
+    pub async fn run(self) {
+        let span = info_span!("poll", route = %self.plan.route, resource = self.resource.handle());
+        self.watch().instrument(span).await;
+    }
+
+    async fn watch(self) {
+        self.metrics.resources().inc();
+        let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history);
+        let mut schedule = Schedule::new(self.plan.schedule, self.seed);
+        while let Some((trigger, due)) = self.wait(&schedule).await {
+            let (verdict, ring) = self.look(&mut state, trigger, due).await;
+            schedule.looked(state.head().tried.unwrap_or(due), &verdict);
+            self.resource.set_interval(schedule.interval());
+            if verdict == Verdict::Ended {
+                // Whoever joins from now on starts anew; whoever is here is told.
+                self.hub.forget(&self.resource);
+            }
+            self.resource.publish(Arc::clone(state.head()), ring);
+            if verdict == Verdict::Ended {
+                break;
+            }
+        }
+        if state.head().ended().is_none() {
+            // Nobody is held any more, but a plain request may just have found the resource: it must not wait in vain.
+            state.close(Ended::Closed(EndReason::Reload));
+            self.resource.publish(Arc::clone(state.head()), true);
+        }
+        self.metrics.resources().dec();
+    }
+
+    /// Makes one look, takes it in, and records it. Returns what it meant, and whether clients must be woken.
+    async fn look(&self, state: &mut State, trigger: Trigger, due: Instant) -> (Verdict, bool) {
+        let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
+        let permit = self.budget.admit(urgency, due).await;
+        // Triggers that came while we waited are served by this look.
+        let trigger = self.resource.take_trigger().unwrap_or(trigger);
+        let validators =
+            state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+        let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
+        let started = clock::now();
+        let outcome = self.fetch.fetch(&request).await;
+        drop(permit);
+        let (finished, at) = (clock::now(), clock::wall());
+        let (status, bytes) = (outcome.status(), outcome.bytes());
+        let was_stale = matches!(state.head().condition, Condition::Stale { .. });
+        let (verdict, ring) = state.observe(Look { started, finished, at, outcome });
+        log(&verdict, was_stale);
+        self.metrics.triggered(trigger.as_str());
+        self.metrics.fetched(verdict.result());
+        self.resource.record(Entry {
+            at,
+            took: finished.saturating_duration_since(started),
+            trigger,
+            status,
+            bytes,
+            result: verdict.result(),
+            because: state.explain(&verdict),
+        });
+        (verdict, ring)
+    }
+
+    /// Waits until a look is due, and says why and since when. `None`: nobody needs the resource, and it is retired.
+    async fn wait(&self, schedule: &Schedule) -> Option<(Trigger, Instant)> {
+        let mut idle_since = None;
+        loop {
+            let now = clock::now();
+            let held = self.resource.held() > 0;
+            if self.resource.is_triggered() {
+                let due = schedule.triggered_due(now);
+                if due > now {
+                    sleep_until(due).await;
+                }
+                match self.resource.take_trigger() {
+                    // Without a watcher no look, whatever happened: whoever comes next will ask.
+                    Some(trigger) if held || trigger == Trigger::Demand => return Some((trigger, due)),
+                    _ => continue,
+                }
+            }
+            if held {
+                idle_since = None;
+                let due = schedule.due(now);
+                tokio::select! {
+                    () = sleep_until(due) => return Some((Trigger::Timer, due)),
+                    () = self.resource.attention() => {}
+                }
+            } else {
+                let since = *idle_since.get_or_insert(now);
+                let deadline = self.resource.last_poll().map_or(since, |polled| polled.max(since)) + self.plan.linger;
+                if deadline <= now && self.hub.retire(&self.resource) {
+                    return None;
+                }
+                tokio::select! {
+                    () = sleep_until(deadline) => {}
+                    () = self.resource.attention() => {}
+                }
+            }
+        }
+    }
+}
+
+/// One line a transition, not one a look.
+fn log(verdict: &Verdict, was_stale: bool) {
+    match verdict {
+        Verdict::Failed(Failure { text, .. }) if !was_stale => warn!("cannot be read: {text}"),
+        Verdict::Failed(_) => {}
+        _ if was_stale => info!("can be read again"),
+        verdict => debug!(?verdict, "looked"),
+    }
+}

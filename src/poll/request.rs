@@ -1,0 +1,63 @@
+//! The request by which a resource is looked at, made from its key and from nothing else.
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA};
+use http::{HeaderMap, HeaderValue};
+
+use crate::model::{ResourceKey, Validators};
+
+/// One look to be made.
+#[derive(Clone, Debug)]
+pub struct WatchRequest<'a> {
+    /// The resource.
+    pub key: &'a ResourceKey,
+    /// Validators of what we hold; empty for an unconditional look.
+    pub validators: Validators,
+    /// The largest decoded body that is worth having, in bytes.
+    pub max_body: u64,
+}
+
+const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
+
+impl WatchRequest<'_> {
+    /// The headers to send, `Host` as the client gave it. `User-Agent`, `Via` and `Accept-Encoding` are our own; all else
+    /// is in the key.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(12);
+        let origin = &self.key.origin;
+        if let Ok(host) = HeaderValue::from_str(&origin.host) {
+            headers.insert(HOST, host);
+        }
+        if let Ok(host) = HeaderValue::from_str(&origin.public) {
+            headers.insert("x-forwarded-host", host);
+        }
+        headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer"));
+        headers.insert("x-forwarded-proto", HeaderValue::from_static(origin.scheme.as_str()));
+        if let Ok(forwarded) =
+            HeaderValue::from_str(&format!("host=\"{}\";proto={}", origin.public, origin.scheme.as_str()))
+        {
+            headers.insert(FORWARDED, forwarded);
+        }
+        for (name, value) in self.key.variant.iter() {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
+        for (name, value) in self.key.identity.fields() {
+            if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
+                value.set_sensitive(true);
+                headers.append(name, value);
+            }
+        }
+        if let Some(etag) = &self.validators.etag {
+            headers.insert(IF_NONE_MATCH, etag.clone());
+        }
+        if let Some(date) = &self.validators.last_modified {
+            headers.insert(IF_MODIFIED_SINCE, date.clone());
+        }
+        headers
+    }
+}

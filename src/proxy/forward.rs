@@ -1,0 +1,179 @@
+//! What a forwarded request says about the client, and whom we believe about it.
+
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HOST, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use ipnet::IpNet;
+use pingora::http::RequestHeader;
+
+use super::request::Peer;
+use crate::model::fields;
+use crate::upstream::Upstream;
+
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Our name in `Via` (RFC 9110 section 7.6.3).
+const PSEUDONYM: &str = "sungrazer";
+
+/// A request that passed through this many of us goes in circles.
+const MOST_HOPS: usize = 8;
+
+/// The peers whose word about the client is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Peers with these addresses.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `peer` is one of them.
+    pub fn contains(&self, peer: Option<IpAddr>) -> bool {
+        peer.is_some_and(|peer| self.0.iter().any(|network| network.contains(&peer.to_canonical())))
+    }
+
+    /// The client's address: the peer's or, as far as trusted proxies vouch for it, the last in `X-Forwarded-For` that
+    /// is not itself trusted.
+    pub(super) fn client_address(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut address = peer?;
+        let listed: Vec<&str> = fields::list(headers, &X_FORWARDED_FOR).collect();
+        for hop in listed.into_iter().rev() {
+            if !self.contains(Some(address)) {
+                break;
+            }
+            match hop.parse() {
+                Ok(hop) => address = hop,
+                Err(_) => break,
+            }
+        }
+        Some(address)
+    }
+
+    pub(super) fn client_scheme<'a>(&self, peer: Option<IpAddr>, headers: &'a HeaderMap) -> Option<&'a str> {
+        self.contains(peer).then(|| fields::list(headers, &X_FORWARDED_PROTO).next()).flatten()
+    }
+
+    pub(super) fn client_host<'a>(&self, peer: Option<IpAddr>, headers: &'a HeaderMap) -> Option<&'a str> {
+        self.contains(peer).then(|| fields::list(headers, &X_FORWARDED_HOST).next()).flatten()
+    }
+}
+
+/// Whether a request has been here too often.
+pub(super) fn goes_in_circles(headers: &HeaderMap) -> bool {
+    fields::list(headers, &VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count() >= MOST_HOPS
+}
+
+/// Makes `head` what the backend is sent: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` say where the request comes
+/// from; what a client claims there itself is dropped unless it is a trusted proxy.
+///
+/// # Errors
+/// If a header cannot be written.
+pub(super) fn forward(
+    head: &mut RequestHeader,
+    peer: Peer,
+    trusted: &TrustedProxies,
+    upstream: &Upstream,
+) -> pingora::Result<()> {
+    let believed = trusted.contains(peer.address);
+    let host = head.headers.get(HOST).cloned();
+    let scheme = HeaderValue::from_static(if peer.tls { "https" } else { "http" });
+    let version = head.version;
+    for (name, value) in [(X_FORWARDED_PROTO, Some(scheme.clone())), (X_FORWARDED_HOST, host.clone())] {
+        if believed && head.headers.contains_key(&name) {
+            continue;
+        }
+        match value {
+            Some(value) => head.insert_header(name, value)?,
+            None => drop(head.remove_header(&name)),
+        }
+    }
+    append(
+        head,
+        &X_FORWARDED_FOR,
+        believed,
+        &peer.address.map_or_else(String::new, |address| address.to_canonical().to_string()),
+    )?;
+    let mut element = format!("for={};proto={}", node(peer.address), scheme.to_str().unwrap_or("http"));
+    if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        element = format!("{element};host=\"{host}\"");
+    }
+    append(head, &FORWARDED, believed, &element)?;
+    let protocol = if version == Version::HTTP_2 {
+        "2"
+    } else if version == Version::HTTP_10 {
+        "1.0"
+    } else {
+        "1.1"
+    };
+    append(head, &VIA, true, &format!("{protocol} {PSEUDONYM}"))?;
+    for (name, value) in upstream.request_rewrites(&head.headers) {
+        head.insert_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// Adds `element` to the list field `name`, or makes it the only one.
+fn append(head: &mut RequestHeader, name: &HeaderName, keep: bool, element: &str) -> pingora::Result<()> {
+    let mut elements: Vec<&str> = if keep { fields::list(&head.headers, name).collect() } else { Vec::new() };
+    if !element.is_empty() {
+        elements.push(element);
+    }
+    let value = elements.join(", ");
+    if value.is_empty() {
+        head.remove_header(name);
+        return Ok(());
+    }
+    head.insert_header(name.clone(), value)
+}
+
+/// A node identifier (RFC 7239 section 6).
+fn node(peer: Option<IpAddr>) -> String {
+    match peer.map(|peer| peer.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted() -> TrustedProxies {
+        TrustedProxies::new(vec!["10.0.0.0/8".parse().expect("a network")])
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_client_is_where_the_first_untrusted_hop_is() {
+        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static("6.6.6.6, 1.2.3.4, 10.0.0.2"))]);
+        assert_eq!(trusted().client_address(address("10.0.0.1"), &headers), address("1.2.3.4"));
+        assert_eq!(trusted().client_address(address("9.9.9.9"), &headers), address("9.9.9.9"));
+        assert_eq!(trusted().client_address(address("10.0.0.1"), &HeaderMap::new()), address("10.0.0.1"));
+        assert_eq!(trusted().client_address(address("::ffff:10.0.0.1"), &headers), address("1.2.3.4"));
+    }
+
+    #[test]
+    fn only_trusted_peers_name_scheme_and_host() {
+        let headers = HeaderMap::from_iter([(X_FORWARDED_PROTO, HeaderValue::from_static("https"))]);
+        assert_eq!(trusted().client_scheme(address("10.0.0.1"), &headers), Some("https"));
+        assert_eq!(trusted().client_scheme(address("9.9.9.9"), &headers), None);
+    }
+
+    #[test]
+    fn circles_are_noticed() {
+        let mut headers = HeaderMap::new();
+        assert!(!goes_in_circles(&headers));
+        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 other, 2 sungrazer"));
+        assert!(!goes_in_circles(&headers));
+        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer"));
+        assert!(goes_in_circles(&headers));
+    }
+}

@@ -1,0 +1,151 @@
+//! What the listener hands connections to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{ALPN, Stream};
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use super::phases::Phases;
+use super::site::Site;
+use super::{h1, h2};
+use crate::deliver::H1;
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrontOptions {
+    /// HTTP/2 without TLS, for clients that begin with its preface (RFC 9113 section 3.3).
+    pub h2c: bool,
+}
+
+/// Takes connections and serves HTTP/1.x on them itself; HTTP/2 is left to pingora, which hands its streams back.
+pub struct Front {
+    options: FrontOptions,
+    h2: Arc<H2>,
+}
+
+/// pingora's proxy with our phases.
+pub(super) type Proxy = HttpProxy<Phases>;
+
+/// A browser page follows many resources over one connection; this is enough for all its tabs.
+const MOST_H2_STREAMS: u32 = 256;
+
+/// What may wait unsent for one HTTP/2 stream.
+const H2_SEND_BUFFER: usize = 64 * 1024;
+
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Front {
+    /// A front for `site`.
+    pub fn new(site: Arc<Site>, options: FrontOptions) -> Self {
+        let conf =
+            ServerConf { upstream_keepalive_pool_size: site.upstream.options().keepalive, ..ServerConf::default() };
+        let mut proxy = HttpProxy::new(Phases::new(Arc::clone(&site)), Arc::new(conf));
+        proxy.handle_init_modules();
+        let mut server = HttpServerOptions::default();
+        server.h2c = options.h2c;
+        server.h2_idle_timeout = Some(site.options.keepalive);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(MOST_H2_STREAMS).max_send_buffer_size(H2_SEND_BUFFER);
+        Self { options, h2: Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 }) }
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+        let site = &self.h2.site;
+        let mut buffer = BytesMut::new();
+        let mut http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        if self.options.h2c && stream.get_ssl_digest().is_none() {
+            // pingora would wait for the whole preface for ever, and an HTTP/1.x head may be shorter than that.
+            match timeout(site.options.head_timeout, reads_preface(&mut stream, &mut buffer)).await {
+                Ok(Some(preface)) => http2 = preface,
+                _ => return,
+            }
+            if http2 {
+                let Ok(mut plain) = stream.into_any().downcast::<L4Stream>() else { return };
+                plain.rewind(&buffer);
+                stream = plain;
+            }
+        }
+        if http2 {
+            let _in_use = site.tasks.token();
+            self.h2.process_new(stream, shutdown).await;
+            return;
+        }
+        // A task of our own: what pingora's holds for a connection is freed, whatever becomes of this one.
+        let connection = h1::serve(
+            Arc::clone(site),
+            Arc::clone(&self.h2.proxy),
+            H1 { stream, buffer, chunks: true },
+            shutdown.clone(),
+        );
+        site.tasks.spawn(connection);
+    }
+}
+
+/// Whether the client begins with the HTTP/2 preface; what was read is in `buffer`. `None`: it left.
+async fn reads_preface(stream: &mut Stream, buffer: &mut BytesMut) -> Option<bool> {
+    while buffer.len() < H2_PREFACE.len() {
+        match stream.read_buf(buffer).await {
+            Ok(1..) => {}
+            _ => return None,
+        }
+        let known = buffer.len().min(H2_PREFACE.len());
+        if buffer[..known] != H2_PREFACE[..known] {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+#[async_trait]
+impl ServerApp for Front {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        self.serve(stream, shutdown).await;
+        None
+    }
+
+    async fn cleanup(&self) {
+        self.h2.proxy.http_cleanup().await;
+    }
+}
+
+/// The HTTP/2 half of the front.
+pub(super) struct H2 {
+    pub(super) site: Arc<Site>,
+    pub(super) proxy: Arc<Proxy>,
+    server: HttpServerOptions,
+    h2: H2Options,
+}
+
+#[async_trait]
+impl HttpServerApp for H2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        match session {
+            ServerSession::H2(session) => h2::serve(&self.site, &self.proxy, session, shutdown).await,
+            other => drop(self.proxy.process_new_http(other, shutdown).await),
+        }
+        None
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.server)
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        Some(self.h2.clone())
+    }
+}

@@ -1,0 +1,38 @@
+//! One HTTP/2 stream.
+
+use std::sync::Arc;
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::HttpSession;
+use pingora::server::ShutdownWatch;
+
+use super::decide::Disposition;
+use super::front::Proxy;
+use super::request::{Peer, Request};
+use super::site::Site;
+use crate::deliver::Wire;
+
+/// Serves one request.
+pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSession, shutdown: &ShutdownWatch) {
+    let peer = Peer::of(session.digest());
+    let request = Box::new(session.req_header().clone());
+    let mut wire = Wire::H2(Box::new(session));
+    let disposition = match Request::new(&request, peer, &site.options.trusted) {
+        Some(asked) => Box::pin(site.dispose(&asked, &mut wire)).await,
+        None => Disposition::Proxy,
+    };
+    drop(request);
+    match disposition {
+        Disposition::Hold(held) => held.run(&mut wire).await,
+        Disposition::Answer(answer) => {
+            let _ = wire.answer(answer.status, &answer.headers, &answer.body, false, site.options.write_timeout).await;
+        }
+        Disposition::Gone => {}
+        // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
+        Disposition::Proxy | Disposition::Tunnel => {
+            let Wire::H2(session) = wire else { return };
+            proxy.process_new_http(ServerSession::H2(*session), shutdown).await;
+        }
+    }
+}

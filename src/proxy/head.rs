@@ -1,0 +1,148 @@
+//! Reads the head of an HTTP/1.x request, under one deadline for all of it.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::HOST;
+use http::{Method, Version};
+use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+/// What was read.
+pub(super) enum Head {
+    /// The client closed the connection, or was silent for too long.
+    Closed,
+    /// It began a request and did not finish it in time.
+    Late,
+    /// A request that we may judge ourselves; its head is the first `length` bytes of the buffer.
+    Ours {
+        /// What it says.
+        request: Box<RequestHeader>,
+        /// Where its head ends.
+        length: usize,
+    },
+    /// Anything else: pingora judges it, and refuses what is malformed.
+    Foreign,
+}
+
+/// More header lines than any request that we answer ourselves has; pingora allows up to 256.
+const MOST_HEADERS: usize = 128;
+
+/// pingora's own limit.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Reads into `buffer` until it holds a whole head. `idle` is how long the first byte may take, `patience` the rest.
+pub(super) async fn read_head(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, patience: Duration) -> Head {
+    if buffer.is_empty() {
+        buffer.reserve(1024);
+        match timeout(idle, stream.read_buf(buffer)).await {
+            Ok(Ok(1..)) => {}
+            _ => return Head::Closed,
+        }
+    }
+    let rest = async {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = find_end(buffer, searched) {
+                return Some(end);
+            }
+            if buffer.len() > MOST_BYTES {
+                return None;
+            }
+            searched = buffer.len().saturating_sub(3);
+            match stream.read_buf(buffer).await {
+                Ok(1..) => {}
+                _ => return None,
+            }
+        }
+    };
+    match timeout(patience, rest).await {
+        Err(_) => Head::Late,
+        Ok(None) if buffer.len() > MOST_BYTES => Head::Foreign,
+        Ok(None) => Head::Closed,
+        Ok(Some(length)) => match parse(&buffer[..length]) {
+            Some(request) => Head::Ours { request, length },
+            None => Head::Foreign,
+        },
+    }
+}
+
+/// Where the head ends: behind its first empty line, however that line ends.
+fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(found) = buffer[at..].iter().position(|byte| *byte == b'\n') {
+        at += found + 1;
+        match &buffer[at..] {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form.
+fn parse(head: &[u8]) -> Option<Box<RequestHeader>> {
+    let bare_line_feed = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
+    if bare_line_feed || !head.is_ascii() {
+        return None;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    if !parsed.parse(head).ok()?.is_complete() {
+        return None;
+    }
+    let version = match parsed.version? {
+        1 => Version::HTTP_11,
+        _ => Version::HTTP_10,
+    };
+    let method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
+    let target = parsed.path?;
+    if !target.starts_with('/') {
+        return None;
+    }
+    let mut request = RequestHeader::build(method, target.as_bytes(), Some(parsed.headers.len())).ok()?;
+    request.set_version(version);
+    for header in parsed.headers.iter() {
+        request.append_header(header.name.to_owned(), header.value).ok()?;
+    }
+    (request.headers.get_all(HOST).iter().count() == 1).then(|| Box::new(request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(head: &str) -> bool {
+        parse(head.as_bytes()).is_some()
+    }
+
+    #[test]
+    fn only_what_is_well_formed_beyond_doubt_is_ours() {
+        assert!(accepted("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"));
+        for head in [
+            "GET /a HTTP/1.1\nHost: x\n\n",
+            "GET /a HTTP/1.1\r\nHost: x\n\r\n",
+            "GET /a HTTP/1.1\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+            "GET http://x/a HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost : x\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+            "GET  /a HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /a HTTP/2.0\r\nHost: x\r\n\r\n",
+        ] {
+            assert!(!accepted(head), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_its_first_empty_line() {
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", 0), Some(27));
+        assert_eq!(find_end(b"GET / HTTP/1.1\nHost: x\n\nrest", 0), Some(24));
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r", 0), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! The public listener: who answers a request, and how.
+//!
+//! ```text
+//! pingora Service<Front> ─▶ HTTP/1.x: our own task a connection ─┬▶ Site::decide ─▶ Verdict
+//!                       └─▶ HTTP/2: pingora's task a stream ─────┘     │
+//!        ┌─────────────────────┬───────────────────┬──────────────────┘
+//!     Proxy                  Answer              Stream, Poll         Tunnel
+//!  pingora HttpProxy     from memory        deliver: held on the     upgrades, the backend's
+//!  (Phases: headers)                        bare connection          own event streams
+//! ```
+//!
+//! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
+
+mod decide;
+mod forward;
+mod front;
+mod h1;
+mod h2;
+mod head;
+mod phases;
+mod request;
+mod site;
+mod tunnel;
+
+pub use forward::TrustedProxies;
+pub use front::{Front, FrontOptions};
+pub use phases::Phases;
+pub use site::{Site, SiteOptions};

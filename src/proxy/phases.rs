@@ -1,0 +1,217 @@
+//! What pingora's proxy is told about requests that the backend answers: glue, no decisions of its own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::forward::forward;
+use super::request::{Peer, Request};
+use super::site::Site;
+use crate::clock;
+use crate::upstream::ConnectError;
+
+/// The phases of a proxied request.
+pub struct Phases {
+    pub(super) site: Arc<Site>,
+}
+
+impl Phases {
+    /// Phases for requests of `site`.
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site }
+    }
+}
+
+/// What is remembered of one request between its phases.
+#[derive(Debug, Default)]
+pub struct Passage {
+    attempts: usize,
+    /// Why there was no connection, in our words.
+    unreachable: Option<String>,
+}
+
+#[async_trait]
+impl ProxyHttp for Phases {
+    type CTX = Passage;
+
+    fn new_ctx(&self) -> Passage {
+        Passage::default()
+    }
+
+    /// None: bodies pass as they are, so that an endless one is never kept waiting in a compressor.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
+        // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
+        if session.get_keepalive().is_some() {
+            let keepalive = self.site.options.keepalive.as_secs();
+            session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
+        }
+        session.set_write_timeout(Some(self.site.options.write_timeout));
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
+        passage.attempts += 1;
+        match self.site.upstream.peer().await {
+            Ok(peer) => Ok(Box::new(peer)),
+            Err(error) => {
+                passage.unreachable = Some(error.to_string());
+                Err(Error::new_up(ErrorType::ConnectNoRoute))
+            }
+        }
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        passage: &mut Passage,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.site.upstream.unreachable();
+        // Nothing was sent yet, so whatever the method, another address may be tried.
+        error.set_retry(passage.attempts < self.site.upstream.attempts());
+        let address = self.site.upstream.options().address.clone();
+        passage.unreachable =
+            Some(ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string());
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _passage: &mut Passage,
+    ) -> Result<()> {
+        // The version that the client spoke is what `Via` tells, not the one that we speak to the backend.
+        let spoken = session.req_header().version;
+        let sent = request.version;
+        request.set_version(spoken);
+        let forwarded = forward(request, Peer::of(session.digest()), &self.site.options.trusted, &self.site.upstream);
+        request.set_version(sent);
+        forwarded
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        _passage: &mut Passage,
+    ) -> Result<()> {
+        // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
+        // would take the second for the beginning of another request.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _passage: &mut Passage,
+    ) -> Result<()> {
+        self.site.upstream.outage().answered();
+        let peer = Peer::of(session.digest());
+        let head = session.req_header();
+        let Some(request) = Request::new(head, peer, &self.site.options.trusted) else { return Ok(()) };
+        for (name, value) in self.site.upstream.response_rewrites(&response.headers, &request.client.origin) {
+            response.insert_header(name, value)?;
+        }
+        if request.is_plain_get() {
+            self.site.seen(&request);
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
+        let status = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(status), _) => *status,
+            (
+                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::TLSHandshakeTimedout,
+                ErrorSource::Upstream,
+            ) => 504,
+            (_, ErrorSource::Upstream) => 502,
+            (ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => 0,
+            (ErrorType::WriteTimedout | ErrorType::ReadTimedout, ErrorSource::Downstream) => 0,
+            (_, ErrorSource::Downstream) => 400,
+            _ => 500,
+        };
+        if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+            let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
+            self.site.upstream.outage().failed(&text);
+        }
+        if let Ok(status) = StatusCode::from_u16(status) {
+            // The client may have gone meanwhile; then nobody misses this text.
+            let _ = respond(session, status).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    /// pingora would log every client that goes away; what matters is logged by [`crate::upstream::Outage`].
+    fn suppress_error_log(&self, _session: &Session, _passage: &Passage, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _passage: &Passage,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The short text for a request that cannot be proxied.
+pub(super) fn apology(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_GATEWAY => "The application behind this proxy cannot be reached, or broke off its answer.",
+        StatusCode::GATEWAY_TIMEOUT => "The application behind this proxy does not answer in time.",
+        StatusCode::BAD_REQUEST => "This request cannot be understood.",
+        _ => "This request cannot be served.",
+    }
+}
+
+async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
+    if session.response_written().is_some() {
+        // A part of the answer is out: all that can be done is to break off, so that the client notices.
+        return Ok(());
+    }
+    let body = Bytes::from(format!("{}\n", apology(status)));
+    let mut head = ResponseHeader::build(status, Some(5))?;
+    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
+    if status.is_server_error() {
+        head.insert_header(RETRY_AFTER, 2)?;
+    }
+    session.as_downstream_mut().write_error_response(head, body).await
+}
+
+impl Site {
+    /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
+    /// nobody is to go back to an older state.
+    fn seen(&self, request: &Request<'_>) {
+        let routes = self.routes.load();
+        let Some(route) = routes.find(&request.head.method, request.target.path) else { return };
+        let now = clock::now();
+        let facts = route.learned.facts(request.target.path, now);
+        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        if let Some(resource) = self.hub.get(&key) {
+            resource.fence(now);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A request, as it is looked at before anybody answers it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Method};
+use pingora::http::RequestHeader;
+use pingora::protocols::Digest;
+
+use super::forward::TrustedProxies;
+use crate::deliver::Delivery;
+use crate::model::{Origin, Scheme, fields};
+use crate::route::{Client, Target};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// Its address; `None` on a Unix socket.
+    pub(super) address: Option<IpAddr>,
+    /// Whether it speaks TLS to us.
+    pub(super) tls: bool,
+}
+
+/// A request and where it comes from.
+pub(super) struct Request<'a> {
+    /// Who sent it to us: the client, or a proxy in front of us.
+    pub(super) peer: Peer,
+    /// Method, target and headers.
+    pub(super) head: &'a RequestHeader,
+    /// Its target, taken apart.
+    pub(super) target: Target<'a>,
+    /// The client.
+    pub(super) client: Client,
+}
+
+impl Peer {
+    /// The other end of the connection with this digest.
+    pub(super) fn of(digest: Option<&Digest>) -> Self {
+        let socket = digest.and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet());
+        Self { address: socket.map(SocketAddr::ip), tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()) }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Looks at `head`, which came over a connection from `peer`. `None` if there is something about it that only
+    /// pingora may judge: no usable target, or no host.
+    pub(super) fn new(head: &'a RequestHeader, peer: Peer, trusted: &TrustedProxies) -> Option<Self> {
+        let target = Target::parse(std::str::from_utf8(head.raw_path()).ok()?)?;
+        let host = match head.headers.get(http::header::HOST) {
+            Some(host) => host.to_str().ok()?,
+            None => head.uri.authority()?.as_str(),
+        };
+        let https = trusted.client_scheme(peer.address, &head.headers).map_or(peer.tls, |scheme| scheme == "https");
+        let public = trusted.client_host(peer.address, &head.headers).unwrap_or(host);
+        if !is_host(host) || !is_host(public) {
+            return None;
+        }
+        let origin = Origin {
+            scheme: if https { Scheme::Https } else { Scheme::Http },
+            host: host.to_ascii_lowercase().into(),
+            public: public.to_ascii_lowercase().into(),
+        };
+        Some(Self {
+            peer,
+            head,
+            target,
+            client: Client::new(trusted.client_address(peer.address, &head.headers), origin),
+        })
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Whether this is a GET for the whole of something, without a body.
+    pub(super) fn is_plain_get(&self) -> bool {
+        let headers = self.headers();
+        self.head.method == Method::GET
+            && !headers.contains_key(RANGE)
+            && !headers.contains_key(TRANSFER_ENCODING)
+            && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+    }
+
+    /// Whether the client asks to speak another protocol.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")
+    }
+
+    /// Whether this upgrade is one to the WebSocket protocol.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.is_upgrade() && fields::has_token(self.headers(), &UPGRADE, "websocket")
+    }
+
+    /// Whether a page is being navigated to, rather than polled by one.
+    pub(super) fn is_navigation(&self) -> bool {
+        match self.headers().get("sec-fetch-mode") {
+            Some(mode) => mode == "navigate",
+            None => self.accepts("text/html"),
+        }
+    }
+
+    /// Whether somebody pressed reload: a page is being navigated to, past all caches.
+    pub(super) fn is_reload(&self) -> bool {
+        let headers = self.headers();
+        let past_caches = ["no-cache", "no-store", "max-age=0"]
+            .iter()
+            .any(|directive| fields::has_token(headers, &CACHE_CONTROL, directive));
+        self.is_navigation() && (past_caches || headers.contains_key(PRAGMA))
+    }
+
+    /// Whether `Accept` names exactly this media type, and not with a quality of zero.
+    pub(super) fn accepts(&self, media_type: &str) -> bool {
+        fields::list(self.headers(), &ACCEPT).any(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(media_type))
+                && !parts.any(|parameter| {
+                    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+                    name.eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|quality| quality == 0.0)
+                })
+        })
+    }
+
+    /// The delivery that the client asks for, of those that are offered.
+    pub(super) fn delivery(&self, offered: &[&'static dyn Delivery]) -> Option<&'static dyn Delivery> {
+        if !self.headers().contains_key(ACCEPT) {
+            return None;
+        }
+        offered.iter().copied().find(|delivery| self.accepts(delivery.accept()))
+    }
+
+    /// The version that the client says it holds, for a stream: `Last-Event-ID`, or the query `last_event_id`.
+    pub(super) fn resumes_from(&self) -> Option<crate::model::Version> {
+        let header = self.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        header.or_else(|| self.target.parameter("last_event_id"))?.parse().ok()
+    }
+}
+
+/// What goes into headers that we write ourselves holds nothing but what a host can.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
+}

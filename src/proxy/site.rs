@@ -1,0 +1,89 @@
+//! What all connections of the public listener share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::TrustedProxies;
+use crate::clock;
+use crate::deliver::{Habits, Streams};
+use crate::hub::Hub;
+use crate::poll::{Budget, Poller};
+use crate::resource::{Resource, Retire};
+use crate::route::{Route, Table};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// What the listener itself was configured to be.
+#[derive(Clone, Debug)]
+pub struct SiteOptions {
+    /// Where everything of our own lives, without a slash at the end.
+    pub prefix: String,
+    /// Whose word about clients is taken.
+    pub trusted: TrustedProxies,
+    /// How long an idle connection is kept.
+    pub keepalive: Duration,
+    /// How long a client may take to send the head of a request, or the preface of a connection.
+    pub head_timeout: Duration,
+    /// How long a client may take to accept what is written to it.
+    pub write_timeout: Duration,
+}
+
+/// The site: the backend, the routes in front of it, and everything that is watched and held.
+pub struct Site {
+    /// The listener's options.
+    pub options: SiteOptions,
+    /// The backend.
+    pub upstream: Arc<Upstream>,
+    /// The routes in force.
+    pub routes: ArcSwap<Table>,
+    /// The watched resources.
+    pub hub: Arc<Hub>,
+    /// The caps over all looks.
+    pub budget: Arc<Budget>,
+    /// The held clients.
+    pub streams: Arc<Streams>,
+    /// How clients poll.
+    pub habits: Arc<Habits>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Connections.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server begins to stop: idle connections end, busy ones after their answer.
+    pub stopping: CancellationToken,
+    /// Cancelled when the time to stop is over.
+    pub stopped: CancellationToken,
+}
+
+impl Site {
+    /// Starts to watch `resource` under `route`'s rules. Must be called in a runtime.
+    pub(super) fn watch(&self, route: &Route, resource: Arc<Resource>) {
+        let poller = Poller {
+            resource,
+            plan: Arc::clone(&route.plan),
+            fetch: Arc::clone(&self.upstream),
+            budget: Arc::clone(&self.budget),
+            hub: Arc::clone(&self.hub) as Arc<dyn Retire>,
+            metrics: Arc::clone(&route.metrics),
+            seed: clock::seed(),
+        };
+        // Not tracked: a poller ends when its clients have gone, and has nothing to finish when the process does.
+        tokio::spawn(poller.run());
+    }
+
+    /// Completes when the time to stop is over.
+    pub(super) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    /// From which moment on a look must have begun to count as current for somebody who asks now: as recent as a poll at
+    /// the route's interval would be, and not before anything that it may not have seen.
+    pub(super) fn current_since(route: &Route, resource: &Resource, now: Instant) -> Instant {
+        let recent = now.checked_sub(route.plan.schedule.every).unwrap_or(now);
+        recent.max(resource.fenced())
+    }
+}

@@ -1,0 +1,103 @@
+//! What everybody sees of a resource at one moment.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::{Decline, History, Refusal};
+use crate::model::{EndReason, Snapshot};
+
+/// When a look began and when its answer was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// When the request was sent.
+    pub started: Instant,
+    /// When the answer was complete.
+    pub finished: Instant,
+}
+
+/// Whether the upstream can be read.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// Nobody has looked yet.
+    Unknown,
+    /// The last look succeeded.
+    Live,
+    /// The last look failed.
+    Stale {
+        /// Since when looks have been failing.
+        since: SystemTime,
+        /// What the upstream answered, if it did.
+        status: Option<u16>,
+    },
+    /// The watch is over; the resource will not come back to life, another under the same key may take its place.
+    Ended(Ended),
+}
+
+/// Why a watch is over.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// The upstream refused.
+    Refused(Arc<Refusal>),
+    /// The answer may not be watched.
+    Declined(Decline),
+    /// We ended it ourselves.
+    Closed(EndReason),
+}
+
+impl Ended {
+    /// What an open stream is told.
+    pub fn reason(&self) -> EndReason {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Declined(decline) => decline.reason(),
+            Self::Closed(reason) => *reason,
+        }
+    }
+}
+
+/// An immutable view: replaced as a whole whenever a look ends.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The last versions.
+    pub history: History,
+    /// The position at which the newest meaning first appeared. Whoever stands there or later has nothing to be told:
+    /// versions since then differ only in parts whose change alone is no change.
+    pub since: u64,
+    /// Whether the upstream can be read.
+    pub condition: Condition,
+    /// The last look that succeeded: the newest version is what the upstream had at `started`, or later.
+    pub looked: Option<Looked>,
+    /// When the last look, good or bad, was sent.
+    pub tried: Option<Instant>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { history: History::default(), since: 0, condition: Condition::Unknown, looked: None, tried: None }
+    }
+}
+
+impl Head {
+    /// The newest version.
+    pub fn newest(&self) -> Option<&Arc<Snapshot>> {
+        self.history.newest()
+    }
+
+    /// The newest version, if it is known to be what the upstream had at `when` or later.
+    pub fn current_as_of(&self, when: Instant) -> Option<&Arc<Snapshot>> {
+        match self.condition {
+            Condition::Live => self.looked.filter(|looked| looked.started >= when).and(self.newest()),
+            _ => None,
+        }
+    }
+
+    /// Why the watch is over, if it is.
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.condition {
+            Condition::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+}

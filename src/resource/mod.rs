@@ -1,0 +1,27 @@
+//! One watched resource: its pure state machine, and the handle by which poller and clients share it.
+//!
+//! ```text
+//! Look ──▶ State::observe ──▶ Head (history, condition) ──ArcSwap──▶ Cursor::next ──▶ Update
+//!          (poller's task)          └── bells ring ──────────────────▶ (each client's task)
+//! ```
+//!
+//! A subscriber is a cursor into the shared history and a bell, never a queue: a client that is slow finds the newest
+//! head when it comes back, and what it missed has cost nothing.
+
+mod bell;
+mod cursor;
+mod head;
+mod history;
+mod ledger;
+mod look;
+mod shared;
+mod state;
+
+pub use bell::Bell;
+pub use cursor::Cursor;
+pub use head::{Condition, Ended, Head, Looked};
+pub use history::{History, Options as HistoryOptions};
+pub use ledger::Entry;
+pub use look::{Decline, Failure, Look, Outcome, Refusal};
+pub use shared::{Resource, Retire, Subscription, Trigger};
+pub use state::{State, Verdict};

@@ -1,0 +1,298 @@
+//! The handle by which a poller and any number of clients share a resource.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Bell, Entry, Head};
+use crate::model::ResourceKey;
+
+/// A reason to look now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The interval is over.
+    Timer,
+    /// A client arrived and what we hold is too old for it.
+    Demand,
+    /// A write passed through the proxy.
+    Write,
+    /// A watched file changed.
+    File,
+    /// The admin API asked.
+    Hook,
+}
+
+impl Trigger {
+    /// The trigger's name in metrics and in the admin API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timer => "timer",
+            Self::Demand => "demand",
+            Self::Write => "write",
+            Self::File => "file",
+            Self::Hook => "hook",
+        }
+    }
+
+    const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
+
+    fn bit(self) -> usize {
+        1 << (self as usize)
+    }
+}
+
+/// How many looks are kept on record.
+const MOST_ENTRIES: usize = 32;
+
+/// A watched resource.
+///
+/// The poller publishes heads; clients read them without a lock and are woken by their bells.
+pub struct Resource {
+    key: ResourceKey,
+    handle: String,
+    born: Instant,
+    head: ArcSwap<Head>,
+    roster: Mutex<Roster>,
+    looked: Notify,
+    attention: Notify,
+    pending: AtomicUsize,
+    fence: AtomicU64,
+    polled: Mutex<Option<Instant>>,
+    interval: AtomicU64,
+    ledger: Mutex<VecDeque<Entry>>,
+}
+
+impl Resource {
+    /// A resource that nobody has looked at. `handle` names it in logs.
+    pub fn new(key: ResourceKey, handle: String, now: Instant) -> Self {
+        Self {
+            key,
+            handle,
+            born: now,
+            head: ArcSwap::default(),
+            roster: Mutex::default(),
+            looked: Notify::new(),
+            attention: Notify::new(),
+            pending: AtomicUsize::new(0),
+            fence: AtomicU64::new(0),
+            polled: Mutex::default(),
+            interval: AtomicU64::new(0),
+            ledger: Mutex::default(),
+        }
+    }
+
+    /// What makes it this resource.
+    pub fn key(&self) -> &ResourceKey {
+        &self.key
+    }
+
+    /// A short name that gives no credential away.
+    pub fn handle(&self) -> &str {
+        &self.handle
+    }
+
+    /// The newest head.
+    pub fn head(&self) -> Guard<Arc<Head>> {
+        self.head.load()
+    }
+
+    /// The newest head, to keep.
+    pub fn head_full(&self) -> Arc<Head> {
+        self.head.load_full()
+    }
+
+    // The poller's side.
+
+    /// Replaces the head and wakes those who wait for a look; with `ring`, every held client too.
+    pub fn publish(&self, head: Arc<Head>, ring: bool) {
+        self.head.store(head);
+        if ring {
+            for (_, bell) in &self.roster().bells {
+                bell.ring();
+            }
+        }
+        self.looked.notify_waiters();
+    }
+
+    /// How many clients are held.
+    pub fn held(&self) -> usize {
+        self.roster().bells.len()
+    }
+
+    /// Completes when the first client came, the last one left, or a trigger is pending. One permit is kept, so nothing
+    /// is missed between two waits.
+    pub async fn attention(&self) {
+        self.attention.notified().await;
+    }
+
+    /// Takes the pending triggers, the most telling first.
+    pub fn take_trigger(&self) -> Option<Trigger> {
+        let pending = self.pending.swap(0, Ordering::AcqRel);
+        Trigger::ALL.into_iter().rev().find(|trigger| pending & trigger.bit() != 0)
+    }
+
+    /// Whether a trigger waits to be taken.
+    pub fn is_triggered(&self) -> bool {
+        self.pending.load(Ordering::Acquire) != 0
+    }
+
+    /// Tells the admin API at what interval the resource is looked at now.
+    pub fn set_interval(&self, interval: Duration) {
+        self.interval.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The interval at which the resource is looked at now.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval.load(Ordering::Relaxed))
+    }
+
+    /// Keeps a look on record, and forgets the oldest.
+    pub fn record(&self, entry: Entry) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if ledger.len() >= MOST_ENTRIES {
+            ledger.pop_front();
+        }
+        ledger.push_back(entry);
+    }
+
+    /// The last looks, oldest first.
+    pub fn ledger(&self) -> Vec<Entry> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    // The clients' side.
+
+    /// Asks for a look as soon as the route's `refresh_gap` and the budget allow.
+    pub fn trigger(&self, trigger: Trigger) {
+        self.pending.fetch_or(trigger.bit(), Ordering::AcqRel);
+        self.attention.notify_one();
+    }
+
+    /// From now on, only a look that began at `now` or later counts as current: something was done, or seen, that an
+    /// earlier look may not know.
+    pub fn fence(&self, now: Instant) {
+        self.fence.fetch_max(self.offset(now), Ordering::AcqRel);
+    }
+
+    /// The moment before which no look counts as current.
+    pub fn fenced(&self) -> Instant {
+        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
+    }
+
+    fn offset(&self, when: Instant) -> u64 {
+        u64::try_from(when.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes a plain poll, and returns when the one before came.
+    pub fn note_poll(&self, now: Instant) -> Option<Instant> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner).replace(now)
+    }
+
+    /// When the last plain poll came.
+    pub fn last_poll(&self) -> Option<Instant> {
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a head for which `ready` holds. Heads come with looks, so the caller sees to it that one will be made.
+    pub async fn wait_for(&self, mut ready: impl FnMut(&Head) -> bool) -> Arc<Head> {
+        loop {
+            let looked = self.looked.notified();
+            tokio::pin!(looked);
+            // Registered before the head is read, so that a look that ends in between wakes us.
+            looked.as_mut().enable();
+            let head = self.head.load();
+            if ready(&head) {
+                return Guard::into_inner(head);
+            }
+            drop(head);
+            looked.await;
+        }
+    }
+
+    /// Makes a held client count, and wakes it by `bell` at each update.
+    pub fn subscribe(self: &Arc<Self>, delivery: &'static str, bell: Arc<Bell>) -> Subscription {
+        let mut roster = self.roster();
+        let slot = roster.bells.insert(bell);
+        roster.count(delivery, 1);
+        if roster.bells.len() == 1 {
+            self.attention.notify_one();
+        }
+        Subscription { resource: Arc::clone(self), delivery, slot }
+    }
+
+    /// Held clients by delivery.
+    pub fn subscribers(&self) -> Vec<(&'static str, usize)> {
+        self.roster().by_delivery.clone()
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The held clients of a resource.
+#[derive(Default)]
+struct Roster {
+    bells: Slab<Arc<Bell>>,
+    by_delivery: Vec<(&'static str, usize)>,
+}
+
+impl Roster {
+    fn count(&mut self, delivery: &'static str, change: isize) {
+        match self.by_delivery.iter_mut().find(|(name, _)| *name == delivery) {
+            Some((_, count)) => *count = count.saturating_add_signed(change),
+            None => self.by_delivery.push((delivery, usize::try_from(change).unwrap_or(0))),
+        }
+    }
+}
+
+/// Takes a resource out of the hub.
+pub trait Retire: Send + Sync + 'static {
+    /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
+    fn retire(&self, resource: &Arc<Resource>) -> bool;
+
+    /// Removes it whoever still holds it; they have been told that it ended.
+    fn forget(&self, resource: &Arc<Resource>);
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("handle", &self.handle)
+            .field("target", &self.key.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A held client's claim on a resource; dropping it gives the claim up.
+#[derive(Debug)]
+pub struct Subscription {
+    resource: Arc<Resource>,
+    delivery: &'static str,
+    slot: usize,
+}
+
+impl Subscription {
+    /// The resource.
+    pub fn resource(&self) -> &Arc<Resource> {
+        &self.resource
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut roster = self.resource.roster();
+        roster.bells.remove(self.slot);
+        roster.count(self.delivery, -1);
+        if roster.bells.is_empty() {
+            self.resource.attention.notify_one();
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Compiled routes: which requests are ours, and under which key.
+//!
+//! ```text
+//! request ──▶ Table::find ──▶ Route ──▶ Route::key ──▶ ResourceKey
+//!                               └── Learned: what answers have taught about single paths
+//! ```
+
+mod learned;
+mod path;
+mod pattern;
+mod table;
+mod variant;
+
+pub use learned::Learned;
+pub use path::{Target, is_plain};
+pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
+pub use table::Table;
+pub use variant::{Audience, Client, VariantOptions};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::deliver::{self, Delivery};
+use crate::model::RouteId;
+use crate::poll::Plan;
+use crate::telemetry::RouteMetrics;
+
+/// Whether the browser script is injected into a route's pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shim {
+    /// No.
+    #[default]
+    Off,
+    /// Yes, and it may follow what routes name.
+    Configured,
+    /// Yes, and it may follow any URL that the page polls.
+    Learn,
+}
+
+/// What a route was configured to be.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Tells it from other routes.
+    pub id: RouteId,
+    /// Which paths it takes.
+    pub pattern: Pattern,
+    /// Which methods.
+    pub methods: Vec<Method>,
+    /// How its resources are watched.
+    pub plan: Arc<Plan>,
+    /// What splits them.
+    pub variant: VariantOptions,
+    /// How its streams are held.
+    pub deliver: deliver::Options,
+    /// In which forms.
+    pub transports: Vec<&'static dyn Delivery>,
+    /// How long a plain poll is held.
+    pub hold: Option<Duration>,
+    /// Whether we may ask for its resources ourselves.
+    pub fetch: bool,
+    /// Whether its pages are given the browser script.
+    pub shim: Shim,
+    /// Where it is counted.
+    pub metrics: Arc<RouteMetrics>,
+    /// What answers have taught.
+    pub learned: Arc<Learned>,
+}
+
+impl std::fmt::Debug for dyn Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

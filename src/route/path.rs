@@ -1,0 +1,159 @@
+//! The target of a request, as far as routes look at it.
+
+use std::borrow::Cow;
+
+/// Whether a backend will see this path the way we do. Dot segments, empty segments, path parameters, backslashes,
+/// encoded separators and control characters are read differently by different servers; a path with any of them matches
+/// no route, so it is proxied and never shared.
+pub fn is_plain(path: &str) -> bool {
+    if !path.starts_with('/') || path.contains("//") || path.contains([';', '\\']) {
+        return false;
+    }
+    if path.split('/').any(|segment| segment == "." || segment == "..") {
+        return false;
+    }
+    let bytes = path.as_bytes();
+    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(at, _)| match hex_pair(&bytes[at + 1..]) {
+        Some(b'.' | b'/' | b'\\' | b';' | b'%') | None => false,
+        Some(byte) => byte >= 0x20 && byte != 0x7f,
+    })
+}
+
+fn hex_pair(bytes: &[u8]) -> Option<u8> {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    u8::try_from(digit(bytes.first())? * 16 + digit(bytes.get(1))?).ok()
+}
+
+/// `path` with its percent-encoding undone (RFC 3986 section 2.1).
+pub(super) fn decode(path: &str) -> Cow<'_, [u8]> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path.as_bytes());
+    }
+    let bytes = path.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match (bytes[at], hex_pair(&bytes[at + 1..])) {
+            (b'%', Some(byte)) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            (byte, _) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+/// A request target in origin form (RFC 9112 section 3.2.1), taken apart but not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The path as it was sent.
+    pub path: &'a str,
+    /// The query as it was sent, without the question mark.
+    pub query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Takes `text` apart. `None` if it is not in origin form.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        if !text.starts_with('/') || text.contains('#') {
+            return None;
+        }
+        Some(match text.split_once('?') {
+            Some((path, query)) => Self { path, query: Some(query) },
+            None => Self { path: text, query: None },
+        })
+    }
+
+    /// The first parameter `name` of the query, its encoding undone.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.parameters(name).next()
+    }
+
+    /// All parameters `name` of the query, in order, their encoding undone.
+    pub fn parameters(&self, name: &str) -> impl Iterator<Item = String> {
+        self.query.unwrap_or_default().split('&').filter_map(move |parameter| {
+            let (found, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            (found == name).then(|| String::from_utf8_lossy(&decode(&value.replace('+', " "))).into_owned())
+        })
+    }
+
+    /// Path and query as the backend will see them in looks: without the parameters named in `ignored`.
+    pub fn canonical(&self, ignored: &[String]) -> String {
+        let kept = self.query.map(|query| {
+            let kept: Vec<&str> = query
+                .split('&')
+                .filter(|parameter| {
+                    let name = parameter.split('=').next().unwrap_or_default();
+                    !ignored.iter().any(|ignored| ignored == name)
+                })
+                .collect();
+            kept.join("&")
+        });
+        match kept {
+            Some(query) if !query.is_empty() => format!("{}?{query}", self.path),
+            _ => self.path.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_servers_read_differently_are_not_plain() {
+        for path in ["/", "/a/b", "/a.b", "/caf%C3%A9", "/a%20b", "/..a", "/a..", "/...", "/%61pi"] {
+            assert!(is_plain(path), "{path}");
+        }
+        for path in [
+            "",
+            "a",
+            "//a",
+            "/a//b",
+            "/.",
+            "/..",
+            "/a/./b",
+            "/a/../b",
+            "/a/..",
+            "/%2e%2e/a",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a;v=1",
+            "/a%3Bv",
+            "/a%00",
+            "/a%0a",
+            "/a%",
+            "/a%4",
+            "/a%zz",
+            "/%252e",
+        ] {
+            assert!(!is_plain(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn ignored_parameters_go_and_the_rest_stays_as_it_is() {
+        let ignored = ["_".to_owned()];
+        for (target, canonical) in [
+            ("/a", "/a"),
+            ("/a?", "/a"),
+            ("/a?_=1", "/a"),
+            ("/a?b=%20&_=1&a", "/a?b=%20&a"),
+            ("/a?_x=1", "/a?_x=1"),
+            ("/a?b=1?_=2", "/a?b=1?_=2"),
+        ] {
+            assert_eq!(
+                Target::parse(target).map(|target| target.canonical(&ignored)).as_deref(),
+                Some(canonical),
+                "{target}"
+            );
+        }
+        assert_eq!(Target::parse("http://x/"), None);
+        assert_eq!(Target::parse("/a#b"), None);
+    }
+}

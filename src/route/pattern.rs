@@ -1,0 +1,214 @@
+//! Path patterns: `*` is one segment or a part of one, `**` any rest.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::path::decode;
+
+/// A compiled pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    segments: Vec<Segment>,
+    /// Whether `**` stands at the end.
+    rest: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(Vec<u8>),
+    /// What stands before, between and behind stars.
+    Stars(Vec<Vec<u8>>),
+}
+
+/// The text is not a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParsePatternError {
+    /// It does not begin with a slash.
+    #[error("a path begins with \"/\": write \"/{0}\"")]
+    NoSlash(String),
+    /// `**` is not the whole last segment.
+    #[error("\"**\" stands for any rest, so it can only be the last segment, alone")]
+    RestNotLast,
+    /// It holds something that no request path that can match holds.
+    #[error("a path that can be matched has no query, no fragment, no empty segment and no \".\" or \"..\" segment")]
+    NeverMatches,
+}
+
+impl Pattern {
+    /// Whether `path`, as it was sent, matches. The caller has seen to it that the path is plain.
+    pub fn matches(&self, path: &str) -> bool {
+        let decoded = decode(path);
+        let mut given = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|byte| *byte == b'/');
+        for segment in &self.segments {
+            match given.next() {
+                Some(given) if segment.matches(given) => {}
+                _ => return false,
+            }
+        }
+        // "/a/**" takes "/a", "/a/" and everything below.
+        self.rest || given.next().is_none()
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Segment {
+    fn matches(&self, given: &[u8]) -> bool {
+        match self {
+            Self::Literal(text) => text == given,
+            Self::Stars(parts) => {
+                let [first, middle @ .., last] = parts.as_slice() else { return false };
+                let Some(mut rest) = given.strip_prefix(first.as_slice()) else { return false };
+                for part in middle {
+                    match rest.windows(part.len().max(1)).position(|window| window == part.as_slice()) {
+                        Some(at) => rest = &rest[at + part.len()..],
+                        None => return false,
+                    }
+                }
+                // A star is never nothing where it is the whole segment.
+                rest.ends_with(last) && !given.is_empty()
+            }
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = ParsePatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some(path) = text.strip_prefix('/') else {
+            return Err(ParsePatternError::NoSlash(text.to_owned()));
+        };
+        if text.contains(['?', '#', '\\', ';']) {
+            return Err(ParsePatternError::NeverMatches);
+        }
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let rest = parts.last() == Some(&"**");
+        if rest {
+            parts.pop();
+        }
+        if parts.iter().any(|part| part.contains("**")) {
+            return Err(ParsePatternError::RestNotLast);
+        }
+        let last = parts.len().saturating_sub(1);
+        if parts
+            .iter()
+            .enumerate()
+            .any(|(at, part)| matches!(*part, "." | "..") || (part.is_empty() && (rest || at != last)))
+        {
+            return Err(ParsePatternError::NeverMatches);
+        }
+        let segments = parts
+            .into_iter()
+            .map(|part| {
+                if part.contains('*') {
+                    Segment::Stars(part.split('*').map(|part| decode(part).into_owned()).collect())
+                } else {
+                    Segment::Literal(decode(part).into_owned())
+                }
+            })
+            .collect();
+        Ok(Self { text: text.to_owned(), segments, rest })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A method, or `*` for every unsafe one, and a path pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WritePattern {
+    method: Option<http::Method>,
+    path: Pattern,
+}
+
+/// The text is not `METHOD /path`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseWritePatternError {
+    /// There are not two words.
+    #[error("write a method, or \"*\" for any, and a path: \"POST /api/**\"")]
+    Form,
+    /// The first word is no method in capitals.
+    #[error("{0:?} is no method: methods are written in capitals, \"*\" is any that changes something")]
+    Method(String),
+    /// The second is no pattern.
+    #[error(transparent)]
+    Path(#[from] ParsePatternError),
+}
+
+impl WritePattern {
+    /// Whether a request with this method and path matches. `*` is every method that is not safe (RFC 9110 section 9.2.1).
+    pub fn matches(&self, method: &http::Method, path: &str) -> bool {
+        self.method.as_ref().map_or(!method.is_safe(), |own| own == method) && self.path.matches(path)
+    }
+}
+
+impl FromStr for WritePattern {
+    type Err = ParseWritePatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (method, path) = text.split_once(' ').ok_or(ParseWritePatternError::Form)?;
+        let method = match method {
+            "*" => None,
+            other if other.chars().any(|c| c.is_ascii_lowercase()) => {
+                return Err(ParseWritePatternError::Method(other.to_owned()));
+            }
+            other => Some(other.parse().map_err(|_| ParseWritePatternError::Method(other.to_owned()))?),
+        };
+        Ok(Self { method, path: path.trim().parse()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_one_segment_and_two_are_any_rest() {
+        for (pattern, yes, no) in [
+            ("/", vec!["/"], vec!["/a"]),
+            ("/**", vec!["/", "/a", "/a/b/"], vec![]),
+            (
+                "/api/messages",
+                vec!["/api/messages", "/%61pi/messages"],
+                vec!["/api/messages/", "/api", "/API/messages"],
+            ),
+            ("/api/*", vec!["/api/a"], vec!["/api/", "/api", "/api/a/b"]),
+            ("/api/**", vec!["/api", "/api/", "/api/a/b"], vec!["/apix"]),
+            (
+                "/*/data/*.json",
+                vec!["/0/data/queues.json", "/a/data/.json"],
+                vec!["/0/data/queues.xml", "/0/data/a/b.json"],
+            ),
+            ("/a*b*c", vec!["/abc", "/axbyc", "/abbcc"], vec!["/ab", "/acb"]),
+            ("/a/", vec!["/a/"], vec!["/a"]),
+            ("/caf%C3%A9", vec!["/café", "/caf%c3%a9"], vec!["/cafe"]),
+        ] {
+            let compiled: Pattern = pattern.parse().expect(pattern);
+            for path in yes {
+                assert!(compiled.matches(path), "{pattern} should take {path}");
+            }
+            for path in no {
+                assert!(!compiled.matches(path), "{pattern} should not take {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_that_can_never_match_are_refused() {
+        assert_eq!("api".parse::<Pattern>(), Err(ParsePatternError::NoSlash("api".into())));
+        for text in ["/**/a", "/a**", "/**/**"] {
+            assert_eq!(text.parse::<Pattern>(), Err(ParsePatternError::RestNotLast), "{text}");
+        }
+        for text in ["/a?b", "/a//b", "/./a", "/a/..", "//", "/a;b", "/a//**"] {
+            assert_eq!(text.parse::<Pattern>(), Err(ParsePatternError::NeverMatches), "{text}");
+        }
+    }
+}

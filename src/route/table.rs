@@ -1,0 +1,31 @@
+//! All routes, in order.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Route, is_plain};
+
+/// The routes; the first that matches wins.
+#[derive(Debug, Default)]
+pub struct Table {
+    routes: Vec<Arc<Route>>,
+}
+
+impl Table {
+    /// A table of `routes`, in the order of the file.
+    pub fn new(routes: Vec<Arc<Route>>) -> Self {
+        Self { routes }
+    }
+
+    /// The route of a request, if it has one. A request with an odd path has none.
+    pub fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
+        let route = self.routes.iter().find(|route| route.methods.contains(method) && route.pattern.matches(path))?;
+        is_plain(path).then_some(route)
+    }
+
+    /// All routes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+}

@@ -1,0 +1,146 @@
+//! From a request to the key of the resource that it asks for.
+
+use std::net::IpAddr;
+
+use http::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue};
+
+use super::learned::Facts;
+use super::{Route, Target};
+use crate::deliver::{self, Delivery};
+use crate::model::fields;
+use crate::model::{Identity, Origin, ResourceKey, Secret};
+
+/// Who shares one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Clients with the same credentials: cookies, authorization, and every header that is not known to be neutral.
+    #[default]
+    Credentials,
+    /// Everybody. Looks carry no credentials.
+    Public,
+    /// Clients with the same values of these.
+    Selected {
+        /// Cookie names.
+        cookies: Vec<String>,
+        /// Header names.
+        headers: Vec<HeaderName>,
+    },
+}
+
+/// What splits a route's resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariantOptions {
+    /// Who shares.
+    pub audience: Audience,
+    /// Request headers that split, beside the credentials.
+    pub vary: Vec<HeaderName>,
+    /// Query parameters that do not.
+    pub ignore_query: Vec<String>,
+}
+
+/// The client, as far as the backend is to be told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address; `None` on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The origin by which it addressed us.
+    pub origin: Origin,
+}
+
+impl Route {
+    /// The key of the resource that a request asks for. With `stream`, the request asks to be held: the part of its
+    /// `Accept` that says so is for us, not for the backend.
+    pub fn key(
+        &self,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        facts: &Facts,
+        stream: bool,
+    ) -> ResourceKey {
+        let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
+        split.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        split.dedup();
+        let audience = if facts.private { &Audience::Credentials } else { &self.variant.audience };
+        let identity = match audience {
+            Audience::Credentials => Identity::whole(whole(headers, &split)),
+            Audience::Public => Identity::partial(Vec::new()),
+            Audience::Selected { cookies, headers: names } => Identity::partial(selected(headers, cookies, names)),
+        };
+        let variant = split.into_iter().map(|name| {
+            let value = match joined(headers, &name) {
+                // No `Accept` means that everything is welcome (RFC 9110 section 12.5.1).
+                None if name == ACCEPT => Some(HeaderValue::from_static("*/*")),
+                Some(_) if stream && name == ACCEPT => Some(without_streams(headers)),
+                value => value,
+            };
+            (name, value)
+        });
+        ResourceKey {
+            route: self.id,
+            origin: client.origin.clone(),
+            target: target.canonical(&self.variant.ignore_query).into(),
+            variant: variant.collect(),
+            identity,
+        }
+    }
+}
+
+/// The one value of a field, its lines joined (RFC 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    let mut rest = lines.peekable();
+    if rest.peek().is_none() {
+        return Some(first.clone());
+    }
+    let all: Vec<&[u8]> = std::iter::once(first).chain(rest).map(HeaderValue::as_bytes).collect();
+    let separator: &[u8] = if name == COOKIE { b"; " } else { b", " };
+    HeaderValue::from_bytes(&all.join(separator)).ok()
+}
+
+/// Everything by which a backend might know the client.
+fn whole(headers: &HeaderMap, split: &[HeaderName]) -> Vec<(HeaderName, Secret)> {
+    let mut names: Vec<&HeaderName> =
+        headers.keys().filter(|name| !fields::is_neutral(name) && !split.contains(name)).collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.into_iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))).collect()
+}
+
+fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Vec<(HeaderName, Secret)> {
+    let mut fields: Vec<(HeaderName, Secret)> = Vec::new();
+    let pairs: Vec<&str> = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .map(str::trim)
+        .filter(|pair| cookies.iter().any(|name| pair.split('=').next() == Some(name)))
+        .collect();
+    if !pairs.is_empty() {
+        fields.push((COOKIE, Secret::new(pairs.join("; ").as_bytes())));
+    }
+    fields.extend(names.iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))));
+    fields
+}
+
+/// `Accept` without the types that ask to be held; `*/*` if nothing else is left, so that a page's `EventSource` and its
+/// polls ask for one thing.
+fn without_streams(headers: &HeaderMap) -> HeaderValue {
+    let is_stream = |item: &&str| {
+        let essence = item.split(';').next().unwrap_or_default().trim();
+        deliver::ALL.iter().any(|delivery: &&dyn Delivery| essence.eq_ignore_ascii_case(delivery.accept()))
+    };
+    let rest: Vec<&str> = fields::list(headers, &ACCEPT).filter(|item| !is_stream(item)).collect();
+    HeaderValue::from_str(&rest.join(", "))
+        .ok()
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| HeaderValue::from_static("*/*"))
+}
+
+impl Client {
+    /// A client that addressed us as `host`.
+    pub fn new(address: Option<IpAddr>, origin: Origin) -> Self {
+        Self { address, origin }
+    }
+}

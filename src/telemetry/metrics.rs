@@ -1,0 +1,231 @@
+//! Counters for Prometheus, resolved once a route, so that counting costs one atomic addition.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// A route, and one more label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Labels {
+    route: Arc<str>,
+    second: Option<(&'static str, &'static str)>,
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("route", &*self.route).encode(encoder.encode_label())?;
+        match self.second {
+            Some(label) => label.encode(encoder.encode_label()),
+            None => Ok(()),
+        }
+    }
+}
+
+use prometheus_client::encoding::EncodeLabel;
+
+type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge>;
+
+/// All metrics of the process. Routes appear by their patterns; no URL of a client is ever a label.
+pub struct Metrics {
+    registry: Registry,
+    streams: Gauges,
+    resources: Gauges,
+    fetches: Counters,
+    events: Counters,
+    polls: Counters,
+    triggers: Counters,
+    delay: Family<Labels, Histogram, fn() -> Histogram>,
+    config_stale: Gauge<i64, std::sync::atomic::AtomicI64>,
+    upstream_away: Gauge<i64, std::sync::atomic::AtomicI64>,
+    refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
+    routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
+}
+
+/// The metrics of one route.
+pub struct RouteMetrics {
+    all: Labels,
+    streams: Gauges,
+    fetches: Counters,
+    events: Counters,
+    polls: Counters,
+    triggers: Counters,
+    resources: Gauge,
+    delay: Histogram,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("sungrazer");
+        let streams = Gauges::default();
+        registry.register("streams", "Clients that are held", streams.clone());
+        let resources = Gauges::default();
+        registry.register("resources", "Watched resources", resources.clone());
+        let fetches = Counters::default();
+        registry.register("fetches", "Looks at the upstream", fetches.clone());
+        let events = Counters::default();
+        registry.register("events", "Events written to clients", events.clone());
+        let polls = Counters::default();
+        registry.register("polls_answered", "Plain requests for routes, by how they were answered", polls.clone());
+        let triggers = Counters::default();
+        registry.register("triggers", "Reasons for looks", triggers.clone());
+        let delay = Family::new_with_constructor(histogram as fn() -> Histogram);
+        registry.register(
+            "change_to_write_seconds",
+            "From the end of a look that found a change to its event on a socket",
+            delay.clone(),
+        );
+        let config_stale = Gauge::default();
+        registry.register(
+            "config_stale",
+            "1 while the configuration file cannot be used and an older one is in force",
+            config_stale.clone(),
+        );
+        let upstream_away = Gauge::default();
+        registry.register("upstream_away", "1 while the upstream does not answer", upstream_away.clone());
+        let refused = Family::default();
+        registry.register("limits_hit", "Requests that a limit turned away", refused.clone());
+        Self {
+            registry,
+            streams,
+            resources,
+            fetches,
+            events,
+            polls,
+            triggers,
+            delay,
+            config_stale,
+            upstream_away,
+            refused,
+            routes: Mutex::default(),
+        }
+    }
+
+    /// The metrics of the route with this pattern; the same for every route that has it.
+    pub fn route(&self, pattern: &Arc<str>) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = routes.entry(Arc::clone(pattern)).or_insert_with(|| {
+            let all = Labels { route: Arc::clone(pattern), second: None };
+            Arc::new(RouteMetrics {
+                streams: self.streams.clone(),
+                fetches: self.fetches.clone(),
+                events: self.events.clone(),
+                polls: self.polls.clone(),
+                triggers: self.triggers.clone(),
+                resources: self.resources.get_or_create(&all).clone(),
+                delay: self.delay.get_or_create(&all).clone(),
+                all,
+            })
+        });
+        Arc::clone(made)
+    }
+
+    /// Whether an old configuration is in force because the file is wrong.
+    pub fn set_config_stale(&self, stale: bool) {
+        self.config_stale.set(stale.into());
+    }
+
+    /// Whether the upstream does not answer.
+    pub fn set_upstream_away(&self, away: bool) {
+        self.upstream_away.set(away.into());
+    }
+
+    /// A limit turned a request away.
+    pub fn limit_hit(&self, limit: &'static str) {
+        self.refused.get_or_create(&vec![("limit", limit)]).inc();
+    }
+
+    /// All of it in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail; a partial page would be better than none if it did.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl RouteMetrics {
+    fn with(&self, name: &'static str, value: &'static str) -> Labels {
+        Labels { route: Arc::clone(&self.all.route), second: Some((name, value)) }
+    }
+
+    /// A client is held by `transport`, until the gauge that is returned is dropped.
+    pub fn hold(&self, transport: &'static str) -> Held {
+        let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
+        gauge.inc();
+        Held(gauge)
+    }
+
+    /// A resource came into being, or one went.
+    pub fn resources(&self) -> &Gauge {
+        &self.resources
+    }
+
+    /// A look ended.
+    pub fn fetched(&self, result: &'static str) {
+        self.fetches.get_or_create(&self.with("result", result)).inc();
+    }
+
+    /// A look began.
+    pub fn triggered(&self, kind: &'static str) {
+        self.triggers.get_or_create(&self.with("kind", kind)).inc();
+    }
+
+    /// A plain request was answered.
+    pub fn answered(&self, how: &'static str) {
+        self.polls.get_or_create(&self.with("how", how)).inc();
+    }
+
+    /// An event was written.
+    pub fn written(&self, kind: &'static str) {
+        self.events.get_or_create(&self.with("kind", kind)).inc();
+    }
+
+    /// So long after the look that found it, a change was on a socket.
+    pub fn delayed(&self, seconds: f64) {
+        self.delay.observe(seconds);
+    }
+}
+
+impl fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteMetrics({})", self.all.route)
+    }
+}
+
+/// One held client, counted while this lives.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// From 0.1 ms to 13 s.
+fn histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 18))
+}

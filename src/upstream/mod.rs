@@ -1,0 +1,191 @@
+//! The backend: where it is, how to connect to it, and how to look at it.
+//!
+//! ```text
+//! Address (url) ──▶ Resolver ──▶ HttpPeer ──┬─▶ pingora's HttpProxy (plain requests)
+//!                                           ├─▶ Upstream::fetch   (looks)
+//!                                           └─▶ Upstream::connect (tunnels)
+//! ```
+
+mod address;
+mod decode;
+mod fetch;
+mod outage;
+mod resolve;
+
+pub use address::{Address, HostMode, ParseAddressError};
+pub use outage::Outage;
+
+use std::fmt;
+use std::time::Duration;
+
+use http::header::{CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::protocols::Stream;
+use pingora::upstreams::peer::HttpPeer;
+
+use self::resolve::Resolver;
+use crate::model::Origin;
+
+/// How to reach the backend.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it is.
+    pub address: Address,
+    /// Which `Host` it is given.
+    pub host: HostMode,
+    /// The longest wait for a connection, TLS handshake included.
+    pub connect_timeout: Duration,
+    /// The longest wait for a whole answer to a look.
+    pub fetch_timeout: Duration,
+    /// Idle connections that are kept.
+    pub keepalive: usize,
+}
+
+/// A backend that may close an idle connection at the moment in which a request is sent on it loses that request, if it
+/// is one that may not be sent twice. The shortest idle time that common servers allow is 2 s.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The backend.
+pub struct Upstream {
+    options: Options,
+    resolver: Resolver,
+    http: Connector,
+    transport: TransportConnector,
+    outage: Outage,
+}
+
+/// Why there is no connection to the backend.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Its name has no address.
+    #[error("cannot resolve {host}: {error}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        error: std::io::Error,
+    },
+    /// It does not accept.
+    #[error("cannot connect to {address}: {error}")]
+    Connect {
+        /// The backend.
+        address: Address,
+        /// What happened.
+        error: Box<pingora::Error>,
+    },
+}
+
+impl Upstream {
+    /// A backend that nobody has connected to yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            resolver: Resolver::new(options.address.clone(), options.connect_timeout),
+            http: Connector::new(Some(ConnectorOptions::new(options.keepalive))),
+            transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
+            outage: Outage::new(options.address.to_string()),
+            options,
+        }
+    }
+
+    /// How it is reached.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether it answers, as far as anybody has noticed.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// How many addresses are worth trying for one request.
+    pub fn attempts(&self) -> usize {
+        self.resolver.known()
+    }
+
+    /// Where to connect to now.
+    ///
+    /// # Errors
+    /// If the backend's name cannot be resolved.
+    pub async fn peer(&self) -> Result<HttpPeer, ConnectError> {
+        let tls = self.options.address.is_tls();
+        let sni = self.options.address.host().unwrap_or_default().to_owned();
+        let mut peer = match &self.options.address {
+            Address::Unix { path } => HttpPeer::new_uds(path, false, String::new())
+                .map_err(|error| ConnectError::Connect { address: self.options.address.clone(), error })?,
+            Address::Tcp { host, .. } => match self.resolver.resolve().await {
+                Ok(address) => HttpPeer::new(address, tls, sni),
+                Err(error) => return Err(ConnectError::Resolve { host: host.clone(), error }),
+            },
+        };
+        peer.options.connection_timeout = Some(self.options.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.options.connect_timeout);
+        peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+        Ok(peer)
+    }
+
+    /// The address that [`Upstream::peer`] gave last does not accept: the next one is to be tried.
+    pub fn unreachable(&self) {
+        self.resolver.rotate();
+    }
+
+    /// A connection of one's own, never shared and never pooled.
+    ///
+    /// # Errors
+    /// If no address of the backend accepts.
+    pub async fn connect(&self) -> Result<Stream, ConnectError> {
+        let mut attempt = 1;
+        loop {
+            let peer = self.peer().await?;
+            match self.transport.new_stream(&peer).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    self.unreachable();
+                    if attempt >= self.attempts() {
+                        return Err(ConnectError::Connect { address: self.options.address.clone(), error });
+                    }
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// What must be changed in a request whose headers are as the client sent them, to make it fit for the backend.
+    ///
+    /// With [`HostMode::Upstream`], `Host`, `Origin` and `Referer` are rewritten together, and the latter two only where
+    /// they name the site itself: a foreign `Origin` must stay foreign, or the backend's protection against forged
+    /// requests is gone.
+    pub fn request_rewrites(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+        if self.options.host == HostMode::Preserve {
+            return Vec::new();
+        }
+        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let own = |name: HeaderName| {
+            let rewritten = self.options.address.in_place_of(host, headers.get(&name)?.to_str().ok()?)?;
+            Some((name, HeaderValue::from_str(&rewritten).ok()?))
+        };
+        let authority = HeaderValue::from_str(&self.options.address.authority()).ok().map(|value| (HOST, value));
+        authority.into_iter().chain([ORIGIN, REFERER].into_iter().filter_map(own)).collect()
+    }
+
+    /// What must be changed in a response so that where it names the backend it names the site, which the client knows
+    /// as `origin`.
+    pub fn response_rewrites(&self, headers: &HeaderMap, origin: &Origin) -> Vec<(HeaderName, HeaderValue)> {
+        if self.options.host == HostMode::Preserve {
+            return Vec::new();
+        }
+        let own = |name: HeaderName| {
+            let rest = self.options.address.strip_origin(headers.get(&name)?.to_str().ok()?)?;
+            let value = format!("{}://{}{rest}", origin.scheme.as_str(), origin.public);
+            Some((name, HeaderValue::from_str(&value).ok()?))
+        };
+        [LOCATION, CONTENT_LOCATION].into_iter().filter_map(own).collect()
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.options.address.to_string()).finish_non_exhaustive()
+    }
+}

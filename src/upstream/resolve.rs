@@ -1,0 +1,103 @@
+//! The backend's addresses, looked up again now and then.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout};
+
+use super::Address;
+use crate::clock;
+
+/// A container's address changes when it is replaced; this is how long we may not know it, if nothing fails before.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+
+/// Remembers the addresses of one name, and which of them accepted last.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    address: Address,
+    patience: Duration,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    preferred: usize,
+    failures: usize,
+    looked_up: Option<Instant>,
+}
+
+impl Resolver {
+    pub(super) fn new(address: Address, patience: Duration) -> Self {
+        let mut known = Known::default();
+        if let Address::Tcp { host, port, .. } = &address
+            && let Ok(ip) = host.parse::<IpAddr>()
+        {
+            known.addresses.push(SocketAddr::new(ip, *port));
+        }
+        Self { address, patience, known: Mutex::new(known) }
+    }
+
+    /// How many addresses there are, at least 1.
+    pub(super) fn known(&self) -> usize {
+        self.lock().addresses.len().max(1)
+    }
+
+    /// The preferred address does not accept; once none of them did, the name is looked up anew.
+    pub(super) fn rotate(&self) {
+        let mut known = self.lock();
+        known.preferred = (known.preferred + 1) % known.addresses.len().max(1);
+        known.failures += 1;
+        if known.failures >= known.addresses.len() {
+            known.failures = 0;
+            known.looked_up = None;
+        }
+    }
+
+    /// The address to connect to.
+    pub(super) async fn resolve(&self) -> io::Result<SocketAddr> {
+        let Address::Tcp { host, port, .. } = &self.address else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket has no address to look up"));
+        };
+        {
+            let known = self.lock();
+            let literal = host.parse::<IpAddr>().is_ok();
+            let fresh = known.looked_up.is_some_and(|when| clock::now().saturating_duration_since(when) < FRESH_FOR);
+            if let Some(address) = known.addresses.get(known.preferred)
+                && (literal || fresh)
+            {
+                return Ok(*address);
+            }
+        }
+        let found = timeout(self.patience, lookup_host((host.as_str(), *port))).await;
+        let found: Vec<SocketAddr> = match found {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(error)) => return self.last_known(error),
+            Err(_) => return self.last_known(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer")),
+        };
+        let mut known = self.lock();
+        known.looked_up = Some(clock::now());
+        if known.addresses != found {
+            known.preferred = 0;
+            known.addresses = found;
+        }
+        known
+            .addresses
+            .get(known.preferred)
+            .copied()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    }
+
+    /// An old address is better than none while the resolver is away.
+    fn last_known(&self, error: io::Error) -> io::Result<SocketAddr> {
+        let known = self.lock();
+        known.addresses.get(known.preferred).copied().ok_or(error)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

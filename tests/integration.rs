@@ -1,0 +1,22 @@
+//! Everything that needs sockets, files or processes, in one binary.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod support;
+
+mod held_polls;
+mod layering;
+mod memory;
+mod passthrough;
+mod process;
+mod simulation;
+mod sse;
+mod tunnels;
+mod watching;

@@ -1,0 +1,122 @@
+//! Which room may know of which: imports run one way.
+
+use std::fs;
+use std::path::Path;
+
+/// A room, and the rooms that it may use.
+const EDGES: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("model", &[]),
+    ("telemetry", &[]),
+    ("normalise", &["model"]),
+    ("diff", &["model"]),
+    ("resource", &["model", "normalise", "diff"]),
+    ("poll", &["clock", "model", "normalise", "resource", "telemetry"]),
+    ("hub", &["model", "resource"]),
+    ("deliver", &["clock", "model", "normalise", "diff", "resource", "telemetry"]),
+    ("upstream", &["clock", "model", "poll", "resource"]),
+    ("route", &["clock", "deliver", "model", "poll", "resource", "telemetry"]),
+    ("proxy", &["clock", "deliver", "hub", "model", "normalise", "poll", "resource", "route", "telemetry", "upstream"]),
+    ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "upstream"]),
+    ("admin", &["clock", "model", "proxy", "resource", "route"]),
+    ("server", &["admin", "clock", "config", "deliver", "hub", "poll", "proxy", "route", "telemetry", "upstream"]),
+    ("cli", &["clock", "config", "model", "normalise", "server", "telemetry"]),
+];
+
+/// Rooms without I/O: whatever they need of the world comes in as an argument.
+const PURE: &[&str] = &["model", "normalise", "diff"];
+
+fn files(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+            found.push((name.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
+    assert!(found.len() > 50, "the sources are elsewhere");
+    found
+}
+
+fn room(file: &str) -> &str {
+    file.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+#[test]
+fn imports_run_one_way() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let room = room(&file);
+        if matches!(room, "main" | "lib") {
+            continue;
+        }
+        let (_, allowed) =
+            EDGES.iter().find(|(known, _)| *known == room).unwrap_or_else(|| panic!("{file} is in no known room"));
+        for used in text.split("crate::").skip(1) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            if used != room
+                && !used.is_empty()
+                && EDGES.iter().any(|(known, _)| *known == used)
+                && !allowed.contains(&used)
+            {
+                wrong.push(format!("{file} uses crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_rooms_have_no_cycle() {
+    fn visit<'a>(room: &'a str, path: &mut Vec<&'a str>) {
+        assert!(!path.contains(&room), "{path:?} leads back to {room}");
+        path.push(room);
+        for next in EDGES.iter().find(|(known, _)| *known == room).map_or(&[][..], |(_, next)| next) {
+            visit(next, path);
+        }
+        path.pop();
+    }
+    for (room, _) in EDGES {
+        visit(room, &mut Vec::new());
+    }
+}
+
+#[test]
+fn pure_rooms_touch_neither_sockets_nor_files() {
+    let forbidden = [
+        "tokio::net",
+        "tokio::fs",
+        "std::fs",
+        "std::net::Tcp",
+        "std::process",
+        "std::env",
+        "tokio::spawn",
+        "crate::clock",
+    ];
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        if PURE.contains(&room(&file)) {
+            wrong.extend(
+                forbidden.iter().filter(|used| text.contains(**used)).map(|used| format!("{file} uses {used}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_outgrows_its_reader() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(file, text)| (text.lines().count(), file))
+        .filter(|(lines, _)| *lines > 700)
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}

@@ -1,0 +1,136 @@
+//! Plain requests for watched resources, answered from memory.
+
+use std::time::Duration;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::Connection;
+use crate::support::sidecar::Sidecar;
+
+const ROUTE: &str = "[[route]]\npath = \"/a\"\nevery = \"200ms\"\nevery_max = \"200ms\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_resource_is_answered_from_memory() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1").header("X-Own", "kept").header("Cache-Control", "max-age=5"));
+    let sidecar = Sidecar::start(&backend, ROUTE);
+    assert!(!sidecar.get("/a", &[]).await.is_from_memory(), "nobody watches yet");
+    let mut events = sidecar.events("/a").await;
+    let id = events.snapshot().await.id.unwrap();
+    let asked = backend.hits("/a");
+    let mut connection = Connection::open(sidecar.address).await;
+    for _ in 0..20 {
+        let response = connection.get("/a", &[("Accept", "*/*")]).await;
+        assert!(response.is_from_memory(), "{response:?}");
+        assert_eq!((response.status, response.text()), (200, "1"));
+        assert_eq!(response.header("etag"), Some(format!("\"{id}\"").as_str()));
+        assert_eq!(response.header("x-own"), Some("kept"));
+        assert_eq!(response.header("content-type"), Some("application/json"));
+    }
+    assert!(backend.hits("/a") <= asked + 2, "memory asked the backend");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validators_of_both_sides_hold() {
+    let backend = Backend::start().await;
+    backend.set(
+        "/a",
+        Page::json("1")
+            .header("ETag", "W/\"theirs\"")
+            .header("Last-Modified", "Sun, 01 Nov 2026 00:00:00 GMT")
+            .header("Date", "Sun, 22 Nov 2026 00:00:00 GMT"),
+    );
+    let sidecar = Sidecar::start(&backend, ROUTE);
+    let mut events = sidecar.events("/a").await;
+    let ours = format!("\"{}\"", events.snapshot().await.id.unwrap());
+    for (name, value, status) in [
+        ("If-None-Match", ours.as_str(), 304),
+        ("If-None-Match", "\"theirs\"", 304),
+        ("If-None-Match", "\"x\", W/\"theirs\"", 304),
+        ("If-None-Match", "\"x\"", 200),
+        ("If-Modified-Since", "Sun, 01 Nov 2026 00:00:00 GMT", 304),
+        ("If-Modified-Since", "Sat, 01 Jan 2000 00:00:00 GMT", 200),
+    ] {
+        let response = sidecar.get("/a", &[("Accept", "*/*"), (name, value)]).await;
+        assert!(response.is_from_memory(), "{name}: {value}");
+        assert_eq!(response.status, status, "{name}: {value}");
+        assert_eq!(response.header("etag"), Some(ours.as_str()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_memory_cannot_answer_reaches_the_backend() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("123"));
+    let sidecar = Sidecar::start(&backend, ROUTE);
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    for headers in [
+        &[("Accept", "*/*"), ("Range", "bytes=0-0")][..],
+        &[("Accept", "text/html"), ("Cache-Control", "no-cache")],
+        &[("Accept", "*/*"), ("Accept-Language", "de")],
+        &[("Accept", "*/*"), ("Cookie", "sid=1")],
+        &[("Accept", "*/*"), ("Authorization", "Basic eA==")],
+        &[("Accept", "*/*"), ("X-Api-Key", "k")],
+    ] {
+        let response = sidecar.get("/a", headers).await;
+        assert!(!response.is_from_memory(), "{headers:?}");
+    }
+    for method in ["HEAD", "POST", "DELETE"] {
+        let mut connection = Connection::open(sidecar.address).await;
+        assert!(!connection.request(method, "/a", &[("Accept", "*/*")], b"").await.is_from_memory(), "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_back_to_an_older_state() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"1h\"\nevery_max = \"1h\"\n");
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    backend.set("/a", Page::json("2"));
+    // Asked past memory, this client saw the new state.
+    let seen = sidecar.get("/a", &[("Accept", "*/*"), ("Range", "bytes=0-")]).await;
+    assert_eq!(seen.text(), "2");
+    let seen =
+        sidecar.get("/a", &[("Accept", "*/*"), ("Sec-Fetch-Mode", "navigate"), ("Cache-Control", "no-cache")]).await;
+    assert_eq!(seen.text(), "2");
+    let again = sidecar.get("/a", &[("Accept", "*/*")]).await;
+    assert_eq!(again.text(), "2", "memory showed the state of before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_poll_alike_are_answered_by_one_look() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1").delay(Duration::from_millis(50)));
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"500ms\"\nevery_max = \"500ms\"\n");
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        clients.push(Connection::open(sidecar.address).await);
+    }
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        for client in &mut clients {
+            assert_eq!(client.get("/a", &[]).await.text(), "1");
+        }
+    }
+    let intervals = began.elapsed().as_millis() / 500 + 1;
+    // The first of all is proxied, before anything tells that others will follow.
+    assert!(
+        backend.hits("/a") as u128 <= intervals + 2,
+        "{} requests in {intervals} intervals for 600 polls",
+        backend.hits("/a")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_set_cookies_go_to_those_who_asked() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1").header("Set-Cookie", "sid=new"));
+    let sidecar = Sidecar::start(&backend, ROUTE);
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    let response = sidecar.get("/a", &[("Accept", "*/*")]).await;
+    assert!(!response.is_from_memory());
+    assert_eq!(response.header("set-cookie"), Some("sid=new"));
+}

@@ -1,0 +1,230 @@
+//! The program as a user starts and stops it.
+
+use std::process::Output;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::{self, Events};
+use crate::support::program::{Program, Scratch, command, run};
+use crate::support::within;
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_says_so_and_stops_cleanly() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let scratch = Scratch::new("serve");
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"{}\"\n[[route]]\npath = \"/a\"\nevery = \"50ms\"\n",
+        backend.url()
+    );
+    let file = scratch.write("sungrazer.toml", &toml);
+    for signal in ["TERM", "INT"] {
+        let program = Program::start(&["-c", &file]).await;
+        assert_eq!(
+            program.ready,
+            format!("sungrazer ready listen=http://{} admin=http://{}", program.address, program.admin)
+        );
+        assert_eq!(client::get(program.admin, "/readyz", &[]).await.status, 200);
+        let mut events = Events::open(program.address, "/a", &[]).await;
+        events.snapshot().await;
+        program.signal(signal);
+        let end = within("the end", events.next()).await.unwrap();
+        assert_eq!(end.data, "{\"reason\":\"drain\"}");
+        let (code, log) = program.wait().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.lines().all(|line| line.starts_with('{')), "not a terminal, yet no JSON: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_alone_needs_no_file() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let program =
+        Program::start(&["run", "--upstream", &backend.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .await;
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "1");
+    // No stream is offered on URLs that nobody configured.
+    assert_eq!(
+        client::get(program.address, "/a", &[("Accept", "text/event-stream")]).await.header("content-type"),
+        Some("application/json")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_win_over_the_environment_and_that_over_the_file() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let scratch = Scratch::new("precedence");
+    let file = scratch.write("x.toml", "[upstream]\nurl = \"http://127.0.0.1:1\"\n");
+    let environment = [
+        ("SUNGRAZER_CONFIG", file.as_str()),
+        ("SUNGRAZER_UPSTREAM", "http://127.0.0.1:2"),
+        ("SUNGRAZER_LISTEN", "127.0.0.1:0"),
+        ("SUNGRAZER_ADMIN", "off"),
+    ];
+    let mut child = command()
+        .envs(environment)
+        .args(["--upstream", &backend.url()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    within("the ready line", tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line)).await.unwrap();
+    let address = line
+        .trim()
+        .strip_prefix("sungrazer ready listen=http://")
+        .and_then(|rest| rest.strip_suffix(" admin=off"))
+        .expect(&line);
+    assert_eq!(client::get(address.parse().unwrap(), "/a", &[]).await.text(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_in_a_file_is_said_all_at_once_and_where() {
+    let scratch = Scratch::new("wrong");
+    let file = scratch.write(
+        "bad.toml",
+        "[upstream]\nurl = \"127.0.0.1:8000\"\n\n[[route]]\npath = \"/a\"\nevry = \"1s\"\nevery = 5\naudience = \"everyone\"\n\n[[route]]\nevery = \"soon\"\nignore = { json = [\"x\"], css = [\"((\"] }\n",
+    );
+    for args in [["check", "-c", file.as_str()], ["run", "-c", file.as_str()]] {
+        let output = run(&args).await;
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        for expected in [
+            "bad.toml:2:7",
+            "write http://host:port",
+            "bad.toml:6:1",
+            "did you mean \"every\"?",
+            "bad.toml:7:9",
+            "expected a duration such as \"250ms\"",
+            "bad.toml:8:12",
+            "\"credentials\", \"public\"",
+            "this route has no path",
+            "bad.toml:11:9",
+            "bad.toml:12:20",
+            "write \"/x\"",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in:\n{text}");
+        }
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_no_toml_is_refused_where_it_stops_being_so() {
+    let scratch = Scratch::new("syntax");
+    let file = scratch.write("bad.toml", "[upstream]\nurl = http://x\n");
+    let output = run(&["check", "-c", &file]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("bad.toml:2:7") && stderr(&output).contains("not TOML"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_tell_use_from_failure() {
+    for (args, code, text) in [
+        (&["--no-such-flag"][..], 2, "no-such-flag"),
+        (&["check", "-c", "/no/such/file.toml"], 2, "/no/such/file.toml"),
+        (&["check"], 2, "no sungrazer.toml"),
+        (&["run", "--admin", "off"], 2, "no application"),
+        (&["--upstream", "nonsense"], 2, "nonsense"),
+        (&["--upstream", "http://x", "--listen", "8080"], 2, "8080"),
+        (&["--log", "a=b=c", "schema"], 2, "--log"),
+        (&["--upstream", "http://x", "--listen", "192.0.2.1:0", "--admin", "off"], 1, "192.0.2.1:0"),
+    ] {
+        let output = run(args).await;
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(text), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_file_is_called_good_and_the_schema_knows_every_key() {
+    let scratch = Scratch::new("good");
+    let file = scratch.write("good.toml", "[upstream]\nurl = \"unix:/run/app.sock\"\n[[route]]\npath = \"/a\"\n");
+    let output = run(&["check", "-c", &file]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("1 route"));
+    let output = run(&["schema"]).await;
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let route = schema["properties"]["route"]["items"]["properties"].as_object().unwrap();
+    for key in [
+        "path",
+        "methods",
+        "every",
+        "every_max",
+        "hold",
+        "audience",
+        "vary",
+        "ignore_query",
+        "ignore",
+        "transports",
+        "refresh_on",
+        "refresh_gap",
+        "watch_files",
+        "history",
+        "heartbeat",
+        "max_age",
+        "retry",
+        "max_body",
+        "fetch",
+        "tick_on",
+        "shim",
+    ] {
+        assert!(route.contains_key(key), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_logged_once() {
+    let program =
+        Program::start(&["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .await;
+    for _ in 0..5 {
+        assert_eq!(client::get(program.address, "/a", &[]).await.status, 502);
+    }
+    program.signal("TERM");
+    let (code, log) = program.wait().await;
+    assert_eq!(code, Some(0));
+    assert_eq!(log.lines().filter(|line| line.contains("does not answer")).count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_what_is_watched() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = crate::support::sidecar::Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"50ms\"\n");
+    let mut events = Events::open(sidecar.address, "/a?q=1", &[("Cookie", "sid=hunter2")]).await;
+    let id = events.snapshot().await.id.unwrap();
+    let resources = sidecar.admin("/api/resources").await;
+    let listed: serde_json::Value = serde_json::from_slice(&resources.body).unwrap();
+    let resource = &listed["resources"][0];
+    assert_eq!(resource["url"], "/a?q=1");
+    assert_eq!(resource["route"], "/a");
+    assert_eq!(resource["version"], id);
+    assert_eq!(resource["subscribers"]["sse"], 1);
+    assert_eq!(resource["state"], "live");
+    let why = sidecar.admin("/api/why?url=%2Fa%3Fq%3D1").await;
+    assert!(why.text().contains("\"result\": \"changed\""), "{}", why.text());
+    let metrics = sidecar.admin("/metrics").await;
+    assert!(metrics.text().contains("sungrazer_streams{route=\"/a\",transport=\"sse\"} 1"), "{}", metrics.text());
+    assert!(!metrics.text().contains("q=1"), "a URL became a label");
+    for answer in [&resources, &why, &metrics] {
+        assert!(!answer.text().contains("hunter2"), "a credential was told");
+    }
+    let mut connection = client::Connection::open(sidecar.server.admin().unwrap()).await;
+    let before = backend.hits("/a");
+    let woken = connection.request("POST", "/api/refresh?url=%2Fa%3Fq%3D1", &[], b"").await;
+    assert_eq!((woken.status, woken.text().trim()), (202, "{\n  \"woken\": 1\n}"));
+    crate::support::eventually("the look", || backend.hits("/a") > before).await;
+    assert_eq!(connection.request("POST", "/api/refresh", &[], b"").await.status, 400);
+    assert_eq!(connection.get("/api/refresh?url=/a", &[]).await.status, 405);
+    assert_eq!(connection.get("/nothing", &[]).await.status, 404);
+}

@@ -1,0 +1,237 @@
+//! A seeded simulation of hub, pollers and faulty clients, on a clock of its own.
+//!
+//! The upstream counts up at random moments and fails at random; clients join, lag, leave and come back at random.
+//! Whatever the seed, the promises hold: everybody ends up with the current state (1), nobody ever saw a state that was
+//! not, or went back to an older one (2), and memory stays within its bounds (7).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use sungrazer::clock;
+use sungrazer::hub::{Hub, Options as HubOptions};
+use sungrazer::model::{Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Update, Validators, Version};
+use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
+use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Resource, Retire};
+use sungrazer::telemetry::Metrics;
+use tokio::time::{sleep, timeout};
+
+const RESOURCES: u64 = 3;
+const CLIENTS: u64 = 12;
+const EVERY: Duration = Duration::from_secs(1);
+const EVERY_MAX: Duration = Duration::from_secs(5);
+
+/// The upstream: one counter a resource.
+#[derive(Default)]
+struct World {
+    counters: [AtomicU64; RESOURCES as usize],
+    failing: AtomicBool,
+    looks: AtomicUsize,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    rng: Mutex<Option<fastrand::Rng>>,
+}
+
+impl World {
+    fn random(&self, below: u64) -> u64 {
+        self.rng.lock().unwrap().as_mut().unwrap().u64(..below)
+    }
+
+    fn counter(&self, target: &str) -> &AtomicU64 {
+        &self.counters[target[1..].parse::<usize>().unwrap()]
+    }
+
+    /// The body for a count. Large ones now and then, so that the history's byte limit is met too.
+    fn body(count: u64) -> String {
+        format!("{count}{}", " ".repeat(if count.is_multiple_of(7) { 3000 } else { 10 }))
+    }
+}
+
+#[async_trait]
+impl Fetch for World {
+    async fn fetch(&self, request: &WatchRequest<'_>) -> Outcome {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_in_flight.fetch_max(now, Ordering::SeqCst);
+        sleep(Duration::from_millis(self.random(300))).await;
+        let count = self.counter(&request.key.target).load(Ordering::SeqCst);
+        sleep(Duration::from_millis(self.random(700))).await;
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.failing.load(Ordering::SeqCst) && self.random(3) == 0 {
+            return Outcome::Failed(Failure {
+                status: Some(503),
+                retry_after: None,
+                text: "the seed says so".to_owned(),
+            });
+        }
+        let etag = HeaderValue::from_str(&format!("\"{count}\"")).unwrap();
+        if request.validators.etag.as_ref() == Some(&etag) {
+            return Outcome::NotModified(HeaderMap::new());
+        }
+        Outcome::Fresh(Representation {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from(Self::body(count)),
+            validators: Validators { etag: Some(etag), last_modified: None },
+            sets_cookie: false,
+        })
+    }
+}
+
+struct Simulation {
+    world: Arc<World>,
+    hub: Arc<Hub>,
+    budget: Arc<Budget>,
+    plan: Arc<Plan>,
+    metrics: Arc<Metrics>,
+    seed: u64,
+}
+
+impl Simulation {
+    fn key(resource: u64) -> ResourceKey {
+        ResourceKey {
+            route: RouteId(1),
+            origin: Origin { scheme: Scheme::Http, host: "sim".into(), public: "sim".into() },
+            target: format!("/{resource}").into(),
+            variant: Arc::new([]),
+            identity: Identity::whole(Vec::new()),
+        }
+    }
+
+    fn start(&self, resource: Arc<Resource>) {
+        let poller = Poller {
+            resource,
+            plan: Arc::clone(&self.plan),
+            fetch: Arc::clone(&self.world),
+            budget: Arc::clone(&self.budget),
+            hub: Arc::clone(&self.hub) as Arc<dyn Retire>,
+            metrics: self.metrics.route(&self.plan.route),
+            seed: self.seed,
+        };
+        tokio::spawn(poller.run());
+    }
+
+    /// One client's life: it follows `resource`, is slow, leaves and comes back, until `quiet`; then it stays.
+    async fn client(self: Arc<Self>, number: u64, quiet: Arc<AtomicBool>, done: Arc<AtomicBool>) {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ (number << 32));
+        let resource = number % RESOURCES;
+        let mut held: Option<Version> = None;
+        let mut count = 0;
+        loop {
+            sleep(Duration::from_millis(rng.u64(..2000))).await;
+            let bell = Arc::<Bell>::default();
+            let joined = self
+                .hub
+                .join(&Self::key(resource), "sim", Arc::clone(&bell), clock::now(), |resource| self.start(resource));
+            let subscription = joined.unwrap();
+            let shared = Arc::clone(subscription.resource());
+            let since = clock::now() - EVERY;
+            shared.trigger(sungrazer::resource::Trigger::Demand);
+            shared
+                .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
+                .await;
+            let mut cursor = match &held {
+                Some(version) => Cursor::resume(version, &shared.head()),
+                None => Cursor::new(),
+            };
+            let stays_for = Duration::from_millis(rng.u64(500..20_000));
+            let leaves_at = clock::now() + stays_for;
+            loop {
+                let head = shared.head_full();
+                assert!(head.history.len() <= self.plan.history.versions, "history outgrew its count");
+                assert!(
+                    head.history.len() == 1 || head.history.weight() <= self.plan.history.bytes,
+                    "history outgrew its bytes"
+                );
+                while let Some(update) = cursor.next(&head) {
+                    if let Update::Snapshot(snapshot) = update {
+                        let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
+                        let news: u64 = body.trim().parse().unwrap();
+                        assert_eq!(body, World::body(news), "a body that the upstream never sent");
+                        let now = self.world.counters[resource as usize].load(Ordering::SeqCst);
+                        assert!(news <= now, "a state from the future: {news} of {now}");
+                        assert!(news >= count, "client {number} went back from {count} to {news}");
+                        count = news;
+                        held = Some(snapshot.version);
+                    }
+                    if rng.u8(..4) == 0 {
+                        // A slow client: it finds out about what it missed only when it looks again.
+                        sleep(Duration::from_millis(rng.u64(..5000))).await;
+                    }
+                }
+                if done.load(Ordering::SeqCst) {
+                    let now = self.world.counters[resource as usize].load(Ordering::SeqCst);
+                    assert_eq!(count, now, "client {number} of /{resource} did not converge");
+                    return;
+                }
+                let stays = quiet.load(Ordering::SeqCst);
+                if !stays && clock::now() >= leaves_at {
+                    break;
+                }
+                let _ = timeout(Duration::from_millis(500), bell.rung()).await;
+            }
+            drop(subscription);
+        }
+    }
+}
+
+async fn simulate(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let world = Arc::new(World::default());
+    *world.rng.lock().unwrap() = Some(fastrand::Rng::with_seed(seed + 1));
+    let budget_options = BudgetOptions { max_fetches: 2, max_fetch_rate: 5 };
+    let simulation = Arc::new(Simulation {
+        world: Arc::clone(&world),
+        hub: Arc::new(Hub::new(HubOptions { max_resources: 100 }, seed)),
+        budget: Budget::new(budget_options),
+        plan: Arc::new(Plan {
+            route: "/*".into(),
+            schedule: ScheduleOptions { every: EVERY, every_max: EVERY_MAX, refresh_gap: Duration::from_millis(50) },
+            rules: Arc::default(),
+            history: HistoryOptions { versions: 4, bytes: 4000 },
+            max_body: 1 << 20,
+            linger: Duration::from_secs(3),
+        }),
+        metrics: Arc::new(Metrics::new()),
+        seed,
+    });
+    let (quiet, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(Arc::clone(&simulation).client(number, Arc::clone(&quiet), Arc::clone(&done))))
+        .collect();
+    for _ in 0..60 {
+        sleep(Duration::from_millis(rng.u64(..2500))).await;
+        world.counters[rng.usize(..RESOURCES as usize)].fetch_add(1, Ordering::SeqCst);
+        world.failing.store(rng.u8(..4) == 0, Ordering::SeqCst);
+    }
+    world.failing.store(false, Ordering::SeqCst);
+    quiet.store(true, Ordering::SeqCst);
+    // One look, however long its interval has become, however slow the upstream and the client are.
+    sleep(EVERY_MAX * 2 + Duration::from_secs(10)).await;
+    done.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(
+        world.most_in_flight.load(Ordering::SeqCst) <= budget_options.max_fetches,
+        "more looks at a time than may be"
+    );
+    // Nobody watches any more: after the linger time nothing is kept, and nothing is asked.
+    sleep(Duration::from_secs(10)).await;
+    assert!(simulation.hub.is_empty(), "resources that nobody watches are kept");
+    let looks = world.looks.load(Ordering::SeqCst);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.looks.load(Ordering::SeqCst), looks, "looks that nobody waits for");
+}
+
+#[test]
+fn the_promises_hold_whatever_the_seed() {
+    for seed in 0..150 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(simulate(seed))));
+        assert!(outcome.is_ok(), "seed {seed} breaks a promise");
+    }
+}
