@@ -6,6 +6,8 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod hub;
+pub mod json;
+pub mod markup;
 pub mod model;
 pub mod normalise;
 pub mod poll;

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod changes;
 mod held_polls;
 mod layering;
 mod memory;

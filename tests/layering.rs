@@ -6,10 +6,12 @@ use std::path::Path;
 /// A room, and the rooms that it may use.
 const EDGES: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("json", &[]),
+    ("markup", &[]),
     ("model", &[]),
     ("telemetry", &[]),
-    ("normalise", &["model"]),
-    ("diff", &["model"]),
+    ("normalise", &["json", "markup", "model"]),
+    ("diff", &["json", "model"]),
     ("resource", &["model", "normalise", "diff"]),
     ("poll", &["clock", "model", "normalise", "resource", "telemetry"]),
     ("hub", &["model", "resource"]),
@@ -24,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["model", "normalise", "diff"];
+const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -177,11 +177,11 @@ fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOpti
             every_max: route.every_max.value.0,
             refresh_gap: route.refresh_gap.value.0,
         },
-        rules: Arc::new(Rules {
-            json: route.ignore.json.iter().map(|pointer| pointer.value.clone()).collect(),
-            css: route.ignore.css.iter().map(|selector| selector.value.clone()).collect(),
-            regex: route.ignore.regex.iter().map(|pattern| pattern.value.clone()).collect(),
-        }),
+        rules: Arc::new(Rules::new(
+            route.ignore.json.iter().map(|pointer| pointer.value.clone()).collect(),
+            route.ignore.css.iter().map(|selector| selector.value.clone()).collect(),
+            route.ignore.regex.iter().map(|pattern| pattern.value.clone()).collect(),
+        )),
         history: HistoryOptions { versions: route.history.versions, bytes: route.history.bytes.value.0 },
         max_body: route.max_body.value.0,
         linger: LINGER,

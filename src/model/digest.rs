@@ -28,6 +28,13 @@ impl Digest {
         Self(hasher.digest128())
     }
 
+    /// The fingerprint of what `pieces` are together, wherever they were divided.
+    pub fn of_stream<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = Xxh3::new();
+        pieces.into_iter().for_each(|piece| hasher.update(piece));
+        Self(hasher.digest128())
+    }
+
     /// The raw 16 bytes, most significant first.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()

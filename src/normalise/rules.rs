@@ -1,85 +1,132 @@
 //! What a route says is no change.
 
-use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use regex::Regex;
-
-use super::Pointer;
+use super::places::{Places, Rest};
+use super::{Cuts, Fallback, Form, Pointer, Reading, Selector, TextPattern};
+use crate::json::{Document, canonical};
+use crate::markup::Outline;
 use crate::model::{Digest, Representation};
-
-/// A CSS selector, with `@attr` behind it for one attribute of what it selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selector {
-    /// The selector alone.
-    pub css: String,
-    /// The attribute, if not the whole element is meant.
-    pub attribute: Option<String>,
-}
-
-/// A regular expression whose matches are cut out of text.
-#[derive(Clone, Debug)]
-pub struct TextPattern(pub Regex);
 
 /// A rule that cannot be compiled, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseRuleError(String);
 
-/// A compiled expression may not take more than this, so that no pattern of a configuration can exhaust memory.
-const MOST_REGEX_BYTES: usize = 1 << 20;
-
-impl FromStr for Selector {
-    type Err = ParseRuleError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (css, attribute) = match text.rsplit_once('@') {
-            Some((css, attribute)) => (css.trim(), Some(attribute.trim())),
-            None => (text.trim(), None),
-        };
-        if attribute
-            .is_some_and(|name| name.is_empty() || name.contains(|c: char| c.is_whitespace() || "\"'<>/=".contains(c)))
-        {
-            return Err(ParseRuleError(
-                "behind \"@\" belongs the name of one attribute, as in \"time@datetime\"".to_owned(),
-            ));
-        }
-        css.parse::<lol_html::Selector>()
-            .map_err(|error| ParseRuleError(format!("not a CSS selector that can be used here: {error}")))?;
-        Ok(Self { css: css.to_owned(), attribute: attribute.map(str::to_ascii_lowercase) })
-    }
-}
-
-impl FromStr for TextPattern {
-    type Err = ParseRuleError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let regex = regex::RegexBuilder::new(text).size_limit(MOST_REGEX_BYTES).build().map_err(|error| {
-            let message = error.to_string();
-            ParseRuleError(
-                message.lines().last().unwrap_or("not a regular expression").trim_start_matches("error: ").to_owned(),
-            )
-        })?;
-        if regex.is_match("") {
-            return Err(ParseRuleError("matches the empty text, so it would cut at every place".to_owned()));
-        }
-        Ok(Self(regex))
+impl ParseRuleError {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
 /// The compiled rules of one route.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
-    /// Places in JSON documents.
-    pub json: Vec<Pointer>,
-    /// Elements and attributes of HTML and XML.
-    pub css: Vec<Selector>,
-    /// Stretches of text.
-    pub regex: Vec<TextPattern>,
+    json: Vec<Pointer>,
+    places: Places,
+    css: Vec<Selector>,
+    regex: Vec<TextPattern>,
+    /// Whether somebody was told that the route needs other rules.
+    advised: Arc<AtomicBool>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new(Vec::new(), Vec::new(), Vec::new())
+    }
+}
+
+/// What a representation means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// The fingerprint of what is compared.
+    pub digest: Digest,
+    /// Why that is not what its type suggests.
+    pub fallback: Option<Fallback>,
 }
 
 impl Rules {
+    /// Compiles rules for places in JSON documents, elements and attributes of markup, and stretches of text.
+    pub fn new(json: Vec<Pointer>, css: Vec<Selector>, regex: Vec<TextPattern>) -> Self {
+        Self { places: Places::new(&json), json, css, regex, advised: Arc::default() }
+    }
+
+    /// Whether nothing is ignored.
+    pub fn is_empty(&self) -> bool {
+        self.json.is_empty() && self.css.is_empty() && self.regex.is_empty()
+    }
+
+    pub(super) fn has_json(&self) -> bool {
+        !self.json.is_empty()
+    }
+
+    pub(super) fn has_css(&self) -> bool {
+        !self.css.is_empty()
+    }
+
     /// The fingerprint of what matters in `representation`, whose exact content has the fingerprint `content`.
-    pub fn meaning(&self, _representation: &Representation, content: Digest) -> Digest {
-        content
+    ///
+    /// Where no rule applies and the type asks for nothing, that is `content` itself.
+    pub fn meaning(&self, representation: &Representation, content: Digest) -> Meaning {
+        let mut reading = self.read(representation);
+        if reading.form == Form::Json {
+            match Document::parse(&reading.text) {
+                Ok(document) => {
+                    let cuts = self.cuts(&reading.text, None);
+                    let rest = Rest { places: &self.places, cuts: &cuts, text: &reading.text };
+                    let mut compared = Vec::with_capacity(reading.text.len());
+                    canonical(document.root(), &rest, &self.places.root(), &mut compared);
+                    return reading.meaning(representation, [&compared[..]]);
+                }
+                Err(invalid) => {
+                    reading.form = Form::Text;
+                    reading.fallback = Some(Fallback::Json(invalid));
+                }
+            }
+        }
+        let outline = match reading.form {
+            Form::Markup(dialect) if self.has_css() => Outline::read(&reading.text, dialect),
+            _ => None,
+        };
+        if outline.is_none() && (self.regex.is_empty() || reading.form == Form::Bytes) {
+            return Meaning { digest: content, fallback: reading.fallback };
+        }
+        let cuts = self.cuts(&reading.text, outline.as_ref());
+        let kept = cuts.kept(0..reading.text.len()).map(|kept| reading.text[kept].as_bytes());
+        reading.meaning(representation, kept)
+    }
+
+    /// The stretches of `text`, of which `outline` is the outline, that take no part in a comparison; those of
+    /// `ignore.json` are not among them.
+    pub fn cuts(&self, text: &str, outline: Option<&Outline<'_>>) -> Cuts {
+        if self.regex.is_empty() && (outline.is_none() || self.css.is_empty()) {
+            return Cuts::default();
+        }
+        let mut found = Vec::new();
+        if let Some(outline) = outline {
+            self.css.iter().for_each(|selector| selector.find(outline, &mut found));
+        }
+        self.regex.iter().for_each(|pattern| pattern.find(text, &mut found));
+        Cuts::new(found)
+    }
+
+    /// Whether `ignore.json` means the place that `path` leads to, or one that it lies in. Keys are in canonical spelling.
+    pub fn ignores<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> bool {
+        self.places.hold(path)
+    }
+
+    /// `true` the first time that it is asked: who has advice about the route's rules gives it now, and nobody does again.
+    pub fn advise(&self) -> bool {
+        !self.advised.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Reading<'_> {
+    fn meaning<'c>(&self, representation: &Representation, compared: impl IntoIterator<Item = &'c [u8]>) -> Meaning {
+        let compared = Digest::of_stream(compared).to_bytes();
+        let (status, essence) = (representation.status, representation.media_type().essence);
+        let digest = Digest::of_parts([status.as_str().as_bytes(), essence.as_bytes(), &compared]);
+        Meaning { digest, fallback: self.fallback.clone() }
     }
 }

@@ -149,7 +149,7 @@ impl State {
             head.refresh(&representation.headers, Some(representation.validators));
             return Verdict::Unchanged;
         }
-        let meaning = self.rules.meaning(&representation, content);
+        let meaning = self.rules.meaning(&representation, content).digest;
         let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
         let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
         // A run of versions with one meaning keeps its first, which most clients hold, and its latest.

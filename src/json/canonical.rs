@@ -1,0 +1,188 @@
+//! One spelling for all texts that mean the same.
+//!
+//! Members are sorted by key, white space is gone, strings are spelled in one way. Numbers keep their spelling: a parser
+//! that tells `1` from `1.0`, or `1e2` from `100`, is not hypothetical. Members with equal keys keep their order, since
+//! readers disagree on which of them counts.
+
+use super::{Kind, Value};
+
+/// Chooses what of a document takes part in a comparison.
+pub trait Sieve {
+    /// Where in its rules the sieve stands at some value.
+    type Place: Clone;
+
+    /// At the value of the member `key`, in canonical spelling, of the object at `place`; `None` leaves it out.
+    fn member(&self, place: &Self::Place, key: &str) -> Option<Self::Place>;
+
+    /// At the item `index` of the array at `place`; `None` leaves it out.
+    fn item(&self, place: &Self::Place, index: usize) -> Option<Self::Place>;
+
+    /// What to write of a key or of a value that is no container.
+    fn write(&self, value: Value<'_>, out: &mut Vec<u8>) {
+        write_scalar(value, out);
+    }
+}
+
+/// A sieve that lets everything through.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+impl Sieve for Whole {
+    type Place = ();
+
+    fn member(&self, (): &(), _: &str) -> Option<()> {
+        Some(())
+    }
+
+    fn item(&self, (): &(), _: usize) -> Option<()> {
+        Some(())
+    }
+}
+
+/// Writes the canonical form of what `sieve`, which stands at `place`, leaves of `value`.
+pub fn canonical<S: Sieve>(value: Value<'_>, sieve: &S, place: &S::Place, out: &mut Vec<u8>) {
+    Writer { sieve, members: Vec::new() }.write(value, place, out);
+}
+
+/// A member that is to be written.
+struct Member<'d, P> {
+    key: Value<'d>,
+    /// Its spelling, if that must be made.
+    made: Option<Box<str>>,
+    value: Value<'d>,
+    place: P,
+}
+
+impl<P> Member<'_, P> {
+    fn name(&self) -> &str {
+        self.made.as_deref().unwrap_or_else(|| inside(&self.key))
+    }
+}
+
+/// Between the quotes.
+fn inside<'d>(key: &Value<'d>) -> &'d str {
+    let raw = key.raw();
+    raw.get(1..raw.len() - 1).unwrap_or_default()
+}
+
+struct Writer<'s, 'd, S: Sieve> {
+    sieve: &'s S,
+    /// The members of all objects that are being written, the innermost last: one allocation for the whole document.
+    members: Vec<Member<'d, S::Place>>,
+}
+
+impl<'d, S: Sieve> Writer<'_, 'd, S> {
+    fn write(&mut self, value: Value<'d>, place: &S::Place, out: &mut Vec<u8>) {
+        match value.kind() {
+            Kind::Object => self.object(value, place, out),
+            Kind::Array => {
+                out.push(b'[');
+                for (index, item) in value.items().enumerate() {
+                    if let Some(place) = self.sieve.item(place, index) {
+                        self.write(item, &place, out);
+                        out.push(b',');
+                    }
+                }
+                out.push(b']');
+            }
+            _ => self.sieve.write(value, out),
+        }
+    }
+
+    fn object(&mut self, object: Value<'d>, place: &S::Place, out: &mut Vec<u8>) {
+        let first = self.members.len();
+        let mut sorted = true;
+        for (key, value) in object.members() {
+            let content = key.content();
+            let Some(place) = self.sieve.member(place, &content) else { continue };
+            let made = match content {
+                std::borrow::Cow::Borrowed(_) => None,
+                std::borrow::Cow::Owned(made) => Some(made.into_boxed_str()),
+            };
+            let member = Member { key, made, value, place };
+            sorted = sorted && self.members[first..].last().is_none_or(|before| before.name() <= member.name());
+            self.members.push(member);
+        }
+        if !sorted {
+            self.members[first..].sort_by(|a, b| a.name().cmp(b.name()));
+        }
+        out.push(b'{');
+        for index in first..self.members.len() {
+            let Member { key, value, place, .. } = &self.members[index];
+            let (key, value, place) = (*key, *value, place.clone());
+            self.sieve.write(key, out);
+            out.push(b':');
+            self.write(value, &place, out);
+            out.push(b',');
+        }
+        out.push(b'}');
+        self.members.truncate(first);
+    }
+}
+
+/// Writes a key or a value that is no container in its canonical spelling.
+pub fn write_scalar(value: Value<'_>, out: &mut Vec<u8>) {
+    if value.kind() == Kind::String {
+        out.push(b'"');
+        out.extend_from_slice(value.content().as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(value.raw().as_bytes());
+    }
+}
+
+/// Writes `value` as it was written, without the white space between its parts.
+pub fn minified(value: Value<'_>, out: &mut Vec<u8>) {
+    match value.kind() {
+        Kind::Object => {
+            out.push(b'{');
+            for (index, (key, value)) in value.members().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(key.raw().as_bytes());
+                out.push(b':');
+                minified(value, out);
+            }
+            out.push(b'}');
+        }
+        Kind::Array => {
+            out.push(b'[');
+            for (index, item) in value.items().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                minified(item, out);
+            }
+            out.push(b']');
+        }
+        _ => out.extend_from_slice(value.raw().as_bytes()),
+    }
+}
+
+/// Whether two values mean the same: whether their canonical forms are equal.
+pub fn same(a: Value<'_>, b: Value<'_>) -> bool {
+    if a.raw() == b.raw() {
+        return true;
+    }
+    if a.kind() != b.kind() || a.nodes() != b.nodes() {
+        return false;
+    }
+    match a.kind() {
+        Kind::String => a.content() == b.content(),
+        Kind::Array => a.items().zip(b.items()).all(|(a, b)| same(a, b)),
+        Kind::Object => {
+            let lockstep = a
+                .members()
+                .zip(b.members())
+                .all(|((key, a), (other, b))| key.content() == other.content() && same(a, b));
+            lockstep || {
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                canonical(a, &Whole, &(), &mut one);
+                canonical(b, &Whole, &(), &mut other);
+                one == other
+            }
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,263 @@
+//! From text to nodes, without recursion.
+
+use super::Kind;
+use super::document::{Document, Node};
+
+/// How deep arrays and objects may be nested. Many parsers allow no more, and everything here that follows the nesting by
+/// recursion relies on it.
+pub const MOST_DEPTH: usize = 128;
+
+/// The text is not a JSON document that can be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// It breaks the grammar.
+    #[error("it is not valid JSON (at byte {0})")]
+    Syntax(usize),
+    /// It is nested too deeply.
+    #[error("it is nested more than {MOST_DEPTH} levels deep")]
+    Depth,
+    /// Its places cannot be counted in 32 bits.
+    #[error("it is longer than 4 GiB")]
+    Length,
+}
+
+pub(super) struct Parser<'t> {
+    bytes: &'t [u8],
+    at: usize,
+    nodes: Vec<Node>,
+    /// The containers that are open, by their nodes.
+    open: Vec<u32>,
+}
+
+impl<'t> Document<'t> {
+    /// Reads `text`, one JSON value with white space around it.
+    ///
+    /// # Errors
+    /// As [`Invalid`] says. Keys that occur twice are no error here.
+    pub fn parse(text: &'t str) -> Result<Self, Invalid> {
+        if u32::try_from(text.len()).is_err() {
+            return Err(Invalid::Length);
+        }
+        // Documents of real applications have about one value in ten bytes; growing twice costs less than too much room.
+        let mut parser = Parser {
+            bytes: text.as_bytes(),
+            at: 0,
+            nodes: Vec::with_capacity(text.len() / 16 + 1),
+            open: Vec::with_capacity(16),
+        };
+        parser.run()?;
+        Ok(Self::new(text, parser.nodes))
+    }
+}
+
+impl Parser<'_> {
+    fn run(&mut self) -> Result<(), Invalid> {
+        loop {
+            self.space();
+            let start = self.at;
+            match self.peek() {
+                Some(b'{') => {
+                    self.enter(Kind::Object)?;
+                    self.space();
+                    if self.peek() != Some(b'}') {
+                        self.key()?;
+                        continue;
+                    }
+                    self.leave();
+                }
+                Some(b'[') => {
+                    self.enter(Kind::Array)?;
+                    self.space();
+                    if self.peek() != Some(b']') {
+                        continue;
+                    }
+                    self.leave();
+                }
+                Some(b'"') => self.string()?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.literal(start, b"true", Kind::Bool)?,
+                Some(b'f') => self.literal(start, b"false", Kind::Bool)?,
+                Some(b'n') => self.literal(start, b"null", Kind::Null)?,
+                _ => return Err(self.invalid()),
+            }
+            if !self.follow()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What follows a value: the next one (`true`), or the end of its containers and of the text.
+    fn follow(&mut self) -> Result<bool, Invalid> {
+        loop {
+            self.space();
+            let Some(&container) = self.open.last() else {
+                return if self.at == self.bytes.len() { Ok(false) } else { Err(self.invalid()) };
+            };
+            let object = self.nodes[container as usize].kind == Kind::Object;
+            match self.peek() {
+                Some(b',') => {
+                    self.at += 1;
+                    if object {
+                        self.space();
+                        self.key()?;
+                    }
+                    return Ok(true);
+                }
+                Some(b'}') if object => self.leave(),
+                Some(b']') if !object => self.leave(),
+                _ => return Err(self.invalid()),
+            }
+        }
+    }
+
+    fn enter(&mut self, kind: Kind) -> Result<(), Invalid> {
+        if self.open.len() == MOST_DEPTH {
+            return Err(Invalid::Depth);
+        }
+        self.open.push(self.nodes.len() as u32);
+        self.node(self.at, self.at, kind, true);
+        self.at += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.at += 1;
+        let next = self.nodes.len() as u32;
+        if let Some(container) = self.open.pop().and_then(|index| self.nodes.get_mut(index as usize)) {
+            container.end = self.at as u32;
+            container.next = next;
+        }
+    }
+
+    fn key(&mut self) -> Result<(), Invalid> {
+        if self.peek() != Some(b'"') {
+            return Err(self.invalid());
+        }
+        self.string()?;
+        self.space();
+        if self.peek() != Some(b':') {
+            return Err(self.invalid());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), Invalid> {
+        let start = self.at;
+        let mut plain = true;
+        self.at += 1;
+        loop {
+            self.skip_plain();
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    plain = false;
+                    self.escape()?;
+                }
+                _ => return Err(self.invalid()),
+            }
+        }
+        self.at += 1;
+        self.node(start, self.at, Kind::String, plain);
+        Ok(())
+    }
+
+    /// Goes to the next quote, backslash or control character, eight bytes at a time where it can.
+    fn skip_plain(&mut self) {
+        const ONES: u64 = u64::from_le_bytes([1; 8]);
+        const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+        while let Some(chunk) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*chunk);
+            let special = zero(word ^ (ONES * u64::from(b'"')))
+                | zero(word ^ (ONES * u64::from(b'\\')))
+                | (word.wrapping_sub(ONES * 0x20) & !word & HIGH);
+            if special != 0 {
+                // The lowest mark is exact; those above it may be carries.
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
+        while self.peek().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            self.at += 1;
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Invalid> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                let digits = self.bytes.get(self.at..self.at + 4).unwrap_or_default();
+                if digits.len() < 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(self.invalid());
+                }
+                self.at += 4;
+            }
+            _ => return Err(self.invalid()),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Invalid> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        self.node(start, self.at, Kind::Number, true);
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Invalid> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.invalid()) } else { Ok(()) }
+    }
+
+    fn literal(&mut self, start: usize, word: &[u8], kind: Kind) -> Result<(), Invalid> {
+        if !self.bytes[start..].starts_with(word) {
+            return Err(self.invalid());
+        }
+        self.at += word.len();
+        self.node(start, self.at, kind, true);
+        Ok(())
+    }
+
+    fn node(&mut self, start: usize, end: usize, kind: Kind, plain: bool) {
+        let next = self.nodes.len() as u32 + 1;
+        self.nodes.push(Node { start: start as u32, end: end as u32, next, kind, plain });
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn invalid(&self) -> Invalid {
+        Invalid::Syntax(self.at)
+    }
+}

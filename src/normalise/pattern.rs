@@ -1,0 +1,61 @@
+//! Stretches of text that a regular expression finds.
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use regex::Regex;
+
+use super::ParseRuleError;
+
+/// A regular expression. What it matches is cut out of text; if it has groups that are named `cut`, `cut1`, `cut2` and so
+/// on, only what those hold.
+#[derive(Clone, Debug)]
+pub struct TextPattern {
+    regex: Regex,
+    /// The groups that are cut, by number; the whole match if there is none.
+    groups: Vec<usize>,
+}
+
+/// A compiled expression may not take more than this, so that no pattern of a configuration can exhaust memory.
+const MOST_REGEX_BYTES: usize = 1 << 20;
+
+impl FromStr for TextPattern {
+    type Err = ParseRuleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let regex = regex::RegexBuilder::new(text).size_limit(MOST_REGEX_BYTES).build().map_err(|error| {
+            let message = error.to_string();
+            ParseRuleError::new(
+                message.lines().last().unwrap_or("not a regular expression").trim_start_matches("error: "),
+            )
+        })?;
+        if regex.is_match("") {
+            return Err(ParseRuleError::new("matches the empty text, so it would cut at every place"));
+        }
+        let is_cut = |name: Option<&str>| {
+            name.and_then(|name| name.strip_prefix("cut"))
+                .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let groups =
+            regex.capture_names().enumerate().filter(|(_, name)| is_cut(*name)).map(|(number, _)| number).collect();
+        Ok(Self { regex, groups })
+    }
+}
+
+impl TextPattern {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// Adds what is to be cut out of `text`.
+    pub(super) fn find(&self, text: &str, found: &mut Vec<Range<usize>>) {
+        if self.groups.is_empty() {
+            found.extend(self.regex.find_iter(text).map(|found| found.range()));
+            return;
+        }
+        for captures in self.regex.captures_iter(text) {
+            found.extend(self.groups.iter().filter_map(|group| Some(captures.get(*group)?.range())));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is a change, and what is said of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::Events;
+use crate::support::sidecar::Sidecar;
+use crate::support::{eventually, within};
+
+fn route(rules: &str) -> String {
+    format!("[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"50ms\"\n{rules}\n")
+}
+
+/// Waits for a few more looks, and then for nothing to have come of them.
+async fn is_silent(backend: &Backend, events: &mut Events) -> bool {
+    let looks = backend.hits("/a");
+    eventually("more looks", || backend.hits("/a") > looks + 4).await;
+    tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ignored_is_silent_and_comes_with_the_next_change() {
+    for (rules, content_type, body) in [
+        ("ignore.json = [\"/now\", \"/items/*/age\"]", "application/json", r#"{"items":[{"age":N,"v":V}],"now":N}"#),
+        ("ignore.json = [\"/now\"]", "text/html", r#"{"now":N,"v":"V"}"#),
+        ("ignore.css = [\"#clock\", \"form@data-token\"]", "text/html", "<form data-token=N><b id=clock>N</b>V</form>"),
+        ("ignore.css = [\"updated\"]", "application/atom+xml", "<feed><updated>N</updated><title>V</title></feed>"),
+        ("ignore.regex = ['took \\d+ ms']", "text/plain", "V\ntook N ms\n"),
+        ("ignore.regex = ['took \\d+ ms']", "text/html", "<p>V</p><!-- took N ms -->"),
+    ] {
+        let backend = Backend::start().await;
+        let (noise, value) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(100_000)));
+        backend.handle("/a", {
+            let (noise, value) = (Arc::clone(&noise), Arc::clone(&value));
+            move |_| {
+                let noise = noise.fetch_add(1, Ordering::SeqCst).to_string();
+                let value = value.load(Ordering::SeqCst).to_string();
+                Page::new(content_type, body.replace('N', &noise).replace('V', &value))
+            }
+        });
+        let sidecar = Sidecar::start(&backend, &route(rules));
+        let mut events = sidecar.events("/a").await;
+        let first = events.snapshot().await;
+        assert!(is_silent(&backend, &mut events).await, "{rules} {body}");
+        value.store(200_000, Ordering::SeqCst);
+        let second = within("the change", events.snapshot()).await;
+        assert!(second.data.contains("200000"), "{rules}: {second:?}");
+        // What was ignored came along: the body is one that the backend sent, and not with the noise of the first.
+        let before = first.data.replace("100000", "200000");
+        assert_ne!(second.data, before, "{rules}");
+        assert!(is_silent(&backend, &mut events).await, "{rules}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_the_same_json_is_no_change() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json(r#"{"a":1,"b":[1,2]}"#));
+    let sidecar = Sidecar::start(&backend, &route(""));
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    backend.set("/a", Page::json("{\n  \"b\": [1, 2],\n  \"\\u0061\": 1\n}\n"));
+    assert!(is_silent(&backend, &mut events).await);
+    backend.set("/a", Page::json(r#"{"a":1,"b":[1,2.0]}"#));
+    assert_eq!(within("the change", events.snapshot()).await.data, r#"{"a":1,"b":[1,2.0]}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_arrive_digit_for_digit() {
+    let backend = Backend::start().await;
+    let body = r#"{"id":12345678901234567890123,"d":0.1000000000000000055511151231257827,"z":-0,"e":1E400}"#;
+    backend.set("/a", Page::json(body));
+    let sidecar = Sidecar::start(&backend, &route(""));
+    let mut events = sidecar.events("/a").await;
+    assert_eq!(events.snapshot().await.data, body);
+    let body = body.replace("90123", "90124");
+    backend.set("/a", Page::json(&body));
+    assert_eq!(within("the change", events.snapshot()).await.data, body);
+}
