@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod diff;
 pub mod hub;
 pub mod json;
 pub mod markup;

@@ -12,6 +12,7 @@
 mod support;
 
 mod changes;
+mod deltas;
 mod held_polls;
 mod layering;
 mod memory;

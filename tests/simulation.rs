@@ -1,8 +1,10 @@
 //! A seeded simulation of hub, pollers and faulty clients, on a clock of its own.
 //!
-//! The upstream counts up at random moments and fails at random; clients join, lag, leave and come back at random.
-//! Whatever the seed, the promises hold: everybody ends up with the current state (1), nobody ever saw a state that was
-//! not, or went back to an older one (2), and memory stays within its bounds (7).
+//! The upstream counts up at random moments, fails at random, and puts something into each answer that is to be ignored;
+//! clients join, lag, leave and come back at random, some of them with deltas. Whatever the seed, the promises hold:
+//! everybody ends up with the current state (1), nobody ever saw a state that was not, or went back to an older one (2),
+//! every patch applies to what the client holds and makes of it what the upstream sent (3), and memory stays within its
+//! bounds (7).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,17 +12,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
 use sungrazer::hub::{Hub, Options as HubOptions};
-use sungrazer::model::{Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Update, Validators, Version};
+use sungrazer::model::{
+    Ask, DeltaKind, Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Shape, Snapshot, Update,
+    Validators, Version,
+};
+use sungrazer::normalise::Rules;
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
 use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Resource, Retire};
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
 
+use crate::support::oracle::{self, Json, Reader};
+
 const RESOURCES: u64 = 3;
-const CLIENTS: u64 = 12;
+const CLIENTS: u64 = 15;
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_MAX: Duration = Duration::from_secs(5);
 
@@ -32,6 +41,7 @@ struct World {
     looks: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
+    patches: AtomicUsize,
     rng: Mutex<Option<fastrand::Rng>>,
 }
 
@@ -44,11 +54,81 @@ impl World {
         &self.counters[target[1..].parse::<usize>().unwrap()]
     }
 
-    /// The body for a count. Large ones now and then, so that the history's byte limit is met too.
-    fn body(count: u64) -> String {
-        format!("{count}{}", " ".repeat(if count.is_multiple_of(7) { 3000 } else { 10 }))
+    /// The body for a count, JSON or text. Large ones now and then, so that the history's byte limit is met too.
+    fn body(target: &str, count: u64, noise: u64) -> String {
+        let rest = "rest ".repeat(if count.is_multiple_of(7) { 300 } else { 20 });
+        if target == "/1" {
+            let lines: String = (count..count + 5).map(|n| format!("line {n} 😀\r\n")).collect();
+            return format!("count {count}\r\nnoise {noise}.\r\n{lines}{rest}");
+        }
+        let items: Vec<String> =
+            (count..count + 8).rev().map(|n| format!("{{\"id\":{n},\"v\":\"{}\"}}", n * (count % 3))).collect();
+        let odd = if count.is_multiple_of(5) { "null" } else { "12345678901234567890.10" };
+        format!(r#"{{"count": {count}, "noise":{noise}, "items":[{}], "odd":{odd}, "rest":"{rest}"}}"#, items.join(","))
+    }
+
+    /// The count that a body says.
+    fn count(target: &str, body: &str) -> u64 {
+        let number = |before: &str| {
+            let (_, behind) = body.split_once(before).unwrap();
+            behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+        };
+        let (count, noise) = if target == "/1" {
+            (number("count "), number("noise "))
+        } else {
+            (number("\"count\": "), number("\"noise\":"))
+        };
+        assert_eq!(body, Self::body(target, count, noise), "a body that the upstream never sent");
+        count
     }
 }
+
+/// What a client has made of what it was told.
+struct Held {
+    version: Version,
+    document: Json,
+}
+
+impl Held {
+    /// What a client that is given `snapshot` whole holds, as far as its deltas are concerned.
+    fn of(snapshot: &Snapshot, ask: Option<Ask>) -> Self {
+        let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
+        let text = |text: &str| Json::String(text.encode_utf16().collect());
+        let document = match ask {
+            Some(Ask { kind: DeltaKind::JsonPatch | DeltaKind::MergePatch, .. }) if body.starts_with('{') => {
+                Json::read(body, Reader::LastWins)
+            }
+            Some(Ask { shape: Shape::Data, .. }) => text(&body.replace("\r\n", "\n")),
+            _ => text(body),
+        };
+        Self { version: snapshot.version, document }
+    }
+
+    /// Applies a patch.
+    fn patched(self, base: Version, delta: DeltaKind, patch: &[u8], snapshot: &Snapshot) -> Self {
+        assert_eq!(base, self.version, "a patch of something that the client does not hold");
+        let patch = Json::read(std::str::from_utf8(patch).unwrap(), Reader::LastWins);
+        let document = match (delta, self.document) {
+            (DeltaKind::JsonPatch, document) => oracle::json_patch(document, &patch).unwrap(),
+            (DeltaKind::MergePatch, document) => oracle::merge_patch(document, &patch),
+            (DeltaKind::Splice, Json::String(text)) => {
+                let text = oracle::splice(&String::from_utf16(&text).unwrap(), &patch).unwrap();
+                Json::String(text.encode_utf16().collect())
+            }
+            (DeltaKind::Splice, other) => panic!("a splice of {other:?}"),
+        };
+        Self { version: snapshot.version, document }
+    }
+}
+
+/// What clients wish for, by turns.
+const WISHES: [Option<Ask>; 5] = [
+    None,
+    Some(Ask { kind: DeltaKind::JsonPatch, shape: Shape::Record }),
+    Some(Ask { kind: DeltaKind::MergePatch, shape: Shape::Data }),
+    Some(Ask { kind: DeltaKind::Splice, shape: Shape::Data }),
+    Some(Ask { kind: DeltaKind::Splice, shape: Shape::Record }),
+];
 
 #[async_trait]
 impl Fetch for World {
@@ -67,14 +147,16 @@ impl Fetch for World {
                 text: "the seed says so".to_owned(),
             });
         }
-        let etag = HeaderValue::from_str(&format!("\"{count}\"")).unwrap();
+        let noise = self.random(3);
+        let etag = HeaderValue::from_str(&format!("\"{count}-{noise}\"")).unwrap();
         if request.validators.etag.as_ref() == Some(&etag) {
             return Outcome::NotModified(HeaderMap::new());
         }
+        let content_type = if &*request.key.target == "/1" { "text/plain; charset=utf-8" } else { "application/json" };
         Outcome::Fresh(Representation {
             status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::from(Self::body(count)),
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
+            body: Bytes::from(Self::body(&request.key.target, count, noise)),
             validators: Validators { etag: Some(etag), last_modified: None },
             sets_cookie: false,
         })
@@ -118,7 +200,9 @@ impl Simulation {
     async fn client(self: Arc<Self>, number: u64, quiet: Arc<AtomicBool>, done: Arc<AtomicBool>) {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ (number << 32));
         let resource = number % RESOURCES;
-        let mut held: Option<Version> = None;
+        let target = format!("/{resource}");
+        let ask = WISHES[(number / RESOURCES) as usize % WISHES.len()];
+        let mut held: Option<Held> = None;
         let mut count = 0;
         loop {
             sleep(Duration::from_millis(rng.u64(..2000))).await;
@@ -134,9 +218,10 @@ impl Simulation {
                 .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
                 .await;
             let mut cursor = match &held {
-                Some(version) => Cursor::resume(version, &shared.head()),
+                Some(held) => Cursor::resume(&held.version, &shared.head()),
                 None => Cursor::new(),
-            };
+            }
+            .asking(ask);
             let stays_for = Duration::from_millis(rng.u64(500..20_000));
             let leaves_at = clock::now() + stays_for;
             loop {
@@ -147,15 +232,23 @@ impl Simulation {
                     "history outgrew its bytes"
                 );
                 while let Some(update) = cursor.next(&head) {
-                    if let Update::Snapshot(snapshot) = update {
-                        let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
-                        let news: u64 = body.trim().parse().unwrap();
-                        assert_eq!(body, World::body(news), "a body that the upstream never sent");
+                    if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
+                        let news = World::count(&target, std::str::from_utf8(&snapshot.representation.body).unwrap());
                         let now = self.world.counters[resource as usize].load(Ordering::SeqCst);
                         assert!(news <= now, "a state from the future: {news} of {now}");
                         assert!(news >= count, "client {number} went back from {count} to {news}");
                         count = news;
-                        held = Some(snapshot.version);
+                    }
+                    match update {
+                        Update::Snapshot(snapshot) => held = Some(Held::of(&snapshot, ask)),
+                        Update::Patch { base, snapshot, delta, patch } => {
+                            self.world.patches.fetch_add(1, Ordering::SeqCst);
+                            let before = held.take().expect("something to be patched");
+                            let after = before.patched(base, delta, &patch, &snapshot);
+                            assert_eq!(after.document, Held::of(&snapshot, ask).document, "a patch that leads astray");
+                            held = Some(after);
+                        }
+                        _ => {}
                     }
                     if rng.u8(..4) == 0 {
                         // A slow client: it finds out about what it missed only when it looks again.
@@ -178,7 +271,8 @@ impl Simulation {
     }
 }
 
-async fn simulate(seed: u64) {
+/// Returns how many patches were applied.
+async fn simulate(seed: u64) -> usize {
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = Arc::new(World::default());
     *world.rng.lock().unwrap() = Some(fastrand::Rng::with_seed(seed + 1));
@@ -190,8 +284,12 @@ async fn simulate(seed: u64) {
         plan: Arc::new(Plan {
             route: "/*".into(),
             schedule: ScheduleOptions { every: EVERY, every_max: EVERY_MAX, refresh_gap: Duration::from_millis(50) },
-            rules: Arc::default(),
-            history: HistoryOptions { versions: 4, bytes: 4000 },
+            rules: Arc::new(Rules::new(
+                vec!["/noise".parse().unwrap()],
+                Vec::new(),
+                vec![r"noise \d+\.".parse().unwrap()],
+            )),
+            history: HistoryOptions { versions: 5, bytes: 4000 },
             max_body: 1 << 20,
             linger: Duration::from_secs(3),
         }),
@@ -225,13 +323,16 @@ async fn simulate(seed: u64) {
     let looks = world.looks.load(Ordering::SeqCst);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(world.looks.load(Ordering::SeqCst), looks, "looks that nobody waits for");
+    world.patches.load(Ordering::SeqCst)
 }
 
 #[test]
 fn the_promises_hold_whatever_the_seed() {
-    for seed in 0..150 {
+    let mut patches = 0;
+    for seed in 0..120 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(simulate(seed))));
-        assert!(outcome.is_ok(), "seed {seed} breaks a promise");
+        patches += outcome.unwrap_or_else(|_| panic!("seed {seed} breaks a promise"));
     }
+    assert!(patches > 1000, "only {patches} patches were tried");
 }

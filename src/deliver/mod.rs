@@ -22,7 +22,7 @@ pub use wire::{H1, Wire};
 
 use std::time::Duration;
 
-use crate::model::Update;
+use crate::model::{Shape, Update};
 
 /// How a route's streams are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +65,19 @@ pub trait Delivery: Send + Sync + 'static {
     /// One update. What depends on the snapshot alone is encoded once and shared.
     fn frame(&self, update: &Update) -> Frame;
 
+    /// What clients hold of a body that was sent in this form: what their deltas are made for.
+    fn shape(&self) -> Shape {
+        Shape::Record
+    }
+
+    /// How this delivery looks to a client that takes deltas, if that is different.
+    fn with_deltas(&self) -> Option<&'static dyn Delivery> {
+        None
+    }
+
     /// What breaks a long silence.
     fn heartbeat(&self) -> Frame;
 }
 
 /// All deliveries that are asked for by `Accept` on the resource's own URL.
-pub static ALL: &[&dyn Delivery] = &[&sse::Sse];
+pub static ALL: &[&dyn Delivery] = &[&sse::PLAIN];

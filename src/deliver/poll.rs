@@ -134,7 +134,7 @@ impl HeldPoll {
         loop {
             let head = resource.head_full();
             match cursor.next(&head) {
-                Some(Update::Snapshot(snapshot)) => return self.answer(&snapshot),
+                Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
                 Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
                 Some(Update::Live) => continue,
                 None => {}

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Delivery, Frame, Options, Place, Wire};
 use crate::clock;
-use crate::model::{EndReason, Update, Version};
+use crate::model::{Ask, DeltaKind, EndReason, Update, Version};
 use crate::resource::{Bell, Cursor, Decline, Ended, Head, Refusal, Subscription, Trigger};
 use crate::telemetry::RouteMetrics;
 
@@ -30,6 +30,8 @@ pub struct Session {
     pub metrics: Arc<RouteMetrics>,
     /// The version that the client says it holds.
     pub resume: Option<Version>,
+    /// The deltas that it wishes for.
+    pub delta: Option<DeltaKind>,
     /// Of its own moments within the common ones.
     pub seed: u64,
 }
@@ -81,7 +83,10 @@ const DRAIN_SHARE: f64 = 0.8;
 
 impl Session {
     /// Holds the client until it leaves, its time is over, or there is nothing more to tell.
-    pub async fn run(self, wire: &mut Wire) {
+    pub async fn run(mut self, wire: &mut Wire) {
+        if self.delta.is_some() {
+            self.delivery = self.delivery.with_deltas().unwrap_or(self.delivery);
+        }
         let patience = self.options.write_timeout;
         let _counted = self.metrics.hold(self.delivery.name());
         let mut rng = fastrand::Rng::with_seed(self.seed);
@@ -91,7 +96,8 @@ impl Session {
         let mut cursor = match &self.resume {
             Some(version) => Cursor::resume(version, &self.subscription.resource().head()),
             None => Cursor::new(),
-        };
+        }
+        .asking(self.delta.map(|kind| Ask { kind, shape: self.delivery.shape() }));
         let retry = self.options.retry.mul_f64(1.0 + rng.f64());
         let mut frames = vec![self.delivery.preamble(retry)];
         let mut ended = self.collect(&mut cursor, &mut frames, false);
@@ -143,11 +149,11 @@ impl Session {
             frames.push(self.delivery.frame(&update));
             self.metrics.written(kind(&update));
             match update {
-                Update::Snapshot(snapshot) if open => {
+                Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } if open => {
                     self.metrics.delayed(clock::now().saturating_duration_since(snapshot.arrived).as_secs_f64());
                 }
                 Update::End(_) => return true,
-                Update::Snapshot(_) | Update::Stale { .. } | Update::Live => {}
+                Update::Snapshot(_) | Update::Patch { .. } | Update::Stale { .. } | Update::Live => {}
             }
         }
         false
@@ -159,6 +165,12 @@ impl Session {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         headers.insert(VARY, HeaderValue::from_static("Accept"));
+        if let Some(delta) = self.delta {
+            headers.insert(VARY, HeaderValue::from_static("Accept, Prefer"));
+            if let Ok(applied) = HeaderValue::from_str(&format!("delta={delta}")) {
+                headers.insert("preference-applied", applied);
+            }
+        }
         headers
     }
 }
@@ -167,6 +179,7 @@ impl Session {
 fn kind(update: &Update) -> &'static str {
     match update {
         Update::Snapshot(_) => "snapshot",
+        Update::Patch { .. } => "patch",
         Update::Stale { .. } => "stale",
         Update::Live => "live",
         Update::End(_) => "end",

@@ -5,12 +5,21 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Delivery, Frame};
-use crate::model::{Memo, MemoKey, Snapshot, Update};
+use crate::model::{DeltaKind, Memo, MemoKey, Shape, Snapshot, Update};
 use crate::normalise::text_of;
 
-/// `id:` is the version, `data:` the body; an event without a name is a snapshot.
+/// `id:` is the version, `data:` the body; an event without a name is a snapshot. To a client that takes deltas, a
+/// snapshot is named so, since `data:` may then be a patch as well.
 #[derive(Debug)]
-pub(super) struct Sse;
+pub(super) struct Sse {
+    deltas: bool,
+}
+
+/// For clients that know nothing but `onmessage`.
+pub(super) static PLAIN: Sse = Sse { deltas: false };
+
+/// For clients that asked for deltas.
+static WITH_DELTAS: Sse = Sse { deltas: true };
 
 impl Delivery for Sse {
     fn name(&self) -> &'static str {
@@ -31,7 +40,14 @@ impl Delivery for Sse {
 
     fn frame(&self, update: &Update) -> Frame {
         match update {
-            Update::Snapshot(snapshot) => shared(self.name(), &snapshot.memo, || snapshot_event(snapshot)),
+            Update::Snapshot(snapshot) if self.deltas => {
+                shared("sse with deltas", None, &snapshot.memo, || snapshot_event("event: snapshot\n", snapshot))
+            }
+            Update::Snapshot(snapshot) => shared(self.name(), None, &snapshot.memo, || snapshot_event("", snapshot)),
+            Update::Patch { base, snapshot, delta, patch } => {
+                let from = Some((base.position, *delta));
+                shared(self.name(), from, &snapshot.memo, || patch_event(snapshot, patch))
+            }
             Update::Stale { since, status } => {
                 let since = humantime::format_rfc3339_seconds(*since);
                 let status = status.map_or_else(|| "null".to_owned(), |status| status.to_string());
@@ -42,26 +58,48 @@ impl Delivery for Sse {
         }
     }
 
+    fn shape(&self) -> Shape {
+        Shape::Data
+    }
+
+    fn with_deltas(&self) -> Option<&'static dyn Delivery> {
+        Some(&WITH_DELTAS)
+    }
+
     fn heartbeat(&self) -> Frame {
         Frame::new(b":\n\n")
     }
 }
 
-/// The whole-body form of a snapshot for `delivery`, encoded by whoever needs it first.
-fn shared(delivery: &'static str, memo: &Memo, encode: impl FnOnce() -> Bytes) -> Frame {
-    let key = MemoKey { delivery, delta: None };
+/// The form of a snapshot for `delivery`, or of a patch that leads to it, encoded by whoever needs it first.
+fn shared(
+    delivery: &'static str,
+    delta: Option<(u64, DeltaKind)>,
+    memo: &Memo,
+    encode: impl FnOnce() -> Bytes,
+) -> Frame {
+    let key = MemoKey { delivery, delta };
     let chunk = memo.get(key, || Some(Frame::new(&encode()).chunk()));
     chunk.map_or_else(|| Frame::new(b":\n\n"), Frame::from_chunk)
 }
 
-fn snapshot_event(snapshot: &Snapshot) -> Bytes {
+fn snapshot_event(name: &str, snapshot: &Snapshot) -> Bytes {
     // What is no text is not offered as SSE; should a stream's resource become such, its bytes are shown as far as they go.
     let text =
         text_of(&snapshot.representation).unwrap_or_else(|| String::from_utf8_lossy(&snapshot.representation.body));
     let mut event = BytesMut::with_capacity(text.len() + text.len() / 16 + 96);
-    event.put_slice(format!("id: {}\n", snapshot.version).as_bytes());
+    event.put_slice(format!("{name}id: {}\n", snapshot.version).as_bytes());
     put_data(&mut event, &text);
     event.put_u8(b'\n');
+    event.freeze()
+}
+
+/// A patch document has no line end.
+fn patch_event(snapshot: &Snapshot, patch: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(patch.len() + 128);
+    event.put_slice(format!("event: patch\nid: {}\ndata: ", snapshot.version).as_bytes());
+    event.put_slice(patch);
+    event.put_slice(b"\n\n");
     event.freeze()
 }
 

@@ -37,7 +37,9 @@ impl Memo {
                 Some((_, slot)) => Arc::clone(slot),
                 None => {
                     if forms.len() >= MOST_FORMS {
-                        forms.remove(0);
+                        // The whole body is what most clients want; deltas are made anew for the few.
+                        let delta = forms.iter().position(|(known, _)| known.delta.is_some());
+                        forms.remove(delta.unwrap_or(0));
                     }
                     let slot = Slot::default();
                     forms.push((key, Arc::clone(&slot)));
@@ -48,9 +50,16 @@ impl Memo {
         slot.get_or_init(encode).clone()
     }
 
-    /// Forgets all forms; those that are being written live on until they are.
-    pub fn clear(&self) {
-        self.forms.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// The form `key`, if somebody asked for it before and it exists.
+    pub fn peek(&self, key: MemoKey) -> Option<Bytes> {
+        let forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.iter().find(|(known, _)| *known == key)?.1.get()?.clone()
+    }
+
+    /// Forgets all forms but those that `keep` wants to keep; those that are being written live on until they are.
+    pub fn retain(&self, keep: impl Fn(&MemoKey, &Bytes) -> bool) {
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.retain(|(key, slot)| slot.get().and_then(Option::as_ref).is_some_and(|form| keep(key, form)));
     }
 }
 

@@ -24,5 +24,5 @@ pub use memo::{Memo, MemoKey};
 pub use representation::{Representation, Validators};
 pub use secret::Secret;
 pub use snapshot::Snapshot;
-pub use update::{DeltaKind, EndReason, Update};
+pub use update::{Ask, DeltaKind, EndReason, ParseDeltaKindError, Shape, Update};
 pub use version::{ParseVersionError, Version};

@@ -1,10 +1,13 @@
 //! What a resource tells its subscribers.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Snapshot;
+use bytes::Bytes;
+
+use super::{Snapshot, Version};
 
 /// A way to say a change without saying the whole body again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +18,57 @@ pub enum DeltaKind {
     MergePatch,
     /// `[start, delete, "insert"]` in UTF-16 code units, applied in order.
     Splice,
+}
+
+impl DeltaKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::JsonPatch, Self::MergePatch, Self::Splice];
+
+    /// The kind's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonPatch => "json-patch",
+            Self::MergePatch => "merge-patch",
+            Self::Splice => "splice",
+        }
+    }
+}
+
+impl fmt::Display for DeltaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no kind of delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such delta: write json-patch, merge-patch or splice")]
+pub struct ParseDeltaKindError;
+
+impl FromStr for DeltaKind {
+    type Err = ParseDeltaKindError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(ParseDeltaKindError)
+    }
+}
+
+/// What a client holds of a body, to which a delta is then applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Text, as the `data:` lines of an event give it back: every line end is a line feed.
+    Data,
+    /// What a record says: JSON as a value, other text exactly.
+    Record,
+}
+
+/// A client's wish for deltas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// Of which kind.
+    pub kind: DeltaKind,
+    /// Of what it holds.
+    pub shape: Shape,
 }
 
 /// Why a stream is ended by us.
@@ -59,6 +113,18 @@ impl fmt::Display for EndReason {
 pub enum Update {
     /// The resource's current state, whole.
     Snapshot(Arc<Snapshot>),
+    /// The way from what the client holds to a newer state. Only a client that asked for deltas is told so, and only if it
+    /// holds exactly `base`.
+    Patch {
+        /// What it holds.
+        base: Version,
+        /// What it holds then.
+        snapshot: Arc<Snapshot>,
+        /// Of which kind the patch is.
+        delta: DeltaKind,
+        /// The patch document: JSON on one line.
+        patch: Bytes,
+    },
     /// The upstream cannot be read; what the client holds may be old.
     Stale {
         /// Since when.

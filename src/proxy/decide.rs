@@ -132,6 +132,7 @@ impl Site {
                         options: route.deliver,
                         metrics: Arc::clone(&route.metrics),
                         resume: request.resumes_from(),
+                        delta: request.delta(),
                         seed: clock::seed(),
                     }));
                 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 
 use super::forward::TrustedProxies;
 use crate::deliver::Delivery;
-use crate::model::{Origin, Scheme, fields};
+use crate::model::{DeltaKind, Origin, Scheme, fields};
 use crate::route::{Client, Target};
 
 /// The other end of a connection.
@@ -126,6 +126,16 @@ impl<'a> Request<'a> {
             return None;
         }
         offered.iter().copied().find(|delivery| self.accepts(delivery.accept()))
+    }
+
+    /// The deltas that the client prefers (RFC 7240: the first word on it counts).
+    pub(super) fn delta(&self) -> Option<DeltaKind> {
+        let prefer = HeaderName::from_static("prefer");
+        let mut wishes = fields::list(self.headers(), &prefer).filter_map(|preference| {
+            let (name, value) = preference.split(';').next()?.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("delta").then(|| value.trim().trim_matches('"'))
+        });
+        wishes.next()?.parse().ok()
     }
 
     /// The version that the client says it holds, for a stream: `Last-Event-ID`, or the query `last_event_id`.

@@ -1,15 +1,28 @@
 //! Where a subscriber stands, and what it is to be told next.
 
-use super::{Condition, Head};
-use crate::model::{Update, Version};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Condition, Head, patch};
+use crate::model::{Ask, DeltaKind, Shape, Snapshot, Update, Version};
 
 /// A place in a resource's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The position that the client is current with; 0 before anything was sent.
     at: u64,
+    /// Whose exact content the client holds, if that is known: the position here, and the version as the client knows it,
+    /// perhaps from another process. It may be current with a later one that differs only in ignored parts.
+    holds: Option<(u64, Version)>,
+    /// Whether we only have its own word for that.
+    claimed: bool,
+    /// Up to which position it is being led step by step.
+    led_to: u64,
     /// Whether the client was last told that the upstream cannot be read.
     told_stale: bool,
+    /// The deltas that it wishes for.
+    ask: Option<Ask>,
 }
 
 impl Cursor {
@@ -23,11 +36,19 @@ impl Cursor {
     /// A version with the newest meaning counts as current even if its bytes are not at hand: only ignored parts can
     /// differ. One that history does not know counts as nothing.
     pub fn resume(version: &Version, head: &Head) -> Self {
+        let found = head.history.find(version).map(|snapshot| snapshot.version.position);
         let at = match head.newest() {
             Some(newest) if newest.version.meaning == version.meaning => newest.version.position,
-            _ => head.history.find(version).map_or(0, |snapshot| snapshot.version.position),
+            _ => found.unwrap_or(0),
         };
-        Self { at, told_stale: false }
+        Self { at, holds: found.map(|position| (position, *version)), claimed: true, ..Self::default() }
+    }
+
+    /// This cursor, for a client that wishes for deltas, or for none.
+    #[must_use]
+    pub fn asking(mut self, ask: Option<Ask>) -> Self {
+        self.ask = ask;
+        self
     }
 
     /// The position that the client is current with; 0 if it holds nothing.
@@ -37,7 +58,8 @@ impl Cursor {
 
     /// The next thing to tell the client, or `None` if it knows all of `head`. The cursor then stands behind it.
     ///
-    /// However many versions were missed, the answer is one update: the newest state.
+    /// However many versions were missed, the answer leads to the newest state: by a patch from what the client holds, or
+    /// several where those are at hand and smaller together, or by saying all of it.
     pub fn next(&mut self, head: &Head) -> Option<Update> {
         match &head.condition {
             Condition::Ended(ended) => return Some(Update::End(ended.reason())),
@@ -50,8 +72,13 @@ impl Cursor {
         if self.at < head.since
             && let Some(newest) = head.newest()
         {
-            self.at = newest.version.position;
-            return Some(Update::Snapshot(newest.clone()));
+            let update = self.patch(head, newest).unwrap_or_else(|| Update::Snapshot(Arc::clone(newest)));
+            if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
+                self.at = snapshot.version.position;
+                self.holds = Some((self.at, snapshot.version));
+                self.claimed = false;
+            }
+            return Some(update);
         }
         if let Condition::Stale { since, status } = head.condition
             && !self.told_stale
@@ -61,4 +88,45 @@ impl Cursor {
         }
         None
     }
+
+    /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.
+    fn patch(&mut self, head: &Head, newest: &Arc<Snapshot>) -> Option<Update> {
+        let ask = self.ask?;
+        let (position, version) = self.holds?;
+        let base = head.history.at(position)?;
+        if self.claimed && !is_held_as_told(base, ask) {
+            return None;
+        }
+        let steps = head.history.after(position);
+        let first = steps.first()?;
+        let update = |snapshot: &Arc<Snapshot>, patch| Update::Patch {
+            base: version,
+            snapshot: Arc::clone(snapshot),
+            delta: ask.kind,
+            patch,
+        };
+        if first.version.position <= self.led_to
+            && let Some(patch) = patch::known(base, first, ask)
+        {
+            return Some(update(first, patch));
+        }
+        let direct = patch::patch(base, newest, ask);
+        let chain = std::iter::once(base)
+            .chain(steps)
+            .zip(steps)
+            .map(|(base, target)| Some(patch::known(base, target, ask)?.len()))
+            .sum::<Option<usize>>();
+        let most = direct.as_ref().map_or(newest.weight(), Bytes::len);
+        if steps.len() > 1 && chain.is_some_and(|chain| chain < most) {
+            self.led_to = newest.version.position;
+            return Some(update(first, patch::known(base, first, ask)?));
+        }
+        Some(update(newest, direct?))
+    }
+}
+
+/// Whether a client that got `base` in some way holds it in the very form to which a patch for `ask` applies. Text that
+/// came as a response of its own has the line ends that it was sent with, text that came in events has others.
+fn is_held_as_told(base: &Snapshot, ask: Ask) -> bool {
+    (ask.kind, ask.shape) != (DeltaKind::Splice, Shape::Data) || !base.representation.body.contains(&b'\r')
 }

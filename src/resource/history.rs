@@ -47,6 +47,12 @@ impl History {
         self.snapshots.iter().rev().find(|snapshot| snapshot.version.content == version.content)
     }
 
+    /// The versions behind the one at `position`, oldest first.
+    pub fn after(&self, position: u64) -> &[Arc<Snapshot>] {
+        let first = self.snapshots.partition_point(|snapshot| snapshot.version.position <= position);
+        &self.snapshots[first..]
+    }
+
     /// All versions, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> + ExactSizeIterator {
         self.snapshots.iter()

@@ -1,7 +1,7 @@
 //! One watched resource: its pure state machine, and the handle by which poller and clients share it.
 //!
 //! ```text
-//! Look ──▶ State::observe ──▶ Head (history, condition) ──ArcSwap──▶ Cursor::next ──▶ Update
+//! Look ──▶ State::observe ──▶ Head (history, condition) ──ArcSwap──▶ Cursor::next ──▶ Update (a snapshot, or a patch)
 //!          (poller's task)          └── bells ring ──────────────────▶ (each client's task)
 //! ```
 //!
@@ -14,6 +14,7 @@ mod head;
 mod history;
 mod ledger;
 mod look;
+mod patch;
 mod shared;
 mod state;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::{Condition, Ended, Failure, Head, HistoryOptions, Look, Looked, Outcome};
+use super::{Condition, Ended, Failure, Head, HistoryOptions, Look, Looked, Outcome, patch};
 use crate::model::{Memo, Representation, Snapshot, Validators, Version};
 use crate::normalise::Rules;
 
@@ -155,7 +155,8 @@ impl State {
         // A run of versions with one meaning keeps its first, which most clients hold, and its latest.
         let replace = same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.since);
         if let Some(newest) = &newest {
-            newest.memo.clear();
+            let step = head.history.iter().rev().nth(1).map(|before| before.version.position);
+            newest.memo.retain(|key, form| patch::is_kept(key, form, step, newest));
         }
         let snapshot = Arc::new(Snapshot {
             version: Version { position, content, meaning },

@@ -1,0 +1,157 @@
+//! Where two texts differ: by lines first, then inside of the lines that differ by words.
+
+use std::ops::Range;
+
+use super::common::{common, interned};
+use super::{Budget, Exhausted};
+
+/// A stretch of one text that another takes the place of; one of them may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hunk {
+    /// In bytes of the old text.
+    pub old: Range<usize>,
+    /// In bytes of the new one.
+    pub new: Range<usize>,
+}
+
+/// What turns `old` into `new`, in order. Between two hunks, and around them, the texts are equal.
+///
+/// # Errors
+/// If it takes more steps than `budget` has.
+pub fn hunks(old: &str, new: &str, budget: &mut Budget) -> Result<Vec<Hunk>, Exhausted> {
+    budget.read(old.len().min(new.len()))?;
+    let mut rough = Vec::new();
+    let whole = trimmed(old, new, &Hunk { old: 0..old.len(), new: 0..new.len() });
+    divide(old, new, whole, lines, &mut rough, budget)?;
+    let mut fine = Vec::new();
+    for hunk in rough {
+        divide(old, new, hunk, words, &mut fine, budget)?;
+    }
+    Ok(fine)
+}
+
+/// Divides `hunk` into smaller ones, by the tokens that its two sides have in common.
+fn divide<'t, T: Iterator<Item = &'t str>>(
+    old: &'t str,
+    new: &'t str,
+    hunk: Hunk,
+    tokens: impl Fn(&'t str) -> T,
+    found: &mut Vec<Hunk>,
+    budget: &mut Budget,
+) -> Result<(), Exhausted> {
+    if hunk.old.is_empty() || hunk.new.is_empty() {
+        if !hunk.old.is_empty() || !hunk.new.is_empty() {
+            found.push(hunk);
+        }
+        return Ok(());
+    }
+    let (one, other) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    budget.read(one.len() + other.len())?;
+    let (a, b) = interned(tokens(one), tokens(other), budget)?;
+    let (mut one, mut other) = (Places::new(tokens(one), hunk.old.start), Places::new(tokens(other), hunk.new.start));
+    for run in common(&a, &b, budget)? {
+        let gap = Hunk { old: one.up_to(run.a), new: other.up_to(run.b) };
+        push(old, new, &gap, found);
+        one.up_to(run.a + run.len);
+        other.up_to(run.b + run.len);
+    }
+    push(old, new, &Hunk { old: one.up_to(a.len()), new: other.up_to(b.len()) }, found);
+    Ok(())
+}
+
+fn push(old: &str, new: &str, hunk: &Hunk, found: &mut Vec<Hunk>) {
+    let hunk = trimmed(old, new, hunk);
+    if !hunk.old.is_empty() || !hunk.new.is_empty() {
+        found.push(hunk);
+    }
+}
+
+/// Where the tokens of a text stand.
+struct Places<T> {
+    tokens: T,
+    token: usize,
+    at: usize,
+}
+
+impl<'t, T: Iterator<Item = &'t str>> Places<T> {
+    fn new(tokens: T, at: usize) -> Self {
+        Self { tokens, token: 0, at }
+    }
+
+    /// The stretch from where we are up to where `token` begins.
+    fn up_to(&mut self, token: usize) -> Range<usize> {
+        let from = self.at;
+        self.at += self.tokens.by_ref().take(token - self.token).map(str::len).sum::<usize>();
+        self.token = token;
+        from..self.at
+    }
+}
+
+/// The hunk without what is equal at its ends. No character is divided.
+fn trimmed(old: &str, new: &str, hunk: &Hunk) -> Hunk {
+    let (one, other) = (&old.as_bytes()[hunk.old.clone()], &new.as_bytes()[hunk.new.clone()]);
+    let mut head = equal_bytes(one, other);
+    while !old.is_char_boundary(hunk.old.start + head) {
+        head -= 1;
+    }
+    let (one, other) = (&one[head..], &other[head..]);
+    let mut tail = equal_bytes_behind(one, other);
+    while !old.is_char_boundary(hunk.old.end - tail) {
+        tail -= 1;
+    }
+    Hunk { old: hunk.old.start + head..hunk.old.end - tail, new: hunk.new.start + head..hunk.new.end - tail }
+}
+
+/// Equal bytes are looked at in pieces of this length first.
+const PIECE: usize = 64;
+
+/// How many bytes are equal at the beginning.
+fn equal_bytes(one: &[u8], other: &[u8]) -> usize {
+    let pieces = one.chunks_exact(PIECE).zip(other.chunks_exact(PIECE)).take_while(|(x, y)| x == y).count() * PIECE;
+    pieces + one[pieces..].iter().zip(&other[pieces..]).take_while(|(x, y)| x == y).count()
+}
+
+/// How many bytes are equal at the end.
+fn equal_bytes_behind(one: &[u8], other: &[u8]) -> usize {
+    let pieces = one.rchunks_exact(PIECE).zip(other.rchunks_exact(PIECE)).take_while(|(x, y)| x == y).count() * PIECE;
+    let (one, other) = (&one[..one.len() - pieces], &other[..other.len() - pieces]);
+    pieces + one.iter().rev().zip(other.iter().rev()).take_while(|(x, y)| x == y).count()
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n')
+}
+
+/// Runs of letters and digits, runs of white space, and every other character by itself.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let end = match Class::of(first) {
+            Class::Other => first.len_utf8(),
+            class => rest.find(|c| Class::of(c) != class).unwrap_or(rest.len()),
+        };
+        let (word, behind) = rest.split_at(end);
+        rest = behind;
+        Some(word)
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum Class {
+    Word,
+    Space,
+    Other,
+}
+
+impl Class {
+    fn of(c: char) -> Self {
+        if c.is_alphanumeric() {
+            Self::Word
+        } else if c.is_whitespace() {
+            Self::Space
+        } else {
+            Self::Other
+        }
+    }
+}
