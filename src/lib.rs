@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod diff;
+pub mod explain;
 pub mod hub;
 pub mod json;
 pub mod markup;

@@ -79,3 +79,79 @@ async fn numbers_arrive_digit_for_digit() {
     backend.set("/a", Page::json(&body));
     assert_eq!(within("the change", events.snapshot()).await.data, body);
 }
+
+/// The looks at `/a` on record, the newest first.
+async fn looks(sidecar: &Sidecar) -> Vec<serde_json::Value> {
+    let why = sidecar.admin("/api/why?url=/a").await;
+    let why: serde_json::Value = serde_json::from_slice(&why.body).unwrap();
+    why["resources"][0]["looks"].as_array().unwrap().clone()
+}
+
+async fn because(sidecar: &Sidecar, result: &str, part: &str) -> String {
+    within(&format!("a look that is {result} because of {part}"), async {
+        loop {
+            let found = looks(sidecar).await.into_iter().find(|look| {
+                look["result"] == result && look["because"].as_str().is_some_and(|because| because.contains(part))
+            });
+            match found {
+                Some(look) => return look["because"].as_str().unwrap().to_owned(),
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_names_the_places_and_never_the_values() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json(r#"{"now":1,"user":{"token":"hunter2"},"items":[{"id":1,"v":1}]}"#));
+    let sidecar = Sidecar::start(&backend, &route("ignore.json = [\"/now\"]"));
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    assert_eq!(because(&sidecar, "changed", "first").await, "the first look");
+    because(&sidecar, "unchanged", "byte for byte the same").await;
+    backend.set("/a", Page::json(r#"{"now":2,"user":{"token":"hunter2"},"items":[{"id":1,"v":1}]}"#));
+    assert_eq!(because(&sidecar, "unchanged", "now").await, "nothing that counts (ignored: /now)");
+    backend.set("/a", Page::json(r#"{"now":3,"user":{"token":"hunter3"},"items":[{"id":2,"v":1},{"id":1,"v":2}]}"#));
+    events.snapshot().await;
+    assert_eq!(because(&sidecar, "changed", "token").await, "/user/token, /items/* added, /items/*/v; ignored: /now");
+    backend.set("/a", Page::json("{\"user\":\"hunter4\""));
+    events.snapshot().await;
+    let text = because(&sidecar, "changed", "not valid JSON").await;
+    assert!(text.ends_with("it is not valid JSON (at byte 17): compared as text"), "{text}");
+    let all = sidecar.admin("/api/why?url=/a").await;
+    assert!(!all.text().contains("hunter"), "a value was told: {}", all.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_always_changes_is_reported_once_with_what_would_calm_it() {
+    let backend = Backend::start().await;
+    let count = AtomicU64::new(0);
+    backend.handle("/a", move |_| {
+        let count = count.fetch_add(1, Ordering::SeqCst);
+        Page::json(&format!(r#"{{"uptime":{count},"load":[{}],"jobs":[1,2]}}"#, count * 7))
+    });
+    let sidecar = Sidecar::start(&backend, &route(""));
+    let mut events = sidecar.events("/a").await;
+    let advice = within("advice", async {
+        loop {
+            events.snapshot().await;
+            let why = sidecar.admin("/api/why?url=/a").await;
+            let why: serde_json::Value = serde_json::from_slice(&why.body).unwrap();
+            if let Some(advice) = why["resources"][0]["advice"].as_str() {
+                return advice.to_owned();
+            }
+        }
+    })
+    .await;
+    let (_, ignore) = advice.split_once("the route needs ").unwrap();
+    assert_eq!(ignore, r#"ignore = { json = ["/uptime", "/load/*"] }"#, "{advice}");
+    // Nothing is masked because of it.
+    events.snapshot().await;
+    // What it says is what calms the route.
+    let calm = Sidecar::start(&backend, &route(ignore));
+    let mut events = calm.events("/a").await;
+    events.snapshot().await;
+    assert!(is_silent(&backend, &mut events).await);
+}

@@ -12,7 +12,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("normalise", &["json", "markup", "model"]),
     ("diff", &["json", "model"]),
-    ("resource", &["model", "normalise", "diff"]),
+    ("explain", &["diff", "json", "markup", "model", "normalise"]),
+    ("resource", &["model", "normalise", "diff", "explain"]),
     ("poll", &["clock", "model", "normalise", "resource", "telemetry"]),
     ("hub", &["model", "resource"]),
     ("deliver", &["clock", "model", "normalise", "diff", "resource", "telemetry"]),
@@ -26,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff"];
+const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff", "explain"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

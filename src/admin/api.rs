@@ -105,7 +105,12 @@ impl Api {
                         })
                     })
                     .collect();
-                json!({ "resource": resource.handle(), "url": &*resource.key().target, "looks": looks })
+                json!({
+                    "resource": resource.handle(),
+                    "url": &*resource.key().target,
+                    "advice": resource.head().advice.as_deref(),
+                    "looks": looks,
+                })
             })
             .collect();
         if resources.is_empty() {

@@ -99,6 +99,11 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let was_stale = matches!(state.head().condition, Condition::Stale { .. });
         let (verdict, ring) = state.observe(Look { started, finished, at, outcome });
         log(&verdict, was_stale);
+        if let Some(advice) = &state.head().advice
+            && self.plan.rules.advise()
+        {
+            warn!("{advice}");
+        }
         self.metrics.triggered(trigger.as_str());
         self.metrics.fetched(verdict.result());
         self.resource.record(Entry {

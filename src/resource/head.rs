@@ -71,11 +71,20 @@ pub struct Head {
     pub looked: Option<Looked>,
     /// When the last look, good or bad, was sent.
     pub tried: Option<Instant>,
+    /// What an operator should know of how this resource changes.
+    pub advice: Option<Arc<str>>,
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { history: History::default(), since: 0, condition: Condition::Unknown, looked: None, tried: None }
+        Self {
+            history: History::default(),
+            since: 0,
+            condition: Condition::Unknown,
+            looked: None,
+            tried: None,
+            advice: None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! A subscriber is a cursor into the shared history and a bell, never a queue: a client that is slow finds the newest
 //! head when it comes back, and what it missed has cost nothing.
 
+mod advice;
 mod bell;
 mod cursor;
 mod head;

@@ -1,13 +1,16 @@
 //! The state machine of one resource: looks go in, heads come out.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use super::advice::Observer;
 use super::{Condition, Ended, Failure, Head, HistoryOptions, Look, Looked, Outcome, patch};
+use crate::explain::{Explanation, explain};
 use crate::model::{Memo, Representation, Snapshot, Validators, Version};
-use crate::normalise::Rules;
+use crate::normalise::{Fallback, Meaning, Rules};
 
 /// What a look meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +57,23 @@ pub struct State {
     head: Arc<Head>,
     rules: Arc<Rules>,
     options: HistoryOptions,
+    observer: Observer,
+    /// Of the last look that brought another body.
+    why: Why,
+}
+
+/// Why a look came to its verdict.
+#[derive(Debug, Default)]
+struct Why {
+    explanation: Explanation,
+    /// Why the body was not compared in the way that its type suggests.
+    fallback: Option<Fallback>,
 }
 
 impl State {
     /// A resource that nobody has looked at.
     pub fn new(rules: Arc<Rules>, options: HistoryOptions) -> Self {
-        Self { head: Arc::default(), rules, options }
+        Self { head: Arc::default(), rules, options, observer: Observer::default(), why: Why::default() }
     }
 
     /// The view to publish.
@@ -72,19 +86,21 @@ impl State {
     /// A look that began before the newest one that succeeded tells nothing new and is counted as unchanged: a client
     /// never goes back to an older state.
     pub fn observe(&mut self, look: Look) -> (Verdict, bool) {
+        let Look { started, finished, at, outcome } = look;
+        let looked = Looked { started, finished };
         let before = self.head.condition.clone();
         if matches!(before, Condition::Ended(_)) {
             return (Verdict::Ended, false);
         }
         let mut head = (*self.head).clone();
-        head.tried = head.tried.max(Some(look.started));
-        let overtaken = head.looked.is_some_and(|newer| newer.started > look.started);
-        let verdict = match look.outcome {
+        head.tried = head.tried.max(Some(started));
+        let overtaken = head.looked.is_some_and(|newer| newer.started > started);
+        let verdict = match outcome {
             _ if overtaken => Verdict::Unchanged,
             Outcome::Failed(failure) => {
                 let since = match before {
                     Condition::Stale { since, .. } => since,
-                    _ => look.at,
+                    _ => at,
                 };
                 head.condition = Condition::Stale { since, status: failure.status };
                 Verdict::Failed(failure)
@@ -97,16 +113,22 @@ impl State {
                 head.condition = Condition::Ended(Ended::Declined(decline));
                 Verdict::Ended
             }
-            Outcome::NotModified(ref headers) => {
-                head.live(&look);
-                head.refresh(headers, None);
+            Outcome::NotModified(headers) => {
+                head.live(looked);
+                head.refresh(&headers, None);
                 Verdict::NotModified
             }
-            Outcome::Fresh(ref representation) => {
-                head.live(&look);
-                self.compare(&mut head, representation.clone(), &look)
+            Outcome::Fresh(representation) => {
+                head.live(looked);
+                self.compare(&mut head, representation, looked, at)
             }
         };
+        match verdict {
+            Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
+                self.observer.unchanged()
+            }
+            _ => {}
+        }
         let rings = !overtaken && verdict.rings(&before);
         self.head = Arc::new(head);
         (verdict, rings)
@@ -116,10 +138,10 @@ impl State {
     pub fn explain(&self, verdict: &Verdict) -> String {
         match verdict {
             Verdict::Changed if self.head.newest().is_some_and(|newest| newest.version.position == 1) => {
-                "the first look".to_owned()
+                self.with_fallback("the first look".to_owned())
             }
-            Verdict::Changed => "the body, its type or the status changed".to_owned(),
-            Verdict::Insignificant => "only ignored parts changed".to_owned(),
+            Verdict::Changed => self.with_fallback(self.why.explanation.to_string()),
+            Verdict::Insignificant => self.with_fallback(format!("nothing that counts ({})", self.why.explanation)),
             Verdict::Unchanged => "byte for byte the same".to_owned(),
             Verdict::NotModified => "the upstream says that it is not modified".to_owned(),
             Verdict::Failed(failure) => failure.text.clone(),
@@ -132,6 +154,13 @@ impl State {
         }
     }
 
+    fn with_fallback(&self, text: String) -> String {
+        match &self.why.fallback {
+            Some(fallback) => format!("{text}; {fallback}"),
+            None => text,
+        }
+    }
+
     /// Ends the watch from our side.
     pub fn close(&mut self, ended: Ended) {
         let mut head = (*self.head).clone();
@@ -139,17 +168,21 @@ impl State {
         self.head = Arc::new(head);
     }
 
-    fn compare(&self, head: &mut Head, representation: Representation, look: &Look) -> Verdict {
-        let content = representation.digest();
+    fn compare(&mut self, head: &mut Head, representation: Representation, looked: Looked, at: SystemTime) -> Verdict {
         let newest = head.newest().cloned();
         if let Some(newest) = &newest
-            && newest.version.content == content
             && newest.representation.same(&representation)
         {
             head.refresh(&representation.headers, Some(representation.validators));
             return Verdict::Unchanged;
         }
-        let meaning = self.rules.meaning(&representation, content).digest;
+        let content = representation.digest();
+        let Meaning { digest: meaning, fallback } = self.rules.meaning(&representation, content);
+        let explanation = newest
+            .as_ref()
+            .map(|newest| explain(&newest.representation, &representation, &self.rules))
+            .unwrap_or_default();
+        self.why = Why { explanation, fallback };
         let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
         let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
         // A run of versions with one meaning keeps its first, which most clients hold, and its latest.
@@ -161,8 +194,8 @@ impl State {
         let snapshot = Arc::new(Snapshot {
             version: Version { position, content, meaning },
             representation,
-            arrived: look.finished,
-            at: look.at,
+            arrived: looked.finished,
+            at,
             memo: Arc::new(Memo::default()),
         });
         head.history = head.history.with(snapshot, replace, &self.options);
@@ -170,20 +203,29 @@ impl State {
             Verdict::Insignificant
         } else {
             head.since = position;
+            if newest.is_some()
+                && let Some(advice) = self.observer.changed(meaning, &self.why.explanation)
+            {
+                head.advice = Some(advice.into());
+            }
             Verdict::Changed
         }
     }
 }
 
 impl Head {
-    fn live(&mut self, look: &Look) {
+    fn live(&mut self, looked: Looked) {
         self.condition = Condition::Live;
-        self.looked = Some(Looked { started: look.started, finished: look.finished });
+        self.looked = Some(looked);
     }
 
     /// Takes over headers and validators of a newer answer with the same body (RFC 9111 section 3.2).
     fn refresh(&mut self, headers: &HeaderMap, validators: Option<Validators>) {
         let Some(newest) = self.newest() else { return };
+        let validators = validators.unwrap_or_else(|| newest.representation.validators.clone());
+        if *headers == newest.representation.headers && validators == newest.representation.validators {
+            return;
+        }
         let mut stored = newest.representation.headers.clone();
         for name in headers.keys().filter(|name| *name != CONTENT_TYPE) {
             stored.remove(name);
@@ -191,7 +233,6 @@ impl Head {
                 stored.append(name, value.clone());
             }
         }
-        let validators = validators.unwrap_or_else(|| newest.representation.validators.clone());
         if stored == newest.representation.headers && validators == newest.representation.validators {
             return;
         }

@@ -1,0 +1,74 @@
+//! Where two representations differ, in words: for operators, and for rules that would make the difference no change.
+//!
+//! ```text
+//! (Representation, Representation, Rules) ─ explain ─▶ Explanation: places, each with the rule that would ignore it
+//! ```
+//!
+//! Bodies hold secrets, and what is said here is read by more people than the bodies are: places are named, values never,
+//! and a key that looks like a value is written `*`. What is said is bounded, and so is the work to find it out.
+
+mod json;
+mod markup;
+mod names;
+mod places;
+mod text;
+
+pub use names::{is_name, selector_of};
+pub use places::{Explanation, Place, Rule, Verb};
+
+use crate::diff::Budget;
+use crate::json::Document;
+use crate::markup::Outline;
+use crate::model::Representation;
+use crate::normalise::{Form, Rules};
+
+/// Larger bodies are compared, but not explained.
+const MOST_BYTES: usize = 2 << 20;
+
+/// Some milliseconds.
+const MOST_STEPS: usize = 500_000;
+
+/// Says where `old` and `new`, which are not the same, differ, and which of that `rules` ignore.
+pub fn explain(old: &Representation, new: &Representation, rules: &Rules) -> Explanation {
+    let mut found = Explanation::default();
+    if old.status != new.status {
+        found.add(format!("the status ({} before, {} now)", old.status.as_u16(), new.status.as_u16()));
+    }
+    if old.media_type() != new.media_type() {
+        found.add("the media type".to_owned());
+    }
+    let (one, other) = (rules.read(old), rules.read(new));
+    let sizes = || format!("{} bytes before, {} now", old.body.len(), new.body.len());
+    if old.body == new.body {
+        return found;
+    }
+    if one.form != other.form || one.form == Form::Bytes {
+        found.add(format!("the body ({})", sizes()));
+        return found;
+    }
+    if one.text.len().max(other.text.len()) > MOST_BYTES {
+        found.add(format!("a body too large to say where ({})", sizes()));
+        return found;
+    }
+    let mut budget = Budget::new(MOST_STEPS);
+    let complete = match one.form {
+        Form::Json => match (Document::parse(&one.text), Document::parse(&other.text)) {
+            (Ok(one), Ok(other)) => json::compare(&one, &other, rules, &mut found, &mut budget),
+            _ => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
+        },
+        Form::Markup(dialect) => match (Outline::read(&one.text, dialect), Outline::read(&other.text, dialect)) {
+            (Some(one), Some(other)) => markup::compare(&one, &other, rules, &mut found, &mut budget),
+            _ => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
+        },
+        Form::Text | Form::Bytes => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
+    };
+    if complete.is_err() {
+        found.is_partial();
+    } else if found.is_empty() {
+        found.add("the spelling only".to_owned());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

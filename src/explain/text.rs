@@ -1,0 +1,56 @@
+//! Places in text: lines.
+
+use std::ops::Range;
+
+use super::places::{Explanation, Place, Verb};
+use crate::diff::{Budget, Exhausted, hunks};
+use crate::normalise::Rules;
+
+/// Adds to `found` where `old` and `new` differ.
+pub(super) fn compare(
+    old: &str,
+    new: &str,
+    rules: &Rules,
+    found: &mut Explanation,
+    budget: &mut Budget,
+) -> Result<(), Exhausted> {
+    let (old_cuts, new_cuts) = (rules.cuts(old, None), rules.cuts(new, None));
+    let mut lines = Lines { text: new, at: 0, line: 1 };
+    for hunk in hunks(old, new, budget)? {
+        budget.spend(1)?;
+        let name = match (lines.number(hunk.new.start), lines.last(&hunk.new)) {
+            (first, last) if first == last => format!("line {first}"),
+            (first, last) => format!("lines {first} to {last}"),
+        };
+        let verb = match (hunk.old.is_empty(), hunk.new.is_empty()) {
+            (true, false) => Verb::Added,
+            (false, true) => Verb::Removed,
+            _ => Verb::Changed,
+        };
+        let ignored = old_cuts.cover(&hunk.old) && new_cuts.cover(&hunk.new);
+        found.push(Place { name, verb, count: 1, ignored, rule: None });
+    }
+    Ok(())
+}
+
+/// Counts lines on the way through a text.
+struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    /// The line, from 1, of a place that is not before the one asked for last.
+    fn number(&mut self, place: usize) -> usize {
+        self.line += self.text.as_bytes()[self.at..place].iter().filter(|byte| **byte == b'\n').count();
+        self.at = place;
+        self.line
+    }
+
+    /// The last line of a stretch that begins where we are.
+    fn last(&mut self, range: &Range<usize>) -> usize {
+        let end = if self.text.as_bytes()[range.clone()].last() == Some(&b'\n') { range.end - 1 } else { range.end };
+        self.number(end.max(self.at))
+    }
+}

@@ -1,0 +1,156 @@
+//! Notices when changes are most likely no news: a clock, a counter, two backends that disagree.
+
+use std::collections::VecDeque;
+
+use crate::explain::{Explanation, Rule};
+use crate::model::Digest;
+
+/// So many looks in a row that were all changes are remarkable.
+const STREAK: usize = 10;
+
+/// How many of the last changes are remembered, to see whether one leads back.
+const MEMORY: usize = 16;
+
+/// So many of those that lead back to a state that was there before are remarkable.
+const MOST_RETURNS: usize = 4;
+
+/// How many rules are worth reading.
+const MOST_RULES: usize = 6;
+
+/// Watches what looks mean. Nothing is ever ignored because of it; it only speaks, once.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    /// Changes since the last look that was none.
+    streak: usize,
+    /// What would have made each of those no change.
+    streak_rules: Option<Vec<Rule>>,
+    /// The meanings of the last changes, and whether each had been there before.
+    meanings: VecDeque<(Digest, bool)>,
+    /// What would have made each change no change that led back.
+    return_rules: Option<Vec<Rule>>,
+    spoken: bool,
+}
+
+impl Observer {
+    /// A look was no change.
+    pub(super) fn unchanged(&mut self) {
+        self.streak = 0;
+        self.streak_rules = None;
+    }
+
+    /// A look was a change to `meaning`, for the reasons in `why`. Returns what an operator should know.
+    pub(super) fn changed(&mut self, meaning: Digest, why: &Explanation) -> Option<String> {
+        let rules: Vec<Rule> = why.rules().cloned().collect();
+        self.streak += 1;
+        narrow(&mut self.streak_rules, &rules);
+        let returned = self.meanings.iter().any(|(known, _)| *known == meaning);
+        if returned {
+            narrow(&mut self.return_rules, &rules);
+        }
+        if self.meanings.len() == MEMORY {
+            self.meanings.pop_front();
+        }
+        self.meanings.push_back((meaning, returned));
+        if self.spoken {
+            return None;
+        }
+        let returns = self.meanings.iter().filter(|(_, returned)| *returned).count();
+        let advice = if returns >= MOST_RETURNS {
+            let what = format!(
+                "{returns} of the last {} changes led back to a state that was there before",
+                self.meanings.len()
+            );
+            advice(&what, self.return_rules.as_deref())
+        } else if self.streak >= STREAK {
+            advice(&format!("each of the last {STREAK} looks was a change"), self.streak_rules.as_deref())
+        } else {
+            return None;
+        };
+        self.spoken = true;
+        Some(advice)
+    }
+}
+
+/// Keeps of `rules` what is also in `new`.
+fn narrow(rules: &mut Option<Vec<Rule>>, new: &[Rule]) {
+    match rules {
+        Some(rules) => rules.retain(|rule| new.contains(rule)),
+        None => *rules = Some(new.to_vec()),
+    }
+}
+
+fn advice(what: &str, rules: Option<&[Rule]>) -> String {
+    let rules = rules.unwrap_or_default();
+    if rules.is_empty() {
+        return format!(
+            "{what}, in no place in particular: if that is no news, `sungrazer probe URL` finds what to ignore"
+        );
+    }
+    let keys = ["json", "css", "regex"].into_iter().filter_map(|key| {
+        let texts = rules.iter().filter(|rule| rule.key() == key).take(MOST_RULES);
+        let texts: Vec<String> = texts.map(|rule| format!("{:?}", rule.text())).collect();
+        (!texts.is_empty()).then(|| format!("{key} = [{}]", texts.join(", ")))
+    });
+    let ignore = keys.collect::<Vec<_>>().join(", ");
+    format!("{what}, always there: if that is no news, the route needs ignore = {{ {ignore} }}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(rules: &[&str]) -> Explanation {
+        Explanation::of_rules(rules.iter().map(|rule| Rule::Json((*rule).to_owned())))
+    }
+
+    fn meaning(n: usize) -> Digest {
+        Digest::of(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn a_streak_is_told_once_with_what_was_always_there() {
+        let mut observer = Observer::default();
+        let mut said = Vec::new();
+        for n in 0..30 {
+            let places = if n % 2 == 0 { ["/now", "/a"] } else { ["/b", "/now"] };
+            said.extend(observer.changed(meaning(n), &why(&places)));
+        }
+        assert_eq!(
+            said,
+            [
+                "each of the last 10 looks was a change, always there: if that is no news, the route needs ignore = { json = [\"/now\"] }"
+            ]
+        );
+    }
+
+    #[test]
+    fn changes_with_rests_are_no_streak() {
+        let mut observer = Observer::default();
+        for n in 0..100 {
+            if n % 9 == 0 {
+                observer.unchanged();
+            }
+            assert_eq!(observer.changed(meaning(n), &why(&["/now"])), None);
+        }
+    }
+
+    #[test]
+    fn going_back_and_forth_is_told_once() {
+        let mut observer = Observer::default();
+        let mut said = Vec::new();
+        for n in 0..20 {
+            said.extend(observer.changed(meaning(n % 2), &why(&["/node"])));
+            observer.unchanged();
+        }
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("led back") && said[0].contains("\"/node\""), "{said:?}");
+    }
+
+    #[test]
+    fn changes_that_have_nothing_in_common_are_left_to_the_probe() {
+        let mut observer = Observer::default();
+        let places = ["/a", "/b", "/c"];
+        let said: Vec<_> = (0..10).filter_map(|n| observer.changed(meaning(n), &why(&places[n % 3..][..1]))).collect();
+        assert!(said.len() == 1 && said[0].contains("sungrazer probe"), "{said:?}");
+    }
+}
