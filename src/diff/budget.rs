@@ -12,10 +12,10 @@ pub struct Budget {
 pub struct Exhausted;
 
 /// Some tens of milliseconds, at worst, on a slow core: what a client that waits for a delta may lose by waiting.
-const MOST_STEPS: usize = 4_000_000;
+const MOST_STEPS: usize = 2_000_000;
 
 /// How many bytes are read or compared in a step.
-const BYTES: usize = 16;
+const BYTES: usize = 32;
 
 impl Default for Budget {
     fn default() -> Self {

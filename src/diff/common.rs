@@ -20,6 +20,9 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
+/// The steps that it takes to look a token up.
+const TOKEN: usize = 6;
+
 /// Two sequences as numbers that are equal where the tokens are.
 pub(super) fn interned<T: Eq + Hash>(
     a: impl Iterator<Item = T>,
@@ -28,7 +31,7 @@ pub(super) fn interned<T: Eq + Hash>(
 ) -> Result<(Vec<u32>, Vec<u32>), Exhausted> {
     let mut known: HashMap<T, u32> = HashMap::new();
     let mut number = |token: T| {
-        budget.spend(2)?;
+        budget.spend(TOKEN)?;
         let next = known.len() as u32;
         Ok(*known.entry(token).or_insert(next))
     };

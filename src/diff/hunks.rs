@@ -1,4 +1,4 @@
-//! Where two texts differ: by lines first, then inside of the lines that differ by words.
+//! Where two texts differ: by lines first, then by pieces of the lines that differ, then by words of those pieces.
 
 use std::ops::Range;
 
@@ -23,8 +23,13 @@ pub fn hunks(old: &str, new: &str, budget: &mut Budget) -> Result<Vec<Hunk>, Exh
     let mut rough = Vec::new();
     let whole = trimmed(old, new, &Hunk { old: 0..old.len(), new: 0..new.len() });
     divide(old, new, whole, lines, &mut rough, budget)?;
-    let mut fine = Vec::new();
+    // Pages that come on one line, and tables of values, are divided where tags and values end.
+    let mut closer = Vec::new();
     for hunk in rough {
+        divide(old, new, hunk, pieces, &mut closer, budget)?;
+    }
+    let mut fine = Vec::new();
+    for hunk in closer {
         divide(old, new, hunk, words, &mut fine, budget)?;
     }
     Ok(fine)
@@ -120,6 +125,10 @@ fn equal_bytes_behind(one: &[u8], other: &[u8]) -> usize {
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n')
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive(['>', ',', ';', '\n'])
 }
 
 /// Runs of letters and digits, runs of white space, and every other character by itself.

@@ -4,6 +4,8 @@
 //! that tells `1` from `1.0`, or `1e2` from `100`, is not hypothetical. Members with equal keys keep their order, since
 //! readers disagree on which of them counts.
 
+use std::borrow::Cow;
+
 use super::{Kind, Value};
 
 /// Chooses what of a document takes part in a comparison.
@@ -41,34 +43,21 @@ impl Sieve for Whole {
 
 /// Writes the canonical form of what `sieve`, which stands at `place`, leaves of `value`.
 pub fn canonical<S: Sieve>(value: Value<'_>, sieve: &S, place: &S::Place, out: &mut Vec<u8>) {
-    Writer { sieve, members: Vec::new() }.write(value, place, out);
+    Writer { sieve, members: Vec::new(), spelled: Vec::new() }.write(value, place, out);
 }
 
-/// A member that is to be written.
-struct Member<'d, P> {
+/// A member that is to be written: its key, and the canonical spelling of that, if it had to be made.
+#[derive(Clone, Copy)]
+struct Member<'d> {
     key: Value<'d>,
-    /// Its spelling, if that must be made.
-    made: Option<Box<str>>,
-    value: Value<'d>,
-    place: P,
-}
-
-impl<P> Member<'_, P> {
-    fn name(&self) -> &str {
-        self.made.as_deref().unwrap_or_else(|| inside(&self.key))
-    }
-}
-
-/// Between the quotes.
-fn inside<'d>(key: &Value<'d>) -> &'d str {
-    let raw = key.raw();
-    raw.get(1..raw.len() - 1).unwrap_or_default()
+    spelled: Option<usize>,
 }
 
 struct Writer<'s, 'd, S: Sieve> {
     sieve: &'s S,
     /// The members of all objects that are being written, the innermost last: one allocation for the whole document.
-    members: Vec<Member<'d, S::Place>>,
+    members: Vec<Member<'d>>,
+    spelled: Vec<String>,
 }
 
 impl<'d, S: Sieve> Writer<'_, 'd, S> {
@@ -90,44 +79,64 @@ impl<'d, S: Sieve> Writer<'_, 'd, S> {
     }
 
     fn object(&mut self, object: Value<'d>, place: &S::Place, out: &mut Vec<u8>) {
-        let first = self.members.len();
+        let (first, first_spelled) = (self.members.len(), self.spelled.len());
         let mut sorted = true;
-        for (key, value) in object.members() {
-            let content = key.content();
-            let Some(place) = self.sieve.member(place, &content) else { continue };
-            let made = match content {
-                std::borrow::Cow::Borrowed(_) => None,
-                std::borrow::Cow::Owned(made) => Some(made.into_boxed_str()),
+        let mut before: &[u8] = b"";
+        for (key, _) in object.members() {
+            let spelled = if let Cow::Owned(spelled) = key.content() {
+                self.spelled.push(spelled);
+                // Whether they are in order is found out by sorting them.
+                sorted = false;
+                Some(self.spelled.len() - 1)
+            } else {
+                let name = key.inside();
+                sorted = sorted && before <= name;
+                before = name;
+                None
             };
-            let member = Member { key, made, value, place };
-            sorted = sorted && self.members[first..].last().is_none_or(|before| before.name() <= member.name());
-            self.members.push(member);
+            self.members.push(Member { key, spelled });
         }
         if !sorted {
-            self.members[first..].sort_by(|a, b| a.name().cmp(b.name()));
+            let spelled = &self.spelled;
+            self.members[first..].sort_by(|a, b| a.name(spelled).cmp(b.name(spelled)));
         }
         out.push(b'{');
         for index in first..self.members.len() {
-            let Member { key, value, place, .. } = &self.members[index];
-            let (key, value, place) = (*key, *value, place.clone());
-            self.sieve.write(key, out);
-            out.push(b':');
-            self.write(value, &place, out);
-            out.push(b',');
+            let Member { key, spelled } = self.members[index];
+            let name = spelled.map_or_else(|| key.content(), |at| Cow::Owned(self.spelled[at].clone()));
+            if let Some(place) = self.sieve.member(place, &name) {
+                self.sieve.write(key, out);
+                out.push(b':');
+                self.write(key.member(), &place, out);
+                out.push(b',');
+            }
         }
         out.push(b'}');
         self.members.truncate(first);
+        self.spelled.truncate(first_spelled);
+    }
+}
+
+impl<'d> Member<'d> {
+    fn name<'s>(&self, spelled: &'s [String]) -> &'s [u8]
+    where
+        'd: 's,
+    {
+        match self.spelled {
+            Some(at) => spelled[at].as_bytes(),
+            None => self.key.inside(),
+        }
     }
 }
 
 /// Writes a key or a value that is no container in its canonical spelling.
 pub fn write_scalar(value: Value<'_>, out: &mut Vec<u8>) {
-    if value.kind() == Kind::String {
+    if value.is_plain() {
+        out.extend_from_slice(value.bytes());
+    } else {
         out.push(b'"');
         out.extend_from_slice(value.content().as_bytes());
         out.push(b'"');
-    } else {
-        out.extend_from_slice(value.raw().as_bytes());
     }
 }
 
@@ -140,7 +149,7 @@ pub fn minified(value: Value<'_>, out: &mut Vec<u8>) {
                 if index > 0 {
                     out.push(b',');
                 }
-                out.extend_from_slice(key.raw().as_bytes());
+                out.extend_from_slice(key.bytes());
                 out.push(b':');
                 minified(value, out);
             }
@@ -156,13 +165,13 @@ pub fn minified(value: Value<'_>, out: &mut Vec<u8>) {
             }
             out.push(b']');
         }
-        _ => out.extend_from_slice(value.raw().as_bytes()),
+        _ => out.extend_from_slice(value.bytes()),
     }
 }
 
 /// Whether two values mean the same: whether their canonical forms are equal.
 pub fn same(a: Value<'_>, b: Value<'_>) -> bool {
-    if a.raw() == b.raw() {
+    if a.bytes() == b.bytes() {
         return true;
     }
     if a.kind() != b.kind() || a.nodes() != b.nodes() {

@@ -103,6 +103,28 @@ impl<'d> Value<'d> {
         &self.text[self.span()]
     }
 
+    /// Its text, as bytes.
+    pub(super) fn bytes(&self) -> &'d [u8] {
+        let node = self.node();
+        &self.text.as_bytes()[node.start as usize..node.end as usize]
+    }
+
+    /// What stands between the quotes of a string.
+    pub(super) fn inside(&self) -> &'d [u8] {
+        let bytes = self.bytes();
+        bytes.get(1..bytes.len() - 1).unwrap_or_default()
+    }
+
+    /// Whether its text is its canonical spelling, if it is no container.
+    pub(super) fn is_plain(&self) -> bool {
+        self.node().plain
+    }
+
+    /// The value of the member whose key this is.
+    pub(super) fn member(&self) -> Self {
+        self.sibling(self.at + 1)
+    }
+
     /// How many values and keys it consists of, itself among them.
     pub fn nodes(&self) -> usize {
         (self.node().next - self.at) as usize

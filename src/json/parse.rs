@@ -38,11 +38,11 @@ impl<'t> Document<'t> {
         if u32::try_from(text.len()).is_err() {
             return Err(Invalid::Length);
         }
-        // Documents of real applications have about one value in ten bytes; growing twice costs less than too much room.
+        // Documents of real applications have about one value in ten to twenty bytes.
         let mut parser = Parser {
             bytes: text.as_bytes(),
             at: 0,
-            nodes: Vec::with_capacity(text.len() / 16 + 1),
+            nodes: Vec::with_capacity(text.len() / 12 + 1),
             open: Vec::with_capacity(16),
         };
         parser.run()?;
