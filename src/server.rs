@@ -31,10 +31,11 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Api};
 use crate::clock;
 use crate::config::{Config, RouteOptions};
-use crate::deliver::{self, Streams};
+use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
-use crate::poll::Budget;
-use crate::proxy::{Front, Site};
+use crate::poll::{Budget, FileWatch, Watched};
+use crate::proxy::{Front, Site, Writes};
+use crate::resource::Pulse;
 use crate::route::{Route, Table};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -84,14 +85,16 @@ impl Server {
             config.server.listen.iter().copied().map(bind).collect::<Result<_, _>>()?;
         let admin_socket = config.server.admin.as_ref().map(|admin| bind(admin.listen)).transpose()?;
         let metrics = Arc::new(Metrics::new());
+        let (routes, watched) = table(config.routes, &metrics);
         let now = clock::now();
         let site = Arc::new(Site {
             upstream: Arc::new(Upstream::new(config.upstream)),
-            routes: ArcSwap::from_pointee(table(config.routes, &metrics)),
+            routes: ArcSwap::from_pointee(routes),
             hub: Arc::new(Hub::new(config.hub, clock::seed())),
             budget: Budget::new(config.budget),
             streams: Streams::new(config.streams, now),
             habits: Arc::default(),
+            writes: Writes::new(now),
             metrics,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -113,6 +116,9 @@ impl Server {
         let fds = Arc::new(Mutex::new(fds));
         let acceptors = std::thread::available_parallelism().map_or(1, usize::from);
         services.push(tokio::spawn(async move { service.start_service(Some(fds), watching, acceptors).await }));
+        if let Some(files) = FileWatch::new(watched) {
+            services.push(tokio::spawn(files.run()));
+        }
         let admin_stop = CancellationToken::new();
         let mut admin = None;
         if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
@@ -168,27 +174,32 @@ impl Server {
     }
 }
 
-/// Routes, joined to their metrics and to deliveries that exist.
-fn table(routes: Vec<RouteOptions>, metrics: &Metrics) -> Table {
+/// Routes, joined to their metrics and to deliveries that exist, and the files that concern them.
+fn table(routes: Vec<RouteOptions>, metrics: &Metrics) -> (Table, Vec<Watched>) {
+    let mut watched = Vec::new();
     let routes = routes.into_iter().map(|options| {
-        let transports =
-            deliver::ALL.iter().copied().filter(|delivery| options.transports.contains(&delivery.name())).collect();
+        let chosen = |delivery: &&&'static dyn Delivery| options.transports.contains(&delivery.name());
+        let pulse = Arc::new(Pulse::new(clock::now()));
+        watched.push(Watched { globs: options.watch_files, pulse: Arc::clone(&pulse) });
         Arc::new(Route {
             metrics: metrics.route(&options.plan.route),
+            transports: deliver::ALL.iter().filter(chosen).copied().collect(),
             id: options.id,
             pattern: options.pattern,
             methods: options.methods,
             plan: options.plan,
             variant: options.variant,
             deliver: options.deliver,
-            transports,
             hold: options.hold,
             fetch: options.fetch,
             shim: options.shim,
+            refresh_on: options.refresh_on,
+            pulse,
             learned: Arc::default(),
         })
     });
-    Table::new(routes.collect())
+    let table = Table::new(routes.collect());
+    (table, watched)
 }
 
 /// A dead peer is noticed by the kernel, on a stream of either version: after a minute of silence it is probed, and

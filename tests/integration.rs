@@ -18,5 +18,6 @@ mod passthrough;
 mod process;
 mod simulation;
 mod sse;
+mod triggers;
 mod tunnels;
 mod watching;

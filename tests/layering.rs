@@ -19,7 +19,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("proxy", &["clock", "deliver", "hub", "model", "normalise", "poll", "resource", "route", "telemetry", "upstream"]),
     ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "upstream"]),
     ("admin", &["clock", "model", "proxy", "resource", "route"]),
-    ("server", &["admin", "clock", "config", "deliver", "hub", "poll", "proxy", "route", "telemetry", "upstream"]),
+    (
+        "server",
+        &["admin", "clock", "config", "deliver", "hub", "poll", "proxy", "resource", "route", "telemetry", "upstream"],
+    ),
     ("cli", &["clock", "config", "model", "normalise", "server", "telemetry"]),
 ];
 

@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
-use sungrazer::hub::{Hub, Options as HubOptions};
+use sungrazer::hub::{Birth, Hub, Options as HubOptions};
 use sungrazer::model::{Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Update, Validators, Version};
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
-use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Resource, Retire};
+use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Pulse, Resource, Retire, Trigger};
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
 
@@ -87,6 +87,7 @@ struct Simulation {
     budget: Arc<Budget>,
     plan: Arc<Plan>,
     metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
     seed: u64,
 }
 
@@ -123,13 +124,17 @@ impl Simulation {
         loop {
             sleep(Duration::from_millis(rng.u64(..2000))).await;
             let bell = Arc::<Bell>::default();
-            let joined = self
-                .hub
-                .join(&Self::key(resource), "sim", Arc::clone(&bell), clock::now(), |resource| self.start(resource));
+            let joined = self.hub.join(
+                &Self::key(resource),
+                "sim",
+                Arc::clone(&bell),
+                clock::now(),
+                Birth { pulse: &self.pulse, start: |resource| self.start(resource) },
+            );
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
             let since = clock::now() - EVERY;
-            shared.trigger(sungrazer::resource::Trigger::Demand);
+            shared.trigger(Trigger::Demand);
             shared
                 .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
                 .await;
@@ -196,6 +201,7 @@ async fn simulate(seed: u64) {
             linger: Duration::from_secs(3),
         }),
         metrics: Arc::new(Metrics::new()),
+        pulse: Arc::new(Pulse::new(clock::now())),
         seed,
     });
     let (quiet, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -206,6 +212,10 @@ async fn simulate(seed: u64) {
         sleep(Duration::from_millis(rng.u64(..2500))).await;
         world.counters[rng.usize(..RESOURCES as usize)].fetch_add(1, Ordering::SeqCst);
         world.failing.store(rng.u8(..4) == 0, Ordering::SeqCst);
+        if rng.u8(..3) == 0 {
+            // A write passed through the proxy.
+            simulation.pulse.beat(Trigger::Write, clock::now());
+        }
     }
     world.failing.store(false, Ordering::SeqCst);
     quiet.store(true, Ordering::SeqCst);

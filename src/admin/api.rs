@@ -51,6 +51,7 @@ impl Api {
         let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if reads => {
+                self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
                 self.site.metrics.set_upstream_away(self.site.upstream.outage().is_away());
                 typed(
                     StatusCode::OK,
@@ -123,21 +124,24 @@ impl Api {
                 "Which resources? Post to /api/refresh?url=/path or /api/refresh?route=/pattern",
             );
         }
+        let now = clock::now();
         let routes = self.site.routes.load();
-        let ids: Vec<_> = routes
-            .iter()
-            .filter(|known| route.as_deref() == Some(known.pattern.as_str()))
-            .map(|known| known.id)
-            .collect();
-        let chosen = |resource: &Arc<Resource>| {
-            url.as_deref().is_none_or(|url| &*resource.key().target == url)
-                && (route.is_none() || ids.contains(&resource.key().route))
-        };
         let mut woken = 0;
-        for resource in self.site.hub.resources().iter().filter(|resource| chosen(resource)) {
-            resource.fence(clock::now());
-            resource.trigger(Trigger::Hook);
-            woken += 1;
+        if let Some(url) = &url {
+            let path = url.split('?').next().unwrap_or_default();
+            // Pages that must ask themselves are told to.
+            for route in routes.iter().filter(|known| !known.fetch && known.pattern.matches(path)) {
+                route.pulse.beat(Trigger::Hook, now);
+            }
+            for resource in self.site.hub.with_target(url) {
+                resource.fence(now);
+                resource.trigger(Trigger::Hook);
+                woken += 1;
+            }
+        }
+        for route in routes.iter().filter(|known| route.as_deref() == Some(known.pattern.as_str())) {
+            route.pulse.beat(Trigger::Hook, now);
+            woken += self.site.hub.resources().iter().filter(|resource| resource.key().route == route.id).count();
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }

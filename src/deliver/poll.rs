@@ -19,7 +19,7 @@ use crate::clock;
 use crate::model::{Snapshot, Update, Version};
 use crate::resource::{Bell, Cursor, Subscription};
 
-/// What is known of how clients poll. Bounded: the clients that have been silent for longest are forgotten.
+/// What is known of how clients poll. Bounded: when there are too many, those that are not waiting are forgotten.
 #[derive(Debug, Default)]
 pub struct Habits {
     hasher: RandomState,
@@ -115,9 +115,8 @@ impl Habits {
 
 fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
     table.retain(|_, habit| habit.outstanding > 0 || now.saturating_duration_since(habit.seen) < FORGET_AFTER);
-    while table.len() >= MOST_CLIENTS {
-        let Some(oldest) = table.iter().min_by_key(|(_, habit)| habit.seen).map(|(client, _)| *client) else { return };
-        table.remove(&oldest);
+    if table.len() >= MOST_CLIENTS {
+        table.retain(|_, habit| habit.outstanding > 0);
     }
 }
 

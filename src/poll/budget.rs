@@ -4,11 +4,13 @@
 //! has been due for longer than [`PATIENCE`] goes before any newer trigger, so no resource starves.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
 
 use crate::clock;
 
@@ -126,6 +128,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Budget {
     queue: Mutex<Queue>,
+    stretched: AtomicBool,
 }
 
 /// Leave to make one look; dropping it makes room for the next.
@@ -137,7 +140,7 @@ pub struct Permit {
 impl Budget {
     /// A budget with nothing spent.
     pub fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::new(Queue::new(options)) })
+        Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched: AtomicBool::new(false) })
     }
 
     /// Waits until a look may begin. `due` is when it should have.
@@ -167,6 +170,24 @@ impl Budget {
                 },
                 None => call.notified().await,
             }
+        }
+    }
+
+    /// Whether looks have to wait for so long that intervals are longer than routes say.
+    pub fn is_stretched(&self) -> bool {
+        self.stretched.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a look whose interval is `every` waited so long for its permit. Says so once when intervals begin to
+    /// stretch, and once when nobody waits any more.
+    pub fn note_wait(&self, waited: Duration, every: Duration) {
+        if waited > every {
+            if !self.stretched.swap(true, Ordering::Relaxed) {
+                warn!("looks wait for max_fetches and max_fetch_rate: intervals are longer than routes say");
+            }
+        } else if self.is_stretched() && self.lock().waiting.is_empty() && self.stretched.swap(false, Ordering::Relaxed)
+        {
+            info!("looks do not have to wait any more");
         }
     }
 

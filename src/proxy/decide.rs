@@ -91,14 +91,13 @@ impl Site {
                 Ok(place) => place,
                 Err(overload) => return self.turn_away("streams", &overload.to_string()),
             };
-            let joined =
-                self.hub.join(&key, delivery.name(), Arc::clone(&bell), now, |resource| self.watch(route, resource));
+            let joined = self.hub.join(&key, delivery.name(), Arc::clone(&bell), now, self.birth(route));
             let subscription = match joined {
                 Ok(subscription) => subscription,
                 Err(full) => return self.turn_away("resources", &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
-            let since = Self::current_since(route, &resource, now);
+            let since = self.current_since(route, &resource, &request.client, now);
             let own = async {
                 delivery.accept() == "text/event-stream"
                     && route.learned.streams_itself(path, now, self.peek(request)).await
@@ -171,9 +170,9 @@ impl Site {
         }
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
         let window = route.plan.schedule.every / 2;
-        let polled = self.hub.poll(&key, now, window, |resource| self.watch(route, resource))?;
+        let polled = self.hub.poll(&key, now, window, self.birth(route))?;
         let resource = polled.resource;
-        let since = Self::current_since(route, &resource, now);
+        let since = self.current_since(route, &resource, &request.client, now);
         let mut head = resource.head_full();
         if head.current_as_of(since).is_none() && polled.shared {
             resource.trigger(Trigger::Demand);
@@ -199,9 +198,9 @@ impl Site {
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
         let bell = Arc::default();
         let Ok(place) = self.streams.enter(Arc::clone(&bell)) else { return Disposition::Proxy };
-        let joined = self.hub.join(&key, "poll", Arc::clone(&bell), now, |resource| self.watch(route, resource));
+        let joined = self.hub.join(&key, "poll", Arc::clone(&bell), now, self.birth(route));
         let Ok(subscription) = joined else { return Disposition::Proxy };
-        let since = Self::current_since(route, subscription.resource(), now);
+        let since = self.current_since(route, subscription.resource(), &request.client, now);
         match await_ready(wire, &subscription, since).await {
             Ready::Gone => return Disposition::Gone,
             Ready::Stream => {}

@@ -21,8 +21,10 @@ mod phases;
 mod request;
 mod site;
 mod tunnel;
+mod writes;
 
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
 pub use phases::Phases;
 pub use site::{Site, SiteOptions};
+pub use writes::Writes;

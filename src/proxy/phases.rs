@@ -13,8 +13,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
-use super::request::{Peer, Request};
+use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
+use super::writes::Shape;
 use crate::clock;
 use crate::upstream::ConnectError;
 
@@ -34,6 +35,8 @@ impl Phases {
 #[derive(Debug, Default)]
 pub struct Passage {
     attempts: usize,
+    /// What an upload looks like.
+    shape: Shape,
     /// Why there was no connection, in our words.
     unreachable: Option<String>,
 }
@@ -96,6 +99,7 @@ impl ProxyHttp for Phases {
         let spoken = session.req_header().version;
         let sent = request.version;
         request.set_version(spoken);
+        request.remove_header(&POLL_MARK);
         let forwarded = forward(request, Peer::of(session.digest()), &self.site.options.trusted, &self.site.upstream);
         request.set_version(sent);
         forwarded
@@ -103,11 +107,16 @@ impl ProxyHttp for Phases {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        _passage: &mut Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
+        if let Some(piece) = body
+            && !session.req_header().method.is_safe()
+        {
+            passage.shape.push(piece);
+        }
         // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
         // would take the second for the beginning of another request.
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
@@ -120,7 +129,7 @@ impl ProxyHttp for Phases {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _passage: &mut Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
         self.site.upstream.outage().answered();
         let peer = Peer::of(session.digest());
@@ -129,6 +138,7 @@ impl ProxyHttp for Phases {
         for (name, value) in self.site.upstream.response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
         }
+        self.site.wrote(&request, &passage.shape, response.status, &response.headers);
         if request.is_plain_get() {
             self.site.seen(&request);
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 
@@ -11,6 +11,9 @@ use super::forward::TrustedProxies;
 use crate::deliver::Delivery;
 use crate::model::{Origin, Scheme, fields};
 use crate::route::{Client, Target};
+
+/// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
+pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +82,11 @@ impl<'a> Request<'a> {
             && !headers.contains_key(RANGE)
             && !headers.contains_key(TRANSFER_ENCODING)
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+    }
+
+    /// Whether the browser script says that this is how the page polls.
+    pub(super) fn is_marked_as_poll(&self) -> bool {
+        self.headers().contains_key(&POLL_MARK)
     }
 
     /// Whether the client asks to speak another protocol.

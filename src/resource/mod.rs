@@ -14,6 +14,7 @@ mod head;
 mod history;
 mod ledger;
 mod look;
+mod pulse;
 mod shared;
 mod state;
 
@@ -23,5 +24,6 @@ pub use head::{Condition, Ended, Head, Looked};
 pub use history::{History, Options as HistoryOptions};
 pub use ledger::Entry;
 pub use look::{Decline, Failure, Look, Outcome, Refusal};
+pub use pulse::{Listening, Pulse};
 pub use shared::{Resource, Retire, Subscription, Trigger};
 pub use state::{State, Verdict};

@@ -11,11 +11,11 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Bell, Entry, Head};
+use super::{Bell, Entry, Head, Pulse};
 use crate::model::ResourceKey;
 
 /// A reason to look now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// The interval is over.
     Timer,
@@ -41,7 +41,7 @@ impl Trigger {
         }
     }
 
-    const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
+    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
 
     fn bit(self) -> usize {
         1 << (self as usize)
@@ -57,6 +57,7 @@ const MOST_ENTRIES: usize = 32;
 pub struct Resource {
     key: ResourceKey,
     handle: String,
+    pulse: Arc<Pulse>,
     born: Instant,
     head: ArcSwap<Head>,
     roster: Mutex<Roster>,
@@ -70,11 +71,12 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource that nobody has looked at. `handle` names it in logs.
-    pub fn new(key: ResourceKey, handle: String, now: Instant) -> Self {
+    /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's.
+    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, now: Instant) -> Self {
         Self {
             key,
             handle,
+            pulse,
             born: now,
             head: ArcSwap::default(),
             roster: Mutex::default(),
@@ -183,7 +185,13 @@ impl Resource {
 
     /// The moment before which no look counts as current.
     pub fn fenced(&self) -> Instant {
-        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
+        let own = self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire));
+        own.max(self.pulse.fenced())
+    }
+
+    /// What happens to all resources of its route.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     fn offset(&self, when: Instant) -> u64 {

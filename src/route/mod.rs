@@ -25,6 +25,7 @@ use http::Method;
 use crate::deliver::{self, Delivery};
 use crate::model::RouteId;
 use crate::poll::Plan;
+use crate::resource::Pulse;
 use crate::telemetry::RouteMetrics;
 
 /// Whether the browser script is injected into a route's pages.
@@ -62,6 +63,10 @@ pub struct Route {
     pub fetch: bool,
     /// Whether its pages are given the browser script.
     pub shim: Shim,
+    /// After which requests to look, or to tell pages to ask.
+    pub refresh_on: Vec<WritePattern>,
+    /// What happens to all of its resources at once.
+    pub pulse: Arc<Pulse>,
     /// Where it is counted.
     pub metrics: Arc<RouteMetrics>,
     /// What answers have taught.
