@@ -184,6 +184,10 @@ fn table(routes: Vec<RouteOptions>, metrics: &Metrics) -> (Table, Vec<Watched>) 
         Arc::new(Route {
             metrics: metrics.route(&options.plan.route),
             transports: deliver::ALL.iter().filter(chosen).copied().collect(),
+            websocket: options.transports.contains(&"websocket"),
+            iframe: options.transports.contains(&"iframe"),
+            long_poll: options.transports.contains(&"long-poll"),
+            tick_on: options.tick_on,
             id: options.id,
             pattern: options.pattern,
             methods: options.methods,

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod deliveries;
 mod held_polls;
 mod layering;
 mod memory;

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
 use sungrazer::hub::{Birth, Hub, Options as HubOptions};
-use sungrazer::model::{Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Update, Validators, Version};
+use sungrazer::model::{
+    Claim, Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Update, Validators, Version,
+};
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
 use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Pulse, Resource, Retire, Trigger};
 use sungrazer::telemetry::Metrics;
@@ -139,7 +141,7 @@ impl Simulation {
                 .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
                 .await;
             let mut cursor = match &held {
-                Some(version) => Cursor::resume(version, &shared.head()),
+                Some(version) => Cursor::resume(&Claim::Version(*version), &shared.head()),
                 None => Cursor::new(),
             };
             let stays_for = Duration::from_millis(rng.u64(500..20_000));

@@ -40,7 +40,7 @@ async fn the_head_keeps_intermediaries_from_holding_it_back() {
     let mut events = sidecar.events("/a").await;
     assert_eq!(events.head.header("cache-control"), Some("no-store, no-transform"));
     assert_eq!(events.head.header("x-accel-buffering"), Some("no"));
-    assert_eq!(events.head.header("vary"), Some("Accept"));
+    assert_eq!(events.head.header("vary"), Some("Accept, Accept-Encoding"));
     events.snapshot().await;
     assert!(events.asides[0].starts_with("retry: "), "{:?}", events.asides);
 }

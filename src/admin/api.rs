@@ -78,7 +78,7 @@ impl Api {
         let routes = self.site.routes.load();
         let mut resources = self.site.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
-        let resources: Vec<Value> = resources.iter().map(|resource| describe(resource, &routes)).collect();
+        let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
         json!({ "streams": self.site.streams.len(), "resources": resources })
     }
 
@@ -115,6 +115,51 @@ impl Api {
         json_answer(StatusCode::OK, &json!({ "resources": resources }))
     }
 
+    fn describe(&self, resource: &Resource, routes: &Table) -> Value {
+        let head = resource.head();
+        let route =
+            routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
+        let subscribers: serde_json::Map<String, Value> = resource
+            .subscribers()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count.into()))
+            .collect();
+        let (state, since) = match &head.condition {
+            Condition::Unknown => ("unknown", None),
+            Condition::Live => ("live", None),
+            Condition::Stale { since, .. } => ("stale", Some(time(*since))),
+            Condition::Ended(_) => ("ended", None),
+        };
+        let last = resource.ledger().last().map(|entry| time(entry.at));
+        let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
+        json!({
+            "resource": resource.handle(),
+            "url": &*resource.key().target,
+            "host": &*resource.key().origin.public,
+            "route": route,
+            "version": head.newest().map(|newest| newest.version.to_string()),
+            "state": state,
+            "stale_since": since,
+            "subscribers": subscribers,
+            "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
+            "last_fetch": last,
+            "last_change": changed,
+            "polls": self.polls(resource),
+            "history": { "versions": head.history.len(), "bytes": head.history.weight() },
+        })
+    }
+
+    /// What has been learned of those who poll without being able to say so.
+    fn polls(&self, resource: &Resource) -> Value {
+        let learned = self.site.habits.learned(resource.handle());
+        json!({
+            "clients": learned.clients,
+            "overlapping": learned.overlapping,
+            "held_at_most_ms": learned.patience.map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
     /// Wakes the resources of a URL, or of a route. Nobody is told of a resource that nobody watches.
     fn refresh(&self, target: Target<'_>) -> Answer {
         let (url, route) = (target.parameter("url"), target.parameter("route"));
@@ -145,40 +190,6 @@ impl Api {
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }
-}
-
-fn describe(resource: &Resource, routes: &Table) -> Value {
-    let head = resource.head();
-    let route =
-        routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
-    let subscribers: serde_json::Map<String, Value> = resource
-        .subscribers()
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), count.into()))
-        .collect();
-    let (state, since) = match &head.condition {
-        Condition::Unknown => ("unknown", None),
-        Condition::Live => ("live", None),
-        Condition::Stale { since, .. } => ("stale", Some(time(*since))),
-        Condition::Ended(_) => ("ended", None),
-    };
-    let last = resource.ledger().last().map(|entry| time(entry.at));
-    let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
-    json!({
-        "resource": resource.handle(),
-        "url": &*resource.key().target,
-        "host": &*resource.key().origin.public,
-        "route": route,
-        "version": head.newest().map(|newest| newest.version.to_string()),
-        "state": state,
-        "stale_since": since,
-        "subscribers": subscribers,
-        "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
-        "last_fetch": last,
-        "last_change": changed,
-        "history": { "versions": head.history.len(), "bytes": head.history.weight() },
-    })
 }
 
 fn time(when: SystemTime) -> String {

@@ -96,7 +96,7 @@ pub struct RouteOptions {
     /// Whether we may ask.
     pub fetch: bool,
     /// After changes of which watched URLs the page is told to ask.
-    pub tick_on: Vec<Pattern>,
+    pub tick_on: Vec<Arc<str>>,
     /// Whether pages get the browser script.
     pub shim: Shim,
 }
@@ -155,7 +155,10 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
         },
         budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
         hub: hub::Options { max_resources: server.max_resources },
-        streams: deliver::StreamsOptions { max_streams: server.max_streams },
+        streams: deliver::StreamsOptions {
+            max_streams: server.max_streams,
+            max_streams_per_address: server.max_streams_per_address,
+        },
         routes: file.route.iter().filter_map(|route| build_route(route, write_timeout)).collect(),
     }
 }
@@ -212,7 +215,7 @@ fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOpti
         refresh_on: route.refresh_on.iter().map(|pattern| pattern.value.clone()).collect(),
         watch_files: route.watch_files.iter().map(|glob| glob.value.0.clone()).collect(),
         fetch: route.fetch,
-        tick_on: route.tick_on.iter().map(|pattern| pattern.value.clone()).collect(),
+        tick_on: route.tick_on.iter().map(|path| path.value.0.as_str().into()).collect(),
         shim: match route.shim {
             file::Shim::Given(false) => Shim::Off,
             file::Shim::Given(true) => Shim::Configured,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{
-    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, Size, Switch, Text,
+    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, SitePath, Size, Switch, Text,
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
@@ -47,6 +47,8 @@ pub struct Server {
     pub trusted_proxies: Vec<Text<Network>>,
     /// Clients that are held at a time, in all.
     pub max_streams: usize,
+    /// Clients that are held at a time, from one address.
+    pub max_streams_per_address: usize,
     /// Resources that are watched at a time, in all.
     pub max_resources: usize,
     /// How long an idle connection is kept.
@@ -147,7 +149,7 @@ pub struct Route {
     /// `false`: Sungrazer never asks for this itself; what triggers a look elsewhere then tells the page to ask.
     pub fetch: bool,
     /// Watched URLs whose change is such a trigger too.
-    pub tick_on: Vec<Text<Pattern>>,
+    pub tick_on: Vec<Text<SitePath>>,
     /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
     /// and it follows any URL that the page polls.
     pub shim: Shim,
@@ -272,6 +274,7 @@ impl Default for Server {
             prefix: written("/.sungrazer"),
             trusted_proxies: Vec::new(),
             max_streams: 10_000,
+            max_streams_per_address: 1000,
             max_resources: 10_000,
             keepalive: written("60s"),
             head_timeout: written("15s"),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::{Delivery, Frame};
-use crate::model::{Memo, MemoKey, Snapshot, Update};
+use super::delivery::{Delivery, Url, shared};
+use crate::model::{Frame, Snapshot, Update};
 use crate::normalise::text_of;
 
 /// `id:` is the version, `data:` the body; an event without a name is a snapshot.
@@ -25,44 +25,41 @@ impl Delivery for Sse {
         "text/event-stream"
     }
 
-    fn preamble(&self, retry: Duration) -> Frame {
-        Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes())
+    fn preamble(&self, retry: Duration) -> Option<Frame> {
+        Some(Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes()))
     }
 
-    fn frame(&self, update: &Update) -> Frame {
+    fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
         match update {
-            Update::Snapshot(snapshot) => shared(self.name(), &snapshot.memo, || snapshot_event(snapshot)),
+            Update::Snapshot(snapshot) => shared(self.name(), &snapshot.memo, || Frame::new(&snapshot_event(snapshot))),
             Update::Stale { since, status } => {
                 let since = humantime::format_rfc3339_seconds(*since);
                 let status = status.map_or_else(|| "null".to_owned(), |status| status.to_string());
-                Frame::new(format!("event: stale\ndata: {{\"since\":\"{since}\",\"status\":{status}}}\n\n").as_bytes())
+                let event = format!("event: stale\ndata: {{\"since\":\"{since}\",\"status\":{status}}}\n\n");
+                Some(Frame::new(event.as_bytes()))
             }
-            Update::Live => Frame::new(b"event: live\ndata: {}\n\n"),
-            Update::End(reason) => Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()),
+            Update::Live => Some(Frame::new(b"event: live\ndata: {}\n\n")),
+            Update::Tick => Some(Frame::new(b"event: tick\ndata: {}\n\n")),
+            Update::End(reason) => {
+                Some(Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()))
+            }
         }
     }
 
-    fn heartbeat(&self) -> Frame {
-        Frame::new(b":\n\n")
+    fn heartbeat(&self) -> Option<Frame> {
+        Some(Frame::new(b":\n\n"))
     }
 }
 
-/// The whole-body form of a snapshot for `delivery`, encoded by whoever needs it first.
-fn shared(delivery: &'static str, memo: &Memo, encode: impl FnOnce() -> Bytes) -> Frame {
-    let key = MemoKey { delivery, delta: None };
-    let chunk = memo.get(key, || Some(Frame::new(&encode()).chunk()));
-    chunk.map_or_else(|| Frame::new(b":\n\n"), Frame::from_chunk)
-}
-
-fn snapshot_event(snapshot: &Snapshot) -> Bytes {
+fn snapshot_event(snapshot: &Snapshot) -> BytesMut {
+    let representation = &snapshot.representation;
     // What is no text is not offered as SSE; should a stream's resource become such, its bytes are shown as far as they go.
-    let text =
-        text_of(&snapshot.representation).unwrap_or_else(|| String::from_utf8_lossy(&snapshot.representation.body));
+    let text = text_of(representation).unwrap_or_else(|| String::from_utf8_lossy(&representation.body));
     let mut event = BytesMut::with_capacity(text.len() + text.len() / 16 + 96);
     event.put_slice(format!("id: {}\n", snapshot.version).as_bytes());
     put_data(&mut event, &text);
     event.put_u8(b'\n');
-    event.freeze()
+    event
 }
 
 /// Writes `text` as `data:` lines. All three line ends of the format would end a field, so each begins a new one; the

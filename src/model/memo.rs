@@ -1,17 +1,15 @@
 //! Encoded forms of a snapshot, each made once, on first demand.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
-
-use super::DeltaKind;
+use super::{DeltaKind, Frame};
 
 /// Names one encoded form: which delivery made it and, for a delta, from which position and in which kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoKey {
-    /// The delivery's name.
-    pub delivery: &'static str,
+    /// The form's name.
+    pub form: &'static str,
     /// `None` for the whole body.
     pub delta: Option<(u64, DeltaKind)>,
 }
@@ -22,7 +20,7 @@ pub struct Memo {
     forms: Mutex<Vec<(MemoKey, Slot)>>,
 }
 
-type Slot = Arc<std::sync::OnceLock<Option<Bytes>>>;
+type Slot = Arc<OnceLock<Option<Frame>>>;
 
 /// A snapshot is asked for in a handful of forms; deltas from many bases must not pile up on it.
 const MOST_FORMS: usize = 32;
@@ -30,7 +28,7 @@ const MOST_FORMS: usize = 32;
 impl Memo {
     /// The form `key`, made by `encode` if nobody asked for it before. `None` is remembered as well: it means that the
     /// form does not exist (a delta that is not worth sending).
-    pub fn get(&self, key: MemoKey, encode: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+    pub fn get(&self, key: MemoKey, encode: impl FnOnce() -> Option<Frame>) -> Option<Frame> {
         let slot = {
             let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
             match forms.iter().find(|(known, _)| *known == key) {

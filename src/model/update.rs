@@ -17,6 +17,22 @@ pub enum DeltaKind {
     Splice,
 }
 
+impl DeltaKind {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonPatch => "json-patch",
+            Self::MergePatch => "merge-patch",
+            Self::Splice => "splice",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::JsonPatch, Self::MergePatch, Self::Splice].into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
 /// Why a stream is ended by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
@@ -68,6 +84,8 @@ pub enum Update {
     },
     /// The upstream can be read again.
     Live,
+    /// Something happened that may concern what only the client itself may ask for.
+    Tick,
     /// Nothing will follow.
     End(EndReason),
 }

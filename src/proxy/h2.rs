@@ -28,7 +28,8 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
         Disposition::Answer(answer) => {
             let _ = wire.answer(answer.status, &answer.headers, &answer.body, false, site.options.write_timeout).await;
         }
-        Disposition::Gone => {}
+        // There are no WebSockets on HTTP/2 here (RFC 8441 is not spoken), so none is ever opened.
+        Disposition::Gone | Disposition::Socket(_) => {}
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
         Disposition::Proxy | Disposition::Tunnel => {
             let Wire::H2(session) = wire else { return };

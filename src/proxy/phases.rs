@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -17,6 +17,7 @@ use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
 use crate::clock;
+use crate::route::Route;
 use crate::upstream::ConnectError;
 
 /// The phases of a proxied request.
@@ -140,7 +141,13 @@ impl ProxyHttp for Phases {
         }
         self.site.wrote(&request, &passage.shape, response.status, &response.headers);
         if request.is_plain_get() {
-            self.site.seen(&request);
+            let routes = self.site.routes.load();
+            if let Some(route) = routes.find(&request.head.method, request.target.path) {
+                self.site.seen(route, &request);
+                if let Some(negotiates) = route.negotiates() {
+                    response.append_header(VARY, negotiates)?;
+                }
+            }
         }
         Ok(())
     }
@@ -214,9 +221,7 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
 impl Site {
     /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
     /// nobody is to go back to an older state.
-    fn seen(&self, request: &Request<'_>) {
-        let routes = self.routes.load();
-        let Some(route) = routes.find(&request.head.method, request.target.path) else { return };
+    fn seen(&self, route: &Route, request: &Request<'_>) {
         let now = clock::now();
         let facts = route.learned.facts(request.target.path, now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);

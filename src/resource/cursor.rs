@@ -1,7 +1,7 @@
 //! Where a subscriber stands, and what it is to be told next.
 
 use super::{Condition, Head};
-use crate::model::{Update, Version};
+use crate::model::{Claim, Update};
 
 /// A place in a resource's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,14 +18,14 @@ impl Cursor {
         Self::default()
     }
 
-    /// The cursor of a client that says it holds `version`, as far as `head` can tell what that is.
+    /// The cursor of a client that says what it holds, as far as `head` can tell what that is.
     ///
     /// A version with the newest meaning counts as current even if its bytes are not at hand: only ignored parts can
     /// differ. One that history does not know counts as nothing.
-    pub fn resume(version: &Version, head: &Head) -> Self {
+    pub fn resume(claim: &Claim, head: &Head) -> Self {
         let at = match head.newest() {
-            Some(newest) if newest.version.meaning == version.meaning => newest.version.position,
-            _ => head.history.find(version).map_or(0, |snapshot| snapshot.version.position),
+            Some(newest) if claim.is_meaning_of(&newest.version) => newest.version.position,
+            _ => head.history.find(claim).map_or(0, |snapshot| snapshot.version.position),
         };
         Self { at, told_stale: false }
     }

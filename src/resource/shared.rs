@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Resource {
     head: ArcSwap<Head>,
     roster: Mutex<Roster>,
     looked: Notify,
+    /// Whether a held client waits for the next look, whatever it brings.
+    awaited: AtomicBool,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
@@ -81,6 +83,7 @@ impl Resource {
             head: ArcSwap::default(),
             roster: Mutex::default(),
             looked: Notify::new(),
+            awaited: AtomicBool::new(false),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
@@ -115,7 +118,7 @@ impl Resource {
     /// Replaces the head and wakes those who wait for a look; with `ring`, every held client too.
     pub fn publish(&self, head: Arc<Head>, ring: bool) {
         self.head.store(head);
-        if ring {
+        if self.awaited.swap(false, Ordering::AcqRel) || ring {
             for (_, bell) in &self.roster().bells {
                 bell.ring();
             }
@@ -206,6 +209,11 @@ impl Resource {
     /// When the last plain poll came.
     pub fn last_poll(&self) -> Option<Instant> {
         *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all held clients woken by the next look, also if it brings nothing new.
+    pub fn await_look(&self) {
+        self.awaited.store(true, Ordering::Release);
     }
 
     /// Waits for a head for which `ready` holds. Heads come with looks, so the caller sees to it that one will be made.

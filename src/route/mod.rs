@@ -11,7 +11,7 @@ mod pattern;
 mod table;
 mod variant;
 
-pub use learned::Learned;
+pub use learned::{Facts, Learned};
 pub use path::{Target, is_plain};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
@@ -40,6 +40,18 @@ pub enum Shim {
     Learn,
 }
 
+impl Route {
+    /// The request headers by which an answer on one of its URLs is chosen by us, whatever the backend says.
+    pub fn negotiates(&self) -> Option<&'static str> {
+        match (self.transports.is_empty(), self.long_poll) {
+            (true, false) => None,
+            (true, true) => Some("Prefer"),
+            (false, false) => Some("Accept"),
+            (false, true) => Some("Accept, Prefer"),
+        }
+    }
+}
+
 /// What a route was configured to be.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -55,8 +67,16 @@ pub struct Route {
     pub variant: VariantOptions,
     /// How its streams are held.
     pub deliver: deliver::Options,
-    /// In which forms.
+    /// In which forms, on their own URLs.
     pub transports: Vec<&'static dyn Delivery>,
+    /// Whether their URLs can be followed over a WebSocket.
+    pub websocket: bool,
+    /// Whether in a forever frame.
+    pub iframe: bool,
+    /// Whether by `Prefer: wait`.
+    pub long_poll: bool,
+    /// Watched URLs whose change is a reason to ask for this.
+    pub tick_on: Vec<Arc<str>>,
     /// How long a plain poll is held.
     pub hold: Option<Duration>,
     /// Whether we may ask for its resources ourselves.
@@ -71,10 +91,4 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
     /// What answers have taught.
     pub learned: Arc<Learned>,
-}
-
-impl std::fmt::Debug for dyn Delivery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }

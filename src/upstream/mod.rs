@@ -13,6 +13,7 @@ mod outage;
 mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
+pub use fetch::Exchanged;
 pub use outage::Outage;
 
 use std::fmt;
