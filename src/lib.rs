@@ -14,4 +14,5 @@ pub mod resource;
 pub mod route;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

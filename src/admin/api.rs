@@ -1,6 +1,5 @@
 //! The answers of the admin listener.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::auth::is_allowed;
+use super::{Reload, Reloaded};
 use crate::clock;
 use crate::model::Secret;
 use crate::proxy::Site;
@@ -21,6 +21,8 @@ use crate::route::{Table, Target};
 pub struct Api {
     /// The public listener's site.
     pub site: Arc<Site>,
+    /// Who reads the configuration again.
+    pub reload: Arc<dyn Reload>,
     /// What operators must know.
     pub token: Option<Secret>,
 }
@@ -29,7 +31,7 @@ type Answer = Response<Full<Bytes>>;
 
 impl Api {
     /// Answers one request.
-    pub fn answer<B>(&self, request: &Request<B>, _peer: SocketAddr) -> Answer {
+    pub async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         let target = Target { path, query: request.uri().query() };
         match path {
@@ -52,7 +54,7 @@ impl Api {
         match path {
             "/metrics" if reads => {
                 self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
-                self.site.metrics.set_upstream_away(self.site.upstream.outage().is_away());
+                self.site.metrics.set_upstream_away(self.site.upstream().outage().is_away());
                 typed(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -65,11 +67,12 @@ impl Api {
                 None => text(StatusCode::BAD_REQUEST, "Which resource? Ask /api/why?url=/path"),
             },
             "/api/refresh" if method == Method::POST => self.refresh(target),
-            "/api/refresh" => not_allowed("POST"),
+            "/api/reload" if method == Method::POST => self.reload().await,
+            "/api/refresh" | "/api/reload" => not_allowed("POST"),
             "/metrics" | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There is /healthz, /readyz, /metrics, /api/resources, /api/why and /api/refresh.",
+                "There is /healthz, /readyz, /metrics, /api/resources, /api/why, /api/refresh and /api/reload.",
             ),
         }
     }
@@ -79,7 +82,7 @@ impl Api {
         let mut resources = self.site.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
         let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
-        json!({ "streams": self.site.streams.len(), "resources": resources })
+        json!({ "streams": self.site.streams.len(), "config": { "wrong": self.reload.wrong() }, "resources": resources })
     }
 
     fn why(&self, url: &str) -> Answer {
@@ -158,6 +161,16 @@ impl Api {
             "overlapping": learned.overlapping,
             "held_at_most_ms": learned.patience.map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
         })
+    }
+
+    async fn reload(&self) -> Answer {
+        match self.reload.reload().await {
+            Reloaded::Applied { kept, added, removed, needs_restart } => json_answer(
+                StatusCode::OK,
+                &json!({ "kept": kept, "added": added, "removed": removed, "needs_restart": needs_restart }),
+            ),
+            Reloaded::Wrong(text) => self::text(StatusCode::UNPROCESSABLE_ENTITY, &text),
+        }
     }
 
     /// Wakes the resources of a URL, or of a route. Nobody is told of a resource that nobody watches.

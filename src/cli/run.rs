@@ -8,30 +8,35 @@ use tracing::info;
 
 use super::{RunArgs, check, say};
 use crate::config::Config;
-use crate::server::Server;
+use crate::server::{Server, Source};
 
 /// Serves until a signal says to stop.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let config = match check::load(args.file.path().as_deref(), &args.overrides()) {
+    let source = Source { path: args.file.path(), overrides: args.overrides() };
+    let config = match check::load(source.path.as_deref(), &source.overrides) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, source))?;
     // Whatever still runs has had its time.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let server = Server::start(config)?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let server = Server::start(config, &source)?;
     say(&server.ready_line());
-    let which = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let which = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hang_up.recv() => server.reload(),
+        }
     };
     info!("{which}: stopping");
     tokio::select! {

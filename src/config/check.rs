@@ -52,6 +52,16 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
             report(&[Step::Key("upstream"), Step::Key(name)], format!("{name} must be between 1 and 100000"), "");
         }
     }
+    if let Some(tls) = &file.upstream.tls
+        && tls.cert.is_some() != tls.key.is_some()
+    {
+        let path = [Step::Key("upstream"), Step::Key("tls")];
+        report(
+            &path,
+            "a certificate and its key are shown together, or neither is".to_owned(),
+            "write both cert and key, or leave both out",
+        );
+    }
     let mut seen = HashSet::new();
     for (index, route) in file.route.iter().enumerate() {
         let base = [Step::Key("route"), Step::Index(index)];

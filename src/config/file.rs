@@ -91,6 +91,35 @@ pub struct Upstream {
     pub max_fetch_rate: usize,
     /// Idle connections to the application that are kept.
     pub keepalive: usize,
+    /// How TLS is spoken to an `https` application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// `upstream.tls`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The certificates, in PEM, of those whose signature is trusted, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The name that is asked for (SNI) and checked, if it is not the one in `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The certificate chain, in PEM, that is shown to an application that asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// Its private key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `false`: the application's certificate is not checked, and anybody on the way can pretend to be it.
+    pub verify: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca: None, server_name: None, cert: None, key: None, verify: true }
+    }
 }
 
 /// Which `Host` the application is given.
@@ -294,6 +323,7 @@ impl Default for Upstream {
             max_fetches: 32,
             max_fetch_rate: 100,
             keepalive: 128,
+            tls: None,
         }
     }
 }

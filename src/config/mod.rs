@@ -10,10 +10,11 @@ mod check;
 mod diagnostic;
 mod file;
 mod read;
+pub mod reload;
 mod schema;
 mod value;
 
-pub use build::{AdminOptions, Config, RouteOptions, ServerOptions, Tls};
+pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::File;
 pub use schema::{reference, schema};

@@ -294,6 +294,9 @@ impl Follower {
     fn collect(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) -> Option<Ended> {
         let subscription = match &self.source {
             Source::Resource(subscription) | Source::Reason(subscription) => subscription,
+            Source::Beats { listening, .. } if listening.pulse().is_over() => {
+                return Some(Ended::Closed(EndReason::Reload));
+            }
             Source::Beats { .. } => {
                 self.tick(delivery, now, frames);
                 return None;
@@ -326,6 +329,7 @@ impl Follower {
                 }
             }
             self.metrics.tell(delivery, &update, &self.url, frames);
+            self.sought = 0;
         }
         None
     }

@@ -55,15 +55,15 @@ const MOST_OF_BROWSER: usize = 4;
 /// The held clients.
 #[derive(Debug)]
 pub struct Streams {
-    options: StreamsOptions,
     born: Instant,
     roster: Mutex<Roster>,
     /// When the last stream has to be gone, as nanoseconds since `born`; 0 while nobody is asked to leave.
     drained_by: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Roster {
+    options: StreamsOptions,
     bells: Slab<Arc<Bell>>,
     by_address: HashMap<IpAddr, usize>,
     by_browser: HashMap<u64, usize>,
@@ -81,7 +81,13 @@ pub struct Place {
 impl Streams {
     /// Nobody held.
     pub fn new(options: StreamsOptions, now: Instant) -> Arc<Self> {
-        Arc::new(Self { options, born: now, roster: Mutex::default(), drained_by: AtomicU64::new(0) })
+        let roster = Roster { options, bells: Slab::new(), by_address: HashMap::new(), by_browser: HashMap::new() };
+        Arc::new(Self { born: now, roster: Mutex::new(roster), drained_by: AtomicU64::new(0) })
+    }
+
+    /// Changes how many may be held. Who is held already stays.
+    pub fn set_options(&self, options: StreamsOptions) {
+        self.lock().options = options;
     }
 
     /// Takes a place for the client that is woken by `bell`.
@@ -93,7 +99,7 @@ impl Streams {
         if self.drain_deadline().is_some() {
             return Err(Overload::Draining);
         }
-        let StreamsOptions { max_streams, max_streams_per_address } = self.options;
+        let StreamsOptions { max_streams, max_streams_per_address } = roster.options;
         if roster.bells.len() >= max_streams {
             return Err(Overload::Full(max_streams));
         }

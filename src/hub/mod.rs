@@ -45,7 +45,7 @@ pub struct Hub {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     len: AtomicUsize,
-    options: Options,
+    max_resources: AtomicUsize,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
@@ -81,7 +81,13 @@ impl Hub {
     /// A hub with nothing in it.
     pub fn new(options: Options, seed: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), len: AtomicUsize::new(0), options, seed }
+        let max_resources = AtomicUsize::new(options.max_resources);
+        Self { shards, hasher: RandomState::new(), len: AtomicUsize::new(0), max_resources, seed }
+    }
+
+    /// Changes what it may hold. What it holds beyond that stays until nobody needs it.
+    pub fn set_options(&self, options: Options) {
+        self.max_resources.store(options.max_resources, Ordering::Relaxed);
     }
 
     /// Subscribes to the resource `key` for a client that is held by `delivery` and woken by `bell`. If nobody watches it
@@ -163,9 +169,10 @@ impl Hub {
         if let Some(found) = shard.find(key) {
             return Ok(Arc::clone(found));
         }
-        if self.len.fetch_add(1, Ordering::AcqRel) >= self.options.max_resources {
+        let most = self.max_resources.load(Ordering::Relaxed);
+        if self.len.fetch_add(1, Ordering::AcqRel) >= most {
             self.len.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full(self.options.max_resources));
+            return Err(Full(most));
         }
         let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), Arc::clone(birth.pulse), now));
         (birth.start)(Arc::clone(&resource));

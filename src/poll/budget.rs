@@ -29,6 +29,13 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// A cap of nothing would be a stop.
+    fn at_least_one(self) -> Self {
+        Self { max_fetches: self.max_fetches.max(1), max_fetch_rate: self.max_fetch_rate.max(1) }
+    }
+}
+
 /// How a look ranks among those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -66,9 +73,15 @@ pub(crate) enum Gate {
 }
 
 impl Queue {
+    pub(crate) fn set_options(&mut self, options: Options) {
+        self.options = options.at_least_one();
+        while self.begun.len() > self.options.max_fetch_rate {
+            self.begun.pop_front();
+        }
+    }
+
     pub(crate) fn new(options: Options) -> Self {
-        let options =
-            Options { max_fetches: options.max_fetches.max(1), max_fetch_rate: options.max_fetch_rate.max(1) };
+        let options = options.at_least_one();
         Self { options, running: 0, begun: VecDeque::new(), waiting: BTreeMap::new(), arrivals: 0 }
     }
 
@@ -141,6 +154,13 @@ impl Budget {
     /// A budget with nothing spent.
     pub fn new(options: Options) -> Arc<Self> {
         Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched: AtomicBool::new(false) })
+    }
+
+    /// Changes the caps.
+    pub fn set_options(&self, options: Options) {
+        let mut queue = self.lock();
+        queue.set_options(options);
+        queue.call_first();
     }
 
     /// Waits until a look may begin. `due` is when it should have.

@@ -93,18 +93,24 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
         }
         if state.head().ended().is_none() {
-            // Nobody is held any more, but a plain request may just have found the resource: it must not wait in vain.
+            // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
+            // vain.
             state.close(Ended::Closed(EndReason::Reload));
             self.resource.publish(Arc::clone(state.head()), true);
         }
         self.metrics.resources().dec();
     }
 
-    /// Waits until a look is due, and says why and since when. `None`: nobody needs the resource, and it is retired.
+    /// Waits until a look is due, and says why and since when. `None`: the watch is over, because nobody needs the
+    /// resource or because its route is there no more.
     async fn wait(&self, schedule: &Schedule, heard: &mut u64) -> Option<(Trigger, Instant)> {
         let pulse = self.resource.pulse();
         let mut idle_since = None;
         loop {
+            if self.resource.is_closing() {
+                self.hub.forget(&self.resource);
+                return None;
+            }
             let now = clock::now();
             let held = self.resource.held() > 0;
             if self.resource.is_triggered() || (held && pulse.beats() != *heard) {

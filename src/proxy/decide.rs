@@ -63,7 +63,7 @@ impl Site {
 
     /// What follows our own prefix in `path`, if it is below that.
     pub(super) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(&self.options.prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// 503: a limit was reached.

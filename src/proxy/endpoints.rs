@@ -96,7 +96,7 @@ impl Site {
             };
             return Disposition::text(status, text);
         };
-        let Ok(body) = wire.read_body(length, self.options.head_timeout).await else { return Disposition::Gone };
+        let Ok(body) = wire.read_body(length, self.options().head_timeout).await else { return Disposition::Gone };
         match asked_by_body(&body) {
             Ok((asked, headers)) => {
                 let form = if headers { &MULTIPLEX_WITH_HEADERS } else { &MULTIPLEX };
@@ -165,7 +165,7 @@ impl Site {
         let routes = self.routes.load();
         let path = asked.first().map(|asked| asked.url.split('?').next().unwrap_or_default().to_owned());
         path.and_then(|path| routes.find_path(&path).map(|route| route.deliver))
-            .unwrap_or(Options { write_timeout: self.options.write_timeout, ..Options::default() })
+            .unwrap_or(Options { write_timeout: self.options().write_timeout, ..Options::default() })
     }
 
     fn websocket(self: &Arc<Self>, request: &Request<'_>, wire: &Wire) -> Disposition {

@@ -60,10 +60,10 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
 
 /// Reads one request and sees to its answer.
 async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown: &ShutdownWatch, peer: Peer) -> Next {
-    let patience = site.options.write_timeout;
+    let patience = site.options().write_timeout;
     let head = tokio::select! {
         biased;
-        head = read_head(&mut connection.stream, &mut connection.buffer, site.options.keepalive, site.options.head_timeout) => head,
+        head = read_head(&mut connection.stream, &mut connection.buffer, site.options().keepalive, site.options().head_timeout) => head,
         () = site.stopping.cancelled() => Head::Closed,
     };
     let (request, length) = match head {
@@ -79,7 +79,7 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
     connection.chunks = request.version == Version::HTTP_11;
     let raw = connection.buffer.split_to(length);
     let mut wire = Wire::H1(connection);
-    let asked = Request::new(&request, peer, &site.options.trusted);
+    let asked = Request::new(&request, peer, &site.options().trusted);
     // What follows a body that nobody has read cannot be told from it.
     let bodiless = asked.as_ref().is_some_and(|asked| asked.content_length() == Some(0));
     let persistent =
@@ -130,7 +130,7 @@ fn slim(mut connection: H1) -> H1 {
 async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, shutdown: &ShutdownWatch) -> Next {
     let H1 { stream, buffer, .. } = connection;
     let mut session = ServerSession::new_http1(stream);
-    session.set_keepalive(Some(site.options.keepalive.as_secs()));
+    session.set_keepalive(Some(site.options().keepalive.as_secs()));
     session.set_pipelined_prefix(buffer);
     match proxy.process_new_http(session, shutdown).await {
         Some(reused) => {

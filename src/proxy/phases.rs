@@ -56,16 +56,16 @@ impl ProxyHttp for Phases {
     async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
         // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
         if session.get_keepalive().is_some() {
-            let keepalive = self.site.options.keepalive.as_secs();
+            let keepalive = self.site.options().keepalive.as_secs();
             session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
         }
-        session.set_write_timeout(Some(self.site.options.write_timeout));
+        session.set_write_timeout(Some(self.site.options().write_timeout));
         Ok(())
     }
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
-        match self.site.upstream.peer().await {
+        match self.site.upstream().peer().await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(error) => {
                 passage.unreachable = Some(error.to_string());
@@ -81,10 +81,10 @@ impl ProxyHttp for Phases {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        self.site.upstream.unreachable();
+        self.site.upstream().unreachable();
         // Nothing was sent yet, so whatever the method, another address may be tried.
-        error.set_retry(passage.attempts < self.site.upstream.attempts());
-        let address = self.site.upstream.options().address.clone();
+        error.set_retry(passage.attempts < self.site.upstream().attempts());
+        let address = self.site.upstream().options().address.clone();
         passage.unreachable =
             Some(ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string());
         error
@@ -101,7 +101,8 @@ impl ProxyHttp for Phases {
         let sent = request.version;
         request.set_version(spoken);
         request.remove_header(&POLL_MARK);
-        let forwarded = forward(request, Peer::of(session.digest()), &self.site.options.trusted, &self.site.upstream);
+        let forwarded =
+            forward(request, Peer::of(session.digest()), &self.site.options().trusted, &self.site.upstream());
         request.set_version(sent);
         forwarded
     }
@@ -132,11 +133,11 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> Result<()> {
-        self.site.upstream.outage().answered();
+        self.site.upstream().outage().answered();
         let peer = Peer::of(session.digest());
         let head = session.req_header();
-        let Some(request) = Request::new(head, peer, &self.site.options.trusted) else { return Ok(()) };
-        for (name, value) in self.site.upstream.response_rewrites(&response.headers, &request.client.origin) {
+        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
+        for (name, value) in self.site.upstream().response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
         }
         self.site.wrote(&request, &passage.shape, response.status, &response.headers);
@@ -167,7 +168,7 @@ impl ProxyHttp for Phases {
         };
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
-            self.site.upstream.outage().failed(&text);
+            self.site.upstream().outage().failed(&text);
         }
         if let Ok(status) = StatusCode::from_u16(status) {
             // The client may have gone meanwhile; then nobody misses this text.

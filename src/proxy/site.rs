@@ -16,10 +16,10 @@ use crate::poll::{Budget, Poller};
 use crate::resource::{Resource, Retire};
 use crate::route::{Client, Route, Table};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Current, Upstream};
 
 /// What the listener itself was configured to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteOptions {
     /// Where everything of our own lives, without a slash at the end.
     pub prefix: String,
@@ -35,10 +35,10 @@ pub struct SiteOptions {
 
 /// The site: the backend, the routes in front of it, and everything that is watched and held.
 pub struct Site {
-    /// The listener's options.
-    pub options: SiteOptions,
+    /// The listener's options that are in force.
+    pub options: ArcSwap<SiteOptions>,
     /// The backend.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<Current>,
     /// The routes in force.
     pub routes: ArcSwap<Table>,
     /// The watched resources.
@@ -75,6 +75,16 @@ impl Site {
         };
         // Not tracked: a poller ends when its clients have gone, and has nothing to finish when the process does.
         tokio::spawn(poller.run());
+    }
+
+    /// The listener's options that are in force.
+    pub(super) fn options(&self) -> Arc<SiteOptions> {
+        self.options.load_full()
+    }
+
+    /// The backend of this moment.
+    pub fn upstream(&self) -> Arc<Upstream> {
+        self.upstream.load()
     }
 
     /// Completes when the time to stop is over.

@@ -102,9 +102,9 @@ impl Site {
         for name in fields::hop_by_hop(&request.head.headers) {
             head.remove_header(&name);
         }
-        forward(&mut head, request.peer, &self.options.trusted, &self.upstream).ok()?;
+        forward(&mut head, request.peer, &self.options().trusted, &self.upstream()).ok()?;
         let target = std::str::from_utf8(request.head.raw_path()).ok()?;
-        let answer = self.upstream.peek(target, &head.headers).await?;
+        let answer = self.upstream().peek(target, &head.headers).await?;
         answer.status.is_success().then(|| MediaType::of(&answer.headers).is_event_stream())
     }
 }

@@ -1,6 +1,6 @@
 //! What happens to all resources of a route at once: writes, files, hooks.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Pulse {
     kind: AtomicUsize,
     /// Changes that looks at the route's resources found.
     changes: AtomicU64,
+    /// Whether the route is there no more.
+    over: AtomicBool,
     beating: Notify,
     listeners: Mutex<Slab<Arc<Bell>>>,
 }
@@ -37,6 +39,7 @@ impl Pulse {
             beats: AtomicU64::new(0),
             kind: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
+            over: AtomicBool::new(false),
             beating: Notify::new(),
             listeners: Mutex::default(),
         }
@@ -51,6 +54,19 @@ impl Pulse {
         for (_, bell) in &*self.listeners() {
             bell.ring();
         }
+    }
+
+    /// The route is there no more: whoever listens is to look for another.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        for (_, bell) in &*self.listeners() {
+            bell.ring();
+        }
+    }
+
+    /// Whether the route is there no more.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// From now on, only what was read at `now` or later counts as current; nobody is told to look.

@@ -64,6 +64,8 @@ pub struct Resource {
     looked: Notify,
     /// Whether a held client waits for the next look, whatever it brings.
     awaited: AtomicBool,
+    /// Whether the watch is to end.
+    closing: AtomicBool,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
@@ -84,6 +86,7 @@ impl Resource {
             roster: Mutex::default(),
             looked: Notify::new(),
             awaited: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
@@ -129,6 +132,17 @@ impl Resource {
     /// How many clients are held.
     pub fn held(&self) -> usize {
         self.roster().bells.len()
+    }
+
+    /// Asks the poller to end the watch: its route is there no more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.attention.notify_one();
+    }
+
+    /// Whether the watch is to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Completes when the first client came, the last one left, or a trigger is pending. One permit is kept, so nothing

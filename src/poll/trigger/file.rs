@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inotify ─▶ hint ─┐
-//! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ Pulse::beat
+//! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ Watched::changed
 //! ```
 //!
 //! An event is only a hint: what counts is whether the files are other than before. That one rule covers files that are
@@ -23,15 +23,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::clock;
-use crate::resource::{Pulse, Trigger};
 
-/// What a route watches on disk.
-#[derive(Debug)]
+/// What is done when files have changed.
+type Changed = Arc<dyn Fn() + Send + Sync>;
+
+/// Files, and whom their change concerns.
 pub struct Watched {
     /// Files or globs.
     pub globs: Vec<Glob>,
-    /// Whom a change concerns.
-    pub pulse: Arc<Pulse>,
+    /// Called after each change, from a task.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A change often comes as several events; so long they are gathered.
@@ -49,18 +50,18 @@ const MOST_FOLDERS: usize = 1_000;
 /// Journals that SQLite keeps beside a database.
 const JOURNALS: [&str; 2] = ["-wal", "-journal"];
 
-/// Watches the files of all routes.
+/// Watches files.
 pub struct FileWatch {
-    routes: Vec<RouteFiles>,
+    watched: Vec<Files>,
     hint: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
     told_silent: bool,
 }
 
-struct RouteFiles {
+struct Files {
     patterns: Vec<(PathBuf, GlobMatcher)>,
-    pulse: Arc<Pulse>,
+    changed: Changed,
     known: Fingerprint,
 }
 
@@ -68,18 +69,18 @@ struct RouteFiles {
 type Fingerprint = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 impl FileWatch {
-    /// Prepares to watch; `None` if no route watches files.
+    /// Prepares to watch; `None` if there is nothing to watch.
     pub fn new(watched: Vec<Watched>) -> Option<Self> {
-        let routes: Vec<RouteFiles> = watched
+        let watched: Vec<Files> = watched
             .into_iter()
             .filter(|watched| !watched.globs.is_empty())
-            .map(|watched| RouteFiles {
+            .map(|watched| Files {
                 patterns: watched.globs.iter().map(|glob| (fixed_part(glob.glob()), glob.compile_matcher())).collect(),
-                pulse: watched.pulse,
+                changed: watched.changed,
                 known: Fingerprint::new(),
             })
             .collect();
-        if routes.is_empty() {
+        if watched.is_empty() {
             return None;
         }
         let hint = Arc::new(Notify::new());
@@ -89,7 +90,7 @@ impl FileWatch {
             move |_event| hint.notify_one()
         });
         let watcher = watcher.inspect_err(|error| warn!("files are looked at every {SLOW_LOOK:?} only: {error}")).ok();
-        Some(Self { routes, hint, watcher, folders: BTreeSet::new(), told_silent: false })
+        Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false })
     }
 
     /// Watches for as long as it is polled. Files are read in a thread for blocking work.
@@ -100,9 +101,9 @@ impl FileWatch {
             let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.look()).await else { return };
             self = this;
             let announced = hinted_at.is_some_and(|hinted| clock::now().saturating_duration_since(hinted) < SLOW_LOOK);
-            for (pulse, folder) in changed.into_iter().filter(|_| !first) {
+            for (tell, folder) in changed.into_iter().filter(|_| !first) {
                 debug!(folder = %folder.display(), "a watched file changed");
-                pulse.beat(Trigger::File, clock::now());
+                tell();
                 if !announced && self.watcher.is_some() && !self.told_silent {
                     self.told_silent = true;
                     warn!(folder = %folder.display(), "the system does not announce changes here: files are looked at every {SLOW_LOOK:?}");
@@ -118,19 +119,19 @@ impl FileWatch {
     }
 
     /// Fingerprints all files. Returns whose are other than before.
-    fn look(mut self) -> (Self, Vec<(Arc<Pulse>, PathBuf)>) {
+    fn look(mut self) -> (Self, Vec<(Changed, PathBuf)>) {
         let mut changed = Vec::new();
         let mut folders = BTreeSet::new();
-        for route in &mut self.routes {
+        for files in &mut self.watched {
             let mut now = Fingerprint::new();
-            for (base, matcher) in &route.patterns {
+            for (base, matcher) in &files.patterns {
                 let mut walk = Walk { matcher, found: &mut now, folders: &mut folders, entered: 0 };
                 walk.enter(base);
             }
-            if now != route.known {
-                let folder = route.patterns.first().map(|(base, _)| base.clone()).unwrap_or_default();
-                changed.push((Arc::clone(&route.pulse), folder));
-                route.known = now;
+            if now != files.known {
+                let folder = files.patterns.first().map(|(base, _)| base.clone()).unwrap_or_default();
+                changed.push((Arc::clone(&files.changed), folder));
+                files.known = now;
             }
         }
         self.follow(folders);
