@@ -307,6 +307,7 @@ async fn a_proxy_that_leads_back_to_itself_is_noticed() {
     let server = sungrazer::server::Server::start(
         sungrazer::config::parse("t", &toml, &overrides).unwrap(),
         &sungrazer::server::Source::default(),
+        sungrazer::server::Inherited::default(),
     )
     .unwrap();
     let response = within("an answer", get(address, "/a", &[])).await;

@@ -8,9 +8,12 @@
 //! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
 //! sleep through a fixed time before it stops.
 
+mod handover;
 mod listen;
 mod reload;
 
+pub use handover::Failed as HandOverFailed;
+pub use listen::Inherited;
 pub use reload::Source;
 
 use std::io;
@@ -26,6 +29,7 @@ use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
+use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::listen::{bind, listener_options, refuse};
+use self::listen::{ADMIN, PUBLIC, listen, listener_options, refuse};
 use self::reload::Reloader;
 use crate::admin::{self, Api};
 use crate::clock;
@@ -75,6 +79,8 @@ pub struct Server {
     listen: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     tls: bool,
+    /// Copies of the listening sockets, for a process that takes our place.
+    sockets: Vec<(&'static str, Socket)>,
     /// pingora's accept loops end when this becomes true.
     shutdown: watch::Sender<bool>,
     admin_stop: CancellationToken,
@@ -94,14 +100,22 @@ struct Running {
 const WRITE_BUFFER: usize = 1460;
 
 impl Server {
-    /// Binds the listeners and starts to accept. Must be called in a runtime; all tasks run there. `source` is where
-    /// `config` came from, and is read again when it changes.
+    /// Takes or binds the listeners and starts to accept. Must be called in a runtime; all tasks run there. `source` is
+    /// where `config` came from, and is read again when it changes.
     ///
     /// # Errors
     /// If a listener cannot be had, or a certificate cannot be used.
-    pub fn start(config: Config, source: &Source) -> Result<Self, StartError> {
-        let sockets = config.server.listen.iter().copied().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let admin_socket = config.server.admin.as_ref().map(|admin| bind(admin.listen)).transpose()?;
+    pub fn start(config: Config, source: &Source, mut inherited: Inherited) -> Result<Self, StartError> {
+        let admin_socket =
+            config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
+        let public = config.server.listen.iter().map(|address| listen(PUBLIC, *address, &mut inherited));
+        let sockets = public.collect::<Result<Vec<_>, _>>()?;
+        let mut copies = Vec::new();
+        for (name, (address, socket)) in
+            sockets.iter().map(|socket| (PUBLIC, socket)).chain(admin_socket.iter().map(|socket| (ADMIN, socket)))
+        {
+            copies.push((name, socket.try_clone().map_err(|error| refuse(*address, error))?));
+        }
         let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let site = Arc::new(site(&config));
         let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain));
@@ -139,7 +153,7 @@ impl Server {
             admin = Some(address);
         }
         let tls = certificate.is_some();
-        Ok(Self { running, reloader, listen, admin, tls, shutdown, admin_stop, services })
+        Ok(Self { running, reloader, listen, admin, tls, sockets: copies, shutdown, admin_stop, services })
     }
 
     /// What the listeners serve.
@@ -162,6 +176,17 @@ impl Server {
         self.reloader.changed.notify_one();
     }
 
+    /// Starts the program anew, on the same sockets, and returns its process id when it accepts: then this one can stop,
+    /// and at no moment did nobody listen.
+    ///
+    /// # Errors
+    /// If it does not come to accept. Then nothing has changed.
+    pub async fn hand_over(&self) -> Result<u32, HandOverFailed> {
+        let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
+        let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
+        handover::hand_over(sockets).await
+    }
+
     /// The line that says that both listeners accept.
     pub fn ready_line(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
@@ -176,6 +201,7 @@ impl Server {
         let site = &self.running.site;
         let patience = *self.running.drain.lock().unwrap_or_else(PoisonError::into_inner);
         site.stopping.cancel();
+        drop(self.sockets);
         // The receivers are the accept loops; without one there is nothing to stop.
         let _ = self.shutdown.send(true);
         site.streams.drain(clock::now(), patience);
