@@ -12,6 +12,7 @@
 mod support;
 
 mod deliveries;
+mod demo;
 mod held_polls;
 mod layering;
 mod memory;

@@ -18,7 +18,7 @@ pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::File;
 pub use schema::{reference, schema};
-pub use value::{ListenAddress, Period, Size};
+pub use value::{ListenAddress, Period, Size, Switch};
 
 use std::path::{Path, PathBuf};
 
