@@ -14,7 +14,7 @@ use pingora::protocols::Digest;
 use super::forward::TrustedProxies;
 use crate::deliver::{Delivery, Entering};
 use crate::model::{Claim, Origin, Scheme, fields};
-use crate::route::{Client, Target};
+use crate::route::{Client, RESUME_PARAMETER, Target};
 
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
 pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
@@ -142,7 +142,7 @@ impl<'a> Request<'a> {
     /// `Last-Event-ID`, or the query `last_event_id`.
     pub(super) fn last_event_id(&self) -> Option<String> {
         let header = self.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        header.or_else(|| self.target.parameter("last_event_id"))
+        header.or_else(|| self.target.parameter(RESUME_PARAMETER))
     }
 
     /// What the client says it holds of the resource that it asks for.
