@@ -35,6 +35,7 @@ pub struct Server {
     /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
     /// `"env:NAME"` and `"file:PATH"` are read at start.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "env:SUNGRAZER_ADMIN_TOKEN")]
     pub admin_token: Option<String>,
     /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,8 +67,10 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The certificate chain, in PEM.
+    #[schemars(example = "cert.pem")]
     pub cert: String,
     /// The private key, in PEM.
+    #[schemars(example = "key.pem")]
     pub key: String,
 }
 

@@ -10,6 +10,7 @@ mod check;
 mod diagnostic;
 mod file;
 mod read;
+mod reference;
 pub mod reload;
 mod schema;
 mod value;
@@ -17,7 +18,8 @@ mod value;
 pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::File;
-pub use schema::{reference, schema};
+pub use reference::{example, reference};
+pub use schema::schema;
 pub use value::{ListenAddress, Period, Size, Switch};
 
 use std::path::{Path, PathBuf};
