@@ -13,6 +13,7 @@ mod support;
 
 mod deliveries;
 mod demo;
+mod examples;
 mod held_polls;
 mod layering;
 mod memory;
