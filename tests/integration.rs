@@ -13,6 +13,7 @@ mod support;
 
 mod deliveries;
 mod demo;
+mod documents;
 mod examples;
 mod held_polls;
 mod layering;
