@@ -47,8 +47,8 @@ toolchain() {
 build() {
     [ -z "${SUNGRAZER:-}" ] || return 0
     toolchain
-    echo "Building Sungrazer (the first time takes some minutes) …"
-    cargo build --release --locked --quiet --manifest-path "$root/Cargo.toml"
+    echo "Building Sungrazer (the first time takes some minutes) …" >&2
+    cargo build --release --locked --manifest-path "$root/Cargo.toml"
     SUNGRAZER=${CARGO_TARGET_DIR:-$root/target}/release/sungrazer
 }
 
