@@ -15,9 +15,9 @@
 //! A request that matches a *route* is for a *resource*, which its *key* names: the route, the origin, the target, the
 //! *variant* (headers that split it) and the *identity* (credentials). The [`hub`] finds the resource, or starts it with
 //! a poller. Each *look* brings a *representation*; one that means something else than the last becomes a *snapshot* with
-//! a *version*, and joins the *history*. A held client is a *subscription* with a *cursor* into that history and a
-//! *bell*; a *delivery* says how *updates* look on its *wire*. The words are used for these things throughout, and no
-//! others are; `docs/lexicon.md` has all of them.
+//! a *version*, and joins the *history*. A held client is a *session* with a *follower* for each URL: a *subscription*, a
+//! *cursor* into that history, and a *bell* for all of them. A *delivery* says how *updates* look on its *wire*. The words
+//! are used for these things throughout, and no others are; `docs/lexicon.md` has all of them.
 //!
 //! # Rooms
 //!
@@ -29,7 +29,7 @@
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
 //! | [`poll`], [`hub`] | when and how to look; from keys to resources |
 //! | [`deliver`] | the ways to hold a client |
-//! | [`route`], [`upstream`] | whose requests are ours, under which key; the backend |
+//! | [`route`], [`upstream`], [`tls`] | whose requests are ours, under which key; the backend; certificates |
 //! | [`proxy`], [`admin`] | the listeners |
 //! | [`config`], [`server`] | from a file to options; from options to listeners that accept |
 //! | [`cli`] | one file a verb |
@@ -39,12 +39,13 @@
 //!
 //! ```no_run
 //! use sungrazer::config::{self, Overrides};
-//! use sungrazer::server::Server;
+//! use sungrazer::server::{Server, Source};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
-//! let server = Server::start(config::parse("in the program", text, &Overrides::default())?)?;
+//! let config = config::parse("in the program", text, &Overrides::default())?;
+//! let server = Server::start(config, &Source::default())?;
 //! println!("{}", server.ready_line());
 //! tokio::signal::ctrl_c().await?;
 //! server.stop().await;

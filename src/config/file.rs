@@ -105,15 +105,19 @@ pub struct Upstream {
 pub struct UpstreamTls {
     /// The certificates, in PEM, of those whose signature is trusted, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "ca.pem")]
     pub ca: Option<String>,
     /// The name that is asked for (SNI) and checked, if it is not the one in `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "app.example")]
     pub server_name: Option<String>,
     /// The certificate chain, in PEM, that is shown to an application that asks for one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "client.pem")]
     pub cert: Option<String>,
     /// Its private key, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "client-key.pem")]
     pub key: Option<String>,
     /// `false`: the application's certificate is not checked, and anybody on the way can pretend to be it.
     pub verify: bool,

@@ -10,14 +10,7 @@ use super::file;
 use super::schema;
 
 /// Keys of which not all that is said holds yet, and what of it does not.
-const PENDING: &[(&str, &str, &str)] = &[
-    ("server", "tls", NOT_YET),
-    ("route", "ignore", NOT_YET),
-    ("route", "transports", "Only `sse` exists yet; the others are accepted."),
-    ("route", "fetch", "The page is not told yet."),
-    ("route", "tick_on", NOT_YET),
-    ("route", "shim", NOT_YET),
-];
+const PENDING: &[(&str, &str, &str)] = &[("route", "ignore", NOT_YET), ("route", "shim", NOT_YET)];
 
 const NOT_YET: &str = "Accepted, but not in force yet.";
 
@@ -33,6 +26,7 @@ struct Section {
 
 /// One key of a table.
 struct Key<'a> {
+    section: &'static str,
     name: &'a str,
     schema: &'a Value,
     /// What it is if it is not written.
@@ -71,6 +65,7 @@ impl Section {
         order
             .iter()
             .map(|name| Key {
+                section: self.name,
                 name,
                 schema: &self.table["properties"][name],
                 default: self.defaults.get(name),
@@ -87,11 +82,12 @@ impl Key<'_> {
 
     /// The keys of the tables that it can hold, in the order in which they are declared.
     fn order(&self) -> &'static [&'static str] {
-        match self.name {
-            "tls" => declared::<file::TlsFiles>(),
-            "audience" => declared::<file::SelectedAudience>(),
-            "ignore" => declared::<file::Ignore>(),
-            "history" => declared::<file::History>(),
+        match (self.section, self.name) {
+            ("server", "tls") => declared::<file::TlsFiles>(),
+            ("upstream", "tls") => declared::<file::UpstreamTls>(),
+            (_, "audience") => declared::<file::SelectedAudience>(),
+            (_, "ignore") => declared::<file::Ignore>(),
+            (_, "history") => declared::<file::History>(),
             _ => &[],
         }
     }
@@ -114,7 +110,7 @@ impl Key<'_> {
     fn example(&self) -> String {
         match self.schema.get("examples").and_then(|examples| examples.get(0)) {
             Some(example) => toml_of(example),
-            None => self.table(|_, schema| toml_of(&schema["examples"][0])),
+            None => self.table(|_, schema| toml_of(schema.get("default").unwrap_or(&schema["examples"][0]))),
         }
     }
 
