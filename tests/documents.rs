@@ -76,6 +76,9 @@ fn every_configuration_that_is_shown_is_good() {
         let text = fs::read_to_string(&path).unwrap();
         for (line, block) in blocks(&text, "toml") {
             let name = format!("{}:{line}", path.display());
+            // The certificates that are named are not here.
+            let block: String =
+                block.lines().filter(|line| !line.starts_with("tls = ")).map(|line| format!("{line}\n")).collect();
             // A block may show a part of a file.
             let upstream = (!block.contains("[upstream]")).then(|| "http://127.0.0.1:8000".to_owned());
             let overrides = Overrides { upstream, ..Overrides::default() };
