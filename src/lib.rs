@@ -39,13 +39,13 @@
 //!
 //! ```no_run
 //! use sungrazer::config::{self, Overrides};
-//! use sungrazer::server::{Server, Source};
+//! use sungrazer::server::{Inherited, Server, Source};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
 //! let config = config::parse("in the program", text, &Overrides::default())?;
-//! let server = Server::start(config, &Source::default())?;
+//! let server = Server::start(config, &Source::default(), Inherited::default())?;
 //! println!("{}", server.ready_line());
 //! tokio::signal::ctrl_c().await?;
 //! server.stop().await;
