@@ -1,4 +1,57 @@
 //! Sungrazer stands in front of an unmodified backend and adds push to applications that only know polling.
+//!
+//! # Data path
+//!
+//! ```text
+//! clients ─▶ proxy ─┬─ no opinion ───────────────────────────────────────────────▶ upstream
+//!                   ├─ answered from memory ◀─────────────────────┐
+//!                   └─ held: deliver ◀─ frame ◀─ Update ◀─ Cursor ┤
+//!                                                                 │ Head (history, condition), bells
+//! upstream ─ fetch ─▶ Outcome ─ classify ─▶ Look ─ State::observe ┘
+//!              ▲
+//!         poll: Schedule, Trigger, Budget; one task a resource, while somebody waits for it
+//! ```
+//!
+//! A request that matches a *route* is for a *resource*, which its *key* names: the route, the origin, the target, the
+//! *variant* (headers that split it) and the *identity* (credentials). The [`hub`] finds the resource, or starts it with
+//! a poller. Each *look* brings a *representation*; one that means something else than the last becomes a *snapshot* with
+//! a *version*, and joins the *history*. A held client is a *session* with a *follower* for each URL: a *subscription*, a
+//! *cursor* into that history, and a *bell* for all of them. A *delivery* says how *updates* look on its *wire*. The words
+//! are used for these things throughout, and no others are; `docs/lexicon.md` has all of them.
+//!
+//! # Rooms
+//!
+//! Imports run one way, from the bottom of this list to its top; a test holds the exact table.
+//!
+//! | room | |
+//! | --- | --- |
+//! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
+//! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
+//! | [`poll`], [`hub`] | when and how to look; from keys to resources |
+//! | [`deliver`] | the ways to hold a client |
+//! | [`route`], [`upstream`], [`tls`] | whose requests are ours, under which key; the backend; certificates |
+//! | [`proxy`], [`admin`] | the listeners |
+//! | [`config`], [`server`] | from a file to options; from options to listeners that accept |
+//! | [`cli`] | one file a verb |
+//! | [`clock`], [`telemetry`] | the only reader of clocks; logs and metrics |
+//!
+//! # In another program
+//!
+//! ```no_run
+//! use sungrazer::config::{self, Overrides};
+//! use sungrazer::server::{Inherited, Server, Source};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
+//! let config = config::parse("in the program", text, &Overrides::default())?;
+//! let server = Server::start(config, &Source::default(), Inherited::default())?;
+//! println!("{}", server.ready_line());
+//! tokio::signal::ctrl_c().await?;
+//! server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod admin;
 pub mod cli;
@@ -18,4 +71,5 @@ pub mod resource;
 pub mod route;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

@@ -49,7 +49,7 @@ async fn a_client_that_asks_for_patches_gets_a_snapshot_and_then_patches() {
         let sidecar = Sidecar::start(&backend, ROUTE);
         let mut events = open(&sidecar, kind, &[]).await;
         assert_eq!(events.head.header("preference-applied"), Some(format!("delta={kind}").as_str()));
-        assert_eq!(events.head.header("vary"), Some("Accept, Prefer"));
+        assert_eq!(events.head.header("vary"), Some("Accept, Accept-Encoding, Prefer"));
         let first = next(&mut events, "snapshot").await;
         assert_eq!(first.data, list(0..20));
         backend.set("/a", Page::json(&list(0..21)));

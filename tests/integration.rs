@@ -12,13 +12,20 @@
 mod support;
 
 mod changes;
+mod deliveries;
 mod deltas;
+mod demo;
+mod documents;
+mod examples;
 mod held_polls;
 mod layering;
 mod memory;
 mod passthrough;
 mod process;
+mod reload;
 mod simulation;
 mod sse;
+mod tls;
+mod triggers;
 mod tunnels;
 mod watching;

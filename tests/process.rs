@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Events};
-use crate::support::program::{Program, Scratch, command, run};
+use crate::support::program::{self, Program, Scratch, command, run};
 use crate::support::within;
 
 fn stderr(output: &Output) -> &str {
@@ -227,4 +227,128 @@ async fn operators_see_what_is_watched() {
     assert_eq!(connection.request("POST", "/api/refresh", &[], b"").await.status, 400);
     assert_eq!(connection.get("/api/refresh?url=/a", &[]).await.status, 405);
     assert_eq!(connection.get("/nothing", &[]).await.status, 404);
+}
+
+/// The only child of a process.
+fn child_of(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    // The thread that forked is the one that has the child.
+    if let Ok(child) = children.trim().parse() {
+        return Some(child);
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok()?.trim().parse().ok())
+        .next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_upgrades_under_load_lose_no_request_and_no_change() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("0"));
+    backend.set("/b", Page::text("b"));
+    let scratch = Scratch::new("upgrade");
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndrain = \"2s\"\n[upstream]\nurl = \"{}\"\n[[route]]\npath = \"/a\"\nevery = \"50ms\"\nretry = \"10ms\"\n",
+        backend.url()
+    );
+    let file = scratch.write("sungrazer.toml", &toml);
+    let program = Program::start(&["-c", &file]).await;
+    let (address, admin) = (program.address, program.admin);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // One client asks again and again, each time over a new connection; none of its requests may fail.
+    let asking = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                assert_eq!(client::get(address, "/b", &[]).await.text(), "b");
+                asked += 1;
+            }
+            asked
+        }
+    });
+    // Another follows, comes back whenever its stream ends, and says what it holds.
+    let following = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let (mut held, mut last) = (String::new(), String::new());
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let mut events = Events::open(address, "/a", &[("Last-Event-ID", &held)]).await;
+                while let Ok(Some(event)) =
+                    tokio::time::timeout(std::time::Duration::from_millis(200), events.next()).await
+                {
+                    if let Some(id) = event.id {
+                        assert_ne!(event.data, last, "what was held was sent again");
+                        (held, last) = (id, event.data);
+                    }
+                }
+            }
+            last
+        }
+    });
+    let mut pid = program.pid();
+    let newest = Newest(std::sync::atomic::AtomicU32::new(pid));
+    for round in 1..=10 {
+        backend.set("/a", Page::text(&round.to_string()));
+        program::signal(pid, "USR2");
+        let old = pid;
+        crate::support::eventually("the new process", || {
+            pid = child_of(old).unwrap_or(pid);
+            newest.0.store(pid, std::sync::atomic::Ordering::SeqCst);
+            pid != old
+        })
+        .await;
+        crate::support::eventually("the old process to be gone", || {
+            !std::path::Path::new(&format!("/proc/{old}")).exists() || is_zombie(old)
+        })
+        .await;
+        assert_eq!(client::get(admin, "/readyz", &[]).await.status, 200);
+    }
+    backend.set("/a", Page::text("last"));
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(within("the follower", following).await.unwrap(), "last");
+    assert!(within("the asker", asking).await.unwrap() > 10);
+    program::signal(pid, "TERM");
+    crate::support::eventually("the last process to be gone", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    })
+    .await;
+    assert_eq!(program.wait().await.0, Some(0));
+}
+
+/// The process that took over last; it has no parent that would end it should the test fail.
+struct Newest(std::sync::atomic::AtomicU32);
+
+impl Drop for Newest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            program::signal(self.0.load(std::sync::atomic::Ordering::SeqCst), "KILL");
+        }
+    }
+}
+
+/// Whether a process has ended and waits for its parent.
+fn is_zombie(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_fails_leaves_the_old_process_at_work() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("a"));
+    let scratch = Scratch::new("upgrade-fails");
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"{}\"\n",
+        backend.url()
+    );
+    let file = scratch.write("sungrazer.toml", &toml);
+    let program = Program::start(&["-c", &file]).await;
+    scratch.write("sungrazer.toml", "nonsense");
+    program.signal("USR2");
+    let log = program.log_line("goes on").await;
+    assert!(log.contains("ended before it accepted"), "{log}");
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
 }

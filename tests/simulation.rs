@@ -15,14 +15,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
-use sungrazer::hub::{Hub, Options as HubOptions};
+use sungrazer::hub::{Birth, Hub, Options as HubOptions};
 use sungrazer::model::{
-    Ask, DeltaKind, Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Shape, Snapshot, Update,
+    Ask, Claim, DeltaKind, Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Shape, Snapshot, Update,
     Validators, Version,
 };
 use sungrazer::normalise::Rules;
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
-use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Resource, Retire};
+use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Pulse, Resource, Retire, Trigger};
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
 
@@ -169,6 +169,7 @@ struct Simulation {
     budget: Arc<Budget>,
     plan: Arc<Plan>,
     metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
     seed: u64,
 }
 
@@ -207,21 +208,24 @@ impl Simulation {
         loop {
             sleep(Duration::from_millis(rng.u64(..2000))).await;
             let bell = Arc::<Bell>::default();
-            let joined = self
-                .hub
-                .join(&Self::key(resource), "sim", Arc::clone(&bell), clock::now(), |resource| self.start(resource));
+            let joined = self.hub.join(
+                &Self::key(resource),
+                "sim",
+                Arc::clone(&bell),
+                clock::now(),
+                Birth { pulse: &self.pulse, start: |resource| self.start(resource) },
+            );
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
             let since = clock::now() - EVERY;
-            shared.trigger(sungrazer::resource::Trigger::Demand);
+            shared.trigger(Trigger::Demand);
             shared
                 .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
                 .await;
             let mut cursor = match &held {
-                Some(held) => Cursor::resume(&held.version, &shared.head()),
+                Some(held) => Cursor::resume(&Claim::Version(held.version), &shared.head()),
                 None => Cursor::new(),
-            }
-            .asking(ask);
+            };
             let stays_for = Duration::from_millis(rng.u64(500..20_000));
             let leaves_at = clock::now() + stays_for;
             loop {
@@ -231,7 +235,7 @@ impl Simulation {
                     head.history.len() == 1 || head.history.weight() <= self.plan.history.bytes,
                     "history outgrew its bytes"
                 );
-                while let Some(update) = cursor.next(&head) {
+                while let Some(update) = cursor.next(&head, ask) {
                     if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
                         let news = World::count(&target, std::str::from_utf8(&snapshot.representation.body).unwrap());
                         let now = self.world.counters[resource as usize].load(Ordering::SeqCst);
@@ -241,10 +245,10 @@ impl Simulation {
                     }
                     match update {
                         Update::Snapshot(snapshot) => held = Some(Held::of(&snapshot, ask)),
-                        Update::Patch { base, snapshot, delta, patch } => {
+                        Update::Patch { called, snapshot, delta, patch, .. } => {
                             self.world.patches.fetch_add(1, Ordering::SeqCst);
                             let before = held.take().expect("something to be patched");
-                            let after = before.patched(base, delta, &patch, &snapshot);
+                            let after = before.patched(called, delta, &patch, &snapshot);
                             assert_eq!(after.document, Held::of(&snapshot, ask).document, "a patch that leads astray");
                             held = Some(after);
                         }
@@ -294,6 +298,7 @@ async fn simulate(seed: u64) -> usize {
             linger: Duration::from_secs(3),
         }),
         metrics: Arc::new(Metrics::new()),
+        pulse: Arc::new(Pulse::new(clock::now())),
         seed,
     });
     let (quiet, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -304,6 +309,10 @@ async fn simulate(seed: u64) -> usize {
         sleep(Duration::from_millis(rng.u64(..2500))).await;
         world.counters[rng.usize(..RESOURCES as usize)].fetch_add(1, Ordering::SeqCst);
         world.failing.store(rng.u8(..4) == 0, Ordering::SeqCst);
+        if rng.u8(..3) == 0 {
+            // A write passed through the proxy.
+            simulation.pulse.beat(Trigger::Write, clock::now());
+        }
     }
     world.failing.store(false, Ordering::SeqCst);
     quiet.store(true, Ordering::SeqCst);

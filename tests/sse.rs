@@ -40,7 +40,7 @@ async fn the_head_keeps_intermediaries_from_holding_it_back() {
     let mut events = sidecar.events("/a").await;
     assert_eq!(events.head.header("cache-control"), Some("no-store, no-transform"));
     assert_eq!(events.head.header("x-accel-buffering"), Some("no"));
-    assert_eq!(events.head.header("vary"), Some("Accept"));
+    assert_eq!(events.head.header("vary"), Some("Accept, Accept-Encoding, Prefer"));
     events.snapshot().await;
     assert!(events.asides[0].starts_with("retry: "), "{:?}", events.asides);
 }
@@ -76,6 +76,10 @@ async fn a_client_resumes_by_header_or_query_and_is_told_only_what_it_missed() {
     let second = by_header.snapshot().await;
     assert_eq!(second.data, "2");
     assert_eq!(by_query.snapshot().await.data, "2");
+    // The parameter is for us: it makes no other resource, and the backend's looks do not carry it.
+    assert_eq!(sidecar.watched(), 1);
+    let looks = backend.seen("/a").into_iter().filter(|seen| seen.header("x-forwarded-for").is_none());
+    assert!(looks.map(|look| look.target).all(|target| target == "/a"));
     // Behind: one event brings the newest state.
     let mut behind = Events::open(sidecar.address, "/a", &[("Last-Event-ID", &id)]).await;
     assert_eq!(behind.snapshot().await.data, "2");

@@ -1,6 +1,5 @@
 //! The answers of the admin listener.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::auth::is_allowed;
+use super::{Reload, Reloaded};
 use crate::clock;
 use crate::model::Secret;
 use crate::proxy::Site;
@@ -21,6 +21,8 @@ use crate::route::{Table, Target};
 pub struct Api {
     /// The public listener's site.
     pub site: Arc<Site>,
+    /// Who reads the configuration again.
+    pub reload: Arc<dyn Reload>,
     /// What operators must know.
     pub token: Option<Secret>,
 }
@@ -29,7 +31,7 @@ type Answer = Response<Full<Bytes>>;
 
 impl Api {
     /// Answers one request.
-    pub fn answer<B>(&self, request: &Request<B>, _peer: SocketAddr) -> Answer {
+    pub async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         let target = Target { path, query: request.uri().query() };
         match path {
@@ -51,7 +53,8 @@ impl Api {
         let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if reads => {
-                self.site.metrics.set_upstream_away(self.site.upstream.outage().is_away());
+                self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
+                self.site.metrics.set_upstream_away(self.site.upstream().outage().is_away());
                 typed(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -64,11 +67,12 @@ impl Api {
                 None => text(StatusCode::BAD_REQUEST, "Which resource? Ask /api/why?url=/path"),
             },
             "/api/refresh" if method == Method::POST => self.refresh(target),
-            "/api/refresh" => not_allowed("POST"),
+            "/api/reload" if method == Method::POST => self.reload().await,
+            "/api/refresh" | "/api/reload" => not_allowed("POST"),
             "/metrics" | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There is /healthz, /readyz, /metrics, /api/resources, /api/why and /api/refresh.",
+                "There is /healthz, /readyz, /metrics, /api/resources, /api/why, /api/refresh and /api/reload.",
             ),
         }
     }
@@ -77,8 +81,8 @@ impl Api {
         let routes = self.site.routes.load();
         let mut resources = self.site.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
-        let resources: Vec<Value> = resources.iter().map(|resource| describe(resource, &routes)).collect();
-        json!({ "streams": self.site.streams.len(), "resources": resources })
+        let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
+        json!({ "streams": self.site.streams.len(), "config": { "wrong": self.reload.wrong() }, "resources": resources })
     }
 
     fn why(&self, url: &str) -> Answer {
@@ -119,6 +123,61 @@ impl Api {
         json_answer(StatusCode::OK, &json!({ "resources": resources }))
     }
 
+    fn describe(&self, resource: &Resource, routes: &Table) -> Value {
+        let head = resource.head();
+        let route =
+            routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
+        let subscribers: serde_json::Map<String, Value> = resource
+            .subscribers()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count.into()))
+            .collect();
+        let (state, since) = match &head.condition {
+            Condition::Unknown => ("unknown", None),
+            Condition::Live => ("live", None),
+            Condition::Stale { since, .. } => ("stale", Some(time(*since))),
+            Condition::Ended(_) => ("ended", None),
+        };
+        let last = resource.ledger().last().map(|entry| time(entry.at));
+        let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
+        json!({
+            "resource": resource.handle(),
+            "url": &*resource.key().target,
+            "host": &*resource.key().origin.public,
+            "route": route,
+            "version": head.newest().map(|newest| newest.version.to_string()),
+            "state": state,
+            "stale_since": since,
+            "subscribers": subscribers,
+            "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
+            "last_fetch": last,
+            "last_change": changed,
+            "polls": self.polls(resource),
+            "history": { "versions": head.history.len(), "bytes": head.history.weight() },
+        })
+    }
+
+    /// What has been learned of those who poll without being able to say so.
+    fn polls(&self, resource: &Resource) -> Value {
+        let learned = self.site.habits.learned(resource.handle());
+        json!({
+            "clients": learned.clients,
+            "overlapping": learned.overlapping,
+            "held_at_most_ms": learned.patience.map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    async fn reload(&self) -> Answer {
+        match self.reload.reload().await {
+            Reloaded::Applied { kept, added, removed, needs_restart } => json_answer(
+                StatusCode::OK,
+                &json!({ "kept": kept, "added": added, "removed": removed, "needs_restart": needs_restart }),
+            ),
+            Reloaded::Wrong(text) => self::text(StatusCode::UNPROCESSABLE_ENTITY, &text),
+        }
+    }
+
     /// Wakes the resources of a URL, or of a route. Nobody is told of a resource that nobody watches.
     fn refresh(&self, target: Target<'_>) -> Answer {
         let (url, route) = (target.parameter("url"), target.parameter("route"));
@@ -128,58 +187,27 @@ impl Api {
                 "Which resources? Post to /api/refresh?url=/path or /api/refresh?route=/pattern",
             );
         }
+        let now = clock::now();
         let routes = self.site.routes.load();
-        let ids: Vec<_> = routes
-            .iter()
-            .filter(|known| route.as_deref() == Some(known.pattern.as_str()))
-            .map(|known| known.id)
-            .collect();
-        let chosen = |resource: &Arc<Resource>| {
-            url.as_deref().is_none_or(|url| &*resource.key().target == url)
-                && (route.is_none() || ids.contains(&resource.key().route))
-        };
         let mut woken = 0;
-        for resource in self.site.hub.resources().iter().filter(|resource| chosen(resource)) {
-            resource.fence(clock::now());
-            resource.trigger(Trigger::Hook);
-            woken += 1;
+        if let Some(url) = &url {
+            let path = url.split('?').next().unwrap_or_default();
+            // Pages that must ask themselves are told to.
+            for route in routes.iter().filter(|known| !known.fetch && known.pattern.matches(path)) {
+                route.pulse.beat(Trigger::Hook, now);
+            }
+            for resource in self.site.hub.with_target(url) {
+                resource.fence(now);
+                resource.trigger(Trigger::Hook);
+                woken += 1;
+            }
+        }
+        for route in routes.iter().filter(|known| route.as_deref() == Some(known.pattern.as_str())) {
+            route.pulse.beat(Trigger::Hook, now);
+            woken += self.site.hub.resources().iter().filter(|resource| resource.key().route == route.id).count();
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }
-}
-
-fn describe(resource: &Resource, routes: &Table) -> Value {
-    let head = resource.head();
-    let route =
-        routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
-    let subscribers: serde_json::Map<String, Value> = resource
-        .subscribers()
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), count.into()))
-        .collect();
-    let (state, since) = match &head.condition {
-        Condition::Unknown => ("unknown", None),
-        Condition::Live => ("live", None),
-        Condition::Stale { since, .. } => ("stale", Some(time(*since))),
-        Condition::Ended(_) => ("ended", None),
-    };
-    let last = resource.ledger().last().map(|entry| time(entry.at));
-    let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
-    json!({
-        "resource": resource.handle(),
-        "url": &*resource.key().target,
-        "host": &*resource.key().origin.public,
-        "route": route,
-        "version": head.newest().map(|newest| newest.version.to_string()),
-        "state": state,
-        "stale_since": since,
-        "subscribers": subscribers,
-        "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
-        "last_fetch": last,
-        "last_change": changed,
-        "history": { "versions": head.history.len(), "bytes": head.history.weight() },
-    })
 }
 
 fn time(when: SystemTime) -> String {

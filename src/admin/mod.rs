@@ -2,9 +2,9 @@
 
 mod api;
 mod auth;
+mod reload;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use self::api::Api;
+pub use self::reload::{Reload, Reloaded};
 
 /// How long an operator's client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
                 let (api, stopped) = (Arc::clone(&api), stopped.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        result = connection(stream, peer, api) => if let Err(error) = result {
+                        result = connection(stream, api) => if let Err(error) = result {
                             debug!(%peer, "admin connection: {error}");
                         },
                         () = stopped.cancelled() => {}
@@ -56,10 +57,10 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
     }
 }
 
-async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, api: Arc<Api>) -> hyper::Result<()> {
+async fn connection(stream: TcpStream, api: Arc<Api>) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let api = Arc::clone(&api);
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(api.answer(&request, peer)) }
+        async move { Ok::<Response<Full<Bytes>>, Infallible>(api.answer(&request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

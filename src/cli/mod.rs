@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod check;
+mod demo;
 mod run;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ enum Verb {
     Run(RunArgs),
     /// Validate the configuration, say what is wrong, change nothing
     Check(CheckArgs),
+    /// Show a page that polls, and the same page pushed, side by side
+    Demo(demo::DemoArgs),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -92,6 +95,7 @@ impl Cli {
             None => run::run(&self.run),
             Some(Verb::Run(args)) => run::run(&args),
             Some(Verb::Check(args)) => Ok(check::check(&args.file)),
+            Some(Verb::Demo(args)) => demo::demo(&args),
             Some(Verb::Schema) => {
                 say(&format!("{:#}", config::schema()));
                 Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! From the file's shape to the options of each feature.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::poll::{BudgetOptions, Plan, ScheduleOptions};
 use crate::proxy::{FrontOptions, SiteOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
+use crate::tls;
 use crate::upstream::{self, HostMode};
 
 /// All that the process needs to know.
@@ -47,7 +47,7 @@ pub struct ServerOptions {
     /// For operators.
     pub admin: Option<AdminOptions>,
     /// TLS for clients.
-    pub tls: Option<Tls>,
+    pub tls: Option<tls::Files>,
     /// How long clients may take to leave.
     pub drain: Duration,
 }
@@ -61,19 +61,10 @@ pub struct AdminOptions {
     pub token: Option<Secret>,
 }
 
-/// Certificate and key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The chain, in PEM.
-    pub cert: PathBuf,
-    /// The key, in PEM.
-    pub key: PathBuf,
-}
-
 /// One route, before it is joined to metrics and to what is learned.
 #[derive(Clone, Debug)]
 pub struct RouteOptions {
-    /// Depends on everything below: a route that a reload leaves alone keeps it.
+    /// Depends on everything below and on the upstream: a route that a reload leaves alone keeps it.
     pub id: RouteId,
     /// Which paths.
     pub pattern: Pattern,
@@ -96,7 +87,7 @@ pub struct RouteOptions {
     /// Whether we may ask.
     pub fetch: bool,
     /// After changes of which watched URLs the page is told to ask.
-    pub tick_on: Vec<Pattern>,
+    pub tick_on: Vec<Arc<str>>,
     /// Whether pages get the browser script.
     pub shim: Shim,
 }
@@ -120,6 +111,18 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             None
         }
     });
+    if let Some(written) = &server.tls
+        && let Err(error) = tls::Certificate::read(&files(written))
+    {
+        refuse(
+            format!("tls: {error}"),
+            "cert is the certificate chain in PEM, the leaf first, and key is its private key",
+        );
+    }
+    let outgoing = upstream_tls(&file.upstream).unwrap_or_else(|error| {
+        refuse(format!("upstream.tls: {error}"), "ca, cert and key are files in PEM");
+        tls::Outgoing::default()
+    });
     let admin = match &server.admin.value {
         Switch::Off => None,
         Switch::On(listen) => Some(AdminOptions { listen: listen.0, token }),
@@ -128,11 +131,13 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
     let address =
         upstream.url.as_ref().map_or_else(|| upstream::Address::Unix { path: String::new() }, |url| url.value.clone());
     let write_timeout = server.write_timeout.value.0;
+    // What a route watches is another thing behind another application.
+    let behind = serde_json::to_vec(&(&upstream.url, upstream.host)).unwrap_or_default();
     Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
             admin,
-            tls: server.tls.as_ref().map(|tls| Tls { cert: tls.cert.clone().into(), key: tls.key.clone().into() }),
+            tls: server.tls.as_ref().map(files),
             drain: server.drain.value.0,
         },
         site: SiteOptions {
@@ -152,15 +157,32 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             connect_timeout: upstream.connect_timeout.value.0,
             fetch_timeout: upstream.fetch_timeout.value.0,
             keepalive: upstream.keepalive,
+            tls: outgoing,
         },
         budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
         hub: hub::Options { max_resources: server.max_resources },
-        streams: deliver::StreamsOptions { max_streams: server.max_streams },
-        routes: file.route.iter().filter_map(|route| build_route(route, write_timeout)).collect(),
+        streams: deliver::StreamsOptions {
+            max_streams: server.max_streams,
+            max_streams_per_address: server.max_streams_per_address,
+        },
+        routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
     }
 }
 
-fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOptions> {
+fn files(written: &file::TlsFiles) -> tls::Files {
+    tls::Files { cert: written.cert.clone().into(), key: written.key.clone().into() }
+}
+
+fn upstream_tls(upstream: &file::Upstream) -> Result<tls::Outgoing, tls::Unusable> {
+    let written = upstream.tls.clone().unwrap_or_default();
+    let client = match (written.cert, written.key) {
+        (Some(cert), Some(key)) => Some(tls::Files { cert: cert.into(), key: key.into() }),
+        _ => None,
+    };
+    tls::Outgoing::read(written.server_name, written.verify, written.ca.map(Into::into), client)
+}
+
+fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) -> Option<RouteOptions> {
     let pattern = route.path.as_ref()?.value.clone();
     let audience = match &route.audience {
         Audience::Named(AudienceName::Credentials) => Shared::Credentials,
@@ -187,7 +209,7 @@ fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOpti
         linger: LINGER,
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
-    let [a, b, c, d, e, f, g, h, ..] = Digest::of(&written).to_bytes();
+    let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], upstream]).to_bytes();
     Some(RouteOptions {
         id: RouteId(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
         pattern,
@@ -212,7 +234,7 @@ fn build_route(route: &file::Route, write_timeout: Duration) -> Option<RouteOpti
         refresh_on: route.refresh_on.iter().map(|pattern| pattern.value.clone()).collect(),
         watch_files: route.watch_files.iter().map(|glob| glob.value.0.clone()).collect(),
         fetch: route.fetch,
-        tick_on: route.tick_on.iter().map(|pattern| pattern.value.clone()).collect(),
+        tick_on: route.tick_on.iter().map(|path| path.value.0.as_str().into()).collect(),
         shim: match route.shim {
             file::Shim::Given(false) => Shim::Off,
             file::Shim::Given(true) => Shim::Configured,

@@ -37,11 +37,13 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
             "write admin_token = \"env:NAME\" under [server], or let admin listen on 127.0.0.1",
         );
     }
-    for (name, value, least) in
-        [("max_streams", file.server.max_streams, 1), ("max_resources", file.server.max_resources, 1)]
-    {
-        if value < least {
-            report(&[Step::Key("server"), Step::Key(name)], format!("{name} must be at least {least}"), "");
+    for (name, value) in [
+        ("max_streams", file.server.max_streams),
+        ("max_streams_per_address", file.server.max_streams_per_address),
+        ("max_resources", file.server.max_resources),
+    ] {
+        if value == 0 {
+            report(&[Step::Key("server"), Step::Key(name)], format!("{name} must be at least 1"), "");
         }
     }
     for (name, value) in [("max_fetches", file.upstream.max_fetches), ("max_fetch_rate", file.upstream.max_fetch_rate)]
@@ -49,6 +51,16 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
         if !(1..=100_000).contains(&value) {
             report(&[Step::Key("upstream"), Step::Key(name)], format!("{name} must be between 1 and 100000"), "");
         }
+    }
+    if let Some(tls) = &file.upstream.tls
+        && tls.cert.is_some() != tls.key.is_some()
+    {
+        let path = [Step::Key("upstream"), Step::Key("tls")];
+        report(
+            &path,
+            "a certificate and its key are shown together, or neither is".to_owned(),
+            "write both cert and key, or leave both out",
+        );
     }
     let mut seen = HashSet::new();
     for (index, route) in file.route.iter().enumerate() {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{
-    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, Size, Switch, Text,
+    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, SitePath, Size, Switch, Text,
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
@@ -35,6 +35,7 @@ pub struct Server {
     /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
     /// `"env:NAME"` and `"file:PATH"` are read at start.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "env:SUNGRAZER_ADMIN_TOKEN")]
     pub admin_token: Option<String>,
     /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +48,8 @@ pub struct Server {
     pub trusted_proxies: Vec<Text<Network>>,
     /// Clients that are held at a time, in all.
     pub max_streams: usize,
+    /// Clients that are held at a time, from one address.
+    pub max_streams_per_address: usize,
     /// Resources that are watched at a time, in all.
     pub max_resources: usize,
     /// How long an idle connection is kept.
@@ -64,8 +67,10 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The certificate chain, in PEM.
+    #[schemars(example = "cert.pem")]
     pub cert: String,
     /// The private key, in PEM.
+    #[schemars(example = "key.pem")]
     pub key: String,
 }
 
@@ -89,6 +94,39 @@ pub struct Upstream {
     pub max_fetch_rate: usize,
     /// Idle connections to the application that are kept.
     pub keepalive: usize,
+    /// How TLS is spoken to an `https` application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// `upstream.tls`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The certificates, in PEM, of those whose signature is trusted, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "ca.pem")]
+    pub ca: Option<String>,
+    /// The name that is asked for (SNI) and checked, if it is not the one in `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "app.example")]
+    pub server_name: Option<String>,
+    /// The certificate chain, in PEM, that is shown to an application that asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "client.pem")]
+    pub cert: Option<String>,
+    /// Its private key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "client-key.pem")]
+    pub key: Option<String>,
+    /// `false`: the application's certificate is not checked, and anybody on the way can pretend to be it.
+    pub verify: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca: None, server_name: None, cert: None, key: None, verify: true }
+    }
 }
 
 /// Which `Host` the application is given.
@@ -147,7 +185,7 @@ pub struct Route {
     /// `false`: Sungrazer never asks for this itself; what triggers a look elsewhere then tells the page to ask.
     pub fetch: bool,
     /// Watched URLs whose change is such a trigger too.
-    pub tick_on: Vec<Text<Pattern>>,
+    pub tick_on: Vec<Text<SitePath>>,
     /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
     /// and it follows any URL that the page polls.
     pub shim: Shim,
@@ -272,6 +310,7 @@ impl Default for Server {
             prefix: written("/.sungrazer"),
             trusted_proxies: Vec::new(),
             max_streams: 10_000,
+            max_streams_per_address: 1000,
             max_resources: 10_000,
             keepalive: written("60s"),
             head_timeout: written("15s"),
@@ -291,6 +330,7 @@ impl Default for Upstream {
             max_fetches: 32,
             max_fetch_rate: 100,
             keepalive: 128,
+            tls: None,
         }
     }
 }

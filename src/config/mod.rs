@@ -10,14 +10,17 @@ mod check;
 mod diagnostic;
 mod file;
 mod read;
+mod reference;
+pub mod reload;
 mod schema;
 mod value;
 
-pub use build::{AdminOptions, Config, RouteOptions, ServerOptions, Tls};
+pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::File;
-pub use schema::{reference, schema};
-pub use value::{ListenAddress, Period, Size};
+pub use reference::{example, reference};
+pub use schema::schema;
+pub use value::{ListenAddress, Period, Size, Switch};
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::file::{File, LearnWord, Route, Shim};
+use super::file::{File, LearnWord, Route, Shim, Transport};
 use super::value::Text;
 use super::{Overrides, schema};
 
@@ -197,7 +197,7 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
         if no_file && file.route.is_empty() {
             file.route.push(Route {
                 path: Text::parse("/**").ok(),
-                transports: Vec::new(),
+                transports: vec![Transport::Websocket, Transport::Iframe],
                 shim: Shim::Learn(LearnWord::Learn),
                 ..Route::default()
             });

@@ -158,6 +158,7 @@ expected! {
     crate::normalise::TextPattern: "a regular expression such as \"generated at .*\"", "generated at .*";
     FieldName: "a header name such as \"accept-language\"", "accept-language";
     MethodName: "a method such as \"GET\"", "GET";
+    SitePath: "a path on this site such as \"/api/state\"", "/api/state";
     PathGlob: "a file or a glob such as \"/srv/app/data/*.json\"", "/srv/app/data/*.json";
     Prefix: "a path such as \"/.sungrazer\"", "/.sungrazer";
     Network: "an address or a network such as \"10.0.0.1\" or \"10.0.0.0/8\"", "10.0.0.0/8";
@@ -256,6 +257,21 @@ impl Expected for Switch<Period> {
 impl Expected for Switch<ListenAddress> {
     const EXPECTED: &'static str = "\"off\" or an address and a port such as \"127.0.0.1:9090\"";
     const EXAMPLE: &'static str = "127.0.0.1:9090";
+}
+
+/// Path and query of something on this site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SitePath(pub String);
+
+impl FromStr for SitePath {
+    type Err = Unreadable;
+
+    fn from_str(text: &str) -> Result<Self, Unreadable> {
+        match crate::route::Target::parse(text) {
+            Some(target) if crate::route::is_plain(target.path) && !text.contains('*') => Ok(Self(text.to_owned())),
+            _ => Err(Unreadable("write the path of one URL on this site, such as \"/api/state\"".to_owned())),
+        }
+    }
 }
 
 /// The path below which our own endpoints live.

@@ -1,28 +1,40 @@
 //! Every way to hold a client.
 //!
 //! ```text
-//! Subscription ─ Cursor::next ─▶ Update ─ Delivery::frame ─▶ Frame (encoded once, shared) ─▶ Wire (HTTP/1.1 or HTTP/2)
-//!                                └────────────── session: the held loop ──────────────────┘
+//! Followers ─ Cursor::next ─▶ Update ─ Delivery::frame ─▶ Frame (encoded once, shared) ─▶ Wire (HTTP/1.1 or HTTP/2)
+//!     │                       └──────────────── Session: the held loop ────────────────┘
+//!     └── one for the resource's own URL; many for a multiplexed stream or a WebSocket, which asks its Desk for more
 //! ```
 
-mod frame;
+mod delivery;
+mod follow;
+mod iframe;
+mod json_seq;
+mod multipart;
+mod multiplex;
+mod ndjson;
 mod plain;
 mod poll;
+mod record;
 mod session;
 mod sse;
 mod streams;
+mod websocket;
 mod wire;
 
-pub use frame::Frame;
+pub use delivery::{Delivery, Form, Url};
+pub use follow::{Asked, Desk, Follower, Followers, Source, Unfollowed};
+pub use iframe::Iframe;
+pub use multiplex::{MULTIPLEX, MULTIPLEX_WITH_HEADERS, resume as resume_multiplexed};
 pub use plain::{Answer, from_memory};
 pub use poll::{Habits, HeldPoll, Hold, Outcome as PollOutcome};
+pub use record::headers_object;
 pub use session::{Ready, Session, await_ready};
-pub use streams::{Overload, Place, Streams, StreamsOptions};
-pub use wire::{H1, Wire};
+pub use streams::{Entering, Overload, Place, Streams, StreamsOptions};
+pub use websocket::{MOST_MESSAGE, MOST_URLS, Replied, Replier, Requested, SUBPROTOCOL, Socket, accept_key};
+pub use wire::{H1, Wire, response_head};
 
 use std::time::Duration;
-
-use crate::model::{Shape, Update};
 
 /// How a route's streams are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,36 +60,5 @@ impl Default for Options {
     }
 }
 
-/// A way to hold a client: how updates look on the wire. Encoding is pure; the held loop does the rest.
-pub trait Delivery: Send + Sync + 'static {
-    /// Its name in `transports`, in metrics and in the admin API.
-    fn name(&self) -> &'static str;
-
-    /// What a client asks for it with in `Accept`.
-    fn accept(&self) -> &'static str;
-
-    /// The `Content-Type` of the stream.
-    fn content_type(&self) -> &'static str;
-
-    /// What every stream begins with.
-    fn preamble(&self, retry: Duration) -> Frame;
-
-    /// One update. What depends on the snapshot alone is encoded once and shared.
-    fn frame(&self, update: &Update) -> Frame;
-
-    /// What clients hold of a body that was sent in this form: what their deltas are made for.
-    fn shape(&self) -> Shape {
-        Shape::Record
-    }
-
-    /// How this delivery looks to a client that takes deltas, if that is different.
-    fn with_deltas(&self) -> Option<&'static dyn Delivery> {
-        None
-    }
-
-    /// What breaks a long silence.
-    fn heartbeat(&self) -> Frame;
-}
-
-/// All deliveries that are asked for by `Accept` on the resource's own URL.
-pub static ALL: &[&dyn Delivery] = &[&sse::PLAIN];
+/// All deliveries that are asked for by `Accept` on the resource's own URL, most telling first.
+pub static ALL: &[&dyn Delivery] = &[&sse::PLAIN, &json_seq::JsonSeq, &ndjson::Ndjson, &multipart::Multipart];

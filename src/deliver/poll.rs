@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use super::plain::names;
 use super::{Place, Wire};
 use crate::clock;
-use crate::model::{Snapshot, Update, Version};
+use crate::model::{Claim, Snapshot, Update, Version};
 use crate::resource::{Bell, Cursor, Subscription};
 
-/// What is known of how clients poll. Bounded: the clients that have been silent for longest are forgotten.
+/// What is known of how clients poll. Bounded: when there are too many, those that are not waiting are forgotten.
 #[derive(Debug, Default)]
 pub struct Habits {
     hasher: RandomState,
@@ -28,6 +28,10 @@ pub struct Habits {
 
 #[derive(Clone, Copy, Debug)]
 struct Habit {
+    /// Of which resource, by the hash of its handle.
+    resource: u64,
+    /// Whether it has been seen to ask again before it was answered.
+    overlaps: bool,
     /// What the client was last given.
     answered: Option<Version>,
     /// Polls that have not been answered yet.
@@ -45,6 +49,17 @@ const FORGET_AFTER: Duration = Duration::from_secs(120);
 /// A client that gave up after some time is answered well before that, the next time.
 const PATIENCE_SHARE: f64 = 0.7;
 
+/// What has been learned of the clients that poll a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// How many there are.
+    pub clients: usize,
+    /// How many of them ask again before they are answered, so that they are not held while one request waits.
+    pub overlapping: usize,
+    /// How long the least patient of those that gave up is held from now on.
+    pub patience: Option<Duration>,
+}
+
 /// What a poll is held on.
 #[derive(Debug)]
 pub struct Hold {
@@ -61,7 +76,7 @@ pub struct Hold {
 /// One poll, from its arrival to its answer.
 #[derive(Debug)]
 pub struct HeldPoll {
-    habits: Arc<Habits>,
+    habits: Option<Arc<Habits>>,
     client: u64,
     /// What the client is taken to hold.
     known: Option<Version>,
@@ -88,24 +103,47 @@ impl Habits {
 
     /// Notes that `client` polls. The poll can be held unless the client has another one waiting: then it polls without
     /// waiting for answers, and holding would only pile requests up.
-    pub fn begin(self: &Arc<Self>, client: u64, now: Instant) -> HeldPoll {
+    pub fn begin(self: &Arc<Self>, client: u64, resource: &str, now: Instant) -> HeldPoll {
         let mut table = self.lock();
         if table.len() >= MOST_CLIENTS && !table.contains_key(&client) {
             make_room(&mut table, now);
         }
-        let habit = table.entry(client).or_insert(Habit { answered: None, outstanding: 0, patience: None, seen: now });
+        let resource = self.hasher.hash_one(resource);
+        let new = Habit { resource, overlaps: false, answered: None, outstanding: 0, patience: None, seen: now };
+        let habit = table.entry(client).or_insert(new);
         if now.saturating_duration_since(habit.seen) > FORGET_AFTER && habit.outstanding == 0 {
-            *habit = Habit { answered: None, outstanding: 0, patience: None, seen: now };
+            *habit = new;
         }
         habit.seen = now;
         habit.outstanding += 1;
         let alone = habit.outstanding == 1;
+        habit.overlaps |= !alone;
         HeldPoll {
-            habits: Arc::clone(self),
+            habits: Some(Arc::clone(self)),
             client,
             known: habit.answered.filter(|_| alone),
             limit: if alone { Some(habit.patience.unwrap_or(Duration::MAX)) } else { None },
         }
+    }
+
+    /// A poll of a client that says itself how long it waits. There is nothing to learn.
+    pub fn asked(&self) -> HeldPoll {
+        HeldPoll { habits: None, client: 0, known: None, limit: Some(Duration::MAX) }
+    }
+
+    /// What has been learned of those who poll `resource`.
+    pub fn learned(&self, resource: &str) -> Learned {
+        let resource = self.hasher.hash_one(resource);
+        let mut learned = Learned::default();
+        for habit in self.lock().values().filter(|habit| habit.resource == resource) {
+            learned.clients += 1;
+            learned.overlapping += usize::from(habit.overlaps);
+            learned.patience = match (learned.patience, habit.patience) {
+                (Some(least), Some(patience)) => Some(least.min(patience)),
+                (least, patience) => least.or(patience),
+            };
+        }
+        learned
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Habit>> {
@@ -115,9 +153,8 @@ impl Habits {
 
 fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
     table.retain(|_, habit| habit.outstanding > 0 || now.saturating_duration_since(habit.seen) < FORGET_AFTER);
-    while table.len() >= MOST_CLIENTS {
-        let Some(oldest) = table.iter().min_by_key(|(_, habit)| habit.seen).map(|(client, _)| *client) else { return };
-        table.remove(&oldest);
+    if table.len() >= MOST_CLIENTS {
+        table.retain(|_, habit| habit.outstanding > 0);
     }
 }
 
@@ -130,13 +167,13 @@ impl HeldPoll {
         let known = if names(newest, request) { Some(newest.version) } else { self.known };
         let (Some(known), Some(limit)) = (known, self.limit) else { return self.answer(newest) };
         let deadline = now + hold.longest.min(limit);
-        let mut cursor = Cursor::resume(&known, &head);
+        let mut cursor = Cursor::resume(&Claim::Version(known), &head);
         loop {
             let head = resource.head_full();
-            match cursor.next(&head) {
+            match cursor.next(&head, None) {
                 Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
                 Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
-                Some(Update::Live) => continue,
+                Some(Update::Live | Update::Tick) => continue,
                 None => {}
             }
             tokio::select! {
@@ -155,24 +192,25 @@ impl HeldPoll {
     }
 
     fn answer(&self, snapshot: &Arc<Snapshot>) -> Outcome {
-        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
-            habit.answered = Some(snapshot.version);
-        }
+        self.learn(|habit| habit.answered = Some(snapshot.version));
         Outcome::Answer(Arc::clone(snapshot))
     }
 
     fn gave_up(&self, after: Duration) {
-        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
-            let patience = after.mul_f64(PATIENCE_SHARE);
-            habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience)));
+        let patience = after.mul_f64(PATIENCE_SHARE);
+        self.learn(|habit| habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience))));
+    }
+
+    fn learn(&self, lesson: impl FnOnce(&mut Habit)) {
+        let Some(habits) = &self.habits else { return };
+        if let Some(habit) = habits.lock().get_mut(&self.client) {
+            lesson(habit);
         }
     }
 }
 
 impl Drop for HeldPoll {
     fn drop(&mut self) {
-        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
-            habit.outstanding = habit.outstanding.saturating_sub(1);
-        }
+        self.learn(|habit| habit.outstanding = habit.outstanding.saturating_sub(1));
     }
 }

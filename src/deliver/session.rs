@@ -1,37 +1,38 @@
 //! The held loop: what happens to a client from its first byte to its last.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Delivery, Frame, Options, Place, Wire};
+use super::delivery::Form;
+use super::follow::{Desk, Followers};
+use super::wire::Coding;
+use super::{Options, Place, Wire};
 use crate::clock;
-use crate::model::{Ask, DeltaKind, EndReason, Update, Version};
-use crate::resource::{Bell, Cursor, Decline, Ended, Head, Refusal, Subscription, Trigger};
-use crate::telemetry::RouteMetrics;
+use crate::model::{EndReason, Frame};
+use crate::resource::{Bell, Decline, Ended, Head, Refusal, Subscription, Trigger};
 
 /// One held client.
 pub struct Session {
-    /// Whose updates it gets.
-    pub subscription: Subscription,
+    /// What it follows.
+    pub followers: Followers,
+    /// Where it finds more; `None` if it follows one URL until that ends.
+    pub desk: Option<Arc<dyn Desk>>,
     /// What wakes it.
     pub bell: Arc<Bell>,
     /// Its place among all held clients.
     pub place: Place,
     /// In which form.
-    pub delivery: &'static dyn Delivery,
+    pub delivery: Form,
     /// How patiently.
     pub options: Options,
-    /// Where it is counted.
-    pub metrics: Arc<RouteMetrics>,
-    /// The version that the client says it holds.
-    pub resume: Option<Version>,
-    /// The deltas that it wishes for.
-    pub delta: Option<DeltaKind>,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
+    /// What else the head of the response says.
+    pub headers: HeaderMap,
     /// Of its own moments within the common ones.
     pub seed: u64,
 }
@@ -81,108 +82,103 @@ const AGE_JITTER: f64 = 0.2;
 /// before the time is over.
 const DRAIN_SHARE: f64 = 0.8;
 
+/// When a held client is to be ended by us, and why.
+pub(super) struct Ending {
+    rng: fastrand::Rng,
+    /// The moment.
+    pub(super) at: Instant,
+    /// The reason.
+    pub(super) reason: EndReason,
+}
+
+impl Ending {
+    /// The end of a client that comes `now`.
+    pub(super) fn new(options: &Options, seed: u64, now: Instant) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let at = now + options.max_age.mul_f64(1.0 + AGE_JITTER * rng.f64());
+        Self { rng, at, reason: EndReason::MaxAge }
+    }
+
+    /// A moment of the client's own to come back after.
+    pub(super) fn retry(&mut self, options: &Options) -> Duration {
+        options.retry.mul_f64(1.0 + self.rng.f64())
+    }
+
+    /// Brings the end nearer, if the server is stopping.
+    pub(super) fn heed(&mut self, place: &Place, now: Instant) {
+        if self.reason != EndReason::Drain
+            && let Some(last) = place.drain_deadline()
+        {
+            self.reason = EndReason::Drain;
+            self.at = self.at.min(now + last.saturating_duration_since(now).mul_f64(DRAIN_SHARE * self.rng.f64()));
+        }
+    }
+}
+
 impl Session {
     /// Holds the client until it leaves, its time is over, or there is nothing more to tell.
     pub async fn run(mut self, wire: &mut Wire) {
-        if self.delta.is_some() {
-            self.delivery = self.delivery.with_deltas().unwrap_or(self.delivery);
-        }
         let patience = self.options.write_timeout;
-        let _counted = self.metrics.hold(self.delivery.name());
-        let mut rng = fastrand::Rng::with_seed(self.seed);
-        let now = clock::now();
-        let mut end_at = now + self.options.max_age.mul_f64(1.0 + AGE_JITTER * rng.f64());
-        let mut reason = EndReason::MaxAge;
-        let mut cursor = match &self.resume {
-            Some(version) => Cursor::resume(version, &self.subscription.resource().head()),
-            None => Cursor::new(),
-        }
-        .asking(self.delta.map(|kind| Ask { kind, shape: self.delivery.shape() }));
-        let retry = self.options.retry.mul_f64(1.0 + rng.f64());
-        let mut frames = vec![self.delivery.preamble(retry)];
-        let mut ended = self.collect(&mut cursor, &mut frames, false);
-        if wire.open(&self.headers(), &frames, patience).await.is_err() {
+        let mut ending = Ending::new(&self.options, self.seed, clock::now());
+        let mut coding = Coding::new(self.gzip);
+        let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
+        self.collect(&mut frames);
+        if wire.open(&self.response_headers(), &frames, &mut coding, patience).await.is_err() {
             return;
         }
         let mut spoken = clock::now();
-        while !ended {
-            let deadline = end_at.min(spoken + self.options.heartbeat);
-            let mut sleep = pin!(sleep_until(deadline));
-            frames.clear();
+        while !self.followers.is_empty() {
+            let heartbeat = spoken + self.options.heartbeat;
+            let deadline = ending.at.min(heartbeat).min(self.followers.tick_due().unwrap_or(heartbeat));
+            // What a client costs while it waits must not depend on what it was last told.
+            frames = Vec::new();
             tokio::select! {
                 biased;
-                () = self.bell.rung() => ended = self.collect(&mut cursor, &mut frames, true),
+                () = self.bell.rung() => self.collect(&mut frames),
                 () = wire.gone() => return,
-                () = &mut sleep => {
-                    if deadline == end_at {
-                        frames.push(self.delivery.frame(&Update::End(reason)));
-                        self.metrics.written("end");
-                        ended = true;
+                () = sleep_until(deadline) => {
+                    let now = clock::now();
+                    if now >= ending.at {
+                        self.followers.end(&*self.delivery, ending.reason, &mut frames);
                     } else {
-                        frames.push(self.delivery.heartbeat());
+                        self.collect(&mut frames);
+                        if frames.is_empty() && now >= heartbeat {
+                            spoken = now;
+                            frames.extend(self.delivery.heartbeat());
+                        }
                     }
                 }
             }
-            if reason != EndReason::Drain
-                && let Some(last) = self.place.drain_deadline()
-            {
-                reason = EndReason::Drain;
-                let now = clock::now();
-                end_at = end_at.min(now + last.saturating_duration_since(now).mul_f64(DRAIN_SHARE * rng.f64()));
-            }
+            ending.heed(&self.place, clock::now());
             if frames.is_empty() {
                 continue;
             }
-            if wire.send(&frames, patience).await.is_err() {
+            if wire.send(&frames, &mut coding, patience).await.is_err() {
                 return;
             }
             spoken = clock::now();
         }
-        wire.finish(patience).await;
+        wire.finish(&mut coding, patience).await;
     }
 
-    /// Frames for all that the client has to be told. `true`: the last of them is the end. Delay is only measured on a
-    /// stream that is `open` already: what a new one begins with may have been known for long.
-    fn collect(&self, cursor: &mut Cursor, frames: &mut Vec<Frame>, open: bool) -> bool {
-        let head = self.subscription.resource().head_full();
-        while let Some(update) = cursor.next(&head) {
-            frames.push(self.delivery.frame(&update));
-            self.metrics.written(kind(&update));
-            match update {
-                Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } if open => {
-                    self.metrics.delayed(clock::now().saturating_duration_since(snapshot.arrived).as_secs_f64());
-                }
-                Update::End(_) => return true,
-                Update::Snapshot(_) | Update::Patch { .. } | Update::Stale { .. } | Update::Live => {}
-            }
+    fn collect(&mut self, frames: &mut Vec<Frame>) {
+        let before = frames.len();
+        self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, clock::now(), frames);
+        if frames.len() > before && self.desk.is_some() {
+            frames.extend(self.delivery.stamp(&self.followers.versions()));
         }
-        false
     }
 
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(4);
+    fn response_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.delivery.content_type()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        headers.insert(VARY, HeaderValue::from_static("Accept"));
-        if let Some(delta) = self.delta {
-            headers.insert(VARY, HeaderValue::from_static("Accept, Prefer"));
-            if let Ok(applied) = HeaderValue::from_str(&format!("delta={delta}")) {
-                headers.insert("preference-applied", applied);
-            }
+        headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Prefer"));
+        if self.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         headers
-    }
-}
-
-/// The kind of an event in metrics.
-fn kind(update: &Update) -> &'static str {
-    match update {
-        Update::Snapshot(_) => "snapshot",
-        Update::Patch { .. } => "patch",
-        Update::Stale { .. } => "stale",
-        Update::Live => "live",
-        Update::End(_) => "end",
     }
 }
 

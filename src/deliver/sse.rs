@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::{Delivery, Frame};
-use crate::model::{DeltaKind, Memo, MemoKey, Shape, Snapshot, Update};
+use super::delivery::{Delivery, Url, shared};
+use crate::model::{Frame, Shape, Snapshot, Update};
 use crate::normalise::text_of;
 
 /// `id:` is the version, `data:` the body; an event without a name is a snapshot. To a client that takes deltas, a
@@ -34,73 +34,66 @@ impl Delivery for Sse {
         "text/event-stream"
     }
 
-    fn preamble(&self, retry: Duration) -> Frame {
-        Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes())
+    fn preamble(&self, retry: Duration) -> Option<Frame> {
+        Some(Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes()))
     }
 
-    fn frame(&self, update: &Update) -> Frame {
+    fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
         match update {
             Update::Snapshot(snapshot) if self.deltas => {
-                shared("sse with deltas", None, &snapshot.memo, || snapshot_event("event: snapshot\n", snapshot))
+                Some(shared("sse with deltas", update, || Frame::new(&snapshot_event("event: snapshot\n", snapshot))))
             }
-            Update::Snapshot(snapshot) => shared(self.name(), None, &snapshot.memo, || snapshot_event("", snapshot)),
-            Update::Patch { base, snapshot, delta, patch } => {
-                let from = Some((base.position, *delta));
-                shared(self.name(), from, &snapshot.memo, || patch_event(snapshot, patch))
+            Update::Snapshot(snapshot) => {
+                Some(shared(self.name(), update, || Frame::new(&snapshot_event("", snapshot))))
+            }
+            Update::Patch { snapshot, patch, .. } => {
+                Some(shared(self.name(), update, || Frame::new(&patch_event(snapshot, patch))))
             }
             Update::Stale { since, status } => {
                 let since = humantime::format_rfc3339_seconds(*since);
                 let status = status.map_or_else(|| "null".to_owned(), |status| status.to_string());
-                Frame::new(format!("event: stale\ndata: {{\"since\":\"{since}\",\"status\":{status}}}\n\n").as_bytes())
+                let event = format!("event: stale\ndata: {{\"since\":\"{since}\",\"status\":{status}}}\n\n");
+                Some(Frame::new(event.as_bytes()))
             }
-            Update::Live => Frame::new(b"event: live\ndata: {}\n\n"),
-            Update::End(reason) => Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()),
+            Update::Live => Some(Frame::new(b"event: live\ndata: {}\n\n")),
+            Update::Tick => Some(Frame::new(b"event: tick\ndata: {}\n\n")),
+            Update::End(reason) => {
+                Some(Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()))
+            }
         }
     }
 
-    fn shape(&self) -> Shape {
-        Shape::Data
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Data)
     }
 
     fn with_deltas(&self) -> Option<&'static dyn Delivery> {
         Some(&WITH_DELTAS)
     }
 
-    fn heartbeat(&self) -> Frame {
-        Frame::new(b":\n\n")
+    fn heartbeat(&self) -> Option<Frame> {
+        Some(Frame::new(b":\n\n"))
     }
 }
 
-/// The form of a snapshot for `delivery`, or of a patch that leads to it, encoded by whoever needs it first.
-fn shared(
-    delivery: &'static str,
-    delta: Option<(u64, DeltaKind)>,
-    memo: &Memo,
-    encode: impl FnOnce() -> Bytes,
-) -> Frame {
-    let key = MemoKey { delivery, delta };
-    let chunk = memo.get(key, || Some(Frame::new(&encode()).chunk()));
-    chunk.map_or_else(|| Frame::new(b":\n\n"), Frame::from_chunk)
-}
-
-fn snapshot_event(name: &str, snapshot: &Snapshot) -> Bytes {
+fn snapshot_event(name: &str, snapshot: &Snapshot) -> BytesMut {
+    let representation = &snapshot.representation;
     // What is no text is not offered as SSE; should a stream's resource become such, its bytes are shown as far as they go.
-    let text =
-        text_of(&snapshot.representation).unwrap_or_else(|| String::from_utf8_lossy(&snapshot.representation.body));
+    let text = text_of(representation).unwrap_or_else(|| String::from_utf8_lossy(&representation.body));
     let mut event = BytesMut::with_capacity(text.len() + text.len() / 16 + 96);
     event.put_slice(format!("{name}id: {}\n", snapshot.version).as_bytes());
     put_data(&mut event, &text);
     event.put_u8(b'\n');
-    event.freeze()
+    event
 }
 
 /// A patch document has no line end.
-fn patch_event(snapshot: &Snapshot, patch: &[u8]) -> Bytes {
+fn patch_event(snapshot: &Snapshot, patch: &[u8]) -> BytesMut {
     let mut event = BytesMut::with_capacity(patch.len() + 128);
     event.put_slice(format!("event: patch\nid: {}\ndata: ", snapshot.version).as_bytes());
     event.put_slice(patch);
     event.put_slice(b"\n\n");
-    event.freeze()
+    event
 }
 
 /// Writes `text` as `data:` lines. All three line ends of the format would end a field, so each begins a new one; the

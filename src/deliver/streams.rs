@@ -1,5 +1,8 @@
 //! All held clients of the process: how many there may be, and how they are asked to leave.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +17,8 @@ use crate::resource::Bell;
 pub struct StreamsOptions {
     /// In all.
     pub max_streams: usize,
+    /// From one address.
+    pub max_streams_per_address: usize,
 }
 
 /// No further client can be held.
@@ -22,19 +27,46 @@ pub enum Overload {
     /// As many as may be are held already.
     #[error("all {0} places for streams are taken")]
     Full(usize),
+    /// As many as may be are held from this client's address.
+    #[error("all {0} places for streams from one address are taken")]
+    FullForAddress(usize),
+    /// The client is a browser that has few connections left for this site.
+    #[error("a connection has to be left for other requests of the browser")]
+    LastConnections,
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
 }
 
+/// Who asks to be held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entering {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Names the browser, if it is one that opens only so many connections to a site.
+    pub browser: Option<u64>,
+    /// Whether it asked for nothing but an ordinary answer: then it need not be held.
+    pub optional: bool,
+}
+
+/// A browser opens six connections to a site over HTTP/1.1. It must not be left without.
+const MOST_OF_BROWSER: usize = 4;
+
 /// The held clients.
 #[derive(Debug)]
 pub struct Streams {
-    options: StreamsOptions,
     born: Instant,
-    roster: Mutex<Slab<Arc<Bell>>>,
+    roster: Mutex<Roster>,
     /// When the last stream has to be gone, as nanoseconds since `born`; 0 while nobody is asked to leave.
     drained_by: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Roster {
+    options: StreamsOptions,
+    bells: Slab<Arc<Bell>>,
+    by_address: HashMap<IpAddr, usize>,
+    by_browser: HashMap<u64, usize>,
 }
 
 /// A held client's place; dropping it makes room.
@@ -42,32 +74,65 @@ pub struct Streams {
 pub struct Place {
     streams: Arc<Streams>,
     slot: usize,
+    address: Option<IpAddr>,
+    browser: Option<u64>,
 }
 
 impl Streams {
     /// Nobody held.
     pub fn new(options: StreamsOptions, now: Instant) -> Arc<Self> {
-        Arc::new(Self { options, born: now, roster: Mutex::default(), drained_by: AtomicU64::new(0) })
+        let roster = Roster { options, bells: Slab::new(), by_address: HashMap::new(), by_browser: HashMap::new() };
+        Arc::new(Self { born: now, roster: Mutex::new(roster), drained_by: AtomicU64::new(0) })
+    }
+
+    /// Changes how many may be held. Who is held already stays.
+    pub fn set_options(&self, options: StreamsOptions) {
+        self.lock().options = options;
     }
 
     /// Takes a place for the client that is woken by `bell`.
     ///
     /// # Errors
     /// [`Overload`] if there is none.
-    pub fn enter(self: &Arc<Self>, bell: Arc<Bell>) -> Result<Place, Overload> {
+    pub fn enter(self: &Arc<Self>, bell: Arc<Bell>, who: Entering) -> Result<Place, Overload> {
         let mut roster = self.lock();
         if self.drain_deadline().is_some() {
             return Err(Overload::Draining);
         }
-        if roster.len() >= self.options.max_streams {
-            return Err(Overload::Full(self.options.max_streams));
+        let StreamsOptions { max_streams, max_streams_per_address } = roster.options;
+        if roster.bells.len() >= max_streams {
+            return Err(Overload::Full(max_streams));
         }
-        Ok(Place { slot: roster.insert(bell), streams: Arc::clone(self) })
+        if who
+            .address
+            .is_some_and(|address| roster.by_address.get(&address).is_some_and(|held| *held >= max_streams_per_address))
+        {
+            return Err(Overload::FullForAddress(max_streams_per_address));
+        }
+        if who.optional
+            && who
+                .browser
+                .is_some_and(|browser| roster.by_browser.get(&browser).is_some_and(|held| *held >= MOST_OF_BROWSER))
+        {
+            return Err(Overload::LastConnections);
+        }
+        if let Some(address) = who.address {
+            *roster.by_address.entry(address).or_default() += 1;
+        }
+        if let Some(browser) = who.browser {
+            *roster.by_browser.entry(browser).or_default() += 1;
+        }
+        Ok(Place {
+            slot: roster.bells.insert(bell),
+            streams: Arc::clone(self),
+            address: who.address,
+            browser: who.browser,
+        })
     }
 
     /// How many clients are held.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().bells.len()
     }
 
     /// Whether nobody is held.
@@ -81,7 +146,7 @@ impl Streams {
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX).max(1);
         let roster = self.lock();
         self.drained_by.store(deadline, Ordering::Release);
-        for (_, bell) in &*roster {
+        for (_, bell) in &roster.bells {
             bell.ring();
         }
     }
@@ -94,7 +159,7 @@ impl Streams {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Bell>>> {
+    fn lock(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,6 +173,22 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.streams.lock().remove(self.slot);
+        let mut roster = self.streams.lock();
+        roster.bells.remove(self.slot);
+        if let Some(address) = self.address {
+            leave(&mut roster.by_address, &address);
+        }
+        if let Some(browser) = self.browser {
+            leave(&mut roster.by_browser, &browser);
+        }
+    }
+}
+
+fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::Crc;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
@@ -11,7 +13,7 @@ use pingora::protocols::http::v2::server::HttpSession as H2Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Frame;
+use crate::model::{Chunk, Frame};
 
 /// An HTTP/1.x connection: the bare stream, and what was read from it but not yet used.
 #[derive(Debug)]
@@ -61,6 +63,47 @@ impl H1 {
     }
 }
 
+/// How a response's body is coded: as it is, or gzipped. Kept by whoever sends it, since the wire may serve another
+/// response behind it.
+#[derive(Debug)]
+pub struct Coding(Option<Crc>);
+
+/// The header of a gzip stream (RFC 1952 section 2.3): deflate, no name, no time, any system.
+const GZIP_HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// An empty last block (RFC 1951 section 3.2.6).
+const DEFLATE_END: &[u8] = &[3, 0];
+
+impl Coding {
+    /// Of a body that has not begun.
+    pub fn new(gzip: bool) -> Self {
+        Self(gzip.then(Crc::new))
+    }
+
+    /// What a body begins with.
+    fn begin(&self) -> Option<Chunk> {
+        self.0.as_ref().map(|_| Chunk::new(GZIP_HEADER))
+    }
+
+    /// A frame as it is sent.
+    fn code(&mut self, frame: &Frame) -> Chunk {
+        match &mut self.0 {
+            None => frame.chunk(),
+            Some(crc) => {
+                let packed = frame.packed();
+                crc.combine(&packed.crc);
+                packed.frame.clone()
+            }
+        }
+    }
+
+    /// What a body ends with.
+    fn end(&self) -> Option<Chunk> {
+        let crc = self.0.as_ref()?;
+        Some(Chunk::new(&[DEFLATE_END, &crc.sum().to_le_bytes(), &crc.amount().to_le_bytes()].concat()))
+    }
+}
+
 /// A connection, or a stream of one.
 pub enum Wire {
     /// HTTP/1.0 or 1.1.
@@ -78,11 +121,50 @@ impl Wire {
         }
     }
 
+    /// Reads the request's body, of `length` bytes.
+    ///
+    /// # Errors
+    /// `TimedOut` if all of it has not arrived within `patience`; otherwise what the connection says.
+    pub async fn read_body(&mut self, length: u64, patience: Duration) -> io::Result<Bytes> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let reading = async {
+            match self {
+                Self::H1(h1) => {
+                    while h1.buffer.len() < length {
+                        if h1.stream.read_buf(&mut h1.buffer).await? == 0 {
+                            return Err(io::ErrorKind::UnexpectedEof.into());
+                        }
+                    }
+                    Ok(h1.buffer.split_to(length).freeze())
+                }
+                Self::H2(h2) => {
+                    let mut body = BytesMut::new();
+                    while let Some(piece) = h2.read_body_bytes().await.map_err(io::Error::other)? {
+                        if body.len() + piece.len() > length {
+                            return Err(io::ErrorKind::InvalidData.into());
+                        }
+                        body.put_slice(&piece);
+                    }
+                    Ok(body.freeze())
+                }
+            }
+        };
+        timeout(patience, reading).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
     /// Begins a response of unknown length with `frames`.
     ///
     /// # Errors
     /// As [`H1::write`].
-    pub async fn open(&mut self, headers: &HeaderMap, frames: &[Frame], patience: Duration) -> io::Result<()> {
+    pub async fn open(
+        &mut self,
+        headers: &HeaderMap,
+        frames: &[Frame],
+        coding: &mut Coding,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let chunks: Vec<Chunk> =
+            coding.begin().into_iter().chain(frames.iter().map(|frame| coding.code(frame))).collect();
         match self {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
@@ -92,17 +174,13 @@ impl Wire {
                 } else {
                     b"connection: close\r\n\r\n"
                 });
-                // Small frames travel with the head, in one packet.
-                let bodies: Vec<_> =
-                    frames.iter().map(|frame| if h1.chunks { frame.chunk() } else { frame.payload() }).collect();
-                let pieces: Vec<&[u8]> =
-                    std::iter::once(&head[..]).chain(bodies.iter().map(|body| &body[..])).collect();
-                h1.write(&pieces, patience).await
+                // What is small travels with the head, in one packet.
+                h1.write_chunks(&head, &chunks, patience).await
             }
             Self::H2(h2) => {
                 h2.set_write_timeout(Some(patience));
                 h2.write_response_header(response_header(StatusCode::OK, headers)?, false).map_err(io::Error::other)?;
-                self.send(frames, patience).await
+                write_h2(h2, &chunks).await
             }
         }
     }
@@ -111,37 +189,30 @@ impl Wire {
     ///
     /// # Errors
     /// As [`H1::write`].
-    pub async fn send(&mut self, frames: &[Frame], patience: Duration) -> io::Result<()> {
+    pub async fn send(&mut self, frames: &[Frame], coding: &mut Coding, patience: Duration) -> io::Result<()> {
+        let chunks: Vec<Chunk> = frames.iter().map(|frame| coding.code(frame)).collect();
         match self {
-            Self::H1(h1) => {
-                let bodies: Vec<_> =
-                    frames.iter().map(|frame| if h1.chunks { frame.chunk() } else { frame.payload() }).collect();
-                let pieces: Vec<&[u8]> = bodies.iter().map(|body| &body[..]).collect();
-                h1.write(&pieces, patience).await
-            }
-            Self::H2(h2) => {
-                for frame in frames {
-                    if let Err(error) = h2.write_body(frame.payload(), false).await {
-                        h2.shutdown_with_reason(h2::Reason::CANCEL);
-                        return Err(io::Error::other(error));
-                    }
-                }
-                Ok(())
-            }
+            Self::H1(h1) => h1.write_chunks(&[], &chunks, patience).await,
+            Self::H2(h2) => write_h2(h2, &chunks).await,
         }
     }
 
     /// Ends the response.
-    pub async fn finish(&mut self, patience: Duration) {
+    pub async fn finish(&mut self, coding: &mut Coding, patience: Duration) {
         // Whether the client hears of the end is its own affair.
+        let end: Vec<Chunk> = coding.end().into_iter().collect();
         match self {
             Self::H1(h1) => {
+                let _ = h1.write_chunks(&[], &end, patience).await;
                 if h1.chunks {
                     let _ = h1.write(&[b"0\r\n\r\n"], patience).await;
                 }
                 let _ = timeout(patience, h1.stream.shutdown()).await;
             }
-            Self::H2(h2) => drop(h2.finish()),
+            Self::H2(h2) => {
+                let _ = write_h2(h2, &end).await;
+                let _ = h2.finish();
+            }
         }
     }
 
@@ -153,7 +224,7 @@ impl Wire {
         &mut self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &bytes::Bytes,
+        body: &Bytes,
         close: bool,
         patience: Duration,
     ) -> io::Result<()> {
@@ -172,7 +243,7 @@ impl Wire {
                 let mut head = response_header(status, headers)?;
                 let empty = body.is_empty() || !has_body(status);
                 if has_body(status) {
-                    head.insert_header(http::header::CONTENT_LENGTH, body.len()).map_err(io::Error::other)?;
+                    head.insert_header(CONTENT_LENGTH, body.len()).map_err(io::Error::other)?;
                 }
                 h2.write_response_header(head, empty).map_err(io::Error::other)?;
                 if !empty {
@@ -184,8 +255,34 @@ impl Wire {
     }
 }
 
+impl H1 {
+    async fn write_chunks(&mut self, head: &[u8], chunks: &[Chunk], patience: Duration) -> io::Result<()> {
+        let bodies: Vec<Bytes> =
+            chunks.iter().map(|chunk| if self.chunks { chunk.framed() } else { chunk.payload() }).collect();
+        let pieces: Vec<&[u8]> = std::iter::once(head).chain(bodies.iter().map(|body| &body[..])).collect();
+        self.write(&pieces, patience).await
+    }
+}
+
+async fn write_h2(h2: &mut H2Session, chunks: &[Chunk]) -> io::Result<()> {
+    for chunk in chunks {
+        if let Err(error) = h2.write_body(chunk.payload(), false).await {
+            h2.shutdown_with_reason(h2::Reason::CANCEL);
+            return Err(io::Error::other(error));
+        }
+    }
+    Ok(())
+}
+
 fn has_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
+/// The head of an HTTP/1.1 response, without the empty line at its end.
+pub fn response_head(status: StatusCode, headers: &HeaderMap) -> BytesMut {
+    let mut head = BytesMut::with_capacity(512);
+    put_head(&mut head, status, headers);
+    head
 }
 
 fn put_head(head: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {

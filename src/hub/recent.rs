@@ -20,8 +20,7 @@ impl Default for Recent {
 impl Recent {
     /// Notes a poll of the key with this hash, and returns when the one before came, if that is still known.
     pub(super) fn note(&mut self, hash: u64, now: Instant) -> Option<Instant> {
-        // The low bits chose the shard.
-        let slot = &mut self.slots[(hash >> 32) as usize % SLOTS];
+        let slot = &mut self.slots[hash as usize % SLOTS];
         let before = slot.filter(|(known, _)| *known == hash).map(|(_, when)| when);
         *slot = Some((hash, now));
         before

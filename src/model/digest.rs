@@ -40,6 +40,11 @@ impl Digest {
         self.0.to_be_bytes()
     }
 
+    /// Its first half, as 11 characters of base64url: enough to recognise one of a few versions.
+    pub fn short(self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.to_bytes()[..8])
+    }
+
     pub(super) fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         Some(Self(u128::from_be_bytes(bytes.try_into().ok()?)))

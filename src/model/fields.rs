@@ -20,7 +20,7 @@ const HOP_BY_HOP: [&str; 9] = [
 ///
 /// Sorted. Everything that is *not* listed here, known or unknown, counts as part of a client's identity: an
 /// application may tell its users apart by a header of its own.
-const NEUTRAL: [&str; 61] = [
+const NEUTRAL: [&str; 62] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -66,6 +66,7 @@ const NEUTRAL: [&str; 61] = [
     "sec-fetch-user",
     "sec-gpc",
     "sec-purpose",
+    "sungrazer-poll",
     "te",
     "traceparent",
     "tracestate",

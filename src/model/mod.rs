@@ -8,6 +8,7 @@
 
 mod digest;
 pub mod fields;
+mod frame;
 mod key;
 mod media;
 mod memo;
@@ -18,11 +19,12 @@ mod update;
 mod version;
 
 pub use digest::Digest;
+pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};
-pub use memo::{Memo, MemoKey};
+pub use memo::{Memo, MemoKey, PatchKey};
 pub use representation::{Representation, Validators};
 pub use secret::Secret;
 pub use snapshot::Snapshot;
 pub use update::{Ask, DeltaKind, EndReason, ParseDeltaKindError, Shape, Update};
-pub use version::{ParseVersionError, Version};
+pub use version::{Claim, ParseVersionError, Version};

@@ -42,7 +42,7 @@ impl fmt::Display for DeltaKind {
 
 /// The text names no kind of delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such delta: write json-patch, merge-patch or splice")]
+#[error("delta is json-patch, merge-patch or splice")]
 pub struct ParseDeltaKindError;
 
 impl FromStr for DeltaKind {
@@ -118,6 +118,8 @@ pub enum Update {
     Patch {
         /// What it holds.
         base: Version,
+        /// What it calls that: another process may have given it its version.
+        called: Version,
         /// What it holds then.
         snapshot: Arc<Snapshot>,
         /// Of which kind the patch is.
@@ -134,6 +136,8 @@ pub enum Update {
     },
     /// The upstream can be read again.
     Live,
+    /// Something happened that may concern what only the client itself may ask for.
+    Tick,
     /// Nothing will follow.
     End(EndReason),
 }

@@ -52,6 +52,36 @@ impl fmt::Display for Version {
     }
 }
 
+/// What a client says that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A version.
+    Version(Version),
+    /// A content, by the [`Digest::short`] form that multiplexed streams use.
+    Content(String),
+}
+
+impl Claim {
+    /// Reads a version, or the short form. `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let short = text.len() == 11 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        text.parse().map(Self::Version).ok().or_else(|| short.then(|| Self::Content(text.to_owned())))
+    }
+
+    /// Whether `version` has the content that is claimed.
+    pub fn is_content_of(&self, version: &Version) -> bool {
+        match self {
+            Self::Version(claimed) => claimed.content == version.content,
+            Self::Content(short) => version.content.short() == *short,
+        }
+    }
+
+    /// Whether `version` is the same news as what is claimed, though its bytes may differ.
+    pub fn is_meaning_of(&self, version: &Version) -> bool {
+        matches!(self, Self::Version(claimed) if claimed.meaning == version.meaning)
+    }
+}
+
 /// The text is not a version: neither `<position>-<content>` nor `<position>-<content>~<meaning>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version: expected <position>-<content>, as an id or ETag of this server")]

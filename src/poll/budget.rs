@@ -4,11 +4,13 @@
 //! has been due for longer than [`PATIENCE`] goes before any newer trigger, so no resource starves.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
 
 use crate::clock;
 
@@ -24,6 +26,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { max_fetches: 32, max_fetch_rate: 100 }
+    }
+}
+
+impl Options {
+    /// A cap of nothing would be a stop.
+    fn at_least_one(self) -> Self {
+        Self { max_fetches: self.max_fetches.max(1), max_fetch_rate: self.max_fetch_rate.max(1) }
     }
 }
 
@@ -64,9 +73,15 @@ pub(crate) enum Gate {
 }
 
 impl Queue {
+    pub(crate) fn set_options(&mut self, options: Options) {
+        self.options = options.at_least_one();
+        while self.begun.len() > self.options.max_fetch_rate {
+            self.begun.pop_front();
+        }
+    }
+
     pub(crate) fn new(options: Options) -> Self {
-        let options =
-            Options { max_fetches: options.max_fetches.max(1), max_fetch_rate: options.max_fetch_rate.max(1) };
+        let options = options.at_least_one();
         Self { options, running: 0, begun: VecDeque::new(), waiting: BTreeMap::new(), arrivals: 0 }
     }
 
@@ -126,6 +141,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Budget {
     queue: Mutex<Queue>,
+    stretched: AtomicBool,
 }
 
 /// Leave to make one look; dropping it makes room for the next.
@@ -137,7 +153,14 @@ pub struct Permit {
 impl Budget {
     /// A budget with nothing spent.
     pub fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::new(Queue::new(options)) })
+        Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched: AtomicBool::new(false) })
+    }
+
+    /// Changes the caps.
+    pub fn set_options(&self, options: Options) {
+        let mut queue = self.lock();
+        queue.set_options(options);
+        queue.call_first();
     }
 
     /// Waits until a look may begin. `due` is when it should have.
@@ -167,6 +190,24 @@ impl Budget {
                 },
                 None => call.notified().await,
             }
+        }
+    }
+
+    /// Whether looks have to wait for so long that intervals are longer than routes say.
+    pub fn is_stretched(&self) -> bool {
+        self.stretched.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a look whose interval is `every` waited so long for its permit. Says so once when intervals begin to
+    /// stretch, and once when nobody waits any more.
+    pub fn note_wait(&self, waited: Duration, every: Duration) {
+        if waited > every {
+            if !self.stretched.swap(true, Ordering::Relaxed) {
+                warn!("looks wait for max_fetches and max_fetch_rate: intervals are longer than routes say");
+            }
+        } else if self.is_stretched() && self.lock().waiting.is_empty() && self.stretched.swap(false, Ordering::Relaxed)
+        {
+            info!("looks do not have to wait any more");
         }
     }
 

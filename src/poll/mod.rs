@@ -12,6 +12,7 @@ mod fetch;
 mod poller;
 mod request;
 mod schedule;
+mod trigger;
 
 pub use budget::{Budget, Options as BudgetOptions, Permit, Urgency};
 pub use classify::{Answer, judge_body, judge_head};
@@ -19,3 +20,4 @@ pub use fetch::Fetch;
 pub use poller::{Plan, Poller};
 pub use request::WatchRequest;
 pub use schedule::{Options as ScheduleOptions, Schedule};
+pub use trigger::{FileWatch, Repetitions, Watched};

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::model::EndReason;
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Ended, Entry, Failure, HistoryOptions, Look, Resource, Retire, State, Trigger, Verdict,
+    Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
 };
 use crate::telemetry::RouteMetrics;
 
@@ -61,9 +61,27 @@ impl<F: Fetch + ?Sized> Poller<F> {
         self.metrics.resources().inc();
         let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history);
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
-        while let Some((trigger, due)) = self.wait(&schedule).await {
-            let (verdict, ring) = self.look(&mut state, trigger, due).await;
-            schedule.looked(state.head().tried.unwrap_or(due), &verdict);
+        let mut heard = self.resource.pulse().beats();
+        let mut held_back = false;
+        while let Some((trigger, due)) = self.wait(&schedule, &mut heard).await {
+            let (started, look) = self.look(&state, trigger, due).await;
+            // Something was done while the upstream was answering. What it answered may be from before, and the client
+            // that did it must not see that any more. Under a storm of writes every other look is told nevertheless: it
+            // is a real state, and the others wait for one.
+            held_back = !held_back && started < self.resource.fenced() && matches!(look.outcome, Outcome::Fresh(_));
+            if held_back {
+                self.record(
+                    &look,
+                    trigger,
+                    "overtaken",
+                    "something was written while the upstream was answering".to_owned(),
+                );
+                schedule.looked(started, trigger, None);
+                self.resource.trigger(trigger);
+                continue;
+            }
+            let (verdict, ring) = self.take_in(&mut state, look, trigger);
+            schedule.looked(started, trigger, Some(&verdict));
             self.resource.set_interval(schedule.interval());
             if verdict == Verdict::Ended {
                 // Whoever joins from now on starts anew; whoever is here is told.
@@ -75,61 +93,35 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
         }
         if state.head().ended().is_none() {
-            // Nobody is held any more, but a plain request may just have found the resource: it must not wait in vain.
+            // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
+            // vain.
             state.close(Ended::Closed(EndReason::Reload));
             self.resource.publish(Arc::clone(state.head()), true);
         }
         self.metrics.resources().dec();
     }
 
-    /// Makes one look, takes it in, and records it. Returns what it meant, and whether clients must be woken.
-    async fn look(&self, state: &mut State, trigger: Trigger, due: Instant) -> (Verdict, bool) {
-        let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
-        let permit = self.budget.admit(urgency, due).await;
-        // Triggers that came while we waited are served by this look.
-        let trigger = self.resource.take_trigger().unwrap_or(trigger);
-        let validators =
-            state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-        let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
-        let started = clock::now();
-        let outcome = self.fetch.fetch(&request).await;
-        drop(permit);
-        let (finished, at) = (clock::now(), clock::wall());
-        let (status, bytes) = (outcome.status(), outcome.bytes());
-        let was_stale = matches!(state.head().condition, Condition::Stale { .. });
-        let (verdict, ring) = state.observe(Look { started, finished, at, outcome });
-        log(&verdict, was_stale);
-        if let Some(advice) = &state.head().advice
-            && self.plan.rules.advise()
-        {
-            warn!("{advice}");
-        }
-        self.metrics.triggered(trigger.as_str());
-        self.metrics.fetched(verdict.result());
-        self.resource.record(Entry {
-            at,
-            took: finished.saturating_duration_since(started),
-            trigger,
-            status,
-            bytes,
-            result: verdict.result(),
-            because: state.explain(&verdict),
-        });
-        (verdict, ring)
-    }
-
-    /// Waits until a look is due, and says why and since when. `None`: nobody needs the resource, and it is retired.
-    async fn wait(&self, schedule: &Schedule) -> Option<(Trigger, Instant)> {
+    /// Waits until a look is due, and says why and since when. `None`: the watch is over, because nobody needs the
+    /// resource or because its route is there no more.
+    async fn wait(&self, schedule: &Schedule, heard: &mut u64) -> Option<(Trigger, Instant)> {
+        let pulse = self.resource.pulse();
         let mut idle_since = None;
         loop {
+            if self.resource.is_closing() {
+                self.hub.forget(&self.resource);
+                return None;
+            }
             let now = clock::now();
             let held = self.resource.held() > 0;
-            if self.resource.is_triggered() {
+            if self.resource.is_triggered() || (held && pulse.beats() != *heard) {
                 let due = schedule.triggered_due(now);
                 if due > now {
+                    // Whatever else happens until then is served by the same look.
                     sleep_until(due).await;
                 }
-                match self.resource.take_trigger() {
+                let beat = (pulse.beats() != *heard).then(|| pulse.kind());
+                *heard = pulse.beats();
+                match self.resource.take_trigger().max(beat) {
                     // Without a watcher no look, whatever happened: whoever comes next will ask.
                     Some(trigger) if held || trigger == Trigger::Demand => return Some((trigger, due)),
                     _ => continue,
@@ -141,6 +133,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 tokio::select! {
                     () = sleep_until(due) => return Some((Trigger::Timer, due)),
                     () = self.resource.attention() => {}
+                    () = pulse.beats_beyond(*heard) => {}
                 }
             } else {
                 let since = *idle_since.get_or_insert(now);
@@ -154,6 +147,45 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 }
             }
         }
+    }
+
+    /// Makes one look, as soon as the budget allows.
+    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> (Instant, Look) {
+        let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
+        let permit = self.budget.admit(urgency, due).await;
+        let validators =
+            state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+        let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
+        let started = clock::now();
+        self.budget.note_wait(started.saturating_duration_since(due), self.plan.schedule.every);
+        self.metrics.triggered(trigger.as_str());
+        let outcome = self.fetch.fetch(&request).await;
+        drop(permit);
+        (started, Look { started, finished: clock::now(), at: clock::wall(), outcome })
+    }
+
+    /// Takes a look in. Returns what it meant, and whether clients must be woken.
+    fn take_in(&self, state: &mut State, look: Look, trigger: Trigger) -> (Verdict, bool) {
+        let was_stale = matches!(state.head().condition, Condition::Stale { .. });
+        let entry = Entry::of(&look, trigger);
+        let (verdict, ring) = state.observe(look);
+        log(&verdict, was_stale);
+        if let Some(advice) = &state.head().advice
+            && self.plan.rules.advise()
+        {
+            warn!("{advice}");
+        }
+        if verdict == Verdict::Changed {
+            self.resource.pulse().note_change();
+        }
+        self.metrics.fetched(verdict.result());
+        self.resource.record(Entry { result: verdict.result(), because: state.explain(&verdict), ..entry });
+        (verdict, ring)
+    }
+
+    fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
+        self.metrics.fetched(result);
+        self.resource.record(Entry { result, because, ..Entry::of(look, trigger) });
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::resource::Verdict;
+use crate::resource::{Trigger, Verdict};
 
 /// How often a route's resources are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,9 @@ const JITTER: f64 = 0.1;
 /// An upstream that asks to be left alone for longer than this is asked again nevertheless.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
+/// A backend may answer a write before it has done it. It is looked at once more after this.
+const AFTERTHOUGHT: Duration = Duration::from_millis(400);
+
 /// The plan of one resource.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -45,11 +48,13 @@ pub struct Schedule {
     rng: fastrand::Rng,
     /// When the last look began.
     looked: Option<Instant>,
-    /// Since when nothing has changed.
+    /// Since when nothing has changed, and nothing suggested that it might.
     quiet_since: Option<Instant>,
     failures: u32,
     /// Until when the upstream asked to be left alone.
     not_before: Option<Instant>,
+    /// A look out of turn that is still to be made.
+    afterthought: Option<Instant>,
     interval: Duration,
 }
 
@@ -63,13 +68,16 @@ impl Schedule {
             quiet_since: None,
             failures: 0,
             not_before: None,
+            afterthought: None,
             interval: options.every,
         }
     }
 
     /// When the next look is due if nothing triggers one before; `now` if there was none yet.
     pub fn due(&self, now: Instant) -> Instant {
-        self.looked.map_or(now, |looked| looked + self.interval).max(self.not_before.unwrap_or(now)).max(now)
+        let regular = self.looked.map_or(now, |looked| looked + self.interval);
+        let next = self.afterthought.map_or(regular, |after| after.min(regular));
+        next.max(self.not_before.unwrap_or(now)).max(now)
     }
 
     /// When a trigger that is pending may be served.
@@ -82,23 +90,29 @@ impl Schedule {
         self.interval
     }
 
-    /// Takes in a look that began at `started` and came to `verdict`.
-    pub fn looked(&mut self, started: Instant, verdict: &Verdict) {
+    /// Takes in a look that was made because of `trigger`, began at `started` and came to `verdict`; `None` if its answer
+    /// was not used.
+    pub fn looked(&mut self, started: Instant, trigger: Trigger, verdict: Option<&Verdict>) {
         self.looked = Some(started);
         self.not_before = None;
+        self.afterthought = match trigger {
+            Trigger::Write => Some(started + AFTERTHOUGHT),
+            // A look that is made shortly before it anyway is as good.
+            _ => self.afterthought.filter(|after| *after > started + AFTERTHOUGHT / 2),
+        };
+        // Whatever triggered it suggests that news is near.
+        let stirred = matches!(trigger, Trigger::Write | Trigger::File | Trigger::Hook);
+        if stirred || verdict == Some(&Verdict::Changed) {
+            self.quiet_since = Some(started);
+        }
         let base = match verdict {
-            Verdict::Failed(failure) => {
+            Some(Verdict::Failed(failure)) => {
                 self.not_before = failure.retry_after.map(|wait| started + wait.min(LONGEST_RETRY_AFTER));
                 self.failures = self.failures.saturating_add(1);
                 let doubled = self.options.every.saturating_mul(1 << self.failures.min(16).saturating_sub(1));
                 doubled.min(self.options.every_max)
             }
-            Verdict::Changed => {
-                self.failures = 0;
-                self.quiet_since = Some(started);
-                self.options.every
-            }
-            Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified | Verdict::Ended => {
+            _ => {
                 self.failures = 0;
                 let quiet = started.saturating_duration_since(*self.quiet_since.get_or_insert(started));
                 (quiet / QUIET_SHARE).clamp(self.options.every, self.options.every_max)
@@ -106,9 +120,7 @@ impl Schedule {
         };
         self.interval = base.mul_f64(1.0 + JITTER * self.rng.f64()).min(self.options.every_max);
     }
-
-    /// Something suggests that news is near: quiet time begins anew.
-    pub fn stir(&mut self, now: Instant) {
-        self.quiet_since = Some(now);
-    }
 }
+
+#[cfg(test)]
+mod tests;

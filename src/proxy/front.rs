@@ -48,12 +48,12 @@ impl Front {
     /// A front for `site`.
     pub fn new(site: Arc<Site>, options: FrontOptions) -> Self {
         let conf =
-            ServerConf { upstream_keepalive_pool_size: site.upstream.options().keepalive, ..ServerConf::default() };
+            ServerConf { upstream_keepalive_pool_size: site.upstream().options().keepalive, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(Phases::new(Arc::clone(&site)), Arc::new(conf));
         proxy.handle_init_modules();
         let mut server = HttpServerOptions::default();
         server.h2c = options.h2c;
-        server.h2_idle_timeout = Some(site.options.keepalive);
+        server.h2_idle_timeout = Some(site.options().keepalive);
         let mut h2 = default_h2_options();
         h2.max_concurrent_streams(MOST_H2_STREAMS).max_send_buffer_size(H2_SEND_BUFFER);
         Self { options, h2: Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 }) }
@@ -66,7 +66,7 @@ impl Front {
         let mut http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         if self.options.h2c && stream.get_ssl_digest().is_none() {
             // pingora would wait for the whole preface for ever, and an HTTP/1.x head may be shorter than that.
-            match timeout(site.options.head_timeout, reads_preface(&mut stream, &mut buffer)).await {
+            match timeout(site.options().head_timeout, reads_preface(&mut stream, &mut buffer)).await {
                 Ok(Some(preface)) => http2 = preface,
                 _ => return,
             }

@@ -1,8 +1,9 @@
 //! One HTTP/1.x connection, request after request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http::header::CONNECTION;
 use http::{StatusCode, Version};
 use pingora::apps::HttpServerApp;
@@ -17,13 +18,14 @@ use super::head::{Head, read_head};
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::tunnel;
-use crate::deliver::{Answer, H1, Session, Wire};
+use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
 use crate::model::fields;
 
 /// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
 enum Next {
     Request(H1),
     Hold(H1, Box<Session>),
+    Socket(H1, Box<Socket>),
     Tunnel(H1, Box<RequestHeader>),
     Close,
 }
@@ -39,9 +41,13 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
         match Box::pin(next(&site, &proxy, connection, &shutdown, peer)).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session) => {
-                drop((proxy, shutdown));
+                drop((site, proxy, shutdown));
                 let mut wire = Wire::H1(held);
                 return session.run(&mut wire).await;
+            }
+            Next::Socket(held, socket) => {
+                drop((site, proxy, shutdown));
+                return Box::pin(socket.run(held)).await;
             }
             Next::Tunnel(taken, request) => {
                 drop((proxy, shutdown));
@@ -53,11 +59,11 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
 }
 
 /// Reads one request and sees to its answer.
-async fn next(site: &Site, proxy: &Arc<Proxy>, mut connection: H1, shutdown: &ShutdownWatch, peer: Peer) -> Next {
-    let patience = site.options.write_timeout;
+async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown: &ShutdownWatch, peer: Peer) -> Next {
+    let patience = site.options().write_timeout;
     let head = tokio::select! {
         biased;
-        head = read_head(&mut connection.stream, &mut connection.buffer, site.options.keepalive, site.options.head_timeout) => head,
+        head = read_head(&mut connection.stream, &mut connection.buffer, site.options().keepalive, site.options().head_timeout) => head,
         () = site.stopping.cancelled() => Head::Closed,
     };
     let (request, length) = match head {
@@ -65,49 +71,66 @@ async fn next(site: &Site, proxy: &Arc<Proxy>, mut connection: H1, shutdown: &Sh
         Head::Foreign => return hand_over(site, proxy, connection, shutdown).await,
         Head::Late => {
             let answer = Answer::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
-            let mut wire = Wire::H1(connection);
-            let _ = wire.answer(answer.status, &answer.headers, &answer.body, true, patience).await;
+            respond(Wire::H1(connection), &answer, true, patience).await;
             return Next::Close;
         }
         Head::Ours { request, length } => (request, length),
     };
     connection.chunks = request.version == Version::HTTP_11;
-    let persistent = request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
+    let raw = connection.buffer.split_to(length);
     let mut wire = Wire::H1(connection);
-    let disposition = match Request::new(&request, peer, &site.options.trusted) {
+    let asked = Request::new(&request, peer, &site.options().trusted);
+    // What follows a body that nobody has read cannot be told from it.
+    let bodiless = asked.as_ref().is_some_and(|asked| asked.content_length() == Some(0));
+    let persistent =
+        bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
+    let disposition = match asked {
         Some(asked) => site.dispose(&asked, &mut wire).await,
         None => Disposition::Proxy,
     };
-    let Wire::H1(mut connection) = wire else { return Next::Close };
-    match disposition {
-        Disposition::Proxy => hand_over(site, proxy, connection, shutdown).await,
-        Disposition::Gone => Next::Close,
-        Disposition::Answer(answer) => {
-            connection.buffer.advance(length);
+    match (disposition, wire) {
+        (Disposition::Answer(answer), wire) => {
             let close = !persistent || site.stopping.is_cancelled();
-            let mut wire = Wire::H1(connection);
-            let written = wire.answer(answer.status, &answer.headers, &answer.body, close, patience).await;
-            match wire {
-                Wire::H1(connection) if written.is_ok() && !close => Next::Request(connection),
-                _ => Next::Close,
+            respond(wire, &answer, close, patience).await.map_or(Next::Close, Next::Request)
+        }
+        (Disposition::Hold(session), Wire::H1(connection)) => Next::Hold(slim(connection), session),
+        (Disposition::Tunnel, Wire::H1(connection)) => Next::Tunnel(connection, request),
+        (Disposition::Socket(opening), Wire::H1(mut connection)) => {
+            let head = response_head(StatusCode::SWITCHING_PROTOCOLS, &opening.headers);
+            match connection.write(&[&head, b"\r\n"], patience).await {
+                Ok(()) => Next::Socket(slim(connection), Box::new(opening.socket)),
+                Err(_) => Next::Close,
             }
         }
-        Disposition::Hold(session) => {
-            connection.buffer = BytesMut::from(&connection.buffer[length..]);
-            Next::Hold(connection, session)
+        (Disposition::Proxy, Wire::H1(mut connection)) => {
+            let rest = std::mem::replace(&mut connection.buffer, raw);
+            connection.buffer.unsplit(rest);
+            hand_over(site, proxy, connection, shutdown).await
         }
-        Disposition::Tunnel => {
-            connection.buffer.advance(length);
-            Next::Tunnel(connection, request)
-        }
+        (Disposition::Gone, _) | (_, Wire::H2(_)) => Next::Close,
     }
+}
+
+/// Sends an answer. Returns the connection, if it can be used again.
+async fn respond(mut wire: Wire, answer: &Answer, close: bool, patience: Duration) -> Option<H1> {
+    let written = wire.answer(answer.status, &answer.headers, &answer.body, close, patience).await;
+    match wire {
+        Wire::H1(connection) if written.is_ok() && !close => Some(connection),
+        _ => None,
+    }
+}
+
+/// What a held client keeps of what it sent must not keep the whole buffer in which it came.
+fn slim(mut connection: H1) -> H1 {
+    connection.buffer = BytesMut::from(&connection.buffer[..]);
+    connection
 }
 
 /// Gives the connection to pingora's proxy for one request, with all that was read of it.
 async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, shutdown: &ShutdownWatch) -> Next {
     let H1 { stream, buffer, .. } = connection;
     let mut session = ServerSession::new_http1(stream);
-    session.set_keepalive(Some(site.options.keepalive.as_secs()));
+    session.set_keepalive(Some(site.options().keepalive.as_secs()));
     session.set_pipelined_prefix(buffer);
     match proxy.process_new_http(session, shutdown).await {
         Some(reused) => {

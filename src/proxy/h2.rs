@@ -18,7 +18,7 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     let peer = Peer::of(session.digest());
     let request = Box::new(session.req_header().clone());
     let mut wire = Wire::H2(Box::new(session));
-    let disposition = match Request::new(&request, peer, &site.options.trusted) {
+    let disposition = match Request::new(&request, peer, &site.options().trusted) {
         Some(asked) => Box::pin(site.dispose(&asked, &mut wire)).await,
         None => Disposition::Proxy,
     };
@@ -26,9 +26,11 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     match disposition {
         Disposition::Hold(held) => held.run(&mut wire).await,
         Disposition::Answer(answer) => {
-            let _ = wire.answer(answer.status, &answer.headers, &answer.body, false, site.options.write_timeout).await;
+            let _ =
+                wire.answer(answer.status, &answer.headers, &answer.body, false, site.options().write_timeout).await;
         }
-        Disposition::Gone => {}
+        // There are no WebSockets on HTTP/2 here (RFC 8441 is not spoken), so none is ever opened.
+        Disposition::Gone | Disposition::Socket(_) => {}
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
         Disposition::Proxy | Disposition::Tunnel => {
             let Wire::H2(session) = wire else { return };

@@ -12,17 +12,23 @@
 //! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
 
 mod decide;
+mod desk;
+mod endpoints;
 mod forward;
 mod front;
 mod h1;
 mod h2;
 mod head;
 mod phases;
+mod plain;
 mod request;
 mod site;
+mod stream;
 mod tunnel;
+mod writes;
 
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
 pub use phases::Phases;
 pub use site::{Site, SiteOptions};
+pub use writes::Writes;

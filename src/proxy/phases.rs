@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -13,9 +13,11 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
-use super::request::{Peer, Request};
+use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
+use super::writes::Shape;
 use crate::clock;
+use crate::route::Route;
 use crate::upstream::ConnectError;
 
 /// The phases of a proxied request.
@@ -34,6 +36,8 @@ impl Phases {
 #[derive(Debug, Default)]
 pub struct Passage {
     attempts: usize,
+    /// What an upload looks like.
+    shape: Shape,
     /// Why there was no connection, in our words.
     unreachable: Option<String>,
 }
@@ -52,16 +56,16 @@ impl ProxyHttp for Phases {
     async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
         // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
         if session.get_keepalive().is_some() {
-            let keepalive = self.site.options.keepalive.as_secs();
+            let keepalive = self.site.options().keepalive.as_secs();
             session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
         }
-        session.set_write_timeout(Some(self.site.options.write_timeout));
+        session.set_write_timeout(Some(self.site.options().write_timeout));
         Ok(())
     }
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
-        match self.site.upstream.peer().await {
+        match self.site.upstream().peer().await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(error) => {
                 passage.unreachable = Some(error.to_string());
@@ -77,10 +81,10 @@ impl ProxyHttp for Phases {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        self.site.upstream.unreachable();
+        self.site.upstream().unreachable();
         // Nothing was sent yet, so whatever the method, another address may be tried.
-        error.set_retry(passage.attempts < self.site.upstream.attempts());
-        let address = self.site.upstream.options().address.clone();
+        error.set_retry(passage.attempts < self.site.upstream().attempts());
+        let address = self.site.upstream().options().address.clone();
         passage.unreachable =
             Some(ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string());
         error
@@ -96,18 +100,25 @@ impl ProxyHttp for Phases {
         let spoken = session.req_header().version;
         let sent = request.version;
         request.set_version(spoken);
-        let forwarded = forward(request, Peer::of(session.digest()), &self.site.options.trusted, &self.site.upstream);
+        request.remove_header(&POLL_MARK);
+        let forwarded =
+            forward(request, Peer::of(session.digest()), &self.site.options().trusted, &self.site.upstream());
         request.set_version(sent);
         forwarded
     }
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        _passage: &mut Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
+        if let Some(piece) = body
+            && !session.req_header().method.is_safe()
+        {
+            passage.shape.push(piece);
+        }
         // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
         // would take the second for the beginning of another request.
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
@@ -120,17 +131,24 @@ impl ProxyHttp for Phases {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _passage: &mut Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
-        self.site.upstream.outage().answered();
+        self.site.upstream().outage().answered();
         let peer = Peer::of(session.digest());
         let head = session.req_header();
-        let Some(request) = Request::new(head, peer, &self.site.options.trusted) else { return Ok(()) };
-        for (name, value) in self.site.upstream.response_rewrites(&response.headers, &request.client.origin) {
+        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
+        for (name, value) in self.site.upstream().response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
         }
+        self.site.wrote(&request, &passage.shape, response.status, &response.headers);
         if request.is_plain_get() {
-            self.site.seen(&request);
+            let routes = self.site.routes.load();
+            if let Some(route) = routes.find(&request.head.method, request.target.path) {
+                self.site.seen(route, &request);
+                if let Some(negotiates) = route.negotiates() {
+                    response.append_header(VARY, negotiates)?;
+                }
+            }
         }
         Ok(())
     }
@@ -150,7 +168,7 @@ impl ProxyHttp for Phases {
         };
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
-            self.site.upstream.outage().failed(&text);
+            self.site.upstream().outage().failed(&text);
         }
         if let Ok(status) = StatusCode::from_u16(status) {
             // The client may have gone meanwhile; then nobody misses this text.
@@ -204,9 +222,7 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
 impl Site {
     /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
     /// nobody is to go back to an older state.
-    fn seen(&self, request: &Request<'_>) {
-        let routes = self.routes.load();
-        let Some(route) = routes.find(&request.head.method, request.target.path) else { return };
+    fn seen(&self, route: &Route, request: &Request<'_>) {
         let now = clock::now();
         let facts = route.learned.facts(request.target.path, now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);

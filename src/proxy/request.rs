@@ -1,16 +1,26 @@
 //! A request, as it is looked at before anybody answers it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Method};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 
 use super::forward::TrustedProxies;
-use crate::deliver::Delivery;
-use crate::model::{DeltaKind, Origin, Scheme, fields};
-use crate::route::{Client, Target};
+use crate::deliver::{Delivery, Entering};
+use crate::model::{Claim, DeltaKind, Origin, Scheme, fields};
+use crate::route::{Client, RESUME_PARAMETER, Target};
+
+/// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
+pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
+
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +91,11 @@ impl<'a> Request<'a> {
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
     }
 
+    /// Whether the browser script says that this is how the page polls.
+    pub(super) fn is_marked_as_poll(&self) -> bool {
+        self.headers().contains_key(&POLL_MARK)
+    }
+
     /// Whether the client asks to speak another protocol.
     pub(super) fn is_upgrade(&self) -> bool {
         self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")
@@ -112,11 +127,7 @@ impl<'a> Request<'a> {
     pub(super) fn accepts(&self, media_type: &str) -> bool {
         fields::list(self.headers(), &ACCEPT).any(|item| {
             let mut parts = item.split(';').map(str::trim);
-            parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(media_type))
-                && !parts.any(|parameter| {
-                    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-                    name.eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|quality| quality == 0.0)
-                })
+            parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(media_type)) && !parts.any(is_refusal)
         })
     }
 
@@ -130,19 +141,71 @@ impl<'a> Request<'a> {
 
     /// The deltas that the client prefers (RFC 7240: the first word on it counts).
     pub(super) fn delta(&self) -> Option<DeltaKind> {
-        let prefer = HeaderName::from_static("prefer");
-        let mut wishes = fields::list(self.headers(), &prefer).filter_map(|preference| {
-            let (name, value) = preference.split(';').next()?.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("delta").then(|| value.trim().trim_matches('"'))
-        });
-        wishes.next()?.parse().ok()
+        self.preference("delta")?.parse().ok()
     }
 
-    /// The version that the client says it holds, for a stream: `Last-Event-ID`, or the query `last_event_id`.
-    pub(super) fn resumes_from(&self) -> Option<crate::model::Version> {
+    /// `Last-Event-ID`, or the query `last_event_id`.
+    pub(super) fn last_event_id(&self) -> Option<String> {
         let header = self.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        header.or_else(|| self.target.parameter("last_event_id"))?.parse().ok()
+        header.or_else(|| self.target.parameter(RESUME_PARAMETER))
     }
+
+    /// What the client says it holds of the resource that it asks for.
+    pub(super) fn resumes_from(&self) -> Option<Claim> {
+        Claim::parse(&self.last_event_id()?)
+    }
+
+    /// How long the client is willing to wait, by `Prefer: wait` (RFC 7240 section 4.3).
+    pub(super) fn waits(&self) -> Option<Duration> {
+        self.preference("wait")?.parse().ok().map(Duration::from_secs)
+    }
+
+    /// The value of the first preference called `name` (RFC 7240).
+    fn preference(&self, name: &str) -> Option<&str> {
+        fields::list(self.headers(), &PREFER).find_map(|preference| {
+            let (found, value) = preference.split(';').next()?.split_once('=')?;
+            found.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+        })
+    }
+
+    /// Whether the client takes gzip, by `Accept-Encoding`.
+    pub(super) fn takes_gzip(&self) -> bool {
+        fields::list(self.headers(), &ACCEPT_ENCODING).any(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            parts
+                .next()
+                .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip"))
+                && parts.all(|parameter| !is_refusal(parameter))
+        })
+    }
+
+    /// How long the body is, if the head says so.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        if self.headers().contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
+        self.headers().get(CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok())
+    }
+
+    /// Who asks to be held. With `optional` it asked for an ordinary answer.
+    pub(super) fn entering(&self, optional: bool) -> Entering {
+        let agent = self.headers().get(USER_AGENT);
+        // Every browser calls itself that. Over HTTP/2 all requests share one connection.
+        let browser =
+            agent.filter(|agent| agent.as_bytes().starts_with(b"Mozilla/") && self.head.version != Version::HTTP_2);
+        let mut hasher = DefaultHasher::new();
+        let browser = browser.map(|agent| {
+            (self.client.address, agent).hash(&mut hasher);
+            hasher.finish()
+        });
+        Entering { address: self.client.address, browser, optional }
+    }
+}
+
+/// Whether this is a quality of zero (RFC 9110 section 12.4.2).
+fn is_refusal(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|quality| quality == 0.0)
 }
 
 /// What goes into headers that we write ourselves holds nothing but what a host can.

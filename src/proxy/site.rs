@@ -8,18 +8,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::TrustedProxies;
+use super::{TrustedProxies, Writes};
 use crate::clock;
 use crate::deliver::{Habits, Streams};
-use crate::hub::Hub;
+use crate::hub::{Birth, Hub};
 use crate::poll::{Budget, Poller};
 use crate::resource::{Resource, Retire};
-use crate::route::{Route, Table};
+use crate::route::{Client, Route, Table};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Current, Upstream};
 
 /// What the listener itself was configured to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteOptions {
     /// Where everything of our own lives, without a slash at the end.
     pub prefix: String,
@@ -35,10 +35,10 @@ pub struct SiteOptions {
 
 /// The site: the backend, the routes in front of it, and everything that is watched and held.
 pub struct Site {
-    /// The listener's options.
-    pub options: SiteOptions,
+    /// The listener's options that are in force.
+    pub options: ArcSwap<SiteOptions>,
     /// The backend.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<Current>,
     /// The routes in force.
     pub routes: ArcSwap<Table>,
     /// The watched resources.
@@ -49,6 +49,8 @@ pub struct Site {
     pub streams: Arc<Streams>,
     /// How clients poll.
     pub habits: Arc<Habits>,
+    /// Who wrote when.
+    pub writes: Writes,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Connections.
@@ -75,15 +77,30 @@ impl Site {
         tokio::spawn(poller.run());
     }
 
+    /// The listener's options that are in force.
+    pub(super) fn options(&self) -> Arc<SiteOptions> {
+        self.options.load_full()
+    }
+
+    /// The backend of this moment.
+    pub fn upstream(&self) -> Arc<Upstream> {
+        self.upstream.load()
+    }
+
     /// Completes when the time to stop is over.
     pub(super) async fn stopped(&self) {
         self.stopped.cancelled().await;
     }
 
-    /// From which moment on a look must have begun to count as current for somebody who asks now: as recent as a poll at
+    /// From which moment on a look must have begun to count as current for `client`, who asks now: as recent as a poll at
     /// the route's interval would be, and not before anything that it may not have seen.
-    pub(super) fn current_since(route: &Route, resource: &Resource, now: Instant) -> Instant {
+    pub(super) fn current_since(&self, route: &Route, resource: &Resource, client: &Client, now: Instant) -> Instant {
         let recent = now.checked_sub(route.plan.schedule.every).unwrap_or(now);
-        recent.max(resource.fenced())
+        recent.max(resource.fenced()).max(self.writes.last(client.address))
+    }
+
+    /// How a resource of `route` comes into being.
+    pub(super) fn birth<'a>(&'a self, route: &'a Arc<Route>) -> Birth<'a, impl FnOnce(Arc<Resource>) + 'a> {
+        Birth { pulse: &route.pulse, start: |resource| self.watch(route, resource) }
     }
 }

@@ -36,14 +36,14 @@ pub(super) async fn run(site: &Site, mut client: H1, request: Box<RequestHeader>
         Ok(()) => {}
         Err(Failure::Client) => return,
         Err(Failure::Upstream(text)) => {
-            site.upstream.outage().failed(&text);
+            site.upstream().outage().failed(&text);
             let answer = Answer::text(StatusCode::BAD_GATEWAY, apology(StatusCode::BAD_GATEWAY));
             let mut wire = Wire::H1(client);
-            let _ = wire.answer(answer.status, &answer.headers, &answer.body, true, site.options.write_timeout).await;
+            let _ = wire.answer(answer.status, &answer.headers, &answer.body, true, site.options().write_timeout).await;
             return;
         }
     }
-    let _ = timeout(site.options.write_timeout, client.stream.shutdown()).await;
+    let _ = timeout(site.options().write_timeout, client.stream.shutdown()).await;
 }
 
 enum Failure {
@@ -54,10 +54,10 @@ enum Failure {
 }
 
 async fn exchange(site: &Site, client: &mut H1, request: &RequestHeader, peer: Peer) -> Result<(), Failure> {
-    let upgrade = Request::new(request, peer, &site.options.trusted).is_some_and(|asked| asked.is_websocket());
+    let upgrade = Request::new(request, peer, &site.options().trusted).is_some_and(|asked| asked.is_websocket());
     let head = outgoing(site, request, upgrade, peer).ok_or(Failure::Client)?;
     let mut upstream =
-        site.upstream.connect().await.map_err(|error: ConnectError| Failure::Upstream(error.to_string()))?;
+        site.upstream().connect().await.map_err(|error: ConnectError| Failure::Upstream(error.to_string()))?;
     let sent = async {
         upstream.write_all(&head).await?;
         upstream.flush().await
@@ -69,13 +69,13 @@ async fn exchange(site: &Site, client: &mut H1, request: &RequestHeader, peer: P
         answer = read_answer(&mut upstream, &mut received) => answer.map_err(|error| Failure::Upstream(error.to_string()))?,
         () = client.gone() => return Err(Failure::Client),
     };
-    site.upstream.outage().answered();
+    site.upstream().outage().answered();
     received.advance(length);
     let switched = upgrade && answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let content_length = content_length(&answer, &request.method);
     returned(site, &mut answer, request, switched, peer);
     let head = wire_head(&answer);
-    let patience = site.options.write_timeout;
+    let patience = site.options().write_timeout;
     client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
     if switched {
         let early = std::mem::take(&mut client.buffer);
@@ -100,7 +100,7 @@ fn outgoing(site: &Site, request: &RequestHeader, upgrade: bool, peer: Peer) -> 
     for name in fields::hop_by_hop(&request.headers) {
         head.remove_header(&name);
     }
-    forward(&mut head, peer, &site.options.trusted, &site.upstream).ok()?;
+    forward(&mut head, peer, &site.options().trusted, &site.upstream()).ok()?;
     if upgrade {
         head.insert_header(CONNECTION, "Upgrade").ok()?;
         head.insert_header(UPGRADE, "websocket").ok()?;
@@ -171,8 +171,8 @@ fn returned(site: &Site, answer: &mut ResponseHeader, request: &RequestHeader, s
     }
     let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
     let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
-    let asked = Request::new(request, peer, &site.options.trusted);
-    let rewrites = asked.map(|asked| site.upstream.response_rewrites(&answer.headers, &asked.client.origin));
+    let asked = Request::new(request, peer, &site.options().trusted);
+    let rewrites = asked.map(|asked| site.upstream().response_rewrites(&answer.headers, &asked.client.origin));
     let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
     for (name, value) in ours.chain(rewrites.into_iter().flatten()) {
         // Only what is no header name is refused, and these are.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Condition, Head, patch};
-use crate::model::{Ask, DeltaKind, Shape, Snapshot, Update, Version};
+use crate::model::{Ask, Claim, DeltaKind, Shape, Snapshot, Update, Version};
 
 /// A place in a resource's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +21,6 @@ pub struct Cursor {
     led_to: u64,
     /// Whether the client was last told that the upstream cannot be read.
     told_stale: bool,
-    /// The deltas that it wishes for.
-    ask: Option<Ask>,
 }
 
 impl Cursor {
@@ -31,24 +29,22 @@ impl Cursor {
         Self::default()
     }
 
-    /// The cursor of a client that says it holds `version`, as far as `head` can tell what that is.
+    /// The cursor of a client that says what it holds, as far as `head` can tell what that is.
     ///
     /// A version with the newest meaning counts as current even if its bytes are not at hand: only ignored parts can
     /// differ. One that history does not know counts as nothing.
-    pub fn resume(version: &Version, head: &Head) -> Self {
-        let found = head.history.find(version).map(|snapshot| snapshot.version.position);
+    pub fn resume(claim: &Claim, head: &Head) -> Self {
+        let found = head.history.find(claim).map(|snapshot| snapshot.version.position);
         let at = match head.newest() {
-            Some(newest) if newest.version.meaning == version.meaning => newest.version.position,
+            Some(newest) if claim.is_meaning_of(&newest.version) => newest.version.position,
             _ => found.unwrap_or(0),
         };
-        Self { at, holds: found.map(|position| (position, *version)), claimed: true, ..Self::default() }
-    }
-
-    /// This cursor, for a client that wishes for deltas, or for none.
-    #[must_use]
-    pub fn asking(mut self, ask: Option<Ask>) -> Self {
-        self.ask = ask;
-        self
+        // A patch names its base as the client does, and that only a whole version tells.
+        let holds = match claim {
+            Claim::Version(version) => found.map(|position| (position, *version)),
+            Claim::Content(_) => None,
+        };
+        Self { at, holds, claimed: true, ..Self::default() }
     }
 
     /// The position that the client is current with; 0 if it holds nothing.
@@ -56,11 +52,11 @@ impl Cursor {
         self.at
     }
 
-    /// The next thing to tell the client, or `None` if it knows all of `head`. The cursor then stands behind it.
+    /// The next thing to tell the client, which may wish for deltas, or `None` if it knows all of `head`. The cursor then stands behind it.
     ///
     /// However many versions were missed, the answer leads to the newest state: by a patch from what the client holds, or
     /// several where those are at hand and smaller together, or by saying all of it.
-    pub fn next(&mut self, head: &Head) -> Option<Update> {
+    pub fn next(&mut self, head: &Head, ask: Option<Ask>) -> Option<Update> {
         match &head.condition {
             Condition::Ended(ended) => return Some(Update::End(ended.reason())),
             Condition::Live if self.told_stale => {
@@ -72,7 +68,9 @@ impl Cursor {
         if self.at < head.since
             && let Some(newest) = head.newest()
         {
-            let update = self.patch(head, newest).unwrap_or_else(|| Update::Snapshot(Arc::clone(newest)));
+            let update = ask
+                .and_then(|ask| self.patch(head, newest, ask))
+                .unwrap_or_else(|| Update::Snapshot(Arc::clone(newest)));
             if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
                 self.at = snapshot.version.position;
                 self.holds = Some((self.at, snapshot.version));
@@ -90,9 +88,8 @@ impl Cursor {
     }
 
     /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.
-    fn patch(&mut self, head: &Head, newest: &Arc<Snapshot>) -> Option<Update> {
-        let ask = self.ask?;
-        let (position, version) = self.holds?;
+    fn patch(&mut self, head: &Head, newest: &Arc<Snapshot>, ask: Ask) -> Option<Update> {
+        let (position, called) = self.holds?;
         let base = head.history.at(position)?;
         if self.claimed && !is_held_as_told(base, ask) {
             return None;
@@ -100,7 +97,8 @@ impl Cursor {
         let steps = head.history.after(position);
         let first = steps.first()?;
         let update = |snapshot: &Arc<Snapshot>, patch| Update::Patch {
-            base: version,
+            base: base.version,
+            called,
             snapshot: Arc::clone(snapshot),
             delta: ask.kind,
             patch,

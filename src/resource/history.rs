@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Snapshot, Version};
+use crate::model::{Claim, Snapshot};
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +41,10 @@ impl History {
             .map(|index| &self.snapshots[index])
     }
 
-    /// The newest version with exactly the content of `version`, whatever its position: positions of another process
+    /// The newest version with exactly the content that is claimed, whatever its position: positions of another process
     /// mean nothing here, fingerprints do.
-    pub fn find(&self, version: &Version) -> Option<&Arc<Snapshot>> {
-        self.snapshots.iter().rev().find(|snapshot| snapshot.version.content == version.content)
+    pub fn find(&self, claim: &Claim) -> Option<&Arc<Snapshot>> {
+        self.snapshots.iter().rev().find(|snapshot| claim.is_content_of(&snapshot.version))
     }
 
     /// The versions behind the one at `position`, oldest first.

@@ -16,6 +16,7 @@ mod history;
 mod ledger;
 mod look;
 mod patch;
+mod pulse;
 mod shared;
 mod state;
 
@@ -25,5 +26,6 @@ pub use head::{Condition, Ended, Head, Looked};
 pub use history::{History, Options as HistoryOptions};
 pub use ledger::Entry;
 pub use look::{Decline, Failure, Look, Outcome, Refusal};
+pub use pulse::{Listening, Pulse};
 pub use shared::{Resource, Retire, Subscription, Trigger};
 pub use state::{State, Verdict};

@@ -6,38 +6,33 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
 use crate::diff;
-use crate::model::{Ask, DeltaKind, Kind, MemoKey, Shape, Snapshot};
+use crate::model::{Ask, DeltaKind, Kind, PatchKey, Shape, Snapshot};
 use crate::normalise::text_of;
 
 /// A patch is kept beyond its version's time, for clients that come back and are led step by step, if it is at most this
 /// part of what it saves.
 const KEPT_SHARE: usize = 4;
 
-/// How the patch from `position` to a snapshot is called among that snapshot's forms. It is no delivery's own: each wraps
-/// the same document.
-fn key(position: u64, ask: Ask) -> MemoKey {
-    let delivery = match (ask.kind, ask.shape) {
-        (DeltaKind::Splice, Shape::Data) => "patch of data",
-        _ => "patch",
-    };
-    MemoKey { delivery, delta: Some((position, ask.kind)) }
+/// How the patch from `base` for `ask` is called. Patches of JSON are the same whatever the shape.
+fn key(base: u64, ask: Ask) -> PatchKey {
+    let shape = if ask.kind == DeltaKind::Splice { ask.shape } else { Shape::Record };
+    PatchKey { base, ask: Ask { shape, ..ask } }
 }
 
 /// The patch that makes `target` of `base`, if there is one that is smaller than `target`.
 pub(super) fn patch(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
-    target.memo.get(key(base.version.position, ask), || make(base, target, ask))
+    target.memo.patch(key(base.version.position, ask), || make(base, target, ask))
 }
 
 /// That patch, if somebody needed it before.
 pub(super) fn known(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
-    target.memo.peek(key(base.version.position, ask))
+    target.memo.known_patch(key(base.version.position, ask))
 }
 
-/// Whether a form of `snapshot` is kept when a newer version comes: only a small patch from the version before, at `step`.
-pub(super) fn is_kept(key: &MemoKey, form: &Bytes, step: Option<u64>, snapshot: &Snapshot) -> bool {
-    key.delivery.starts_with("patch")
-        && key.delta.is_some_and(|(position, _)| Some(position) == step)
-        && form.len() <= snapshot.weight() / KEPT_SHARE
+/// Whether a patch that leads to `snapshot` is kept when a newer version comes: only a small one from the version before,
+/// at `step`.
+pub(super) fn is_kept(key: &PatchKey, patch: &Bytes, step: Option<u64>, snapshot: &Snapshot) -> bool {
+    Some(key.base) == step && patch.len() <= snapshot.weight() / KEPT_SHARE
 }
 
 fn make(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {

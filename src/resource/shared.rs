@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Bell, Entry, Head};
+use super::{Bell, Entry, Head, Pulse};
 use crate::model::ResourceKey;
 
 /// A reason to look now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// The interval is over.
     Timer,
@@ -41,7 +41,7 @@ impl Trigger {
         }
     }
 
-    const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
+    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
 
     fn bit(self) -> usize {
         1 << (self as usize)
@@ -57,10 +57,15 @@ const MOST_ENTRIES: usize = 32;
 pub struct Resource {
     key: ResourceKey,
     handle: String,
+    pulse: Arc<Pulse>,
     born: Instant,
     head: ArcSwap<Head>,
     roster: Mutex<Roster>,
     looked: Notify,
+    /// Whether a held client waits for the next look, whatever it brings.
+    awaited: AtomicBool,
+    /// Whether the watch is to end.
+    closing: AtomicBool,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
@@ -70,15 +75,18 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource that nobody has looked at. `handle` names it in logs.
-    pub fn new(key: ResourceKey, handle: String, now: Instant) -> Self {
+    /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's.
+    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, now: Instant) -> Self {
         Self {
             key,
             handle,
+            pulse,
             born: now,
             head: ArcSwap::default(),
             roster: Mutex::default(),
             looked: Notify::new(),
+            awaited: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
@@ -113,7 +121,7 @@ impl Resource {
     /// Replaces the head and wakes those who wait for a look; with `ring`, every held client too.
     pub fn publish(&self, head: Arc<Head>, ring: bool) {
         self.head.store(head);
-        if ring {
+        if self.awaited.swap(false, Ordering::AcqRel) || ring {
             for (_, bell) in &self.roster().bells {
                 bell.ring();
             }
@@ -124,6 +132,17 @@ impl Resource {
     /// How many clients are held.
     pub fn held(&self) -> usize {
         self.roster().bells.len()
+    }
+
+    /// Asks the poller to end the watch: its route is there no more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.attention.notify_one();
+    }
+
+    /// Whether the watch is to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Completes when the first client came, the last one left, or a trigger is pending. One permit is kept, so nothing
@@ -183,7 +202,13 @@ impl Resource {
 
     /// The moment before which no look counts as current.
     pub fn fenced(&self) -> Instant {
-        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
+        let own = self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire));
+        own.max(self.pulse.fenced())
+    }
+
+    /// What happens to all resources of its route.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     fn offset(&self, when: Instant) -> u64 {
@@ -198,6 +223,11 @@ impl Resource {
     /// When the last plain poll came.
     pub fn last_poll(&self) -> Option<Instant> {
         *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all held clients woken by the next look, also if it brings nothing new.
+    pub fn await_look(&self) {
+        self.awaited.store(true, Ordering::Release);
     }
 
     /// Waits for a head for which `ready` holds. Heads come with looks, so the caller sees to it that one will be made.

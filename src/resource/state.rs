@@ -125,7 +125,7 @@ impl State {
         };
         match verdict {
             Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
-                self.observer.unchanged()
+                self.observer.unchanged();
             }
             _ => {}
         }
@@ -189,7 +189,7 @@ impl State {
         let replace = same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.since);
         if let Some(newest) = &newest {
             let step = head.history.iter().rev().nth(1).map(|before| before.version.position);
-            newest.memo.retain(|key, form| patch::is_kept(key, form, step, newest));
+            newest.memo.retire(|key, patch| patch::is_kept(key, patch, step, newest));
         }
         let snapshot = Arc::new(Snapshot {
             version: Version { position, content, meaning },

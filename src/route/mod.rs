@@ -11,11 +11,11 @@ mod pattern;
 mod table;
 mod variant;
 
-pub use learned::Learned;
+pub use learned::{Facts, Learned};
 pub use path::{Target, is_plain};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
-pub use variant::{Audience, Client, VariantOptions};
+pub use variant::{Audience, Client, RESUME_PARAMETER, VariantOptions};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use http::Method;
 use crate::deliver::{self, Delivery};
 use crate::model::RouteId;
 use crate::poll::Plan;
+use crate::resource::Pulse;
 use crate::telemetry::RouteMetrics;
 
 /// Whether the browser script is injected into a route's pages.
@@ -37,6 +38,18 @@ pub enum Shim {
     Configured,
     /// Yes, and it may follow any URL that the page polls.
     Learn,
+}
+
+impl Route {
+    /// The request headers by which an answer on one of its URLs is chosen by us, whatever the backend says.
+    pub fn negotiates(&self) -> Option<&'static str> {
+        match (self.transports.is_empty(), self.long_poll) {
+            (true, false) => None,
+            (true, true) => Some("Prefer"),
+            (false, false) => Some("Accept"),
+            (false, true) => Some("Accept, Prefer"),
+        }
+    }
 }
 
 /// What a route was configured to be.
@@ -54,22 +67,28 @@ pub struct Route {
     pub variant: VariantOptions,
     /// How its streams are held.
     pub deliver: deliver::Options,
-    /// In which forms.
+    /// In which forms, on their own URLs.
     pub transports: Vec<&'static dyn Delivery>,
+    /// Whether their URLs can be followed over a WebSocket.
+    pub websocket: bool,
+    /// Whether in a forever frame.
+    pub iframe: bool,
+    /// Whether by `Prefer: wait`.
+    pub long_poll: bool,
+    /// Watched URLs whose change is a reason to ask for this.
+    pub tick_on: Vec<Arc<str>>,
     /// How long a plain poll is held.
     pub hold: Option<Duration>,
     /// Whether we may ask for its resources ourselves.
     pub fetch: bool,
     /// Whether its pages are given the browser script.
     pub shim: Shim,
+    /// After which requests to look, or to tell pages to ask.
+    pub refresh_on: Vec<WritePattern>,
+    /// What happens to all of its resources at once.
+    pub pulse: Arc<Pulse>,
     /// Where it is counted.
     pub metrics: Arc<RouteMetrics>,
     /// What answers have taught.
     pub learned: Arc<Learned>,
-}
-
-impl std::fmt::Debug for dyn Delivery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }

@@ -48,7 +48,7 @@ pub(super) fn decode(path: &str) -> Cow<'_, [u8]> {
 }
 
 /// A request target in origin form (RFC 9112 section 3.2.1), taken apart but not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target<'a> {
     /// The path as it was sent.
     pub path: &'a str,

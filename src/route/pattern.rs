@@ -144,6 +144,11 @@ pub enum ParseWritePatternError {
 }
 
 impl WritePattern {
+    /// Whether it takes every unsafe request, as the default does.
+    pub fn is_general(&self) -> bool {
+        self.method.is_none() && self.path.segments.is_empty() && self.path.rest
+    }
+
     /// Whether a request with this method and path matches. `*` is every method that is not safe (RFC 9110 section 9.2.1).
     pub fn matches(&self, method: &http::Method, path: &str) -> bool {
         self.method.as_ref().map_or(!method.is_safe(), |own| own == method) && self.path.matches(path)

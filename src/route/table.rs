@@ -24,6 +24,11 @@ impl Table {
         is_plain(path).then_some(route)
     }
 
+    /// The first route that takes this path by any method.
+    pub fn find_path(&self, path: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.pattern.matches(path)).filter(|_| is_plain(path))
+    }
+
     /// All routes, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()

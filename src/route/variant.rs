@@ -1,5 +1,6 @@
 //! From a request to the key of the resource that it asks for.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,9 @@ use super::{Route, Target};
 use crate::deliver::{self, Delivery};
 use crate::model::fields;
 use crate::model::{Identity, Origin, ResourceKey, Secret};
+
+/// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
+pub const RESUME_PARAMETER: &str = "last_event_id";
 
 /// Who shares one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub struct Client {
 
 impl Route {
     /// The key of the resource that a request asks for. With `stream`, the request asks to be held: the part of its
-    /// `Accept` that says so is for us, not for the backend.
+    /// `Accept` that says so is for us, not for the backend, and so is the parameter that says what the client holds.
     pub fn key(
         &self,
         client: &Client,
@@ -76,10 +80,14 @@ impl Route {
             };
             (name, value)
         });
+        let mut ignored = Cow::Borrowed(&self.variant.ignore_query);
+        if stream {
+            ignored.to_mut().push(RESUME_PARAMETER.to_owned());
+        }
         ResourceKey {
             route: self.id,
             origin: client.origin.clone(),
-            target: target.canonical(&self.variant.ignore_query).into(),
+            target: target.canonical(&ignored).into(),
             variant: variant.collect(),
             identity,
         }

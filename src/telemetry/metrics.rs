@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -30,8 +30,6 @@ impl EncodeLabelSet for Labels {
     }
 }
 
-use prometheus_client::encoding::EncodeLabel;
-
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 
@@ -45,8 +43,9 @@ pub struct Metrics {
     polls: Counters,
     triggers: Counters,
     delay: Family<Labels, Histogram, fn() -> Histogram>,
-    config_stale: Gauge<i64, std::sync::atomic::AtomicI64>,
-    upstream_away: Gauge<i64, std::sync::atomic::AtomicI64>,
+    config_stale: Gauge<i64, AtomicI64>,
+    upstream_away: Gauge<i64, AtomicI64>,
+    budget_stretched: Gauge<i64, AtomicI64>,
     refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
 }
@@ -93,6 +92,12 @@ impl Metrics {
         );
         let upstream_away = Gauge::default();
         registry.register("upstream_away", "1 while the upstream does not answer", upstream_away.clone());
+        let budget_stretched = Gauge::default();
+        registry.register(
+            "budget_stretched",
+            "1 while max_fetches and max_fetch_rate make intervals longer than routes say",
+            budget_stretched.clone(),
+        );
         let refused = Family::default();
         registry.register("limits_hit", "Requests that a limit turned away", refused.clone());
         Self {
@@ -106,6 +111,7 @@ impl Metrics {
             delay,
             config_stale,
             upstream_away,
+            budget_stretched,
             refused,
             routes: Mutex::default(),
         }
@@ -133,6 +139,11 @@ impl Metrics {
     /// Whether an old configuration is in force because the file is wrong.
     pub fn set_config_stale(&self, stale: bool) {
         self.config_stale.set(stale.into());
+    }
+
+    /// Whether the caps over all looks stretch the routes' intervals.
+    pub fn set_budget_stretched(&self, stretched: bool) {
+        self.budget_stretched.set(stretched.into());
     }
 
     /// Whether the upstream does not answer.

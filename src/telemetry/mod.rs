@@ -4,4 +4,4 @@ mod log;
 mod metrics;
 
 pub use log::{Format, init};
-pub use metrics::{Metrics, RouteMetrics};
+pub use metrics::{Held, Metrics, RouteMetrics};

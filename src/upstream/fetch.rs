@@ -1,9 +1,11 @@
 //! Makes looks at the real backend.
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::timeout;
 
@@ -12,6 +14,17 @@ use super::{ConnectError, Upstream};
 use crate::clock;
 use crate::poll::{Answer, Fetch, WatchRequest, judge_body, judge_head};
 use crate::resource::{Failure, Outcome};
+
+/// A whole answer, decoded.
+#[derive(Clone, Debug)]
+pub struct Exchanged {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
 
 #[async_trait]
 impl Fetch for Upstream {
@@ -42,6 +55,36 @@ impl Upstream {
             ask(&mut session, target, headers).await.ok()
         };
         timeout(self.options.fetch_timeout, asking).await.ok()?
+    }
+
+    /// Sends one request of a client's, whatever its method, and reads the whole answer, if that is no larger than `limit`.
+    /// Over a connection of its own: what was sent once is not sent again.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
+        let exchanging = async {
+            let mut session = HttpSessionV1::new(self.connect().await.map_err(|error| error.to_string())?);
+            let whole = async {
+                session.write_request_header(Box::new(head)).await?;
+                if !body.is_empty() {
+                    session.write_body(&body).await?;
+                }
+                session.finish_body().await?;
+                session.read_resp_header_parts().await
+            };
+            let answer = whole.await.map_err(|error| brief(&error))?;
+            let mut decoder = Decoder::new(&answer.headers, limit).map_err(|decline| decline.to_string())?;
+            while let Some(piece) = session.read_body_bytes().await.map_err(|error| brief(&error))? {
+                decoder.push(&piece).map_err(|decline| decline.to_string())?;
+            }
+            let body = decoder.finish().map_err(|decline| decline.to_string())?;
+            Ok(Exchanged { status: answer.status, headers: answer.headers.clone(), body })
+        };
+        match timeout(self.options.fetch_timeout, exchanging).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => Err("the application did not answer in time".to_owned()),
+        }
     }
 
     /// One look. An idle connection that turns out to be closed is no failure of the backend: the look is made again.

@@ -7,12 +7,15 @@
 //! ```
 
 mod address;
+mod current;
 mod decode;
 mod fetch;
 mod outage;
 mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
+pub use current::Current;
+pub use fetch::Exchanged;
 pub use outage::Outage;
 
 use std::fmt;
@@ -27,9 +30,10 @@ use pingora::upstreams::peer::HttpPeer;
 
 use self::resolve::Resolver;
 use crate::model::Origin;
+use crate::tls::Outgoing;
 
 /// How to reach the backend.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where it is.
     pub address: Address,
@@ -41,6 +45,8 @@ pub struct Options {
     pub fetch_timeout: Duration,
     /// Idle connections that are kept.
     pub keepalive: usize,
+    /// How TLS is spoken.
+    pub tls: Outgoing,
 }
 
 /// A backend that may close an idle connection at the moment in which a request is sent on it loses that request, if it
@@ -110,7 +116,8 @@ impl Upstream {
     /// If the backend's name cannot be resolved.
     pub async fn peer(&self) -> Result<HttpPeer, ConnectError> {
         let tls = self.options.address.is_tls();
-        let sni = self.options.address.host().unwrap_or_default().to_owned();
+        let own = self.options.address.host().unwrap_or_default();
+        let sni = self.options.tls.server_name.clone().unwrap_or_else(|| own.to_owned());
         let mut peer = match &self.options.address {
             Address::Unix { path } => HttpPeer::new_uds(path, false, String::new())
                 .map_err(|error| ConnectError::Connect { address: self.options.address.clone(), error })?,
@@ -122,6 +129,10 @@ impl Upstream {
         peer.options.connection_timeout = Some(self.options.connect_timeout);
         peer.options.total_connection_timeout = Some(self.options.connect_timeout);
         peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+        peer.options.verify_cert = self.options.tls.verify;
+        peer.options.verify_hostname = self.options.tls.verify;
+        peer.options.ca.clone_from(&self.options.tls.ca);
+        peer.client_cert_key.clone_from(&self.options.tls.client);
         Ok(peer)
     }
 

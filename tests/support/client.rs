@@ -42,7 +42,7 @@ impl Response {
 /// A connection.
 pub struct Connection {
     pub stream: TcpStream,
-    buffer: Vec<u8>,
+    pub buffer: Vec<u8>,
 }
 
 impl Connection {
@@ -216,9 +216,26 @@ impl Events {
                     return Some(event);
                 }
             }
-            let chunk = self.connection.chunk().await?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            if !self.fill().await {
+                return None;
+            }
         }
+    }
+
+    /// Reads more of the stream; `false` at its end.
+    pub async fn fill(&mut self) -> bool {
+        match self.connection.chunk().await {
+            Some(chunk) => {
+                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The last id in what has been read beyond the events.
+    pub fn last_id(&self) -> Option<String> {
+        self.text.lines().rev().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned)
     }
 
     /// The next event, which must come and must be a snapshot.

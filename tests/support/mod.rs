@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod follower;
 pub mod oracle;
 pub mod program;
 pub mod sidecar;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use super::within;
 
@@ -24,6 +26,8 @@ pub async fn run(args: &[&str]) -> Output {
 /// A running server.
 pub struct Program {
     child: Child,
+    log: Arc<Mutex<Vec<u8>>>,
+    logging: JoinHandle<()>,
     pub ready: String,
     pub address: SocketAddr,
     pub admin: SocketAddr,
@@ -32,34 +36,60 @@ pub struct Program {
 impl Program {
     pub async fn start(args: &[&str]) -> Self {
         let mut child = command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::<Mutex<Vec<u8>>>::default();
+        let mut stderr = child.stderr.take().unwrap();
+        let logging = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = stderr.read(&mut piece).await {
+                    log.lock().unwrap().extend_from_slice(&piece[..read]);
+                }
+            }
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let Some(ready) = within("the ready line", lines.next_line()).await.unwrap() else {
-            let mut log = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut log).await.unwrap();
-            panic!("no ready line; it said: {log}");
+            within("the end of the log", logging).await.unwrap();
+            panic!("no ready line; it said: {}", String::from_utf8_lossy(&log.lock().unwrap()));
         };
         let address = |name: &str| {
             let (_, rest) = ready.split_once(&format!("{name}=http://")).unwrap_or_else(|| panic!("{ready}"));
             rest.split([' ', ',']).next().unwrap().parse().unwrap()
         };
         let (listen, admin) = (address("listen"), address("admin"));
-        Self { child, address: listen, admin, ready }
+        Self { child, log, logging, address: listen, admin, ready }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        signal(self.pid(), name);
+    }
+
+    /// The first line of the log that contains `text`, once there is one.
+    pub async fn log_line(&self, text: &str) -> String {
+        super::eventually(&format!("{text:?} in the log"), || self.log().contains(text)).await;
+        self.log().lines().find(|line| line.contains(text)).unwrap().to_owned()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
     }
 
     /// Waits for its end. Returns the exit code and the log.
     pub async fn wait(mut self) -> (Option<i32>, String) {
-        let mut stderr = self.child.stderr.take().unwrap();
-        let mut log = String::new();
-        let (status, _) =
-            within("the program to end", async { tokio::join!(self.child.wait(), stderr.read_to_string(&mut log)) })
-                .await;
-        (status.unwrap().code(), log)
+        let status = within("the program to end", self.child.wait()).await.unwrap();
+        within("the end of the log", &mut self.logging).await.unwrap();
+        (status.code(), self.log())
     }
+}
+
+/// Sends a signal to a process that a test has started.
+pub fn signal(pid: u32, name: &str) {
+    assert!(std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// A file in a folder of its own that goes with it.

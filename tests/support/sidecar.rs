@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sungrazer::config::{self, Overrides};
-use sungrazer::server::Server;
+use sungrazer::server::{Inherited, Server, Source};
 
 use super::backend::Backend;
 use super::client::{self, Events, Response};
@@ -25,7 +25,7 @@ impl Sidecar {
         let overrides =
             Overrides { listen: Some("127.0.0.1:0".into()), admin: Some("127.0.0.1:0".into()), upstream: None };
         let config = config::parse("test.toml", toml, &overrides).unwrap_or_else(|found| panic!("{found}"));
-        let server = Server::start(config).unwrap();
+        let server = Server::start(config, &Source::default(), Inherited::default()).unwrap();
         Self { address: server.listen()[0], server }
     }
 

@@ -1,0 +1,313 @@
+//! What is told about every key, made of the schema: a reference in Markdown, and a file that says all defaults.
+
+use std::fmt::Write;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::Value;
+
+use super::file;
+use super::schema;
+
+/// Keys of which not all that is said holds yet, and what of it does not.
+const PENDING: &[(&str, &str, &str)] = &[("route", "shim", NOT_YET)];
+
+const NOT_YET: &str = "Accepted, but not in force yet.";
+
+/// A table of the file.
+struct Section {
+    name: &'static str,
+    /// As a header in the file.
+    header: &'static str,
+    /// Its schema.
+    table: Value,
+    defaults: Value,
+}
+
+/// One key of a table.
+struct Key<'a> {
+    section: &'static str,
+    name: &'a str,
+    schema: &'a Value,
+    /// What it is if it is not written.
+    default: Option<&'a Value>,
+    pending: Option<&'static str>,
+}
+
+impl Section {
+    fn all() -> Vec<Self> {
+        let schema = schema();
+        [("server", "[server]"), ("upstream", "[upstream]"), ("route", "[[route]]")]
+            .into_iter()
+            .map(|(name, header)| {
+                let property = &schema["properties"][name];
+                let table = property.get("items").unwrap_or(property);
+                let mut table = table.clone();
+                // What is said of a list of routes is said of the route.
+                table["description"] = property["description"].clone();
+                let defaults = match property.get("items") {
+                    Some(_) => serde_json::to_value(file::Route::default()).unwrap_or_default(),
+                    None => property["default"].clone(),
+                };
+                Self { name, header, table, defaults }
+            })
+            .collect()
+    }
+
+    /// Its keys, in the order in which the file's shape declares them.
+    fn keys(&self) -> Vec<Key<'_>> {
+        let order = match self.name {
+            "server" => declared::<file::Server>(),
+            "upstream" => declared::<file::Upstream>(),
+            _ => declared::<file::Route>(),
+        };
+        let pending = |name| PENDING.iter().find(|(section, key, _)| (*section, *key) == (self.name, name));
+        order
+            .iter()
+            .map(|name| Key {
+                section: self.name,
+                name,
+                schema: &self.table["properties"][name],
+                default: self.defaults.get(name),
+                pending: pending(*name).map(|(_, _, what)| *what),
+            })
+            .collect()
+    }
+}
+
+impl Key<'_> {
+    fn meaning(&self) -> String {
+        self.schema["description"].as_str().unwrap_or_default().replace('\n', " ")
+    }
+
+    /// The keys of the tables that it can hold, in the order in which they are declared.
+    fn order(&self) -> &'static [&'static str] {
+        match (self.section, self.name) {
+            ("server", "tls") => declared::<file::TlsFiles>(),
+            ("upstream", "tls") => declared::<file::UpstreamTls>(),
+            (_, "audience") => declared::<file::SelectedAudience>(),
+            (_, "ignore") => declared::<file::Ignore>(),
+            (_, "history") => declared::<file::History>(),
+            _ => &[],
+        }
+    }
+
+    fn inner(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        let choices = self.schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+        let table = std::iter::once(self.schema).chain(choices).find(|schema| schema.get("properties").is_some());
+        self.order().iter().filter_map(move |name| Some((*name, table?["properties"].get(name)?)))
+    }
+
+    /// Its default as it would be written, or nothing.
+    fn written(&self) -> Option<String> {
+        match self.default? {
+            Value::Object(table) => Some(self.table(|name, _| toml_of(&table[name]))),
+            other => Some(toml_of(other)),
+        }
+    }
+
+    /// What to write if there is no default: an example.
+    fn example(&self) -> String {
+        match self.schema.get("examples").and_then(|examples| examples.get(0)) {
+            Some(example) => toml_of(example),
+            None => self.table(|_, schema| toml_of(schema.get("default").unwrap_or(&schema["examples"][0]))),
+        }
+    }
+
+    fn table(&self, value: impl Fn(&str, &Value) -> String) -> String {
+        let pairs: Vec<String> =
+            self.inner().map(|(name, schema)| format!("{name} = {}", value(name, schema))).collect();
+        format!("{{ {} }}", pairs.join(", "))
+    }
+
+    /// What can be written for it.
+    fn value(&self) -> String {
+        match (kind(self.schema), self.inner().next()) {
+            (Some("object"), Some(_)) => format!("a table: `{}`", self.table(|_, _| "…".to_owned())),
+            _ => value(self.schema),
+        }
+    }
+}
+
+/// Every key with its default and its meaning, in Markdown.
+pub fn reference() -> String {
+    let mut text = String::new();
+    for section in Section::all() {
+        let description = section.table["description"].as_str().unwrap_or_default();
+        let _ = writeln!(text, "## `{}`\n\n{description}\n", section.header);
+        text.push_str("| key | default | value | meaning |\n| --- | --- | --- | --- |\n");
+        for key in section.keys() {
+            let mut meaning = key.meaning();
+            if let Some(pending) = key.pending {
+                let _ = write!(meaning, " *{pending}*");
+            }
+            row(&mut text, key.name, key.written(), &key.value(), &meaning);
+            for (name, schema) in key.inner() {
+                let meaning = schema["description"].as_str().unwrap_or_default();
+                let default = schema.get("default").map(toml_of);
+                row(&mut text, &format!("{}.{name}", key.name), default, &value(schema), meaning);
+            }
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn row(text: &mut String, key: &str, default: Option<String>, value: &str, meaning: &str) {
+    let default = default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+    let cell = |text: &str| text.replace('\n', " ").replace('|', "\\|");
+    let _ = writeln!(text, "| `{key}` | {} | {} | {} |", cell(&default), cell(value), cell(meaning));
+}
+
+/// What can be written where `schema` holds.
+fn value(schema: &Value) -> String {
+    if let Some(title) = schema["title"].as_str() {
+        // The introduction shows how values of each kind are written.
+        return title.split(" such as ").next().unwrap_or(title).to_owned();
+    }
+    if let Some(only) = schema.get("const") {
+        return format!("`{}`", toml_of(only));
+    }
+    if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+        return choices.iter().map(value).collect::<Vec<_>>().join(", ");
+    }
+    match kind(schema) {
+        Some("boolean") => "`true`, `false`".to_owned(),
+        Some("integer") => "a whole number".to_owned(),
+        Some("array") => format!("a list, each {}", value(&schema["items"])),
+        Some("object") => "a table".to_owned(),
+        _ => "a text".to_owned(),
+    }
+}
+
+/// The JSON type of a value that is there.
+fn kind(schema: &Value) -> Option<&str> {
+    match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+        kind => kind.as_str(),
+    }
+}
+
+/// A whole file in which every key stands with its default, and what it means above it. What has no default is an
+/// example: the application's address and one route, and, behind a `#`, what may be left out.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Every key of Sungrazer's configuration, with its default. Only the two that are marked as examples must be\n\
+         # written; leave out what you do not change.\n",
+    );
+    for section in Section::all() {
+        let description = section.table["description"].as_str().unwrap_or_default();
+        let _ = writeln!(text, "\n{}{}", comment(description), section.header);
+        for key in section.keys() {
+            text.push('\n');
+            let pending = key.pending.unwrap_or_default();
+            text.push_str(&comment(&format!("{} {pending}", key.meaning()).replace('`', "")));
+            let _ = match (key.written(), matches!(key.name, "url" | "path")) {
+                (Some(default), _) => writeln!(text, "{} = {default}", key.name),
+                (None, true) => writeln!(text, "{} = {}    # an example", key.name, key.example()),
+                (None, false) => writeln!(text, "# {} = {}", key.name, key.example()),
+            };
+        }
+    }
+    text
+}
+
+const WIDTH: usize = 110;
+
+/// `text` as comment lines.
+fn comment(text: &str) -> String {
+    let mut lines = String::from("#");
+    let mut width = 1;
+    for word in text.split_whitespace() {
+        if width + 1 + word.chars().count() > WIDTH {
+            lines.push_str("\n#");
+            width = 1;
+        }
+        lines.push(' ');
+        lines.push_str(word);
+        width += 1 + word.chars().count();
+    }
+    lines.push('\n');
+    lines
+}
+
+fn toml_of(value: &Value) -> String {
+    match value {
+        Value::Array(array) => format!("[{}]", array.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// The names of a struct's fields, in the order in which they are declared: what `serde` asks a deserializer for.
+fn declared<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // The answer is in what was asked; there is nothing to be read.
+    let _ = T::deserialize(Fields(&mut names));
+    names
+}
+
+struct Fields<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Fields<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("only the names of fields are of interest"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, parse};
+
+    #[test]
+    fn every_key_is_told_of_in_the_order_of_the_file() {
+        assert_eq!(declared::<file::File>(), ["server", "upstream", "route"]);
+        for section in Section::all() {
+            let keys = section.keys();
+            let known = section.table["properties"].as_object().expect("a table");
+            assert_eq!(keys.len(), known.len(), "{}", section.header);
+            for key in keys {
+                assert!(!key.meaning().is_empty(), "{} {}", section.header, key.name);
+                assert!(key.default.is_some() || key.example() != "{  }", "{} {}", section.header, key.name);
+                let tables = serde_json::to_string(key.schema).expect("a schema").matches("\"properties\"").count();
+                assert_eq!(tables > 0, key.inner().count() > 0, "{} {}", section.header, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn pending_keys_exist() {
+        for (section, key, _) in PENDING {
+            let known = Section::all().into_iter().find(|known| known.name == *section).expect("a section");
+            assert!(known.keys().iter().any(|known| known.name == *key), "{section} {key}");
+        }
+    }
+
+    #[test]
+    fn the_example_is_a_good_file_and_says_what_is_so_without_it() {
+        let text = example();
+        let written = parse("example", &text, &Overrides::default()).expect("a good file");
+        let short = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
+        let unwritten = parse("short", short, &Overrides::default()).expect("a good file");
+        assert_eq!(format!("{written:?}"), format!("{unwritten:?}"));
+    }
+}

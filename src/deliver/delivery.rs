@@ -1,0 +1,102 @@
+//! What one way to hold a client consists of.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Frame, MemoKey, Representation, Shape, Update};
+use crate::normalise::text_of;
+
+/// The URL by which a client follows a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// As the client wrote it.
+    pub text: Arc<str>,
+    /// Whether that is how the resource itself is called. Then what names it can be shared.
+    pub canonical: bool,
+}
+
+/// A way to hold a client: how updates look on the wire. Encoding is pure; the held loop does the rest.
+pub trait Delivery: Send + Sync + 'static {
+    /// Its name in `transports`, in metrics and in the admin API.
+    fn name(&self) -> &'static str;
+
+    /// What a client asks for it with in `Accept`.
+    fn accept(&self) -> &'static str;
+
+    /// The `Content-Type` of the stream.
+    fn content_type(&self) -> &'static str;
+
+    /// Whether it can carry this. Text forms cannot carry what is no text.
+    fn carries(&self, representation: &Representation) -> bool {
+        text_of(representation).is_some()
+    }
+
+    /// What every stream begins with.
+    fn preamble(&self, _retry: Duration) -> Option<Frame> {
+        None
+    }
+
+    /// One update; `None` if this form has no words for it. What depends on the snapshot alone is encoded once and shared.
+    fn frame(&self, update: &Update, url: &Url) -> Option<Frame>;
+
+    /// What clients hold of a body that was sent in this form, which is what their deltas are made for; `None` if it
+    /// carries no deltas.
+    fn shape(&self) -> Option<Shape> {
+        None
+    }
+
+    /// How this delivery looks to a client that takes deltas, if that is different.
+    fn with_deltas(&self) -> Option<&'static dyn Delivery> {
+        None
+    }
+
+    /// What breaks a long silence.
+    fn heartbeat(&self) -> Option<Frame>;
+
+    /// Tells the client where it stands, so that it can resume: the versions that it holds, one for each URL that it asked
+    /// for.
+    fn stamp(&self, _versions: &[Option<String>]) -> Option<Frame> {
+        None
+    }
+}
+
+/// A delivery that is the same for all, or one that was made for one client.
+#[derive(Debug)]
+pub enum Form {
+    /// For all.
+    Common(&'static dyn Delivery),
+    /// For one.
+    Own(Box<dyn Delivery>),
+}
+
+impl Deref for Form {
+    type Target = dyn Delivery;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Common(delivery) => *delivery,
+            Self::Own(delivery) => &**delivery,
+        }
+    }
+}
+
+impl fmt::Debug for dyn Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The frame of `update` in the form called `form`, encoded by whoever needs it first if it leads to a snapshot, and by
+/// each for itself otherwise. Nothing in it may depend on the client.
+pub(super) fn shared(form: &'static str, update: &Update, encode: impl FnOnce() -> Frame) -> Frame {
+    let (snapshot, delta) = match update {
+        Update::Snapshot(snapshot) => (snapshot, None),
+        Update::Patch { base, called, snapshot, delta, .. } if base == called => {
+            (snapshot, Some((base.position, *delta)))
+        }
+        _ => return encode(),
+    };
+    snapshot.memo.form(MemoKey { form, delta }, encode)
+}

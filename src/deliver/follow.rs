@@ -1,0 +1,364 @@
+//! What a held client follows, and what there is to tell it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::delivery::{Delivery, Url};
+use crate::model::{Ask, Claim, DeltaKind, EndReason, Frame, Update};
+use crate::resource::{Bell, Cursor, Decline, Ended, Head, Listening, Resource, Subscription, Trigger};
+use crate::telemetry::{Held, RouteMetrics};
+
+/// Where news of a URL comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A resource that we look at.
+    Resource(Subscription),
+    /// A resource whose changes are a reason to ask for something else.
+    Reason(Subscription),
+    /// The triggers of a route that we may not ask for ourselves.
+    Beats {
+        /// The route's.
+        listening: Listening,
+        /// At most one tick in this time.
+        gap: Duration,
+    },
+}
+
+/// One URL that a client follows.
+#[derive(Debug)]
+pub struct Follower {
+    asked: Asked,
+    /// By which name it is told of.
+    url: Url,
+    source: Source,
+    cursor: Cursor,
+    /// Nothing is told before there is a state that the upstream had at this moment or later.
+    since: Option<Instant>,
+    /// Beats that have been told of, and when.
+    heard: u64,
+    told: Option<Instant>,
+    /// How often another resource was sought because an answer taught something about the key.
+    sought: usize,
+    metrics: Arc<RouteMetrics>,
+    _counted: Held,
+}
+
+/// How often a follower may be sent to another resource.
+const MOST_SOUGHT: usize = 4;
+
+impl Follower {
+    /// A client that follows what it asked for by `delivery`. Nothing is told before there is a state that the upstream
+    /// had at `since` or later.
+    pub fn new(
+        asked: Asked,
+        source: Source,
+        since: Option<Instant>,
+        delivery: &'static str,
+        metrics: Arc<RouteMetrics>,
+    ) -> Self {
+        let heard = match &source {
+            Source::Beats { listening, .. } => listening.pulse().beats(),
+            _ => 0,
+        };
+        let canonical = match &source {
+            Source::Resource(subscription) => subscription.resource().key().target == asked.url,
+            Source::Reason(_) | Source::Beats { .. } => false,
+        };
+        let url = Url { text: Arc::clone(&asked.url), canonical };
+        let counted = metrics.hold(delivery);
+        Self {
+            asked,
+            url,
+            source,
+            cursor: Cursor::new(),
+            since,
+            heard,
+            told: None,
+            sought: 0,
+            metrics,
+            _counted: counted,
+        }
+    }
+
+    /// Has its resource looked at, if it does not know a state that is recent enough.
+    pub fn hurry(&self) {
+        if let (Source::Resource(subscription) | Source::Reason(subscription), Some(since)) = (&self.source, self.since)
+            && !is_known(&subscription.resource().head(), since)
+        {
+            subscription.resource().await_look();
+            subscription.resource().trigger(Trigger::Demand);
+        }
+    }
+
+    /// Whether there is something to begin with, given that it may be waited for.
+    fn is_ready(&mut self, resource: &Resource, head: &Head) -> bool {
+        if let Some(since) = self.since {
+            if !is_known(head, since) {
+                resource.await_look();
+                // It may have been made before we said that we wait for it.
+                if !is_known(&resource.head(), since) {
+                    return false;
+                }
+            }
+            self.since = None;
+        }
+        true
+    }
+}
+
+fn is_known(head: &Head, since: Instant) -> bool {
+    head.ended().is_some() || head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since)
+}
+
+/// A URL that a client asks to follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// As the client wrote it.
+    pub url: Arc<str>,
+    /// Its number among those that the client asks for.
+    pub number: usize,
+    /// What the client says it holds.
+    pub claim: Option<Claim>,
+    /// How it would like to be told of changes.
+    pub delta: Option<DeltaKind>,
+    /// Whether it is only to be told when to ask for this itself.
+    pub tick: bool,
+    /// What it would ask with, besides what it came with.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Why a URL cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfollowed {
+    /// It is none that can be.
+    Malformed(&'static str),
+    /// It could be, but not now.
+    Ended(EndReason),
+}
+
+/// Where a held client finds what else it asks for: under its own credentials, whatever it asks by.
+pub trait Desk: Send + Sync + 'static {
+    /// Begins to follow what is asked for. Several followers if its news has several reasons.
+    ///
+    /// # Errors
+    /// Why it cannot be followed.
+    fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed>;
+
+    /// Takes note of why an answer at `url` could not be watched.
+    fn note(&self, url: &str, decline: &Decline);
+}
+
+/// All that one client follows.
+#[derive(Debug, Default)]
+pub struct Followers {
+    all: Vec<Follower>,
+    /// How many URLs the client asked for; those that ended still count.
+    count: usize,
+    /// What could not be followed, and has not been told.
+    refused: Vec<(Arc<str>, EndReason)>,
+}
+
+impl Followers {
+    /// One URL, and nothing else ever.
+    pub fn one(follower: Follower) -> Self {
+        Self { all: vec![follower], count: 1, refused: Vec::new() }
+    }
+
+    /// Adds what [`Desk::follow`] gave.
+    pub fn add(&mut self, followers: Vec<Follower>) {
+        for follower in followers {
+            self.count = self.count.max(follower.asked.number + 1);
+            follower.hurry();
+            self.all.push(follower);
+        }
+    }
+
+    /// Notes what cannot be followed now: the client is told so with all else.
+    pub fn refuse(&mut self, asked: &Asked, reason: EndReason) {
+        self.count = self.count.max(asked.number + 1);
+        self.refused.push((Arc::clone(&asked.url), reason));
+    }
+
+    /// Stops following `url`. Whether it was followed.
+    pub fn remove(&mut self, url: &str) -> bool {
+        let before = self.all.len();
+        self.all.retain(|follower| *follower.url.text != *url);
+        self.all.len() < before
+    }
+
+    /// Whether `url` is followed.
+    pub fn has(&self, url: &str) -> bool {
+        self.all.iter().any(|follower| *follower.url.text == *url)
+    }
+
+    /// How many URLs are followed.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The versions that the client holds, by number.
+    pub fn versions(&self) -> Vec<Option<String>> {
+        let mut versions = vec![None; self.count];
+        for follower in &self.all {
+            if let (Source::Resource(subscription), Some(slot)) =
+                (&follower.source, versions.get_mut(follower.asked.number))
+            {
+                let head = subscription.resource().head();
+                *slot = head.history.at(follower.cursor.at()).map(|held| held.version.content.short());
+            }
+        }
+        versions
+    }
+
+    /// When a tick that was held back is due.
+    pub fn tick_due(&self) -> Option<Instant> {
+        let due = |follower: &Follower| match &follower.source {
+            Source::Beats { listening, gap } if listening.pulse().beats() != follower.heard => {
+                follower.told.map(|told| told + *gap)
+            }
+            _ => None,
+        };
+        self.all.iter().filter_map(due).min()
+    }
+
+    /// Tells the client that it is sent away: once for each URL, or once in all where URLs have no names.
+    pub fn end(&mut self, delivery: &dyn Delivery, reason: EndReason, frames: &mut Vec<Frame>) {
+        for follower in self.all.drain(..).filter(|follower| !matches!(follower.source, Source::Reason(_))) {
+            follower.metrics.tell(delivery, &Update::End(reason), &follower.url, frames);
+        }
+    }
+
+    /// Frames for all that the client has to be told. What has ended is followed no more, or is sought anew by `desk` under
+    /// what the end has taught.
+    pub fn collect(
+        &mut self,
+        delivery: &dyn Delivery,
+        desk: Option<&dyn Desk>,
+        bell: &Arc<Bell>,
+        now: Instant,
+        frames: &mut Vec<Frame>,
+    ) {
+        for (text, reason) in self.refused.drain(..) {
+            frames.extend(delivery.frame(&Update::End(reason), &Url { text, canonical: false }));
+        }
+        let mut at = 0;
+        while at < self.all.len() {
+            let collecting = &mut self.all[at];
+            let Some(ended) = collecting.collect(delivery, now, frames) else {
+                at += 1;
+                continue;
+            };
+            let gone = self.all.swap_remove(at);
+            match desk.filter(|_| gone.sought < MOST_SOUGHT && is_worth_seeking(&ended)) {
+                Some(desk) => {
+                    if let Ended::Declined(decline) = &ended {
+                        desk.note(&gone.url.text, decline);
+                    }
+                    match desk.follow(&gone.asked, delivery.name(), bell) {
+                        Ok(mut found) => {
+                            found.iter_mut().for_each(|follower| follower.sought = gone.sought + 1);
+                            self.add(found);
+                        }
+                        Err(why) => {
+                            let reason = if let Unfollowed::Ended(reason) = why { reason } else { EndReason::Gone };
+                            gone.metrics.tell(delivery, &Update::End(reason), &gone.url, frames);
+                        }
+                    }
+                }
+                None if matches!(gone.source, Source::Reason(_)) => {}
+                None => gone.metrics.tell(delivery, &Update::End(ended.reason()), &gone.url, frames),
+            }
+        }
+    }
+}
+
+/// Whether another resource may serve where this one ended: it was keyed wrongly, or had just been given up.
+fn is_worth_seeking(ended: &Ended) -> bool {
+    match ended {
+        Ended::Declined(decline) => decline.is_rekey(),
+        Ended::Closed(reason) => *reason == EndReason::Reload,
+        Ended::Refused(_) => false,
+    }
+}
+
+impl Follower {
+    /// Frames for all that there is to tell; `Some` if it is over.
+    fn collect(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) -> Option<Ended> {
+        let subscription = match &self.source {
+            Source::Resource(subscription) | Source::Reason(subscription) => subscription,
+            Source::Beats { listening, .. } if listening.pulse().is_over() => {
+                return Some(Ended::Closed(EndReason::Reload));
+            }
+            Source::Beats { .. } => {
+                self.tick(delivery, now, frames);
+                return None;
+            }
+        };
+        let resource = Arc::clone(subscription.resource());
+        if !self.is_ready(&resource, &resource.head_full()) {
+            return None;
+        }
+        let head = resource.head_full();
+        if let Some(ended) = head.ended() {
+            return Some(ended.clone());
+        }
+        if let Some(claim) = self.asked.claim.take() {
+            self.cursor = Cursor::resume(&claim, &head);
+        }
+        let is_reason = matches!(self.source, Source::Reason(_));
+        let ask = self.asked.delta.zip(delivery.shape()).map(|(kind, shape)| Ask { kind, shape });
+        while let Some(update) = self.cursor.next(&head, ask) {
+            if is_reason {
+                // Where it stands when the client comes is no news.
+                if self.told.replace(now).is_some() && matches!(update, Update::Snapshot(_)) {
+                    self.metrics.tell(delivery, &Update::Tick, &self.url, frames);
+                }
+                continue;
+            }
+            if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
+                // What a client begins with may have been known for long.
+                if self.told.replace(now).is_some() {
+                    self.metrics.delayed(now.saturating_duration_since(snapshot.arrived).as_secs_f64());
+                }
+            }
+            self.metrics.tell(delivery, &update, &self.url, frames);
+            self.sought = 0;
+        }
+        None
+    }
+
+    fn tick(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) {
+        let Source::Beats { listening, gap } = &self.source else { return };
+        let beats = listening.pulse().beats();
+        if beats != self.heard && self.told.is_none_or(|told| now.saturating_duration_since(told) >= *gap) {
+            self.heard = beats;
+            self.told = Some(now);
+            self.metrics.tell(delivery, &Update::Tick, &self.url, frames);
+        }
+    }
+}
+
+impl RouteMetrics {
+    /// Adds the frame of `update`, if `delivery` has words for it, and counts it.
+    fn tell(&self, delivery: &dyn Delivery, update: &Update, url: &Url, frames: &mut Vec<Frame>) {
+        if let Some(frame) = delivery.frame(update, url) {
+            frames.push(frame);
+            self.written(match update {
+                Update::Snapshot(_) => "snapshot",
+                Update::Patch { .. } => "patch",
+                Update::Stale { .. } => "stale",
+                Update::Live => "live",
+                Update::Tick => "tick",
+                Update::End(_) => "end",
+            });
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Many resources on one stream of server-sent events, each event a record.
+
+use std::time::Duration;
+
+use super::delivery::{Delivery, Url, shared};
+use super::record::record_with;
+use crate::model::{Claim, Frame, Representation, Shape, Update};
+
+/// `data:` is a record; `id:` says of each URL, in the order in which they were asked for, what the client holds.
+#[derive(Debug)]
+pub struct Multiplex {
+    /// The form's name, under which encoded records are shared.
+    form: &'static str,
+    /// Whether snapshots come with the headers of their responses.
+    headers: bool,
+}
+
+/// The usual one.
+pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", headers: false };
+
+/// For clients that answer requests out of what they are told.
+pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", headers: true };
+
+/// Stands for a URL of which the client holds nothing.
+const NOTHING: &str = "-";
+
+impl Delivery for Multiplex {
+    fn name(&self) -> &'static str {
+        "stream"
+    }
+
+    fn accept(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    fn carries(&self, _representation: &Representation) -> bool {
+        true
+    }
+
+    fn preamble(&self, retry: Duration) -> Option<Frame> {
+        Some(Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes()))
+    }
+
+    fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
+        let encode = || Frame::new(format!("data: {}\n\n", record_with(update, url, self.headers)).as_bytes());
+        Some(if url.canonical { shared(self.form, update, encode) } else { encode() })
+    }
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Record)
+    }
+
+    fn heartbeat(&self) -> Option<Frame> {
+        Some(Frame::new(b":\n\n"))
+    }
+
+    /// A block with an id alone: no event, but a browser remembers it and sends it when it reconnects.
+    fn stamp(&self, versions: &[Option<String>]) -> Option<Frame> {
+        let versions: Vec<&str> = versions.iter().map(|version| version.as_deref().unwrap_or(NOTHING)).collect();
+        Some(Frame::new(format!("id: {}\n\n", versions.join(".")).as_bytes()))
+    }
+}
+
+/// Reads such an id: what is held of each of `count` URLs. Nothing of any, if it is not one for so many.
+pub fn resume(id: &str, count: usize) -> Vec<Option<Claim>> {
+    let claims: Vec<Option<Claim>> = id.split('.').map(Claim::parse).collect();
+    if claims.len() == count { claims } else { vec![None; count] }
+}

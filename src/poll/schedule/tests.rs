@@ -1,0 +1,157 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock;
+use crate::resource::Failure;
+
+const OPTIONS: Options = Options {
+    every: Duration::from_secs(1),
+    every_max: Duration::from_secs(30),
+    refresh_gap: Duration::from_millis(50),
+};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn failed(status: u16, retry_after: Option<Duration>) -> Verdict {
+    Verdict::Failed(Failure { status: Some(status), retry_after, text: String::new() })
+}
+
+#[test]
+fn the_first_look_is_due_at_once() {
+    let now = clock::now();
+    assert_eq!(Schedule::new(OPTIONS, 1).due(now), now);
+}
+
+#[test]
+fn intervals_grow_with_quiet_and_shrink_with_news() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let start = clock::now();
+    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    let mut at = start;
+    while at < start + seconds(60) {
+        at = schedule.due(at);
+        schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    }
+    assert!((seconds(6)..seconds(7)).contains(&schedule.interval()), "{:?} after a quiet minute", schedule.interval());
+    while at < start + seconds(3600) {
+        at = schedule.due(at);
+        schedule.looked(at, Trigger::Timer, Some(&Verdict::NotModified));
+    }
+    assert_eq!(schedule.interval(), seconds(30));
+    schedule.looked(at, Trigger::Timer, Some(&Verdict::Changed));
+    assert!(schedule.interval() < Duration::from_millis(1100));
+}
+
+#[test]
+fn a_trigger_is_served_after_the_gap_and_brings_the_interval_back() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let start = clock::now();
+    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    let later = start + seconds(3600);
+    schedule.looked(later, Trigger::Timer, Some(&Verdict::Unchanged));
+    assert_eq!(schedule.interval(), seconds(30));
+    assert_eq!(schedule.triggered_due(later), later + OPTIONS.refresh_gap);
+    assert_eq!(schedule.triggered_due(later + seconds(1)), later + seconds(1));
+    schedule.looked(later + seconds(1), Trigger::File, Some(&Verdict::Unchanged));
+    assert!(schedule.interval() < Duration::from_millis(1100));
+}
+
+#[test]
+fn a_write_is_followed_by_one_more_look() {
+    let options = Options { every: seconds(30), ..OPTIONS };
+    let mut schedule = Schedule::new(options, 1);
+    let start = clock::now();
+    schedule.looked(start, Trigger::Write, Some(&Verdict::Unchanged));
+    let after = schedule.due(start);
+    assert_eq!(after, start + AFTERTHOUGHT);
+    schedule.looked(after, Trigger::Timer, Some(&Verdict::Unchanged));
+    assert!(schedule.due(after) >= after + seconds(30));
+}
+
+#[test]
+fn failures_double_the_interval_up_to_the_ceiling() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let mut at = clock::now();
+    for expected in [1, 2, 4, 8, 16, 30, 30] {
+        schedule.looked(at, Trigger::Timer, Some(&failed(500, None)));
+        let interval = schedule.interval();
+        assert!(
+            interval >= seconds(expected) && interval <= seconds(expected).mul_f64(1.1),
+            "{interval:?} instead of {expected} s"
+        );
+        at = schedule.due(at);
+    }
+    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    assert!(schedule.failures == 0);
+}
+
+#[test]
+fn retry_after_is_heeded_by_timers_and_triggers_but_not_for_ever() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let at = clock::now();
+    schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
+    assert_eq!(schedule.due(at), at + seconds(60));
+    assert_eq!(schedule.triggered_due(at), at + seconds(60));
+    schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(1_000_000)))));
+    assert_eq!(schedule.due(at), at + LONGEST_RETRY_AFTER);
+}
+
+#[test]
+fn resources_that_begin_together_drift_apart() {
+    let start = clock::now();
+    let dues: std::collections::HashSet<Instant> = (0..100)
+        .map(|seed| {
+            let mut schedule = Schedule::new(OPTIONS, seed);
+            schedule.looked(start, Trigger::Demand, Some(&Verdict::Changed));
+            schedule.due(start)
+        })
+        .collect();
+    assert!(dues.len() > 90);
+}
+
+fn verdicts() -> impl Strategy<Value = Option<Verdict>> {
+    prop_oneof![
+        Just(Some(Verdict::Changed)),
+        Just(Some(Verdict::Unchanged)),
+        Just(Some(Verdict::NotModified)),
+        Just(Some(Verdict::Insignificant)),
+        Just(None),
+        proptest::option::of(0u64..1000).prop_map(|wait| Some(failed(503, wait.map(Duration::from_secs)))),
+    ]
+}
+
+fn triggers() -> impl Strategy<Value = Trigger> {
+    prop::sample::select(&[Trigger::Timer, Trigger::Demand, Trigger::Write, Trigger::File, Trigger::Hook][..])
+}
+
+proptest! {
+    /// Whatever happens: never sooner than the gap, never later than the ceiling (or what the upstream asked for), and
+    /// by the timer never sooner than the interval but for the afterthought.
+    #[test]
+    fn looks_are_never_too_near_and_never_too_far(
+        seed: u64,
+        every in 10u64..5000,
+        factor in 1u64..50,
+        steps in prop::collection::vec((triggers(), verdicts(), 0u64..100_000), 1..50),
+    ) {
+        let every = Duration::from_millis(every);
+        let options = Options { every, every_max: every * u32::try_from(factor).unwrap(), refresh_gap: Duration::from_millis(50) };
+        let mut schedule = Schedule::new(options, seed);
+        let mut now = clock::now();
+        for (trigger, verdict, pause) in steps {
+            schedule.looked(now, trigger, verdict.as_ref());
+            let asked = match &verdict {
+                Some(Verdict::Failed(failure)) => failure.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER),
+                _ => Duration::ZERO,
+            };
+            prop_assert!(schedule.interval() >= options.every && schedule.interval() <= options.every_max);
+            let due = schedule.due(now);
+            prop_assert!(due >= now + options.every.min(AFTERTHOUGHT / 2));
+            prop_assert!(due <= now + options.every_max.max(asked));
+            prop_assert!(schedule.triggered_due(now) >= now + options.refresh_gap.max(asked));
+            now += Duration::from_millis(pause);
+        }
+    }
+}

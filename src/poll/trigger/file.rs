@@ -1,0 +1,235 @@
+//! Files whose change on disk means: look now.
+//!
+//! ```text
+//! inotify ─▶ hint ─┐
+//! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ Watched::changed
+//! ```
+//!
+//! An event is only a hint: what counts is whether the files are other than before. That one rule covers files that are
+//! rewritten, replaced by rename, appended to or created later, SQLite's journals, and the symlink swaps of Kubernetes.
+//! Where the system announces nothing (NFS, some container mounts) the slow look finds the change, and says so once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::clock;
+
+/// What is done when files have changed.
+type Changed = Arc<dyn Fn() + Send + Sync>;
+
+/// Files, and whom their change concerns.
+pub struct Watched {
+    /// Files or globs.
+    pub globs: Vec<Glob>,
+    /// Called after each change, from a task.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A change often comes as several events; so long they are gathered.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How often files are looked at without a hint.
+const SLOW_LOOK: Duration = Duration::from_secs(2);
+
+/// More files than this are not looked at; the first ones in order are.
+const MOST_FILES: usize = 10_000;
+
+/// Directories below a pattern's fixed part that are entered, at most.
+const MOST_FOLDERS: usize = 1_000;
+
+/// Journals that SQLite keeps beside a database.
+const JOURNALS: [&str; 2] = ["-wal", "-journal"];
+
+/// Watches files.
+pub struct FileWatch {
+    watched: Vec<Files>,
+    hint: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    told_silent: bool,
+}
+
+struct Files {
+    patterns: Vec<(PathBuf, GlobMatcher)>,
+    changed: Changed,
+    known: Fingerprint,
+}
+
+/// Enough of each file's metadata to tell that it is another, or was written to.
+type Fingerprint = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
+
+impl FileWatch {
+    /// Prepares to watch; `None` if there is nothing to watch.
+    pub fn new(watched: Vec<Watched>) -> Option<Self> {
+        let watched: Vec<Files> = watched
+            .into_iter()
+            .filter(|watched| !watched.globs.is_empty())
+            .map(|watched| Files {
+                patterns: watched.globs.iter().map(|glob| (fixed_part(glob.glob()), glob.compile_matcher())).collect(),
+                changed: watched.changed,
+                known: Fingerprint::new(),
+            })
+            .collect();
+        if watched.is_empty() {
+            return None;
+        }
+        let hint = Arc::new(Notify::new());
+        let watcher = notify::recommended_watcher({
+            let hint = Arc::clone(&hint);
+            // Whatever it is, it is only a hint; an error may mean that hints were lost.
+            move |_event| hint.notify_one()
+        });
+        let watcher = watcher.inspect_err(|error| warn!("files are looked at every {SLOW_LOOK:?} only: {error}")).ok();
+        Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false })
+    }
+
+    /// Watches for as long as it is polled. Files are read in a thread for blocking work.
+    pub async fn run(mut self) {
+        let mut hinted_at: Option<Instant> = None;
+        let mut first = true;
+        loop {
+            let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.look()).await else { return };
+            self = this;
+            let announced = hinted_at.is_some_and(|hinted| clock::now().saturating_duration_since(hinted) < SLOW_LOOK);
+            for (tell, folder) in changed.into_iter().filter(|_| !first) {
+                debug!(folder = %folder.display(), "a watched file changed");
+                tell();
+                if !announced && self.watcher.is_some() && !self.told_silent {
+                    self.told_silent = true;
+                    warn!(folder = %folder.display(), "the system does not announce changes here: files are looked at every {SLOW_LOOK:?}");
+                }
+            }
+            first = false;
+            if timeout(SLOW_LOOK, self.hint.notified()).await.is_ok() {
+                hinted_at = Some(clock::now());
+                // Not a guess at how long a change takes: whatever comes later is another hint.
+                sleep(GATHER).await;
+            }
+        }
+    }
+
+    /// Fingerprints all files. Returns whose are other than before.
+    fn look(mut self) -> (Self, Vec<(Changed, PathBuf)>) {
+        let mut changed = Vec::new();
+        let mut folders = BTreeSet::new();
+        for files in &mut self.watched {
+            let mut now = Fingerprint::new();
+            for (base, matcher) in &files.patterns {
+                let mut walk = Walk { matcher, found: &mut now, folders: &mut folders, entered: 0 };
+                walk.enter(base);
+            }
+            if now != files.known {
+                let folder = files.patterns.first().map(|(base, _)| base.clone()).unwrap_or_default();
+                changed.push((Arc::clone(&files.changed), folder));
+                files.known = now;
+            }
+        }
+        self.follow(folders);
+        (self, changed)
+    }
+
+    /// Has the system announce changes in `folders`, and in no others.
+    fn follow(&mut self, folders: BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for gone in self.folders.difference(&folders) {
+            // It may not exist any more, and then is not watched any more either.
+            let _ = watcher.unwatch(gone);
+        }
+        let mut followed = BTreeSet::new();
+        for folder in folders {
+            if self.folders.contains(&folder) || watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok() {
+                followed.insert(folder);
+            }
+        }
+        self.folders = followed;
+    }
+}
+
+/// The walk over the files of one pattern.
+struct Walk<'a> {
+    matcher: &'a GlobMatcher,
+    found: &'a mut Fingerprint,
+    folders: &'a mut BTreeSet<PathBuf>,
+    entered: usize,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, path: &Path) {
+        self.announce(path);
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.folder(path),
+            Ok(metadata) => self.file(path, &metadata),
+            Err(_) => {}
+        }
+        for journal in JOURNALS {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(journal);
+            if let Ok(metadata) = fs::metadata(&beside) {
+                self.note(PathBuf::from(beside), &metadata);
+            }
+        }
+    }
+
+    fn folder(&mut self, path: &Path) {
+        self.entered += 1;
+        if self.entered > MOST_FOLDERS {
+            return;
+        }
+        self.folders.insert(path.to_owned());
+        let Ok(entries) = fs::read_dir(path) else { return };
+        let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        entries.sort();
+        for entry in entries {
+            if self.found.len() >= MOST_FILES {
+                return;
+            }
+            match fs::metadata(&entry) {
+                // A link to a folder above would lead in circles.
+                Ok(metadata) if metadata.is_dir() && !entry.is_symlink() => self.folder(&entry),
+                Ok(metadata) if metadata.is_file() => self.file(&entry, &metadata),
+                _ => {}
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, metadata: &fs::Metadata) {
+        let text = path.to_string_lossy();
+        let journal = JOURNALS.iter().find_map(|suffix| text.strip_suffix(suffix));
+        if self.matcher.is_match(path) || journal.is_some_and(|database| self.matcher.is_match(database)) {
+            self.note(path.to_owned(), metadata);
+            if let Ok(real) = fs::canonicalize(path)
+                && real != path
+            {
+                self.announce(&real);
+            }
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, metadata: &fs::Metadata) {
+        self.found.insert(path, (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+    }
+
+    /// Asks to be told of changes of `path` itself: by its folder, or by the nearest one that exists.
+    fn announce(&mut self, path: &Path) {
+        if let Some(folder) = path.ancestors().skip(1).find(|folder| folder.is_dir()) {
+            self.folders.insert(folder.to_owned());
+        }
+    }
+}
+
+/// The path before a pattern's first special character, up to a whole segment.
+fn fixed_part(glob: &str) -> PathBuf {
+    let special =
+        |component: &Component<'_>| component.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\']);
+    Path::new(glob).components().take_while(|component| !special(component)).collect()
+}

@@ -1,0 +1,260 @@
+//! What a client that is held may ask for more: under the credentials that it came with, and in no other way.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use pingora::http::RequestHeader;
+use serde_json::Value;
+
+use super::forward::forward;
+use super::request::{Peer, Request};
+use super::site::Site;
+use super::writes::Shape;
+use crate::clock;
+use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
+use crate::model::{EndReason, MediaType, fields};
+use crate::resource::{Bell, Decline, Subscription};
+use crate::route::{Client, Route, Target, is_plain};
+
+/// A client, by the request with which it came.
+pub(super) struct Visitor {
+    site: Arc<Site>,
+    client: Client,
+    peer: Peer,
+    /// The headers of that request, without those of the connection.
+    headers: HeaderMap,
+}
+
+/// An answer over a WebSocket is held in memory whole; a larger one is refused.
+const MOST_REPLY: u64 = 8 << 20;
+
+const NO_PATH: &str = "is no path on this site: write \"/path?query\"";
+
+impl Visitor {
+    pub(super) fn new(site: &Arc<Site>, request: &Request<'_>) -> Self {
+        let mut headers = request.headers().clone();
+        let handshake = headers.keys().filter(|name| name.as_str().starts_with("sec-websocket-")).cloned();
+        let gone: Vec<HeaderName> = fields::hop_by_hop(&headers)
+            .into_iter()
+            .chain(handshake)
+            .chain([header::CONTENT_LENGTH, header::CONTENT_TYPE, header::ORIGIN, header::EXPECT])
+            .chain([HeaderName::from_static("last-event-id")])
+            .collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        Self { site: Arc::clone(site), client: request.client.clone(), peer: request.peer, headers }
+    }
+
+    /// The target that `url` names on this site, if it is one that can be asked for through us.
+    fn target<'a>(&self, url: &'a str) -> Option<Target<'a>> {
+        let visible = url.bytes().all(|byte| byte.is_ascii_graphic());
+        let target = Target::parse(url).filter(|target| visible && is_plain(target.path))?;
+        self.site.own_path(target.path).is_none().then_some(target)
+    }
+
+    fn subscribe(
+        &self,
+        route: &Arc<Route>,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        delivery: &'static str,
+        bell: &Arc<Bell>,
+    ) -> Result<(Subscription, tokio::time::Instant), Unfollowed> {
+        let now = clock::now();
+        let facts = route.learned.facts(target.path, now);
+        if facts.unwatchable.is_some() || facts.own_stream.get() == Some(&true) {
+            return Err(Unfollowed::Ended(EndReason::Gone));
+        }
+        let key = route.key(&self.client, target, headers, &facts, true);
+        match self.site.hub.join(&key, delivery, Arc::clone(bell), now, self.site.birth(route)) {
+            Ok(subscription) => {
+                let since = self.site.current_since(route, subscription.resource(), &self.client, now);
+                Ok((subscription, since))
+            }
+            Err(_) => {
+                self.site.metrics.limit_hit("resources");
+                Err(Unfollowed::Ended(EndReason::Overload))
+            }
+        }
+    }
+
+    /// The headers with which this client would ask for something itself.
+    fn headers_for(&self, asked: &Asked) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        for (name, value) in &asked.headers {
+            headers.insert(name, value.clone());
+        }
+        headers
+    }
+}
+
+impl Desk for Visitor {
+    fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed> {
+        let target = self.target(&asked.url).ok_or(Unfollowed::Malformed(NO_PATH))?;
+        let routes = self.site.routes.load();
+        let watched = routes.find(&Method::GET, target.path).filter(|route| route.fetch && !asked.tick);
+        let route =
+            watched.or_else(|| routes.find_path(target.path)).ok_or(Unfollowed::Malformed("matches no route"))?;
+        if (delivery == "websocket" && !route.websocket) || (delivery == "iframe" && !route.iframe) {
+            return Err(Unfollowed::Malformed("is on a route that does not offer this transport"));
+        }
+        let follower =
+            |source, since| Follower::new(asked.clone(), source, since, delivery, Arc::clone(&route.metrics));
+        let headers = self.headers_for(asked);
+        if watched.is_some() {
+            let (subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
+            return Ok(vec![follower(Source::Resource(subscription), Some(since))]);
+        }
+        // Only the client may ask for this; it is told when.
+        let listening = route.pulse.listen(Arc::clone(bell));
+        let mut found = vec![follower(Source::Beats { listening, gap: route.plan.schedule.refresh_gap }, None)];
+        for reason in &route.tick_on {
+            let Some(target) = self.target(reason) else { continue };
+            let Some(watched) = routes.find(&Method::GET, target.path).filter(|route| route.fetch) else { continue };
+            if let Ok((subscription, since)) = self.subscribe(watched, target, &headers, delivery, bell) {
+                found.push(follower(Source::Reason(subscription), Some(since)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn note(&self, url: &str, decline: &Decline) {
+        let Some(target) = self.target(url) else { return };
+        let routes = self.site.routes.load();
+        if let Some(route) = routes.find(&Method::GET, target.path) {
+            route.learned.note(target.path, decline, clock::now());
+        }
+    }
+}
+
+#[async_trait]
+impl Replier for Visitor {
+    async fn reply(&self, request: Requested) -> Replied {
+        let id = request.id.clone();
+        match self.send(request).await {
+            Ok(replied) => replied,
+            Err((status, text)) => {
+                Replied { id, status: status.as_u16(), headers: serde_json::Map::new(), body: text, encoding: None }
+            }
+        }
+    }
+}
+
+type Refusal = (StatusCode, String);
+
+impl Visitor {
+    /// Sends a request of the client as it would be proxied, and reads the whole answer.
+    async fn send(&self, request: Requested) -> Result<Replied, Refusal> {
+        let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
+        self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
+        let method = request.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes())
+            .ok()
+            .filter(|method| *method != Method::CONNECT)
+            .ok_or_else(|| bad("not a method"))?;
+        let body = match (request.body, request.encoding.as_deref()) {
+            (None, _) => Bytes::new(),
+            (Some(text), None) => Bytes::from(text),
+            (Some(text), Some("base64")) => {
+                Bytes::from(STANDARD.decode(text).map_err(|_| bad("the body is not base64"))?)
+            }
+            (Some(_), Some(_)) => return Err(bad("encoding is \"base64\", or left out")),
+        };
+        let mut head = RequestHeader::build(method, request.url.as_bytes(), Some(self.headers.len() + 8))
+            .map_err(|_| bad(NO_PATH))?;
+        for (name, value) in &self.headers {
+            head.append_header(name.clone(), value.clone()).map_err(|_| bad("not a header"))?;
+        }
+        for (name, value) in &request.headers {
+            let (name, value) =
+                own_header(name, value).ok_or_else(|| bad(&format!("the header {name:?} cannot be set")))?;
+            head.insert_header(name, value).map_err(|_| bad("not a header"))?;
+        }
+        if !body.is_empty() {
+            head.insert_header(header::CONTENT_LENGTH, body.len()).map_err(|_| bad("not a header"))?;
+        }
+        if !head.method.is_safe() {
+            // What a browser would say of a request of this page's.
+            let origin = format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public);
+            head.insert_header(header::ORIGIN, origin).map_err(|_| bad("not a header"))?;
+        }
+        let mut shape = Shape::default();
+        shape.push(&body);
+        let mut sent = head.clone();
+        forward(&mut sent, self.peer, &self.site.options().trusted, &self.site.upstream())
+            .map_err(|_| bad("not a header"))?;
+        let answer = self
+            .site
+            .upstream()
+            .exchange_once(sent, body, MOST_REPLY)
+            .await
+            .map_err(|text| (StatusCode::BAD_GATEWAY, text))?;
+        if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
+            self.site.wrote(&asked, &shape, answer.status, &answer.headers);
+        }
+        let mut headers = answer.headers;
+        let own = [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING];
+        for name in fields::hop_by_hop(&headers).into_iter().chain(own) {
+            headers.remove(name);
+        }
+        let media_type = MediaType::of(&headers);
+        let text = String::from_utf8(answer.body.to_vec())
+            .ok()
+            .filter(|_| media_type.charset.as_deref().is_none_or(|charset| charset == "utf-8"));
+        let (body, encoding) = match text {
+            Some(text) => (text, None),
+            None => (STANDARD.encode(&answer.body), Some("base64")),
+        };
+        Ok(Replied {
+            id: request.id,
+            status: answer.status.as_u16(),
+            headers: crate::deliver::headers_object(&headers),
+            body,
+            encoding,
+        })
+    }
+}
+
+/// A header that a page could set on a request of its own. Names that browsers keep to themselves are theirs here, too.
+pub(super) fn own_header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
+    let name: HeaderName = name.parse().ok()?;
+    let text = name.as_str();
+    let forbidden = fields::is_of_connection(&name)
+        || text.starts_with("sec-")
+        || text.starts_with("proxy-")
+        || text.starts_with("x-forwarded-")
+        || [
+            "cookie",
+            "origin",
+            "referer",
+            "forwarded",
+            "via",
+            "date",
+            "accept-encoding",
+            "access-control-request-method",
+            "access-control-request-headers",
+        ]
+        .contains(&text);
+    if forbidden {
+        return None;
+    }
+    Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
+}
+
+/// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
+pub(super) fn is_from_here(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return false;
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let ours = &request.client.origin;
+    host.is_some_and(|host| host.eq_ignore_ascii_case(&ours.public) || host.eq_ignore_ascii_case(&ours.host))
+}

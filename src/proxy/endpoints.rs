@@ -1,0 +1,272 @@
+//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION,
+};
+use http::{HeaderName, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::decide::Disposition;
+use super::desk::{Visitor, is_from_here, own_header};
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::deliver::{
+    Answer, Asked, Desk, Followers, Form, Iframe, MOST_URLS, MULTIPLEX, MULTIPLEX_WITH_HEADERS, Options, SUBPROTOCOL,
+    Session, Socket, Unfollowed, Wire, accept_key, resume_multiplexed,
+};
+use crate::model::{Claim, DeltaKind, ParseDeltaKindError};
+use crate::resource::Bell;
+
+/// A WebSocket that is about to be opened.
+pub(super) struct WebSocketOpening {
+    /// The headers of the 101.
+    pub(super) headers: HeaderMap,
+    /// What happens then.
+    pub(super) socket: Socket,
+}
+
+/// A posted list of what to follow is no larger than this.
+const MOST_BODY: u64 = 256 * 1024;
+
+const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
+
+/// What is posted to `stream`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Posted {
+    follow: Vec<PostedUrl>,
+    /// Whether snapshots are to come with the headers of their responses.
+    #[serde(default)]
+    headers: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PostedUrl {
+    url: String,
+    since: Option<String>,
+    delta: Option<String>,
+    #[serde(default)]
+    tick: bool,
+    #[serde(default)]
+    headers: serde_json::Map<String, Value>,
+}
+
+impl Site {
+    /// Answers a request below our prefix, whose path goes on with `rest`.
+    pub(super) async fn endpoint(self: &Arc<Self>, rest: &str, request: &Request<'_>, wire: &mut Wire) -> Disposition {
+        if !matches!(rest, "/stream" | "/ws" | "/iframe") {
+            return Disposition::text(StatusCode::NOT_FOUND, "There is nothing here.");
+        }
+        if !is_from_here(request) {
+            return Disposition::text(StatusCode::FORBIDDEN, "Pages of other sites may not follow this one.");
+        }
+        match (rest, &request.head.method) {
+            ("/stream", &Method::GET) => self.stream(request),
+            ("/stream", &Method::POST) => self.posted_stream(request, wire).await,
+            ("/iframe", &Method::GET) => self.iframe(request),
+            ("/ws", &Method::GET) => self.websocket(request, wire),
+            ("/stream", _) => not_allowed("GET, POST"),
+            _ => not_allowed("GET"),
+        }
+    }
+
+    /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
+    fn stream(self: &Arc<Self>, request: &Request<'_>) -> Disposition {
+        match asked_by_query(request) {
+            Ok(asked) => self.hold_many(request, &asked, Form::Common(&MULTIPLEX), HeaderMap::new()),
+            Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    async fn posted_stream(self: &Arc<Self>, request: &Request<'_>, wire: &mut Wire) -> Disposition {
+        let length = request.content_length();
+        let Some(length) = length.filter(|length| *length <= MOST_BODY) else {
+            let (status, text) = match length {
+                Some(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The list of what to follow is too long."),
+                None => {
+                    (StatusCode::LENGTH_REQUIRED, "Say with Content-Length how long the list of what to follow is.")
+                }
+            };
+            return Disposition::text(status, text);
+        };
+        let Ok(body) = wire.read_body(length, self.options().head_timeout).await else { return Disposition::Gone };
+        match asked_by_body(&body) {
+            Ok((asked, headers)) => {
+                let form = if headers { &MULTIPLEX_WITH_HEADERS } else { &MULTIPLEX };
+                self.hold_many(request, &asked, Form::Common(form), HeaderMap::new())
+            }
+            Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    fn iframe(self: &Arc<Self>, request: &Request<'_>) -> Disposition {
+        let callback = request.target.parameter("callback").unwrap_or_default();
+        let Some(frame) = Iframe::new(&callback) else {
+            let text = "callback is the name of a function, such as parent.update.";
+            return Disposition::text(StatusCode::BAD_REQUEST, text);
+        };
+        let mut headers = HeaderMap::new();
+        let policy = "default-src 'none'; script-src 'unsafe-inline'; frame-ancestors 'self'";
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+        match asked_by_query(request) {
+            Ok(asked) => self.hold_many(request, &asked, Form::Own(Box::new(frame)), headers),
+            Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is.
+    fn hold_many(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        asked: &[Asked],
+        delivery: Form,
+        headers: HeaderMap,
+    ) -> Disposition {
+        let bell = Arc::<Bell>::default();
+        let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+            Ok(place) => place,
+            Err(overload) => return self.turn_away("streams", &overload.to_string()),
+        };
+        let desk = Arc::new(Visitor::new(self, request));
+        let mut followers = Followers::default();
+        for asked in asked {
+            match desk.follow(asked, delivery.name(), &bell) {
+                Ok(found) => followers.add(found),
+                Err(Unfollowed::Malformed(text)) => {
+                    return Disposition::text(StatusCode::BAD_REQUEST, &format!("{:?} {text}.", asked.url));
+                }
+                Err(Unfollowed::Ended(reason)) => followers.refuse(asked, reason),
+            }
+        }
+        let options = self.options_for(asked);
+        Disposition::Hold(Box::new(Session {
+            followers,
+            desk: Some(desk),
+            bell,
+            place,
+            delivery,
+            options,
+            gzip: request.takes_gzip(),
+            headers,
+            seed: clock::seed(),
+        }))
+    }
+
+    /// The options of the route of what was asked for first.
+    fn options_for(&self, asked: &[Asked]) -> Options {
+        let routes = self.routes.load();
+        let path = asked.first().map(|asked| asked.url.split('?').next().unwrap_or_default().to_owned());
+        path.and_then(|path| routes.find_path(&path).map(|route| route.deliver))
+            .unwrap_or(Options { write_timeout: self.options().write_timeout, ..Options::default() })
+    }
+
+    fn websocket(self: &Arc<Self>, request: &Request<'_>, wire: &Wire) -> Disposition {
+        let headers = request.headers();
+        let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        let offered = crate::model::fields::has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let (Some(key), true, true) =
+            (headers.get(SEC_WEBSOCKET_KEY), request.is_websocket(), matches!(wire, Wire::H1(_)))
+        else {
+            let mut answer = Answer::text(StatusCode::UPGRADE_REQUIRED, UPGRADE_REQUIRED);
+            answer.headers.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+            return Disposition::Answer(answer);
+        };
+        if !version || !offered {
+            let mut answer = Answer::text(StatusCode::BAD_REQUEST, UPGRADE_REQUIRED);
+            answer.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            return Disposition::Answer(answer);
+        }
+        let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) else {
+            return Disposition::text(StatusCode::BAD_REQUEST, UPGRADE_REQUIRED);
+        };
+        let bell = Arc::<Bell>::default();
+        let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+            Ok(place) => place,
+            Err(overload) => return self.turn_away("streams", &overload.to_string()),
+        };
+        let mut answer = HeaderMap::new();
+        answer.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+        answer.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        answer.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        let visitor = Arc::new(Visitor::new(self, request));
+        let socket = Socket {
+            desk: Arc::clone(&visitor) as Arc<dyn Desk>,
+            replier: visitor,
+            bell,
+            place,
+            options: self.options_for(&[]),
+            seed: clock::seed(),
+        };
+        Disposition::Socket(Box::new(WebSocketOpening { headers: answer, socket }))
+    }
+}
+
+fn asked_by_query(request: &Request<'_>) -> Result<Vec<Asked>, String> {
+    let delta = delta_named(request.target.parameter("delta").as_deref())?.or_else(|| request.delta());
+    let urls = request.target.parameters("url").map(|url| (url, false));
+    let ticks = request.target.parameters("tick").map(|url| (url, true));
+    let mut since = request.target.parameters("since");
+    let asked: Vec<Asked> = urls
+        .chain(ticks)
+        .enumerate()
+        .map(|(number, (url, tick))| {
+            let claim = since.next().and_then(|since| Claim::parse(&since));
+            Asked { url: url.into(), number, claim, delta, tick, headers: Vec::new() }
+        })
+        .collect();
+    let last = request.last_event_id();
+    let claims = last.map(|id| resume_multiplexed(&id, asked.len())).unwrap_or_default();
+    let asked = asked.into_iter().enumerate().map(|(number, asked)| match claims.get(number) {
+        Some(Some(claim)) => Asked { claim: Some(claim.clone()), ..asked },
+        _ => asked,
+    });
+    few_enough(asked.collect())
+}
+
+fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, bool), String> {
+    let posted: Posted =
+        serde_json::from_slice(body).map_err(|error| format!("The list of what to follow cannot be read: {error}."))?;
+    let asked = posted.follow.into_iter().enumerate().map(|(number, posted)| {
+        let delta = delta_named(posted.delta.as_deref())?;
+        let headers = posted
+            .headers
+            .iter()
+            .map(|(name, value)| own_header(name, value).ok_or_else(|| format!("The header {name:?} cannot be set.")));
+        Ok(Asked {
+            url: posted.url.into(),
+            number,
+            claim: posted.since.as_deref().and_then(Claim::parse),
+            delta,
+            tick: posted.tick,
+            headers: headers.collect::<Result<_, _>>()?,
+        })
+    });
+    Ok((few_enough(asked.collect::<Result<_, String>>()?)?, posted.headers))
+}
+
+fn delta_named(name: Option<&str>) -> Result<Option<DeltaKind>, String> {
+    name.map(str::parse).transpose().map_err(|error: ParseDeltaKindError| format!("{error}."))
+}
+
+fn few_enough(asked: Vec<Asked>) -> Result<Vec<Asked>, String> {
+    match asked.len() {
+        0 => Err("Say what to follow: stream?url=/path&url=/other.".to_owned()),
+        1..=MOST_URLS => Ok(asked),
+        _ => Err(format!("One stream follows at most {MOST_URLS} URLs.")),
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> Disposition {
+    let mut answer = Answer::text(StatusCode::METHOD_NOT_ALLOWED, &format!("Allowed here: {allowed}."));
+    answer.headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    Disposition::Answer(answer)
+}

@@ -1,0 +1,152 @@
+//! Plain requests of routes: answered from memory, held until there is news, or proxied.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::VARY;
+use tokio::time::{Instant, timeout};
+
+use super::decide::Disposition;
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::deliver::{Answer, Hold, PollOutcome, Ready, Wire, await_ready, from_memory};
+use crate::model::Snapshot;
+use crate::resource::{Ended, Trigger};
+use crate::route::{Facts, Route};
+
+/// No client needs to wait for longer before it asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// How a poll is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// The client said that it waits (RFC 7240 section 4.3).
+    Asked,
+    /// The route says that polls are held.
+    Routed,
+}
+
+impl Site {
+    /// Answers a plain GET of a route: from memory if what we know is as fresh as the client's own poll would be.
+    pub(super) async fn plain(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: &Request<'_>,
+        wire: &mut Wire,
+    ) -> Disposition {
+        let now = clock::now();
+        let facts = route.learned.facts(request.target.path, now);
+        let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
+        let wait = request.waits().filter(|_| route.long_poll);
+        let disposition = match (wait, route.hold) {
+            _ if !watchable || request.is_reload() => Disposition::Proxy,
+            (Some(wait), _) => self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked).await,
+            (None, Some(hold)) if !request.is_navigation() => {
+                self.held(route, request, wire, &facts, hold, How::Routed).await
+            }
+            _ => self.remembered(route, request, &facts, now).await.map_or(Disposition::Proxy, Disposition::Answer),
+        };
+        route.metrics.answered(match &disposition {
+            Disposition::Answer(_) if wait.is_some() || route.hold.is_some() => "held",
+            Disposition::Answer(_) => "memory",
+            _ => "proxied",
+        });
+        disposition
+    }
+
+    /// A whole answer, marked as one of several that this URL can give.
+    fn whole(route: &Route, snapshot: &Arc<Snapshot>, request: &Request<'_>) -> Answer {
+        let mut answer = from_memory(snapshot, request.headers());
+        if let Some(negotiates) = route.negotiates() {
+            answer.headers.append(VARY, HeaderValue::from_static(negotiates));
+        }
+        answer
+    }
+
+    /// The answer from memory. If memory is too old but others want the same, one look is made for all of them.
+    async fn remembered(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: &Request<'_>,
+        facts: &Facts,
+        now: Instant,
+    ) -> Option<Answer> {
+        let key = route.key(&request.client, request.target, request.headers(), facts, false);
+        let polled = self.hub.poll(&key, now, route.plan.schedule.every / 2, self.birth(route))?;
+        let resource = polled.resource;
+        let since = self.current_since(route, &resource, &request.client, now);
+        let mut head = resource.head_full();
+        if head.current_as_of(since).is_none() && polled.shared {
+            resource.trigger(Trigger::Demand);
+            let known =
+                resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));
+            head = timeout(self.upstream().options().fetch_timeout, known).await.ok()?;
+        }
+        if let Some(Ended::Declined(decline)) = head.ended() {
+            route.learned.note(request.target.path, decline, now);
+        }
+        let snapshot = head.current_as_of(since)?;
+        (!snapshot.representation.sets_cookie).then(|| Self::whole(route, snapshot, request))
+    }
+
+    /// Holds a poll until there is news, for at most `longest`.
+    async fn held(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: &Request<'_>,
+        wire: &mut Wire,
+        facts: &Facts,
+        longest: Duration,
+        how: How,
+    ) -> Disposition {
+        let now = clock::now();
+        let path = request.target.path;
+        let key = route.key(&request.client, request.target, request.headers(), facts, false);
+        let bell = Arc::default();
+        let place = self.streams.enter(Arc::clone(&bell), request.entering(how == How::Routed));
+        let transport = if how == How::Asked { "long-poll" } else { "poll" };
+        let Ok(subscription) = self.hub.join(&key, transport, Arc::clone(&bell), now, self.birth(route)) else {
+            return Disposition::Proxy;
+        };
+        let since = self.current_since(route, subscription.resource(), &request.client, now);
+        match await_ready(wire, &subscription, since).await {
+            Ready::Gone => return Disposition::Gone,
+            Ready::Stream => {}
+            Ready::Declined(decline) => {
+                route.learned.note(path, &decline, now);
+                return Disposition::Proxy;
+            }
+            Ready::Refused(_) | Ready::Ended => return Disposition::Proxy,
+        }
+        let head = subscription.resource().head_full();
+        let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
+            return Disposition::Proxy;
+        };
+        // Without a place to wait in it is answered at once.
+        let Ok(place) = place else { return Disposition::Answer(Self::whole(route, snapshot, request)) };
+        let poll = match how {
+            How::Asked => self.habits.asked(),
+            How::Routed => {
+                let handle = subscription.resource().handle();
+                self.habits.begin(self.habits.client(request.client.address, request.headers(), handle), handle, now)
+            }
+        };
+        let _counted = route.metrics.hold(transport);
+        let hold = Hold { subscription, bell, place, longest };
+        match poll.run(&hold, wire, request.headers(), now).await {
+            PollOutcome::Gone => Disposition::Gone,
+            PollOutcome::Unknown => Disposition::Proxy,
+            PollOutcome::Answer(snapshot) => {
+                let mut answer = Self::whole(route, &snapshot, request);
+                if how == How::Asked
+                    && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", longest.as_secs()))
+                {
+                    answer.headers.insert("preference-applied", applied);
+                }
+                Disposition::Answer(answer)
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Streams of a resource on its own URL.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::debug;
+
+use super::decide::Disposition;
+use super::forward::forward;
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::deliver::{Answer, Asked, Delivery, Follower, Followers, Form, Ready, Session, Source, Wire, await_ready};
+use crate::model::{DeltaKind, MediaType, fields};
+use crate::resource::Decline;
+use crate::route::Route;
+
+/// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
+fn applied(delta: DeltaKind) -> HeaderMap {
+    let value = HeaderValue::from_str(&format!("delta={delta}"));
+    value.into_iter().map(|value| (HeaderName::from_static("preference-applied"), value)).collect()
+}
+
+/// How often the key of a request is made anew because an answer taught something about it.
+const MOST_KEYS: usize = 4;
+
+impl Site {
+    /// Opens a stream of a resource on its own URL.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        delivery: &'static dyn Delivery,
+        request: &Request<'_>,
+        wire: &mut Wire,
+    ) -> Disposition {
+        let path = request.target.path;
+        for _ in 0..MOST_KEYS {
+            let now = clock::now();
+            let facts = route.learned.facts(path, now);
+            if facts.own_stream.get() == Some(&true) {
+                return Disposition::Tunnel;
+            }
+            if facts.unwatchable.is_some() {
+                return Disposition::Proxy;
+            }
+            let key = route.key(&request.client, request.target, request.headers(), &facts, true);
+            let bell = Arc::default();
+            let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+                Ok(place) => place,
+                Err(overload) => return self.turn_away("streams", &overload.to_string()),
+            };
+            let subscription = match self.hub.join(&key, delivery.name(), Arc::clone(&bell), now, self.birth(route)) {
+                Ok(subscription) => subscription,
+                Err(full) => return self.turn_away("resources", &full.to_string()),
+            };
+            let resource = Arc::clone(subscription.resource());
+            let since = self.current_since(route, &resource, &request.client, now);
+            let own = async {
+                delivery.accept() == "text/event-stream"
+                    && route.learned.streams_itself(path, now, self.peek(request)).await
+            };
+            let (ready, own) = tokio::join!(await_ready(wire, &subscription, since), own);
+            if own {
+                return Disposition::Tunnel;
+            }
+            match ready {
+                Ready::Gone => return Disposition::Gone,
+                Ready::Refused(refusal) => return Disposition::Answer(Answer::refused(&refusal)),
+                Ready::Ended => {}
+                Ready::Declined(decline) => {
+                    debug!(resource = resource.handle(), "not watched: {decline}");
+                    route.learned.note(path, &decline, now);
+                    match decline {
+                        Decline::OwnStream => return Disposition::Tunnel,
+                        decline if decline.is_rekey() => {}
+                        _ => return Disposition::Proxy,
+                    }
+                }
+                Ready::Stream => {
+                    if resource.head().newest().is_some_and(|newest| !delivery.carries(&newest.representation)) {
+                        return Disposition::Proxy;
+                    }
+                    let delta = request.delta().filter(|_| delivery.shape().is_some());
+                    let asked = Asked {
+                        url: Arc::clone(&key.target),
+                        claim: request.resumes_from(),
+                        delta,
+                        ..Asked::default()
+                    };
+                    let source = Source::Resource(subscription);
+                    let follower = Follower::new(asked, source, None, delivery.name(), Arc::clone(&route.metrics));
+                    return Disposition::Hold(Box::new(Session {
+                        followers: Followers::one(follower),
+                        desk: None,
+                        bell,
+                        place,
+                        delivery: Form::Common(delta.and_then(|_| delivery.with_deltas()).unwrap_or(delivery)),
+                        options: route.deliver,
+                        gzip: request.takes_gzip(),
+                        headers: delta.map(applied).unwrap_or_default(),
+                        seed: clock::seed(),
+                    }));
+                }
+            }
+        }
+        Disposition::Proxy
+    }
+
+    /// Whether the backend answers this request, as the client sent it, with an event stream of its own. `None` if it
+    /// did not show: it was away, or it refused.
+    async fn peek(&self, request: &Request<'_>) -> Option<bool> {
+        let mut head = request.head.clone();
+        for name in fields::hop_by_hop(&request.head.headers) {
+            head.remove_header(&name);
+        }
+        forward(&mut head, request.peer, &self.options().trusted, &self.upstream()).ok()?;
+        let target = std::str::from_utf8(request.head.raw_path()).ok()?;
+        let answer = self.upstream().peek(target, &head.headers).await?;
+        answer.status.is_success().then(|| MediaType::of(&answer.headers).is_event_stream())
+    }
+}

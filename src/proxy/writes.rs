@@ -1,0 +1,220 @@
+//! Writes that pass through: whom they concern, and what must not be served after them.
+//!
+//! ```text
+//! unsafe request ─▶ answered ─▶ Writes: this client's memory begins here (always)
+//!                      └ 2xx, 3xx ─▶ routes whose refresh_on matches, own URI, Location, Content-Location, cache groups:
+//!                                     look now
+//! ```
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::model::fields;
+use crate::poll::Repetitions;
+use crate::resource::Trigger;
+use crate::route::Target;
+
+/// The groups that a response belongs to (RFC 9875 section 2).
+const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+
+/// The groups that a write makes stale (RFC 9875 section 3).
+const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+
+/// Who wrote when. Clients are told apart by their addresses alone: those who share one share the consequence, which is
+/// a look more.
+#[derive(Debug)]
+pub struct Writes {
+    born: Instant,
+    hasher: RandomState,
+    clients: Mutex<HashMap<Option<IpAddr>, Instant>>,
+    /// For clients that are not listed any more, as nanoseconds since `born`.
+    forgotten: AtomicU64,
+    repetitions: Mutex<Repetitions>,
+}
+
+const MOST_CLIENTS: usize = 16_384;
+
+/// So much of a body is looked at to tell a poll from a write.
+const MOST_SHAPE: usize = 4096;
+
+impl Writes {
+    /// Nobody has written.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            hasher: RandomState::new(),
+            clients: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            repetitions: Mutex::default(),
+        }
+    }
+
+    /// When `client` last wrote, or might have.
+    pub(super) fn last(&self, client: Option<IpAddr>) -> Instant {
+        let forgotten = self.born + Duration::from_nanos(self.forgotten.load(Ordering::Acquire));
+        self.clients().get(&client).copied().unwrap_or(forgotten)
+    }
+
+    fn note(&self, client: Option<IpAddr>, now: Instant) {
+        let mut clients = self.clients();
+        if clients.len() >= MOST_CLIENTS && !clients.contains_key(&client) {
+            // Whoever is not listed counts as having written now: that costs a look, and no client an old state.
+            clients.clear();
+            let offset = u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
+            self.forgotten.fetch_max(offset, Ordering::AcqRel);
+        }
+        clients.insert(client, now);
+    }
+
+    fn is_poll(&self, signature: u64, changes: u64, now: Instant) -> bool {
+        self.repetitions.lock().unwrap_or_else(PoisonError::into_inner).note(signature, changes, now)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Instant>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an upload looks like with its numbers left out.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    text: Vec<u8>,
+}
+
+impl Shape {
+    /// Takes in a piece of the upload.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        for byte in piece.iter().take(MOST_SHAPE.saturating_sub(self.text.len())) {
+            let digit = byte.is_ascii_digit();
+            if !(digit && self.text.last() == Some(&b'#')) {
+                self.text.push(if digit { b'#' } else { *byte });
+            }
+        }
+    }
+}
+
+impl Site {
+    /// Takes note of `request`, if it is one that may have changed something. The backend has answered it with `status`
+    /// and `headers`; the client does not have the answer yet.
+    pub(super) fn wrote(&self, request: &Request<'_>, shape: &Shape, status: StatusCode, headers: &HeaderMap) {
+        let method = &request.head.method;
+        if method.is_safe() {
+            return;
+        }
+        let now = clock::now();
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let concerned: Vec<_> = routes
+            .iter()
+            .filter(|route| route.refresh_on.iter().any(|pattern| pattern.matches(method, path)))
+            .collect();
+        let named = concerned
+            .iter()
+            .any(|route| route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path)));
+        let signature = self.writes.hasher.hash_one((request.client.address, method, request.target, &shape.text));
+        let changes = concerned.iter().map(|route| route.pulse.changes()).sum();
+        let repeated = self.writes.is_poll(signature, changes, now);
+        if !named && (repeated || request.is_marked_as_poll()) {
+            return;
+        }
+        self.writes.note(request.client.address, now);
+        if !(status.is_success() || status.is_redirection()) {
+            return;
+        }
+        for route in concerned {
+            route.pulse.beat(Trigger::Write, now);
+        }
+        self.invalidate(request, headers, now);
+    }
+
+    /// Looks again at what the answer names (RFC 9111 section 4.4), whatever routes say.
+    fn invalidate(&self, request: &Request<'_>, headers: &HeaderMap, now: Instant) {
+        let own = request.target.canonical(&[]);
+        let named = [LOCATION, CONTENT_LOCATION]
+            .into_iter()
+            .filter_map(|name| self.same_site(request, headers.get(name)?.to_str().ok()?));
+        for target in std::iter::once(own).chain(named) {
+            for resource in self.hub.with_target(&target) {
+                resource.fence(now);
+                resource.trigger(Trigger::Write);
+            }
+        }
+        if headers.contains_key(&CACHE_GROUP_INVALIDATION) {
+            let stale: Vec<String> = groups(headers, &CACHE_GROUP_INVALIDATION);
+            for resource in self.hub.resources() {
+                let belongs = resource.head().newest().is_some_and(|newest| {
+                    groups(&newest.representation.headers, &CACHE_GROUPS).iter().any(|group| stale.contains(group))
+                });
+                if belongs && resource.key().origin.public == request.client.origin.public {
+                    resource.fence(now);
+                    resource.trigger(Trigger::Write);
+                }
+            }
+        }
+    }
+
+    /// Path and query of `url`, if it is on the site that the client addressed.
+    fn same_site(&self, request: &Request<'_>, url: &str) -> Option<String> {
+        let target = if url.starts_with('/') && !url.starts_with("//") {
+            url
+        } else {
+            let origin = &request.client.origin;
+            let ours = url.strip_prefix(origin.scheme.as_str())?.strip_prefix("://")?.strip_prefix(&*origin.public)?;
+            if ours.is_empty() { "/" } else { ours }
+        };
+        let target = target.split('#').next()?;
+        Target::parse(target).map(|target| target.canonical(&[]))
+    }
+}
+
+/// The members of a structured list of strings (RFC 9651 section 3.1), parameters left out.
+fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    fields::list(headers, name)
+        .filter_map(|item| item.split(';').next()?.trim().strip_prefix('"')?.strip_suffix('"').map(str::to_owned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_make_no_difference_to_a_shape() {
+        let shape = |pieces: &[&str]| {
+            let mut shape = Shape::default();
+            for piece in pieces {
+                shape.push(piece.as_bytes());
+            }
+            shape.text
+        };
+        assert_eq!(shape(&["{\"id\":1,\"m\":\"get\"}"]), shape(&["{\"id\":123", "45,\"m\":\"get\"}"]));
+        assert_ne!(shape(&["{\"id\":1,\"m\":\"get\"}"]), shape(&["{\"id\":1,\"m\":\"add\"}"]));
+        assert!(shape(&["x"; 100_000]).len() <= MOST_SHAPE);
+    }
+
+    #[test]
+    fn clients_that_are_forgotten_count_as_having_written() {
+        let now = clock::now();
+        let writes = Writes::new(now);
+        let client = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
+        assert_eq!(writes.last(client(1)), now);
+        let later = now + Duration::from_secs(1);
+        for n in 0..=u32::try_from(MOST_CLIENTS).unwrap() {
+            writes.note(client(n), later);
+        }
+        assert_eq!(writes.last(client(1)), later);
+        assert_eq!(writes.last(client(u32::MAX)), later);
+        assert!(writes.clients().len() <= MOST_CLIENTS);
+    }
+}

@@ -1,0 +1,351 @@
+//! Assembly: from a configuration to listeners that accept, and back to nothing.
+//!
+//! ```text
+//! Config ─ Server::start ─▶ bound listeners ─▶ pingora Service<Front> + admin ─ Server::stop ─▶ all gone
+//!                              Running ◀─ Reloader: another Config takes its place
+//! ```
+//!
+//! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
+//! sleep through a fixed time before it stops.
+
+mod handover;
+mod listen;
+mod reload;
+
+pub use handover::Failed as HandOverFailed;
+pub use listen::Inherited;
+pub use reload::Source;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::server::Fds;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use socket2::Socket;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use self::listen::{ADMIN, PUBLIC, listen, listener_options, refuse};
+use self::reload::Reloader;
+use crate::admin::{self, Api};
+use crate::clock;
+use crate::config::reload::Plan;
+use crate::config::{Config, RouteOptions};
+use crate::deliver::{self, Delivery, Streams};
+use crate::hub::Hub;
+use crate::poll::{Budget, FileWatch, Watched};
+use crate::proxy::{Front, Site, Writes};
+use crate::resource::{Pulse, Trigger};
+use crate::route::{Route, Table};
+use crate::telemetry::Metrics;
+use crate::tls::{Certificate, Unusable};
+use crate::upstream::{Current, Upstream};
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be had.
+    #[error("cannot listen on {address}: {error}{hint}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] Unusable),
+}
+
+/// A server that accepts.
+pub struct Server {
+    running: Arc<Running>,
+    reloader: Arc<Reloader>,
+    listen: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    tls: bool,
+    /// Copies of the listening sockets, for a process that takes our place.
+    sockets: Vec<(&'static str, Socket)>,
+    /// pingora's accept loops end when this becomes true.
+    shutdown: watch::Sender<bool>,
+    admin_stop: CancellationToken,
+    services: Vec<JoinHandle<()>>,
+}
+
+/// What a reload can change.
+struct Running {
+    site: Arc<Site>,
+    /// Watches the files of routes.
+    files: StdMutex<Option<JoinHandle<()>>>,
+    drain: StdMutex<Duration>,
+}
+
+/// pingora reads into our own buffers, and a small answer leaves in one packet: with its default read buffer a held
+/// client would cost 64 KiB more.
+const WRITE_BUFFER: usize = 1460;
+
+impl Server {
+    /// Takes or binds the listeners and starts to accept. Must be called in a runtime; all tasks run there. `source` is
+    /// where `config` came from, and is read again when it changes.
+    ///
+    /// # Errors
+    /// If a listener cannot be had, or a certificate cannot be used.
+    pub fn start(config: Config, source: &Source, mut inherited: Inherited) -> Result<Self, StartError> {
+        let admin_socket =
+            config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
+        let public = config.server.listen.iter().map(|address| listen(PUBLIC, *address, &mut inherited));
+        let sockets = public.collect::<Result<Vec<_>, _>>()?;
+        let mut copies = Vec::new();
+        for (name, (address, socket)) in
+            sockets.iter().map(|socket| (PUBLIC, socket)).chain(admin_socket.iter().map(|socket| (ADMIN, socket)))
+        {
+            copies.push((name, socket.try_clone().map_err(|error| refuse(*address, error))?));
+        }
+        let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        let site = Arc::new(site(&config));
+        let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain));
+        running.route(&config.routes, &Plan::default());
+        let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
+        let always = watch_always(source, &reloader, certificate.as_ref());
+
+        let (shutdown, watching) = watch::channel(false);
+        let mut fds = Fds::new();
+        let mut service = Service::new("public".to_owned(), Front::new(Arc::clone(&site), config.front));
+        let listen: Vec<SocketAddr> = sockets.iter().map(|(address, _)| *address).collect();
+        for (address, socket) in sockets {
+            let mut endpoint = ListenerConfig::tcp(address.to_string())
+                .tcp_socket_options(listener_options())
+                .l4_buffer(L4BufferSettings::new(0, WRITE_BUFFER));
+            if let Some(certificate) = &certificate {
+                endpoint = endpoint.tls(certificate.settings()?);
+            }
+            service.add_listener(endpoint);
+            // pingora takes sockets that are bound already, as it does in an upgrade.
+            fds.add(address.to_string(), socket.into_raw_fd());
+        }
+        let fds = Arc::new(Mutex::new(fds));
+        let acceptors = std::thread::available_parallelism().map_or(1, usize::from);
+        let accepting = async move { service.start_service(Some(fds), watching, acceptors).await };
+        let mut services = vec![tokio::spawn(accepting), tokio::spawn(Arc::clone(&reloader).follow())];
+        services.extend(always.map(|watch| tokio::spawn(watch.run())));
+        let admin_stop = CancellationToken::new();
+        let mut admin = None;
+        if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
+            let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
+            let api = Arc::new(Api { site, reload, token: options.token });
+            let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
+            services.push(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
+            admin = Some(address);
+        }
+        let tls = certificate.is_some();
+        Ok(Self { running, reloader, listen, admin, tls, sockets: copies, shutdown, admin_stop, services })
+    }
+
+    /// What the listeners serve.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.running.site
+    }
+
+    /// Where clients come in; real ports, also where 0 was asked for.
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// Where operators come in.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Has the configuration read again.
+    pub fn reload(&self) {
+        self.reloader.changed.notify_one();
+    }
+
+    /// Starts the program anew, on the same sockets, and returns its process id when it accepts: then this one can stop,
+    /// and at no moment did nobody listen.
+    ///
+    /// # Errors
+    /// If it does not come to accept. Then nothing has changed.
+    pub async fn hand_over(&self) -> Result<u32, HandOverFailed> {
+        let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
+        let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
+        handover::hand_over(sockets).await
+    }
+
+    /// The line that says that both listeners accept.
+    pub fn ready_line(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let listen: Vec<String> = self.listen.iter().map(|address| format!("{scheme}://{address}")).collect();
+        let admin = self.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+        format!("sungrazer ready listen={} admin={admin}", listen.join(","))
+    }
+
+    /// Stops: no new connections, streams are asked to leave one by one, requests in flight are finished. Returns when
+    /// all are gone or the configured time is over.
+    pub async fn stop(self) {
+        let site = &self.running.site;
+        let patience = *self.running.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        site.stopping.cancel();
+        drop(self.sockets);
+        // The receivers are the accept loops; without one there is nothing to stop.
+        let _ = self.shutdown.send(true);
+        site.streams.drain(clock::now(), patience);
+        site.tasks.close();
+        let gone = timeout(patience, site.tasks.wait()).await;
+        site.stopped.cancel();
+        if gone.is_err() {
+            warn!(streams = site.streams.len(), "not everybody left within the drain time");
+        }
+        self.admin_stop.cancel();
+        self.running.watch_files(Vec::new());
+        for service in self.services {
+            service.abort();
+        }
+    }
+}
+
+fn site(config: &Config) -> Site {
+    let now = clock::now();
+    Site {
+        upstream: Arc::new(Current::new(Upstream::new(config.upstream.clone()))),
+        routes: ArcSwap::default(),
+        hub: Arc::new(Hub::new(config.hub, clock::seed())),
+        budget: Budget::new(config.budget),
+        streams: Streams::new(config.streams, now),
+        habits: Arc::default(),
+        writes: Writes::new(now),
+        metrics: Arc::new(Metrics::new()),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+        stopped: CancellationToken::new(),
+        options: ArcSwap::from_pointee(config.site.clone()),
+    }
+}
+
+impl Running {
+    fn new(site: Arc<Site>, drain: Duration) -> Self {
+        Self { site, files: StdMutex::default(), drain: StdMutex::new(drain) }
+    }
+
+    /// Puts `config` in force, as `plan` says.
+    fn apply(&self, config: &Config, plan: &Plan) {
+        let site = &self.site;
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
+        if *site.upstream().options() != config.upstream {
+            site.upstream.replace(Upstream::new(config.upstream.clone()));
+        }
+        if **site.options.load() != config.site {
+            site.options.store(Arc::new(config.site.clone()));
+        }
+        site.hub.set_options(config.hub);
+        site.streams.set_options(config.streams);
+        site.budget.set_options(config.budget);
+        let before = site.routes.load_full();
+        self.route(&config.routes, plan);
+        // The new table is in force: who is sent away finds the new routes.
+        for route in before.iter().filter(|route| plan.removed.contains(&route.id)) {
+            route.pulse.end();
+        }
+        for resource in site.hub.resources().iter().filter(|resource| plan.removed.contains(&resource.key().route)) {
+            resource.close();
+        }
+    }
+
+    /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
+    fn route(&self, options: &[RouteOptions], plan: &Plan) {
+        let before = self.site.routes.load_full();
+        let kept = |options: &RouteOptions| {
+            before.iter().find(|route| route.id == options.id && plan.kept.contains(&options.id)).cloned()
+        };
+        let mut watched = Vec::new();
+        let routes = options.iter().map(|options| {
+            let route = kept(options).unwrap_or_else(|| Arc::new(route(options, &self.site.metrics)));
+            let pulse = Arc::clone(&route.pulse);
+            let changed = Arc::new(move || pulse.beat(Trigger::File, clock::now()));
+            watched.push(Watched { globs: options.watch_files.clone(), changed });
+            route
+        });
+        let table = Table::new(routes.collect());
+        self.site.routes.store(Arc::new(table));
+        self.watch_files(watched);
+    }
+
+    fn watch_files(&self, watched: Vec<Watched>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = files.take() {
+            before.abort();
+        }
+        *files = FileWatch::new(watched).map(|watch| tokio::spawn(watch.run()));
+    }
+}
+
+/// Watches the file of the configuration, and the certificate's.
+fn watch_always(
+    source: &Source,
+    reloader: &Arc<Reloader>,
+    certificate: Option<&Arc<Certificate>>,
+) -> Option<FileWatch> {
+    let mut always = Vec::new();
+    if let Some(path) = &source.path {
+        let reloader = Arc::clone(reloader);
+        let changed = Arc::new(move || reloader.changed.notify_one());
+        always.push(Watched { globs: literal(path).into_iter().collect(), changed });
+    }
+    if let Some(certificate) = certificate {
+        let files = certificate.files();
+        let globs = [&files.cert, &files.key].into_iter().filter_map(|path| literal(path)).collect();
+        let certificate = Arc::clone(certificate);
+        let changed = Arc::new(move || match certificate.read_again() {
+            Ok(()) => info!("the certificate was read again"),
+            Err(error) => error!("{error}; the certificate of before stays in force"),
+        });
+        always.push(Watched { globs, changed });
+    }
+    FileWatch::new(always)
+}
+
+/// A glob that takes one path, whatever characters it has.
+fn literal(path: &Path) -> Option<globset::Glob> {
+    let path = std::path::absolute(path).ok()?;
+    globset::Glob::new(&globset::escape(path.to_str()?)).ok()
+}
+
+/// A route, joined to its metrics and to deliveries that exist.
+fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
+    let chosen = |delivery: &&&'static dyn Delivery| options.transports.contains(&delivery.name());
+    Route {
+        metrics: metrics.route(&options.plan.route),
+        transports: deliver::ALL.iter().filter(chosen).copied().collect(),
+        websocket: options.transports.contains(&"websocket"),
+        iframe: options.transports.contains(&"iframe"),
+        long_poll: options.transports.contains(&"long-poll"),
+        tick_on: options.tick_on.clone(),
+        id: options.id,
+        pattern: options.pattern.clone(),
+        methods: options.methods.clone(),
+        plan: Arc::clone(&options.plan),
+        variant: options.variant.clone(),
+        deliver: options.deliver,
+        hold: options.hold,
+        fetch: options.fetch,
+        shim: options.shim,
+        refresh_on: options.refresh_on.clone(),
+        pulse: Arc::new(Pulse::new(clock::now())),
+        learned: Arc::default(),
+    }
+}

@@ -1,0 +1,103 @@
+//! Puts a new configuration in force while the server runs.
+//!
+//! ```text
+//! SIGHUP, the file's folder, POST /api/reload ─▶ Reloader ─ load ─▶ reload::plan(old, new) ─▶ Running::apply
+//!                                                     └ wrong ─▶ the old one stays, config_stale
+//! ```
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::timeout;
+use tracing::{error, info, info_span, warn};
+
+use super::Running;
+use crate::admin::{Reload, Reloaded};
+use crate::config::{self, Config, Overrides};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file, if there is one.
+    pub path: Option<PathBuf>,
+    /// What wins over it.
+    pub overrides: Overrides,
+}
+
+/// An editor, or a copy, may be caught in the middle of writing: what cannot be read is read once more after this.
+const HALF_WRITTEN: Duration = Duration::from_millis(150);
+
+/// Re-reads the configuration when it is told to.
+pub(super) struct Reloader {
+    source: Source,
+    running: Arc<Running>,
+    /// What is in force; also sees to it that one reload ends before the next begins.
+    current: AsyncMutex<Config>,
+    /// What is wrong with the file, if something is.
+    wrong: Mutex<Option<String>>,
+    /// The file may have changed.
+    pub(super) changed: Notify,
+}
+
+impl Reloader {
+    pub(super) fn new(source: Source, config: Config, running: Arc<Running>) -> Self {
+        Self { source, running, current: AsyncMutex::new(config), wrong: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Follows changes of the file.
+    pub(super) async fn follow(self: Arc<Self>) {
+        loop {
+            self.changed.notified().await;
+            if self.load().is_err() {
+                // Either the rest follows at once, or it is wrong.
+                let _ = timeout(HALF_WRITTEN, self.changed.notified()).await;
+            }
+            self.reload().await;
+        }
+    }
+
+    fn load(&self) -> Result<Config, config::Error> {
+        config::load(self.source.path.as_deref(), &self.source.overrides)
+    }
+
+    fn set_wrong(&self, wrong: Option<String>) {
+        self.running.site.metrics.set_config_stale(wrong.is_some());
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = wrong;
+    }
+}
+
+#[async_trait]
+impl Reload for Reloader {
+    async fn reload(&self) -> Reloaded {
+        // One at a time: the one that is under way may have read the file before this one was asked for.
+        let mut current = self.current.lock().await;
+        let span = info_span!("reload");
+        let _inside = span.enter();
+        let new = match self.load() {
+            Ok(new) => new,
+            Err(wrong) => {
+                let wrong = wrong.to_string();
+                error!("the configuration cannot be used, the one of before stays in force:\n{wrong}");
+                self.set_wrong(Some(wrong.clone()));
+                return Reloaded::Wrong(wrong);
+            }
+        };
+        let plan = config::reload::plan(&current, &new);
+        self.set_wrong(None);
+        if !plan.needs_restart.is_empty() {
+            warn!("restart needed: {} cannot be changed while the server runs", plan.needs_restart.join(", "));
+        }
+        let (kept, removed, added) = (plan.kept.len(), plan.removed.len(), plan.added);
+        info!(kept, added, removed, "the configuration was read again");
+        self.running.apply(&new, &plan);
+        *current = new;
+        Reloaded::Applied { kept, added, removed, needs_restart: plan.needs_restart }
+    }
+
+    fn wrong(&self) -> Option<String> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,151 @@
+// What the browser tests stand on: the demo as a program, Chromium, and waiting for conditions.
+
+import { spawn } from 'node:child_process';
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { chromium } from 'playwright-core';
+
+/** How long anything that is expected may take before a test gives up. */
+const PATIENCE = 20_000;
+
+/** Waits until `condition` gives something, and returns that. For conditions that nothing announces. */
+export async function eventually(what, condition) {
+    const deadline = Date.now() + PATIENCE;
+    for (;;) {
+        const found = await condition();
+        if (found) {
+            return found;
+        }
+        if (Date.now() > deadline) {
+            throw new Error(`gave up waiting for ${what}`);
+        }
+        await sleep(10);
+    }
+}
+
+function program() {
+    if (!process.env.SUNGRAZER) {
+        throw new Error('SUNGRAZER must name the program; tests/run sees to it');
+    }
+    return process.env.SUNGRAZER;
+}
+
+/** Starts the program, and reads its lines until `ready` has what it needs of them. */
+async function start(args, ready) {
+    const child = spawn(program(), args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    for await (const line of createInterface({ input: child.stdout })) {
+        if (ready(line)) {
+            // What else it says is not to block it.
+            child.stdout.resume();
+            return async () => {
+                child.kill('SIGTERM');
+                await ended;
+            };
+        }
+    }
+    throw new Error(`it ended before it began: ${args.join(' ')}`);
+}
+
+/** Starts `sungrazer demo` on free ports, without readers and edits of its own. */
+export async function startDemo() {
+    const links = {};
+    const ports = ['--listen', '127.0.0.1:0', '--backend', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
+    const stop = await start(['demo', ...ports, '--readers', '0', '--edits', 'off', '--for', '5m'], (line) => {
+        const [, name, url] = line.match(/^ {2}(polled|pushed) {3}(http:\/\/[^/]+)\//) ?? [];
+        if (name) {
+            links[name] = url;
+        }
+        links.admin = line.match(/^What is watched: (http:\/\/[^/]+)\//)?.[1];
+        return links.admin;
+    });
+    return {
+        ...links,
+        stop,
+        /** Saves `text` in the wiki, straight, so that Sungrazer only learns of it by looking. */
+        async edit(text) {
+            const saved = await fetch(`${links.polled}/wiki/text`, { method: 'POST', body: text });
+            if (saved.status !== 204) {
+                throw new Error(`not saved: ${saved.status}`);
+            }
+        },
+        /** How many clients are held on `url` by `transport`. */
+        async held(url, transport) {
+            const { resources } = await (await fetch(`${links.admin}/api/resources`)).json();
+            return resources
+                .filter((resource) => resource.url === url)
+                .reduce((sum, resource) => sum + (resource.subscribers[transport] ?? 0), 0);
+        },
+    };
+}
+
+/** Starts Sungrazer in front of `upstream`, with these routes in TOML. */
+export async function startSidecar(upstream, routes) {
+    const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
+    const file = join(folder, 'sungrazer.toml');
+    writeFileSync(file, routes);
+    let url;
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', 'off'];
+    const stop = await start(args, (line) => {
+        url = line.match(/ listen=(http:\S+)/)?.[1];
+        return url;
+    });
+    return {
+        url,
+        async stop() {
+            await stop();
+            rmSync(folder, { recursive: true });
+        },
+    };
+}
+
+function installed(...names) {
+    for (const folder of process.env.PATH.split(delimiter)) {
+        for (const name of names) {
+            try {
+                accessSync(join(folder, name), constants.X_OK);
+                return join(folder, name);
+            } catch {
+                // Not there: the next one.
+            }
+        }
+    }
+    throw new Error('there is no Chromium here; tests/run installs it');
+}
+
+/** Starts Chromium with an empty profile; it talks to nobody but the pages that it is sent to. */
+export async function startBrowser() {
+    const profile = mkdtempSync(join(tmpdir(), 'sungrazer-browser-'));
+    const context = await chromium.launchPersistentContext(profile, {
+        executablePath: installed('chromium', 'chromium-browser', 'google-chrome'),
+        headless: true,
+        args: [
+            '--no-sandbox',
+            '--disable-gpu',
+            '--disable-quic',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+        ],
+    });
+    return {
+        /** Opens `url` in a page of its own. `page.errors` collects what goes wrong in it. */
+        async open(url) {
+            const page = await context.newPage();
+            page.errors = [];
+            page.on('pageerror', (error) => page.errors.push(String(error)));
+            page.setDefaultTimeout(PATIENCE);
+            await page.goto(url);
+            return page;
+        },
+        async stop() {
+            await context.close();
+            rmSync(profile, { recursive: true, force: true });
+        },
+    };
+}

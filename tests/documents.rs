@@ -1,0 +1,148 @@
+//! What is written for readers: it must say what the program does, and point at what is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sungrazer::config::{self, Overrides};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// How to bring generated files up to date.
+const UPDATE: &str = "UPDATE_DOCUMENTS=1 cargo test --test integration documents";
+
+/// Sees to it that the file `name` holds `text`; writes it if that is asked for.
+fn holds(name: &str, text: &str) {
+    let path = root().join(name);
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{name} is not what the program says of itself; to bring it up to date: {UPDATE}");
+}
+
+#[test]
+fn the_shipped_file_says_all_defaults() {
+    holds("config/sungrazer.toml", &config::example());
+}
+
+#[test]
+fn the_reference_is_what_the_program_says_of_itself() {
+    const BEGIN: &str = "<!-- What follows is made of the program's own schema. -->\n";
+    let name = "docs/configuration.md";
+    let text = fs::read_to_string(root().join(name)).unwrap();
+    let (before, _) =
+        text.split_once(BEGIN).expect("docs/configuration.md has lost the line behind which it is generated");
+    holds(name, &format!("{before}{BEGIN}\n{}", config::reference()));
+}
+
+/// Every Markdown file that is written for readers.
+fn documents() -> Vec<PathBuf> {
+    fn visit(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    for folder in ["docs", "examples", "tests"] {
+        visit(&root().join(folder), &mut found);
+    }
+    found
+}
+
+/// The blocks of `text` that are fenced as `language`, each with the line on which it begins.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        if line.trim() == format!("```{language}") {
+            let block = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```");
+            found.push((number + 2, block.map(|line| format!("{line}\n")).collect()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_configuration_that_is_shown_is_good() {
+    let mut shown = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (line, block) in blocks(&text, "toml") {
+            let name = format!("{}:{line}", path.display());
+            // The certificates that are named are not here.
+            let block: String =
+                block.lines().filter(|line| !line.starts_with("tls = ")).map(|line| format!("{line}\n")).collect();
+            // A block may show a part of a file.
+            let upstream = (!block.contains("[upstream]")).then(|| "http://127.0.0.1:8000".to_owned());
+            let overrides = Overrides { upstream, ..Overrides::default() };
+            config::parse(&name, &block, &overrides).unwrap_or_else(|found| panic!("{name}\n{found}"));
+            shown += 1;
+        }
+    }
+    assert!(shown >= 3, "the blocks are fenced otherwise");
+    for path in ["examples/wiki/sungrazer.toml", "examples/rq-dashboard/sungrazer.toml"] {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        config::parse(path, &text, &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut lost = Vec::new();
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let there = match fs::read_to_string(&target) {
+                Ok(text) => anchor.is_empty() || headings(&text).iter().any(|heading| heading == anchor),
+                Err(_) => anchor.is_empty() && target.exists(),
+            };
+            if !there {
+                lost.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
+/// The anchors of a document's headings, as they are made of their texts.
+fn headings(text: &str) -> Vec<String> {
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let kept = line.trim_start_matches('#').trim().to_lowercase();
+            kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_shown_of_the_examples_is_what_they_are() {
+    for (example, document) in [
+        ("examples/wiki/sungrazer.toml", "examples/wiki/README.md"),
+        ("examples/rq-dashboard/sungrazer.toml", "examples/rq-dashboard/README.md"),
+    ] {
+        let file = fs::read_to_string(root().join(example)).unwrap();
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let said = |text: &str| -> Vec<String> {
+            let code = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
+            code.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+        };
+        for (line, block) in blocks(&text, "toml") {
+            for shown in said(&block) {
+                assert!(said(&file).contains(&shown), "{document}:{line} shows {shown:?}, which is not in {example}");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A configuration that changes while the server runs.
+
+use std::time::Duration;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::{self, Connection, Events};
+use crate::support::program::{Program, Scratch};
+use crate::support::{eventually, within};
+
+const A: &str = "[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"100ms\"\n";
+const B: &str = "[[route]]\npath = \"/b\"\nevery = \"50ms\"\nevery_max = \"100ms\"\n";
+
+fn toml(backend: &Backend, routes: &str) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"{}\"\n{routes}",
+        backend.url()
+    )
+}
+
+async fn backend() -> Backend {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("a"));
+    backend.set("/b", Page::text("b"));
+    backend
+}
+
+/// Waits until the server says that it has read its configuration `times` times since it was asked.
+async fn reload(program: &Program) -> client::Response {
+    Connection::open(program.admin).await.request("POST", "/api/reload", &[], b"").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_routes_keep_their_streams_and_changed_ones_end_them() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, &format!("{A}{B}")));
+    let program = Program::start(&["-c", &file]).await;
+    let (mut a, mut b) =
+        (Events::open(program.address, "/a", &[]).await, Events::open(program.address, "/b", &[]).await);
+    let mut both = Events::open(program.address, "/.sungrazer/stream?url=/a&url=/b", &[]).await;
+    for events in [&mut a, &mut b, &mut both] {
+        events.next().await.unwrap();
+    }
+    both.next().await.unwrap();
+    // The file itself is watched.
+    scratch.write("sungrazer.toml", &toml(&backend, &format!("{}# moved\n{A}", B.replace("100ms", "200ms"))));
+    let end = within("the end of the changed route's stream", b.next()).await.unwrap();
+    assert_eq!(end.data, "{\"reason\":\"reload\"}");
+    assert_eq!(b.next().await, None);
+    // A stream of many finds the new route by itself.
+    for (path, text) in [("/a", "a two"), ("/b", "b two")] {
+        backend.set(path, Page::text(text));
+        loop {
+            let record = within("the change", both.next()).await.unwrap().data;
+            if record.contains(text) {
+                break;
+            }
+        }
+    }
+    assert_eq!(within("the change", a.snapshot()).await.data, "a two");
+    // A route that is gone passes through.
+    scratch.write("sungrazer.toml", &toml(&backend, A));
+    let ended = within("the end of the route that is gone", async {
+        loop {
+            let record = both.next().await.unwrap().data;
+            if record.contains("\"event\":\"end\"") {
+                return record;
+            }
+        }
+    });
+    assert!(ended.await.contains("\"url\":\"/b\""));
+    let plain = client::get(program.address, "/b", &[("Accept", "text/event-stream")]).await;
+    assert_eq!(plain.text(), "b two");
+    backend.set("/a", Page::text("a three"));
+    assert_eq!(within("the change", a.snapshot()).await.data, "a three");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_file_changes_nothing_and_is_told_of() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-wrong");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    let mut a = Events::open(program.address, "/a", &[]).await;
+    a.snapshot().await;
+    scratch.write("sungrazer.toml", &toml(&backend, &A.replace("every =", "evry =")));
+    let refused = reload(&program).await;
+    assert_eq!(refused.status, 422);
+    assert!(
+        refused.text().contains("did you mean \"every\"?") && refused.text().contains("sungrazer.toml:8:1"),
+        "{}",
+        refused.text()
+    );
+    assert!(client::get(program.admin, "/metrics", &[]).await.text().contains("sungrazer_config_stale 1"));
+    assert!(client::get(program.admin, "/api/resources", &[]).await.text().contains("did you mean"));
+    backend.set("/a", Page::text("a two"));
+    assert_eq!(within("the change", a.snapshot()).await.data, "a two");
+    scratch.write("sungrazer.toml", &toml(&backend, A));
+    program.signal("HUP");
+    let metrics =
+        || async { client::get(program.admin, "/metrics", &[]).await.text().contains("sungrazer_config_stale 0") };
+    within("the file to be good again", async {
+        while !metrics().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_wait_for_a_restart_and_limits_do_not() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-limits");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    let _held = Events::open(program.address, "/a", &[]).await;
+    let text = toml(&backend, A).replace("[server]\n", "[server]\nmax_streams = 1\nh2c = true\nprefix = \"/_push\"\n");
+    scratch.write("sungrazer.toml", &text);
+    let applied = reload(&program).await;
+    assert!(applied.status == 200 && applied.text().contains("\"server.h2c\""), "{}", applied.text());
+    assert_eq!(Events::try_open(program.address, "/a", &[]).await.head.status, 503);
+    assert_eq!(client::get(program.address, "/_push/nothing", &[]).await.text().trim(), "There is nothing here.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_upstream_takes_over() {
+    let (before, after) = (backend().await, backend().await);
+    after.set("/a", Page::text("from the other one"));
+    let scratch = Scratch::new("reload-upstream");
+    let file = scratch.write("sungrazer.toml", &toml(&before, A));
+    let program = Program::start(&["-c", &file]).await;
+    let mut a = Events::open(program.address, "/a", &[]).await;
+    a.snapshot().await;
+    scratch.write("sungrazer.toml", &toml(&after, A));
+    assert_eq!(within("the end", a.next()).await.unwrap().data, "{\"reason\":\"reload\"}");
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "from the other one");
+    assert_eq!(Events::open(program.address, "/a", &[]).await.snapshot().await.data, "from the other one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_rewrites_costs_no_stream_of_an_unchanged_route() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-storm");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut events = Events::open(program.address, "/a", &[]).await;
+        events.snapshot().await;
+        streams.push(events);
+    }
+    for round in 0..1000 {
+        let every = 100 + round % 7;
+        let text = toml(&backend, &format!("{A}{}", B.replace("100ms", &format!("{every}ms"))));
+        match round % 3 {
+            // Written in place, replaced, and caught half-written.
+            0 => drop(scratch.write("sungrazer.toml", &text)),
+            1 => {
+                scratch.write("new", &text);
+                std::fs::rename(scratch.path("new"), scratch.path("sungrazer.toml")).unwrap();
+            }
+            _ => {
+                scratch.write("sungrazer.toml", &text[..text.len() / 2]);
+                scratch.write("sungrazer.toml", &text);
+            }
+        }
+        if round % 100 == 50 {
+            backend.set("/a", Page::text(&format!("round {round}")));
+            for events in &mut streams {
+                assert_eq!(within("the change", events.snapshot()).await.data, format!("round {round}"));
+            }
+        }
+    }
+    let applied = reload(&program).await;
+    assert_eq!(applied.status, 200, "{}", applied.text());
+    backend.set("/a", Page::text("after the storm"));
+    for events in &mut streams {
+        assert_eq!(within("the change", events.snapshot()).await.data, "after the storm");
+    }
+    eventually("the backend to be asked", || backend.hits("/a") > 0).await;
+}

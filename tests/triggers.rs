@@ -1,0 +1,303 @@
+//! Writes, files and hooks: looks that do not wait for their interval.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::{Connection, Events};
+use crate::support::program::Scratch;
+use crate::support::sidecar::Sidecar;
+use crate::support::{eventually, within};
+
+/// An interval that no test waits for.
+const SLOW: &str = "every = \"1h\"\nevery_max = \"1h\"\n";
+
+fn slow(path: &str) -> String {
+    format!("[[route]]\npath = \"{path}\"\n{SLOW}")
+}
+
+/// A wiki: what is posted to `/save` is what `/text` says.
+async fn wiki() -> Backend {
+    let backend = Backend::start().await;
+    let text = Arc::new(std::sync::Mutex::new("first".to_owned()));
+    backend.handle("/text", {
+        let text = Arc::clone(&text);
+        move |_| Page::text(&text.lock().unwrap())
+    });
+    backend.handle("/save", move |seen| {
+        *text.lock().unwrap() = String::from_utf8(seen.body.clone()).unwrap();
+        Page::text("saved").status(303).header("Location", "/text")
+    });
+    backend
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_through_the_proxy_reaches_the_streams_at_once() {
+    let backend = wiki().await;
+    let sidecar = Sidecar::start(&backend, &slow("/text"));
+    let mut events = sidecar.events("/text").await;
+    assert_eq!(events.snapshot().await.data, "first");
+    let mut writer = Connection::open(sidecar.address).await;
+    for text in ["second", "third"] {
+        writer.request("POST", "/save", &[], text.as_bytes()).await;
+        assert_eq!(within("the write's effect", events.snapshot()).await.data, text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_named_writes_are_triggers_where_the_route_names_some() {
+    let backend = wiki().await;
+    backend.set("/other", Page::text("ok"));
+    let sidecar = Sidecar::start(&backend, &format!("{}refresh_on = [\"PUT /other\"]\n", slow("/text")));
+    let mut events = sidecar.events("/text").await;
+    events.snapshot().await;
+    let looks = backend.hits("/text");
+    let mut client = Connection::open(sidecar.address).await;
+    client.request("POST", "/other", &[], b"x").await;
+    client.request("PUT", "/other", &[], b"x").await;
+    eventually("the look after PUT", || backend.hits("/text") > looks).await;
+    // One after the PUT and one afterthought, none for the POST.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(backend.hits("/text"), looks + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_concerns_its_own_uri_and_those_that_its_answer_names() {
+    let backend = Backend::start().await;
+    for path in ["/own", "/there", "/grouped", "/apart"] {
+        backend.set(path, Page::text("1").header("Cache-Groups", if path == "/grouped" { "\"g\"" } else { "\"h\"" }));
+    }
+    let sidecar = Sidecar::start(&backend, &format!("{}refresh_on = []\n", slow("/**")));
+    let mut streams = Vec::new();
+    for path in ["/own", "/there", "/grouped", "/apart"] {
+        let mut events = sidecar.events(path).await;
+        events.snapshot().await;
+        streams.push(events);
+    }
+    let before: Vec<usize> = ["/own", "/there", "/grouped", "/apart"].map(|path| backend.hits(path)).to_vec();
+    backend.handle("/own", |seen| {
+        let page = Page::text("2");
+        if seen.method == "POST" {
+            page.status(201)
+                .header("Content-Location", "http://site.example/there")
+                .header("Cache-Group-Invalidation", "\"x\", \"g\"")
+        } else {
+            page
+        }
+    });
+    Connection::open(sidecar.address).await.request("POST", "/own", &[], b"x").await;
+    for (path, before) in [("/own", before[0] + 1), ("/there", before[1]), ("/grouped", before[2])] {
+        eventually(&format!("a look at {path}"), || backend.hits(path) > before).await;
+    }
+    assert_eq!(backend.hits("/apart"), before[3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_triggers_nothing() {
+    let backend = wiki().await;
+    backend.set("/fails", Page::text("no").status(500));
+    let sidecar = Sidecar::start(&backend, &slow("/text"));
+    let mut events = sidecar.events("/text").await;
+    events.snapshot().await;
+    let looks = backend.hits("/text");
+    Connection::open(sidecar.address).await.request("POST", "/fails", &[], b"x").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(backend.hits("/text"), looks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_reads_its_own_writes_whatever_was_under_way() {
+    let backend = Backend::start().await;
+    let text = Arc::new(std::sync::Mutex::new("old"));
+    let (gate, gated) = (Arc::new(Notify::new()), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    backend.handle("/text", {
+        let (text, gate, gated) = (Arc::clone(&text), Arc::clone(&gate), Arc::clone(&gated));
+        move |seen| {
+            // The answer is made before the gate and sent behind it: a look that is overtaken by a write.
+            let page = Page::text(*text.lock().unwrap()).header("Vary", "X-Nothing");
+            let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+            if is_look && gated.swap(false, std::sync::atomic::Ordering::SeqCst) { page.gate(&gate) } else { page }
+        }
+    });
+    backend.handle("/save", move |_| {
+        *text.lock().unwrap() = "new";
+        Page::text("saved")
+    });
+    let sidecar = Sidecar::start(
+        &backend,
+        "[[route]]\npath = \"/text\"\nevery = \"100ms\"\nevery_max = \"100ms\"\nrefresh_on = []\nhold = \"200ms\"\n",
+    );
+    let mut events = sidecar.events("/text").await;
+    assert_eq!(events.snapshot().await.data, "old");
+    gated.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("a look to be under way", || !gated.load(std::sync::atomic::Ordering::SeqCst)).await;
+    let mut client = Connection::open(sidecar.address).await;
+    client.request("POST", "/save", &[], b"x").await;
+    // The overtaken look ends now, and brings the old state.
+    gate.notify_one();
+    for _ in 0..5 {
+        assert_eq!(client.get("/text", &[("Accept", "*/*")]).await.text(), "new", "a plain GET after the write");
+    }
+    let mut stream = Events::open(sidecar.address, "/text", &[]).await;
+    assert_eq!(stream.snapshot().await.data, "new", "the first event after the write");
+    assert_eq!(events.snapshot().await.data, "new", "the open stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_is_sent_again_and_again_is_no_write() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("1"));
+    backend.set("/rpc", Page::json("{}"));
+    let sidecar = Sidecar::start(&backend, &slow("/a"));
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    let mut page = Connection::open(sidecar.address).await;
+    let call = |id: u32| format!("{{\"id\":{id},\"method\":\"list\"}}");
+    for id in 0..2 {
+        let before = backend.hits("/a");
+        page.request("POST", "/rpc", &[], call(id).as_bytes()).await;
+        eventually("the look after something new", || backend.hits("/a") > before).await;
+        // A poll's own interval.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let looks = backend.hits("/a");
+    for id in 2..12 {
+        page.request("POST", "/rpc", &[], call(id).as_bytes()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(backend.hits("/a"), looks, "a poll was taken for a write");
+    page.request("POST", "/rpc", &[], b"{\"id\":13,\"method\":\"add\"}").await;
+    eventually("the look after a real write", || backend.hits("/a") > looks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_writes_costs_a_look_a_gap() {
+    let backend = wiki().await;
+    let sidecar = Sidecar::start(&backend, &slow("/text"));
+    let mut events = sidecar.events("/text").await;
+    events.snapshot().await;
+    let (looks, began) = (backend.hits("/text"), Instant::now());
+    let mut writer = Connection::open(sidecar.address).await;
+    let mut written = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        written += 1;
+        writer.request("POST", "/save", &[], format!("text {written} {}", "x".repeat(written % 50)).as_bytes()).await;
+    }
+    let looks = backend.hits("/text") - looks;
+    let gaps = began.elapsed().as_millis() / 50 + 1;
+    assert!(written > 100, "that was no storm: {written}");
+    assert!(looks as u128 <= gaps, "{looks} looks in {gaps} gaps");
+    // The last write is always served.
+    let last = format!("text {written} {}", "x".repeat(written % 50));
+    while within("the last write", events.snapshot()).await.data != last {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_in_any_way_is_a_trigger() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("1"));
+    let scratch = Scratch::new("files");
+    let file = scratch.write("data.json", "1");
+    let sidecar = Sidecar::start(
+        &backend,
+        &format!("{}watch_files = [\"{file}\", \"{}\"]\n", slow("/a"), scratch.path("later/**/*.txt").display()),
+    );
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    let path = scratch.path("data.json");
+    // Until the watch is in place nothing is announced; the first change is repeated until it is seen.
+    let before = backend.hits("/a");
+    within("the watch to be in place", async {
+        while backend.hits("/a") == before {
+            fs::write(&path, format!("{:?}", Instant::now())).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    type Change<'a> = Box<dyn Fn() + 'a>;
+    let changes: [(&str, Change<'_>); 7] = [
+        ("rewritten", Box::new(|| fs::write(&path, "another").unwrap())),
+        (
+            "appended to",
+            Box::new(|| {
+                use std::io::Write;
+                fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+            }),
+        ),
+        (
+            "replaced",
+            Box::new(|| {
+                fs::write(scratch.path("new"), "replaced").unwrap();
+                fs::rename(scratch.path("new"), &path).unwrap();
+            }),
+        ),
+        ("journalled", Box::new(|| fs::write(scratch.path("data.json-wal"), "pages").unwrap())),
+        ("removed", Box::new(|| fs::remove_file(&path).unwrap())),
+        (
+            "a link now",
+            Box::new(|| {
+                fs::create_dir(scratch.path("v1")).unwrap();
+                fs::write(scratch.path("v1/data.json"), "linked").unwrap();
+                std::os::unix::fs::symlink("v1", scratch.path("..data")).unwrap();
+                std::os::unix::fs::symlink("..data/data.json", &path).unwrap();
+            }),
+        ),
+        (
+            "swapped",
+            Box::new(|| {
+                fs::create_dir(scratch.path("v2")).unwrap();
+                fs::write(scratch.path("v2/data.json"), "swapped").unwrap();
+                std::os::unix::fs::symlink("v2", scratch.path("..tmp")).unwrap();
+                fs::rename(scratch.path("..tmp"), scratch.path("..data")).unwrap();
+            }),
+        ),
+    ];
+    for (what, change) in changes {
+        settle(&backend).await;
+        let before = backend.hits("/a");
+        change();
+        eventually(&format!("a look after the file was {what}"), || backend.hits("/a") > before).await;
+    }
+    // What did not exist when the server started.
+    settle(&backend).await;
+    let before = backend.hits("/a");
+    fs::create_dir_all(scratch.path("later/deep")).unwrap();
+    fs::write(scratch.path("later/deep/x.txt"), "1").unwrap();
+    eventually("a look after a file was created in a new folder", || backend.hits("/a") > before).await;
+}
+
+/// Waits until no look has been made for a while: what must not be taken for the effect of what comes next.
+async fn settle(backend: &Backend) {
+    within("the looks to settle", async {
+        loop {
+            let before = backend.hits("/a");
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            if backend.hits("/a") == before {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_wakes_by_url_and_by_route() {
+    let backend = Backend::start().await;
+    for path in ["/r/a", "/r/b"] {
+        backend.set(path, Page::text("1"));
+    }
+    let sidecar = Sidecar::start(&backend, &slow("/r/*"));
+    let (mut a, mut b) = (sidecar.events("/r/a").await, sidecar.events("/r/b").await);
+    a.snapshot().await;
+    b.snapshot().await;
+    let mut admin = Connection::open(sidecar.server.admin().unwrap()).await;
+    backend.set("/r/a", Page::text("2"));
+    assert!(admin.request("POST", "/api/refresh?url=/r/a", &[], b"").await.text().contains("\"woken\": 1"));
+    assert_eq!(within("the change", a.snapshot()).await.data, "2");
+    backend.set("/r/b", Page::text("2"));
+    assert!(admin.request("POST", "/api/refresh?route=/r/*", &[], b"").await.text().contains("\"woken\": 2"));
+    assert_eq!(within("the change", b.snapshot()).await.data, "2");
+}
