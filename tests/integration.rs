@@ -23,6 +23,7 @@ mod memory;
 mod passthrough;
 mod process;
 mod reload;
+mod security;
 mod simulation;
 mod sse;
 mod tls;

@@ -5,6 +5,7 @@ use std::process::Output;
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Events};
 use crate::support::program::{self, Program, Scratch, command, run};
+use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::within;
 
 fn stderr(output: &Output) -> &str {
@@ -200,7 +201,7 @@ async fn an_outage_is_logged_once() {
 async fn operators_see_what_is_watched() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
-    let sidecar = crate::support::sidecar::Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"50ms\"\n");
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"50ms\"\n");
     let mut events = Events::open(sidecar.address, "/a?q=1", &[("Cookie", "sid=hunter2")]).await;
     let id = events.snapshot().await.id.unwrap();
     let resources = sidecar.admin("/api/resources").await;
@@ -221,12 +222,12 @@ async fn operators_see_what_is_watched() {
     }
     let mut connection = client::Connection::open(sidecar.server.admin().unwrap()).await;
     let before = backend.hits("/a");
-    let woken = connection.request("POST", "/api/refresh?url=%2Fa%3Fq%3D1", &[], b"").await;
+    let woken = connection.request("POST", "/api/refresh?url=%2Fa%3Fq%3D1", &[LOCAL], b"").await;
     assert_eq!((woken.status, woken.text().trim()), (202, "{\n  \"woken\": 1\n}"));
     crate::support::eventually("the look", || backend.hits("/a") > before).await;
-    assert_eq!(connection.request("POST", "/api/refresh", &[], b"").await.status, 400);
-    assert_eq!(connection.get("/api/refresh?url=/a", &[]).await.status, 405);
-    assert_eq!(connection.get("/nothing", &[]).await.status, 404);
+    assert_eq!(connection.request("POST", "/api/refresh", &[LOCAL], b"").await.status, 400);
+    assert_eq!(connection.get("/api/refresh?url=/a", &[LOCAL]).await.status, 405);
+    assert_eq!(connection.get("/nothing", &[LOCAL]).await.status, 404);
 }
 
 /// The only child of a process.

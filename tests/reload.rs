@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection, Events};
 use crate::support::program::{Program, Scratch};
+use crate::support::sidecar::LOCAL;
 use crate::support::{eventually, within};
 
 const A: &str = "[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"100ms\"\n";
@@ -26,7 +27,7 @@ async fn backend() -> Backend {
 
 /// Waits until the server says that it has read its configuration `times` times since it was asked.
 async fn reload(program: &Program) -> client::Response {
-    Connection::open(program.admin).await.request("POST", "/api/reload", &[], b"").await
+    Connection::open(program.admin).await.request("POST", "/api/reload", &[LOCAL], b"").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,14 +92,14 @@ async fn a_wrong_file_changes_nothing_and_is_told_of() {
         "{}",
         refused.text()
     );
-    assert!(client::get(program.admin, "/metrics", &[]).await.text().contains("sungrazer_config_stale 1"));
-    assert!(client::get(program.admin, "/api/resources", &[]).await.text().contains("did you mean"));
+    assert!(client::get(program.admin, "/metrics", &[LOCAL]).await.text().contains("sungrazer_config_stale 1"));
+    assert!(client::get(program.admin, "/api/resources", &[LOCAL]).await.text().contains("did you mean"));
     backend.set("/a", Page::text("a two"));
     assert_eq!(within("the change", a.snapshot()).await.data, "a two");
     scratch.write("sungrazer.toml", &toml(&backend, A));
     program.signal("HUP");
     let metrics =
-        || async { client::get(program.admin, "/metrics", &[]).await.text().contains("sungrazer_config_stale 0") };
+        || async { client::get(program.admin, "/metrics", &[LOCAL]).await.text().contains("sungrazer_config_stale 0") };
     within("the file to be good again", async {
         while !metrics().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -210,6 +210,7 @@ impl Simulation {
             let bell = Arc::<Bell>::default();
             let joined = self.hub.join(
                 &Self::key(resource),
+                None,
                 "sim",
                 Arc::clone(&bell),
                 clock::now(),
@@ -283,7 +284,7 @@ async fn simulate(seed: u64) -> usize {
     let budget_options = BudgetOptions { max_fetches: 2, max_fetch_rate: 5 };
     let simulation = Arc::new(Simulation {
         world: Arc::clone(&world),
-        hub: Arc::new(Hub::new(HubOptions { max_resources: 100 }, seed)),
+        hub: Arc::new(Hub::new(HubOptions { max_resources: 100, ..HubOptions::default() }, seed)),
         budget: Budget::new(budget_options),
         plan: Arc::new(Plan {
             route: "/*".into(),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{Connection, Events};
 use crate::support::program::Scratch;
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::{eventually, within};
 
 /// An interval that no test waits for.
@@ -295,9 +295,9 @@ async fn the_hook_wakes_by_url_and_by_route() {
     b.snapshot().await;
     let mut admin = Connection::open(sidecar.server.admin().unwrap()).await;
     backend.set("/r/a", Page::text("2"));
-    assert!(admin.request("POST", "/api/refresh?url=/r/a", &[], b"").await.text().contains("\"woken\": 1"));
+    assert!(admin.request("POST", "/api/refresh?url=/r/a", &[LOCAL], b"").await.text().contains("\"woken\": 1"));
     assert_eq!(within("the change", a.snapshot()).await.data, "2");
     backend.set("/r/b", Page::text("2"));
-    assert!(admin.request("POST", "/api/refresh?route=/r/*", &[], b"").await.text().contains("\"woken\": 2"));
+    assert!(admin.request("POST", "/api/refresh?route=/r/*", &[LOCAL], b"").await.text().contains("\"woken\": 2"));
     assert_eq!(within("the change", b.snapshot()).await.data, "2");
 }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::auth::is_allowed;
+use super::guard::objection;
 use super::{Reload, Reloaded};
 use crate::clock;
 use crate::model::Secret;
@@ -50,10 +54,17 @@ impl Api {
             return answer;
         }
         let method = request.method();
+        if self.token.is_none()
+            && let Some(objection) =
+                objection(method, request.uri().authority().map(Authority::as_str), request.headers())
+        {
+            return text(StatusCode::FORBIDDEN, objection);
+        }
         let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if reads => {
                 self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
+                self.site.metrics.set_history_bytes(self.site.hub.room().used());
                 self.site.metrics.set_upstream_away(self.site.upstream().outage().is_away());
                 typed(
                     StatusCode::OK,
@@ -117,10 +128,31 @@ impl Api {
                 })
             })
             .collect();
-        if resources.is_empty() {
+        let learned = self.learned(url);
+        if resources.is_empty() && learned.is_none() {
             return text(StatusCode::NOT_FOUND, &format!("Nothing is watched at {url}. /api/resources lists what is."));
         }
-        json_answer(StatusCode::OK, &json!({ "resources": resources }))
+        json_answer(StatusCode::OK, &json!({ "resources": resources, "learned": learned }))
+    }
+
+    /// What answers have taught about the path of `url`, if that is anything.
+    fn learned(&self, url: &str) -> Option<Value> {
+        let path = url.split('?').next().unwrap_or_default();
+        let routes = self.site.routes.load();
+        let facts = routes.find(&Method::GET, path)?.learned.facts(path, clock::now());
+        let learned = json!({
+            "private": facts.private,
+            "varies_by": facts.vary,
+            "differs_with_credentials": facts.differs,
+            "unwatchable": facts.unwatchable.as_ref().map(|(decline, _)| decline.to_string()),
+            "streams_itself": facts.own_stream.get().copied().unwrap_or(false),
+        });
+        let is_nothing = facts.private.is_none()
+            && facts.vary.is_empty()
+            && !facts.differs
+            && facts.unwatchable.is_none()
+            && facts.own_stream.get() != Some(&true);
+        (!is_nothing).then_some(learned)
     }
 
     fn describe(&self, resource: &Resource, routes: &Table) -> Value {
@@ -232,6 +264,14 @@ fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What clients made up, such as URLs, is shown here: no browser is to take it for a page.
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     answer
 }

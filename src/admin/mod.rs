@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod guard;
 mod reload;
 
 use std::convert::Infallible;

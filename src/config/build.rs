@@ -160,7 +160,12 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             tls: outgoing,
         },
         budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
-        hub: hub::Options { max_resources: server.max_resources },
+        hub: hub::Options {
+            max_resources: server.max_resources,
+            max_resources_per_identity: server.max_resources_per_identity,
+            max_resources_per_address: server.max_resources_per_address,
+            max_history_bytes: server.max_history_bytes.value.0,
+        },
         streams: deliver::StreamsOptions {
             max_streams: server.max_streams,
             max_streams_per_address: server.max_streams_per_address,

@@ -41,6 +41,8 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
         ("max_streams", file.server.max_streams),
         ("max_streams_per_address", file.server.max_streams_per_address),
         ("max_resources", file.server.max_resources),
+        ("max_resources_per_identity", file.server.max_resources_per_identity),
+        ("max_resources_per_address", file.server.max_resources_per_address),
     ] {
         if value == 0 {
             report(&[Step::Key("server"), Step::Key(name)], format!("{name} must be at least 1"), "");

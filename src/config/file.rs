@@ -52,6 +52,13 @@ pub struct Server {
     pub max_streams_per_address: usize,
     /// Resources that are watched at a time, in all.
     pub max_resources: usize,
+    /// Resources that are watched at a time for clients with the same credentials.
+    pub max_resources_per_identity: usize,
+    /// Resources that are watched at a time because clients at one address asked for them first; an IPv6 network of 64 bits
+    /// counts as one address.
+    pub max_resources_per_address: usize,
+    /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched.
+    pub max_history_bytes: Text<Size>,
     /// How long an idle connection is kept.
     pub keepalive: Text<Period>,
     /// How long a client may take to send the head of a request.
@@ -312,6 +319,9 @@ impl Default for Server {
             max_streams: 10_000,
             max_streams_per_address: 1000,
             max_resources: 10_000,
+            max_resources_per_identity: 500,
+            max_resources_per_address: 5000,
+            max_history_bytes: written("256MiB"),
             keepalive: written("60s"),
             head_timeout: written("15s"),
             write_timeout: written("30s"),

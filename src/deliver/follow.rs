@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::delivery::{Delivery, Url};
 use crate::model::{Ask, Claim, DeltaKind, EndReason, Frame, Update};
-use crate::resource::{Bell, Cursor, Decline, Ended, Head, Listening, Resource, Subscription, Trigger};
+use crate::resource::{Bell, Cursor, Ended, Head, Listening, Resource, Subscription, Trigger};
 use crate::telemetry::{Held, RouteMetrics};
 
 /// Where news of a URL comes from.
@@ -147,8 +147,9 @@ pub trait Desk: Send + Sync + 'static {
     /// Why it cannot be followed.
     fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed>;
 
-    /// Takes note of why an answer at `url` could not be watched.
-    fn note(&self, url: &str, decline: &Decline);
+    /// Takes in how the watch of what was asked for ended. Returns whether another resource may serve it: this one was
+    /// keyed wrongly, or had just been given up.
+    fn heed(&self, asked: &Asked, ended: &Ended) -> bool;
 }
 
 /// All that one client follows.
@@ -257,39 +258,32 @@ impl Followers {
                 continue;
             };
             let gone = self.all.swap_remove(at);
-            match desk.filter(|_| gone.sought < MOST_SOUGHT && is_worth_seeking(&ended)) {
-                Some(desk) => {
-                    if let Ended::Declined(decline) = &ended {
-                        desk.note(&gone.url.text, decline);
+            match desk.filter(|desk| gone.sought < MOST_SOUGHT && desk.heed(&gone.asked, &ended)) {
+                Some(desk) => match desk.follow(&gone.asked, delivery.name(), bell) {
+                    Ok(mut found) => {
+                        found.iter_mut().for_each(|follower| follower.sought = gone.sought + 1);
+                        self.add(found);
                     }
-                    match desk.follow(&gone.asked, delivery.name(), bell) {
-                        Ok(mut found) => {
-                            found.iter_mut().for_each(|follower| follower.sought = gone.sought + 1);
-                            self.add(found);
-                        }
-                        Err(why) => {
-                            let reason = if let Unfollowed::Ended(reason) = why { reason } else { EndReason::Gone };
-                            gone.metrics.tell(delivery, &Update::End(reason), &gone.url, frames);
-                        }
+                    Err(why) => {
+                        let reason = if let Unfollowed::Ended(reason) = why { reason } else { EndReason::Gone };
+                        gone.metrics.tell(delivery, &Update::End(reason), &gone.url, frames);
                     }
-                }
+                },
                 None if matches!(gone.source, Source::Reason(_)) => {}
-                None => gone.metrics.tell(delivery, &Update::End(ended.reason()), &gone.url, frames),
+                None => gone.metrics.tell(delivery, &Update::End(gone.end_reason(&ended)), &gone.url, frames),
             }
         }
     }
 }
 
-/// Whether another resource may serve where this one ended: it was keyed wrongly, or had just been given up.
-fn is_worth_seeking(ended: &Ended) -> bool {
-    match ended {
-        Ended::Declined(decline) => decline.is_rekey(),
-        Ended::Closed(reason) => *reason == EndReason::Reload,
-        Ended::Refused(_) => false,
-    }
-}
-
 impl Follower {
+    fn end_reason(&self, ended: &Ended) -> EndReason {
+        match &self.source {
+            Source::Resource(subscription) | Source::Reason(subscription) => subscription.resource().end_reason(ended),
+            Source::Beats { .. } => ended.reason(),
+        }
+    }
+
     /// Frames for all that there is to tell; `Some` if it is over.
     fn collect(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) -> Option<Ended> {
         let subscription = match &self.source {

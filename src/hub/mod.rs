@@ -7,37 +7,76 @@
 //!
 //! Joining and retiring happen under one lock, so a client never joins a resource whose poller has just decided to end.
 
+mod accounts;
 mod recent;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use self::accounts::{Accounts, Charge};
 use self::recent::Recent;
 use crate::model::ResourceKey;
-use crate::resource::{Bell, Pulse, Resource, Retire, Subscription};
+use crate::resource::{Bell, Pulse, Resource, Retire, Room, Subscription};
 
 /// What the hub may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Resources in all.
     pub max_resources: usize,
+    /// Resources for clients with the same credentials.
+    pub max_resources_per_identity: usize,
+    /// Resources that clients at one address asked for first.
+    pub max_resources_per_address: usize,
+    /// Bytes of all bodies in all histories.
+    pub max_history_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_resources: 10_000 }
+        Self {
+            max_resources: 10_000,
+            max_resources_per_identity: 500,
+            max_resources_per_address: 5000,
+            max_history_bytes: 256 << 20,
+        }
     }
 }
 
-/// The hub is full: no further resource can be watched now.
+/// No further resource can be watched now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {0} places for watched resources are taken")]
-pub struct Full(usize);
+pub enum Full {
+    /// In all.
+    #[error("all {0} places for watched resources are taken")]
+    Resources(usize),
+    /// With these credentials.
+    #[error("all {0} places for resources of one identity are taken")]
+    Identity(usize),
+    /// From this address.
+    #[error("all {0} places for resources of one address are taken")]
+    Address(usize),
+    /// The histories leave no memory.
+    #[error("all {0} bytes for what is watched are taken")]
+    History(u64),
+}
+
+impl Full {
+    /// The limit's name in metrics.
+    pub fn limit(self) -> &'static str {
+        match self {
+            Self::Resources(_) => "resources",
+            Self::Identity(_) => "resources_per_identity",
+            Self::Address(_) => "resources_per_address",
+            Self::History(_) => "history_bytes",
+        }
+    }
+}
 
 /// All watched resources.
 #[derive(Debug)]
@@ -45,7 +84,9 @@ pub struct Hub {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     len: AtomicUsize,
-    max_resources: AtomicUsize,
+    options: ArcSwap<Options>,
+    accounts: Arc<Accounts>,
+    room: Arc<Room>,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
@@ -54,11 +95,22 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct Shard {
     /// By target, then by key: a write names a target, and all who watch it are to look.
-    targets: HashMap<Arc<str>, HashMap<ResourceKey, Arc<Resource>>>,
+    targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
     recent: Recent,
 }
 
+/// A watched resource, and on whose account it is.
+#[derive(Debug)]
+struct Entry {
+    resource: Arc<Resource>,
+    _charge: Charge,
+}
+
 const SHARDS: usize = 16;
+
+/// Where there is no place left, this part of those that nobody holds makes way at once, so that a flood does not cost a
+/// search each time.
+const EVICTED_SHARE: usize = 16;
 
 /// A resource found for a plain request.
 #[derive(Debug)]
@@ -81,55 +133,71 @@ impl Hub {
     /// A hub with nothing in it.
     pub fn new(options: Options, seed: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let max_resources = AtomicUsize::new(options.max_resources);
-        Self { shards, hasher: RandomState::new(), len: AtomicUsize::new(0), max_resources, seed }
+        let room = Arc::new(Room::new(options.max_history_bytes));
+        let options = ArcSwap::from_pointee(options);
+        let len = AtomicUsize::new(0);
+        Self { shards, hasher: RandomState::new(), len, options, accounts: Arc::default(), room, seed }
     }
 
     /// Changes what it may hold. What it holds beyond that stays until nobody needs it.
     pub fn set_options(&self, options: Options) {
-        self.max_resources.store(options.max_resources, Ordering::Relaxed);
+        self.options.store(Arc::new(options));
+        self.room.resize(options.max_history_bytes);
     }
 
-    /// Subscribes to the resource `key` for a client that is held by `delivery` and woken by `bell`. If nobody watches it
-    /// yet it is born.
+    /// The memory of all histories.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `bell`. If nobody
+    /// watches it yet it is born.
     ///
     /// # Errors
     /// [`Full`] if the resource is not there and no further one may be.
     pub fn join(
         &self,
         key: &ResourceKey,
+        address: Option<IpAddr>,
         delivery: &'static str,
         bell: Arc<Bell>,
         now: Instant,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
     ) -> Result<Subscription, Full> {
+        self.make_way(key);
         let mut shard = self.shard(&key.target);
-        Ok(self.find_or_start(&mut shard, key, now, birth)?.subscribe(delivery, bell))
+        Ok(self.find_or_start(&mut shard, key, address, now, birth)?.subscribe(delivery, bell))
     }
 
-    /// The resource `key` for a plain request, if it is watched, or if the same was polled within `window`: then one
-    /// look can answer both, and the resource is born.
+    /// The resource `key` for a plain request from `address`, if it is watched, or if the same was polled within `window`:
+    /// then one look can answer both, and the resource is born.
+    ///
+    /// # Errors
+    /// [`Full`] if the resource is not there and no further one may be.
     pub fn poll(
         &self,
         key: &ResourceKey,
+        address: Option<IpAddr>,
         now: Instant,
         window: Duration,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
-    ) -> Option<Polled> {
+    ) -> Result<Option<Polled>, Full> {
         let mut shard = self.shard(&key.target);
         if let Some(resource) = shard.find(key) {
             let before = resource.note_poll(now);
             let shared =
                 resource.held() > 0 || before.is_some_and(|before| now.saturating_duration_since(before) <= window);
-            return Some(Polled { resource: Arc::clone(resource), shared });
+            return Ok(Some(Polled { resource: Arc::clone(resource), shared }));
         }
-        let before = shard.recent.note(self.hasher.hash_one(key), now)?;
-        if now.saturating_duration_since(before) > window {
-            return None;
+        let before = shard.recent.note(self.hasher.hash_one(key), now);
+        if before.is_none_or(|before| now.saturating_duration_since(before) > window) {
+            return Ok(None);
         }
-        let resource = self.find_or_start(&mut shard, key, now, birth).ok()?;
+        drop(shard);
+        self.make_way(key);
+        let resource = self.find_or_start(&mut self.shard(&key.target), key, address, now, birth)?;
         resource.note_poll(now);
-        Some(Polled { resource, shared: true })
+        Ok(Some(Polled { resource, shared: true }))
     }
 
     /// The resource `key`, if it is watched.
@@ -139,14 +207,25 @@ impl Hub {
 
     /// All resources with this target, whoever watches them.
     pub fn with_target(&self, target: &str) -> Vec<Arc<Resource>> {
-        self.shard(target).targets.get(target).map_or_else(Vec::new, |found| found.values().cloned().collect())
+        let resources = |found: &HashMap<_, Entry>| found.values().map(|entry| Arc::clone(&entry.resource)).collect();
+        self.shard(target).targets.get(target).map_or_else(Vec::new, resources)
+    }
+
+    /// Calls `f` with each resource.
+    pub fn for_each(&self, mut f: impl FnMut(&Resource)) {
+        for shard in &self.shards {
+            lock(shard).targets.values().flat_map(HashMap::values).for_each(|entry| f(&entry.resource));
+        }
     }
 
     /// All resources.
     pub fn resources(&self) -> Vec<Arc<Resource>> {
-        let all =
-            |shard: &Mutex<Shard>| lock(shard).targets.values().flat_map(HashMap::values).cloned().collect::<Vec<_>>();
-        self.shards.iter().flat_map(all).collect()
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = lock(shard);
+            all.extend(shard.targets.values().flat_map(HashMap::values).map(|entry| Arc::clone(&entry.resource)));
+        }
+        all
     }
 
     /// How many there are.
@@ -163,21 +242,56 @@ impl Hub {
         &self,
         shard: &mut Shard,
         key: &ResourceKey,
+        address: Option<IpAddr>,
         now: Instant,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
     ) -> Result<Arc<Resource>, Full> {
         if let Some(found) = shard.find(key) {
             return Ok(Arc::clone(found));
         }
-        let most = self.max_resources.load(Ordering::Relaxed);
+        if self.room.is_full() {
+            return Err(Full::History(self.room.most()));
+        }
+        let charge = self.charge(key, address)?;
+        let most = self.options.load().max_resources;
         if self.len.fetch_add(1, Ordering::AcqRel) >= most {
             self.len.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full(most));
+            return Err(Full::Resources(most));
         }
-        let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), Arc::clone(birth.pulse), now));
+        let (pulse, room) = (Arc::clone(birth.pulse), Arc::clone(&self.room));
+        let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), pulse, room, now));
         (birth.start)(Arc::clone(&resource));
-        shard.targets.entry(Arc::clone(&key.target)).or_default().insert(key.clone(), Arc::clone(&resource));
+        let entry = Entry { resource: Arc::clone(&resource), _charge: charge };
+        shard.targets.entry(Arc::clone(&key.target)).or_default().insert(key.clone(), entry);
         Ok(resource)
+    }
+
+    /// Puts one more resource on the accounts of its identity, if it has one, and of its first client's address.
+    fn charge(&self, key: &ResourceKey, address: Option<IpAddr>) -> Result<Charge, Full> {
+        let options = self.options.load();
+        let (identity, place) = (options.max_resources_per_identity, options.max_resources_per_address);
+        let place_of = |address| (self.hasher.hash_one(network(address)), place, Full::Address(place));
+        let mut on: Vec<_> = address.map(place_of).into_iter().collect();
+        if key.identity.fields().next().is_some() {
+            on.push((self.hasher.hash_one(&key.identity), identity, Full::Identity(identity)));
+        }
+        self.accounts.charge(&on)
+    }
+
+    /// If there is no place for `key`, those that nobody holds make way, the least recently used first.
+    fn make_way(&self, key: &ResourceKey) {
+        let is_full = self.room.is_full() || self.len() >= self.options.load().max_resources;
+        if !is_full || self.get(key).is_some() {
+            return;
+        }
+        let mut idle: Vec<_> = self.resources();
+        idle.retain(|resource| resource.held() == 0);
+        idle.sort_by_cached_key(|resource| resource.last_used());
+        for resource in idle.iter().take(idle.len().div_ceil(EVICTED_SHARE)) {
+            if self.remove_if(resource, |resource| resource.held() == 0) {
+                resource.close();
+            }
+        }
     }
 
     fn shard(&self, target: &str) -> MutexGuard<'_, Shard> {
@@ -202,7 +316,7 @@ impl Hub {
 
 impl Shard {
     fn find(&self, key: &ResourceKey) -> Option<&Arc<Resource>> {
-        self.targets.get(&key.target)?.get(key)
+        Some(&self.targets.get(&key.target)?.get(key)?.resource)
     }
 
     fn remove(&mut self, key: &ResourceKey) {
@@ -221,6 +335,14 @@ impl Retire for Hub {
 
     fn forget(&self, resource: &Arc<Resource>) {
         self.remove_if(resource, |_| true);
+    }
+}
+
+/// Who is told from whom by address: one host has all addresses of an IPv6 network.
+fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

@@ -96,6 +96,27 @@ pub fn is_of_connection(name: &HeaderName) -> bool {
         || [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::RANGE].contains(name)
 }
 
+/// Whether a request header may split a resource. The others frame a message, say what the client holds, or say what the
+/// key holds anyway: whatever varies by them, their values are no client's to choose for a look.
+pub fn may_split(name: &HeaderName) -> bool {
+    !is_of_connection(name) && !NEVER_SPLIT.contains(&name.as_str())
+}
+
+const NEVER_SPLIT: [&str; 12] = [
+    "accept-encoding",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "max-forwards",
+    "sungrazer-poll",
+    "via",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
 /// Whether a response header belongs to the connection or to one requester, so that it is not kept with a
 /// representation. `Date` and `Age` are made anew for each answer from memory.
 pub fn is_unshared(name: &HeaderName) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderName, HeaderValue};
 
 use super::{Digest, Secret};
 
@@ -64,6 +64,14 @@ impl Identity {
     /// Whether this holds all that identifies its clients, so that a response meant for one of them may be kept.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether the cookie `name=value` is part of it.
+    pub fn has_cookie(&self, pair: &str) -> bool {
+        let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
+        cookies
+            .flat_map(|(_, value)| value.expose().split(|byte| *byte == b';'))
+            .any(|one| one.trim_ascii() == pair.as_bytes())
     }
 
     /// The header fields, in sending order.

@@ -76,7 +76,7 @@ fn rekey(key: &ResourceKey, headers: &HeaderMap) -> Option<Decline> {
     for name in fields::list(headers, &VARY) {
         let Ok(name) = name.parse::<HeaderName>() else { continue };
         // Content coding is ours alone, and undone before anything is compared.
-        let known = name == http::header::ACCEPT_ENCODING
+        let known = !fields::may_split(&name)
             || key.variant.iter().any(|(split, _)| *split == name)
             || (whole && !fields::is_neutral(&name));
         if !known {

@@ -59,7 +59,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
 
     async fn watch(self) {
         self.metrics.resources().inc();
-        let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history);
+        let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history, Arc::clone(self.resource.room()));
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
         let mut heard = self.resource.pulse().beats();
         let mut held_back = false;

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::endpoints::WebSocketOpening;
 use super::forward::goes_in_circles;
-use super::request::Request;
+use super::request::{Request, is_from_here};
 use super::site::Site;
 use crate::deliver::{Answer, Session, Wire};
 
@@ -41,6 +41,11 @@ impl Site {
             return Disposition::text(StatusCode::LOOP_DETECTED, text);
         }
         if let Some(rest) = self.own_path(request.target.path) {
+            if request.is_oversized() {
+                self.metrics.limit_hit("request_size");
+                let text = "The head of this request is too large.";
+                return Disposition::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
+            }
             return self.endpoint(rest, request, wire).await;
         }
         if request.is_websocket() {
@@ -50,7 +55,9 @@ impl Site {
         let route = routes.find(&request.head.method, request.target.path).cloned();
         drop(routes);
         match route {
-            Some(route) if route.fetch && request.is_plain_get() && !request.is_upgrade() => {
+            Some(route)
+                if route.fetch && request.is_plain_get() && !request.is_upgrade() && self.may_watch(request) =>
+            {
                 match request.delivery(&route.transports) {
                     Some(delivery) => self.open(&route, delivery, request, wire).await,
                     None => self.plain(&route, request, wire).await,
@@ -59,6 +66,16 @@ impl Site {
             _ if request.is_plain_get() && request.accepts("text/event-stream") => Disposition::Tunnel,
             _ => Disposition::Proxy,
         }
+    }
+
+    /// Whether an answer to `request` may come from memory, or wait. A page of another site is answered by the backend,
+    /// which alone knows whether it may read the answer.
+    fn may_watch(&self, request: &Request<'_>) -> bool {
+        if request.is_oversized() {
+            self.metrics.limit_hit("request_size");
+            return false;
+        }
+        is_from_here(request)
     }
 
     /// What follows our own prefix in `path`, if it is below that.

@@ -12,13 +12,13 @@ use pingora::http::RequestHeader;
 use serde_json::Value;
 
 use super::forward::forward;
-use super::request::{Peer, Request};
+use super::request::{MOST_TARGET, Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
 use crate::clock;
 use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
 use crate::model::{EndReason, MediaType, fields};
-use crate::resource::{Bell, Decline, Subscription};
+use crate::resource::{Bell, Ended, Subscription};
 use crate::route::{Client, Route, Target, is_plain};
 
 /// A client, by the request with which it came.
@@ -54,7 +54,8 @@ impl Visitor {
     /// The target that `url` names on this site, if it is one that can be asked for through us.
     fn target<'a>(&self, url: &'a str) -> Option<Target<'a>> {
         let visible = url.bytes().all(|byte| byte.is_ascii_graphic());
-        let target = Target::parse(url).filter(|target| visible && is_plain(target.path))?;
+        let target =
+            Target::parse(url).filter(|target| visible && is_plain(target.path) && url.len() <= MOST_TARGET)?;
         self.site.own_path(target.path).is_none().then_some(target)
     }
 
@@ -72,13 +73,13 @@ impl Visitor {
             return Err(Unfollowed::Ended(EndReason::Gone));
         }
         let key = route.key(&self.client, target, headers, &facts, true);
-        match self.site.hub.join(&key, delivery, Arc::clone(bell), now, self.site.birth(route)) {
+        match self.site.hub.join(&key, self.client.address, delivery, Arc::clone(bell), now, self.site.birth(route)) {
             Ok(subscription) => {
                 let since = self.site.current_since(route, subscription.resource(), &self.client, now);
                 Ok((subscription, since))
             }
-            Err(_) => {
-                self.site.metrics.limit_hit("resources");
+            Err(full) => {
+                self.site.metrics.limit_hit(full.limit());
                 Err(Unfollowed::Ended(EndReason::Overload))
             }
         }
@@ -124,12 +125,11 @@ impl Desk for Visitor {
         Ok(found)
     }
 
-    fn note(&self, url: &str, decline: &Decline) {
-        let Some(target) = self.target(url) else { return };
+    fn heed(&self, asked: &Asked, ended: &Ended) -> bool {
+        let Some(target) = self.target(&asked.url) else { return false };
         let routes = self.site.routes.load();
-        if let Some(route) = routes.find(&Method::GET, target.path) {
-            route.learned.note(target.path, decline, clock::now());
-        }
+        let route = routes.find(&Method::GET, target.path);
+        route.is_some_and(|route| self.site.heed(route, target.path, &self.headers_for(asked), ended))
     }
 }
 
@@ -245,16 +245,4 @@ pub(super) fn own_header(name: &str, value: &Value) -> Option<(HeaderName, Heade
         return None;
     }
     Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
-}
-
-/// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
-pub(super) fn is_from_here(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
-        return false;
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    let ours = &request.client.origin;
-    host.is_some_and(|host| host.eq_ignore_ascii_case(&ours.public) || host.eq_ignore_ascii_case(&ours.host))
 }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decide::Disposition;
-use super::desk::{Visitor, is_from_here, own_header};
-use super::request::Request;
+use super::desk::{Visitor, own_header};
+use super::request::{Request, is_from_here};
 use super::site::Site;
 use crate::clock;
 use crate::deliver::{

@@ -9,10 +9,12 @@ use pingora::http::RequestHeader;
 
 use super::request::Peer;
 use crate::model::fields;
+use crate::route::node;
 use crate::upstream::Upstream;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Our name in `Via` (RFC 9110 section 7.6.3).
@@ -102,6 +104,10 @@ pub(super) fn forward(
         element = format!("{element};host=\"{host}\"");
     }
     append(head, &FORWARDED, believed, &element)?;
+    if !believed {
+        // It says the same as `X-Forwarded-For`, and is as easily made up.
+        head.remove_header(&X_REAL_IP);
+    }
     let protocol = if version == Version::HTTP_2 {
         "2"
     } else if version == Version::HTTP_10 {
@@ -128,15 +134,6 @@ fn append(head: &mut RequestHeader, name: &HeaderName, keep: bool, element: &str
         return Ok(());
     }
     head.insert_header(name.clone(), value)
-}
-
-/// A node identifier (RFC 7239 section 6).
-fn node(peer: Option<IpAddr>) -> String {
-    match peer.map(|peer| peer.to_canonical()) {
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-        None => "unknown".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ const MOST_H2_STREAMS: u32 = 256;
 /// What may wait unsent for one HTTP/2 stream.
 const H2_SEND_BUFFER: usize = 64 * 1024;
 
+/// The heads of one HTTP/2 request, decompressed, in bytes: as much as other servers take.
+const MOST_H2_HEADERS: u32 = 64 * 1024;
+
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Front {
@@ -55,7 +58,9 @@ impl Front {
         server.h2c = options.h2c;
         server.h2_idle_timeout = Some(site.options().keepalive);
         let mut h2 = default_h2_options();
-        h2.max_concurrent_streams(MOST_H2_STREAMS).max_send_buffer_size(H2_SEND_BUFFER);
+        h2.max_concurrent_streams(MOST_H2_STREAMS)
+            .max_send_buffer_size(H2_SEND_BUFFER)
+            .max_header_list_size(MOST_H2_HEADERS);
         Self { options, h2: Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 }) }
     }
 

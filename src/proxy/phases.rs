@@ -140,6 +140,7 @@ impl ProxyHttp for Phases {
         for (name, value) in self.site.upstream().response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
         }
+        self.site.note_cookies(&request, &response.headers);
         self.site.wrote(&request, &passage.shape, response.status, &response.headers);
         if request.is_plain_get() {
             let routes = self.site.routes.load();

@@ -13,7 +13,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
-use crate::resource::{Ended, Trigger};
+use crate::resource::Trigger;
 use crate::route::{Facts, Route};
 
 /// No client needs to wait for longer before it asks again.
@@ -74,7 +74,9 @@ impl Site {
         now: Instant,
     ) -> Option<Answer> {
         let key = route.key(&request.client, request.target, request.headers(), facts, false);
-        let polled = self.hub.poll(&key, now, route.plan.schedule.every / 2, self.birth(route))?;
+        let window = route.plan.schedule.every / 2;
+        let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
+        let polled = polled.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok()??;
         let resource = polled.resource;
         let since = self.current_since(route, &resource, &request.client, now);
         let mut head = resource.head_full();
@@ -84,10 +86,11 @@ impl Site {
                 resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));
             head = timeout(self.upstream().options().fetch_timeout, known).await.ok()?;
         }
-        if let Some(Ended::Declined(decline)) = head.ended() {
-            route.learned.note(request.target.path, decline, now);
+        if let Some(ended) = head.ended() {
+            self.heed(route, request.target.path, request.headers(), ended);
         }
         let snapshot = head.current_as_of(since)?;
+        self.sample(route, request, facts, &key);
         (!snapshot.representation.sets_cookie).then(|| Self::whole(route, snapshot, request))
     }
 
@@ -107,18 +110,27 @@ impl Site {
         let bell = Arc::default();
         let place = self.streams.enter(Arc::clone(&bell), request.entering(how == How::Routed));
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
-        let Ok(subscription) = self.hub.join(&key, transport, Arc::clone(&bell), now, self.birth(route)) else {
-            return Disposition::Proxy;
+        let joined = self.hub.join(&key, request.client.address, transport, Arc::clone(&bell), now, self.birth(route));
+        let subscription = match joined {
+            Ok(subscription) => subscription,
+            Err(full) => {
+                self.metrics.limit_hit(full.limit());
+                return Disposition::Proxy;
+            }
         };
         let since = self.current_since(route, subscription.resource(), &request.client, now);
         match await_ready(wire, &subscription, since).await {
             Ready::Gone => return Disposition::Gone,
             Ready::Stream => {}
             Ready::Declined(decline) => {
-                route.learned.note(path, &decline, now);
+                self.learn(route, path, &decline);
                 return Disposition::Proxy;
             }
-            Ready::Refused(_) | Ready::Ended => return Disposition::Proxy,
+            Ready::Refused(refusal) => {
+                self.heed_refusal(route, path, request.headers(), &refusal);
+                return Disposition::Proxy;
+            }
+            Ready::Ended => return Disposition::Proxy,
         }
         let head = subscription.resource().head_full();
         let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, ORIGIN, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
@@ -21,6 +22,12 @@ pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll
 
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The longest target that is watched, in bytes.
+pub(super) const MOST_TARGET: usize = 8 * 1024;
+
+/// The longest head that is watched, in bytes: what it says is kept for as long as somebody is held.
+const MOST_FIELDS: usize = 32 * 1024;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +96,12 @@ impl<'a> Request<'a> {
             && !headers.contains_key(RANGE)
             && !headers.contains_key(TRANSFER_ENCODING)
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+    }
+
+    /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
+    pub(super) fn is_oversized(&self) -> bool {
+        let fields = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+        self.head.raw_path().len() > MOST_TARGET || fields.sum::<usize>() > MOST_FIELDS
     }
 
     /// Whether the browser script says that this is how the page polls.
@@ -200,6 +213,18 @@ impl<'a> Request<'a> {
         });
         Entering { address: self.client.address, browser, optional }
     }
+}
+
+/// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
+pub(super) fn is_from_here(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return false;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let ours = &request.client.origin;
+    host.is_some_and(|host| host.eq_ignore_ascii_case(&ours.public) || host.eq_ignore_ascii_case(&ours.host))
 }
 
 /// Whether this is a quality of zero (RFC 9110 section 12.4.2).

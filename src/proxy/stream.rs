@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::EXPECT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 
@@ -49,9 +50,16 @@ impl Site {
                 Ok(place) => place,
                 Err(overload) => return self.turn_away("streams", &overload.to_string()),
             };
-            let subscription = match self.hub.join(&key, delivery.name(), Arc::clone(&bell), now, self.birth(route)) {
+            let subscription = match self.hub.join(
+                &key,
+                request.client.address,
+                delivery.name(),
+                Arc::clone(&bell),
+                now,
+                self.birth(route),
+            ) {
                 Ok(subscription) => subscription,
-                Err(full) => return self.turn_away("resources", &full.to_string()),
+                Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
             let since = self.current_since(route, &resource, &request.client, now);
@@ -65,11 +73,12 @@ impl Site {
             }
             match ready {
                 Ready::Gone => return Disposition::Gone,
+                Ready::Refused(refusal) if self.heed_refusal(route, path, request.headers(), &refusal) => {}
                 Ready::Refused(refusal) => return Disposition::Answer(Answer::refused(&refusal)),
                 Ready::Ended => {}
                 Ready::Declined(decline) => {
                     debug!(resource = resource.handle(), "not watched: {decline}");
-                    route.learned.note(path, &decline, now);
+                    self.learn(route, path, &decline);
                     match decline {
                         Decline::OwnStream => return Disposition::Tunnel,
                         decline if decline.is_rekey() => {}
@@ -80,6 +89,7 @@ impl Site {
                     if resource.head().newest().is_some_and(|newest| !delivery.carries(&newest.representation)) {
                         return Disposition::Proxy;
                     }
+                    self.sample(route, request, &facts, &key);
                     let delta = request.delta().filter(|_| delivery.shape().is_some());
                     let asked = Asked {
                         url: Arc::clone(&key.target),
@@ -113,6 +123,7 @@ impl Site {
         for name in fields::hop_by_hop(&request.head.headers) {
             head.remove_header(&name);
         }
+        head.remove_header(&EXPECT);
         forward(&mut head, request.peer, &self.options().trusted, &self.upstream()).ok()?;
         let target = std::str::from_utf8(request.head.raw_path()).ok()?;
         let answer = self.upstream().peek(target, &head.headers).await?;

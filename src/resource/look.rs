@@ -82,13 +82,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether other credentials might have been answered otherwise: 401, 403, 407, or a redirect, as to a login.
+    pub fn asks_for_credentials(&self) -> bool {
+        matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
+    }
+
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
-        match self.status.as_u16() {
-            401 | 403 | 407 => EndReason::Auth,
-            300..=399 => EndReason::Auth,
-            _ => EndReason::Gone,
-        }
+        if self.asks_for_credentials() { EndReason::Auth } else { EndReason::Gone }
     }
 }
 
@@ -114,9 +115,9 @@ pub enum Decline {
         names: Vec<String>,
     },
     /// A response that is somebody's own came without credentials on a `public` route.
-    #[error("the response is private ({because}), although the route is public")]
+    #[error("the response is somebody's own ({because}), although the route shares it")]
     Private {
-        /// The header that says so.
+        /// What says so.
         because: &'static str,
     },
 }

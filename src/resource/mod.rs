@@ -17,6 +17,7 @@ mod ledger;
 mod look;
 mod patch;
 mod pulse;
+mod room;
 mod shared;
 mod state;
 
@@ -27,5 +28,6 @@ pub use history::{History, Options as HistoryOptions};
 pub use ledger::Entry;
 pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use pulse::{Listening, Pulse};
+pub use room::Room;
 pub use shared::{Resource, Retire, Subscription, Trigger};
 pub use state::{State, Verdict};

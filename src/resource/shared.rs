@@ -11,8 +11,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Bell, Entry, Head, Pulse};
-use crate::model::ResourceKey;
+use super::{Bell, Ended, Entry, Head, Pulse, Room};
+use crate::model::{EndReason, ResourceKey};
 
 /// A reason to look now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,7 @@ pub struct Resource {
     key: ResourceKey,
     handle: String,
     pulse: Arc<Pulse>,
+    room: Arc<Room>,
     born: Instant,
     head: ArcSwap<Head>,
     roster: Mutex<Roster>,
@@ -66,6 +67,8 @@ pub struct Resource {
     awaited: AtomicBool,
     /// Whether the watch is to end.
     closing: AtomicBool,
+    /// Whether the backend has replaced a cookie that it is looked at with.
+    rotated: AtomicBool,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
@@ -75,18 +78,21 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's.
-    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, now: Instant) -> Self {
+    /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's; its history will stand in
+    /// `room`.
+    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, room: Arc<Room>, now: Instant) -> Self {
         Self {
             key,
             handle,
             pulse,
+            room,
             born: now,
             head: ArcSwap::default(),
             roster: Mutex::default(),
             looked: Notify::new(),
             awaited: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            rotated: AtomicBool::new(false),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
@@ -143,6 +149,20 @@ impl Resource {
     /// Whether the watch is to end.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// The backend has given somebody another value for a cookie that the resource is looked at with.
+    pub fn note_rotation(&self) {
+        self.rotated.store(true, Ordering::Release);
+    }
+
+    /// What held clients are told of the end. Those whose cookies the backend has replaced have newer ones by now: they are
+    /// told to come again rather than that they are signed out.
+    pub fn end_reason(&self, ended: &Ended) -> EndReason {
+        match ended.reason() {
+            EndReason::Auth if self.rotated.load(Ordering::Acquire) => EndReason::Reload,
+            reason => reason,
+        }
     }
 
     /// Completes when the first client came, the last one left, or a trigger is pending. One permit is kept, so nothing
@@ -209,6 +229,17 @@ impl Resource {
     /// What happens to all resources of its route.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// The memory that its history shares with others.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// When somebody last wanted it, as far as that shows: a resource that is held is looked at.
+    pub fn last_used(&self) -> Instant {
+        let seen = self.last_poll().max(self.head().tried);
+        seen.map_or(self.born, |seen| seen.max(self.born))
     }
 
     fn offset(&self, when: Instant) -> u64 {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::advice::Observer;
+use super::room::{Room, Share};
 use super::{Condition, Ended, Failure, Head, HistoryOptions, Look, Looked, Outcome, patch};
 use crate::explain::{Explanation, explain};
 use crate::model::{Memo, Representation, Snapshot, Validators, Version};
@@ -57,6 +58,7 @@ pub struct State {
     head: Arc<Head>,
     rules: Arc<Rules>,
     options: HistoryOptions,
+    share: Share,
     observer: Observer,
     /// Of the last look that brought another body.
     why: Why,
@@ -71,9 +73,10 @@ struct Why {
 }
 
 impl State {
-    /// A resource that nobody has looked at.
-    pub fn new(rules: Arc<Rules>, options: HistoryOptions) -> Self {
-        Self { head: Arc::default(), rules, options, observer: Observer::default(), why: Why::default() }
+    /// A resource that nobody has looked at, whose history will stand in `room`.
+    pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Room>) -> Self {
+        let share = Share::new(room);
+        Self { head: Arc::default(), rules, options, share, observer: Observer::default(), why: Why::default() }
     }
 
     /// The view to publish.
@@ -198,7 +201,10 @@ impl State {
             at,
             memo: Arc::new(Memo::default()),
         });
-        head.history = head.history.with(snapshot, replace, &self.options);
+        // Where memory is short, what clients come back for is a snapshot.
+        let versions = if self.share.is_crowded() { 1 } else { self.options.versions };
+        head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
+        self.share.set(head.history.weight());
         if same_meaning {
             Verdict::Insignificant
         } else {

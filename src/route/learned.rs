@@ -22,8 +22,11 @@ pub struct Learned {
 pub struct Facts {
     /// Request headers by which its answers vary, beyond those that the route names.
     pub vary: BTreeSet<String>,
-    /// Its answers are somebody's own, whatever the route says of its audience.
-    pub private: bool,
+    /// Why its answers are somebody's own, whatever the route says of its audience.
+    pub private: Option<&'static str>,
+    /// Whether those with credentials are answered otherwise than those without, where the route says that all may share.
+    pub differs: bool,
+    sampled: Option<Instant>,
     /// It may not be watched, and since when that is known.
     pub unwatchable: Option<(Decline, Instant)>,
     /// Whether the backend streams events there itself; being found out once for all who ask.
@@ -38,6 +41,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// How long an answer counts by which the backend did not show what it can do, such as a 401.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How often those with credentials are asked for, where looks carry none.
+const SAMPLE_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long a path that may not be watched is left alone.
 const LEAVE_ALONE: Duration = Duration::from_secs(30);
@@ -70,19 +76,44 @@ impl Learned {
             .await
     }
 
-    /// Takes in why an answer at `path` could not be watched.
-    pub fn note(&self, path: &str, decline: &Decline, now: Instant) {
+    /// Takes in why an answer at `path` could not be watched. Returns whether that is news.
+    pub fn note(&self, path: &str, decline: &Decline, now: Instant) -> bool {
         let mut paths = self.lock();
         let facts = entry(&mut paths, path);
         match decline {
-            Decline::Vary { names } => facts.vary.extend(names.iter().cloned()),
-            Decline::Private { .. } => facts.private = true,
-            Decline::OwnStream => {
-                facts.own_stream = Arc::new(OnceCell::new_with(Some(true)));
-                facts.own_stream_until = Some(now + FORGET_AFTER);
+            Decline::Vary { names } => {
+                let known = facts.vary.len();
+                facts.vary.extend(names.iter().cloned());
+                facts.vary.len() > known
             }
-            Decline::TooLarge { .. } | Decline::Undecodable(_) => facts.unwatchable = Some((decline.clone(), now)),
+            Decline::Private { because } => facts.private.replace(because).is_none(),
+            Decline::OwnStream => {
+                facts.own_stream_until = Some(now + FORGET_AFTER);
+                let before = std::mem::replace(&mut facts.own_stream, Arc::new(OnceCell::new_with(Some(true))));
+                before.get() != Some(&true)
+            }
+            Decline::TooLarge { .. } | Decline::Undecodable(_) => {
+                facts.unwatchable.replace((decline.clone(), now)).is_none()
+            }
         }
+    }
+
+    /// Whether it is time to find out what those with credentials are answered at `path`; to be found out by whoever is
+    /// told so.
+    pub fn samples(&self, path: &str, now: Instant) -> bool {
+        let mut paths = self.lock();
+        let facts = entry(&mut paths, path);
+        let due = facts.sampled.is_none_or(|last| now.saturating_duration_since(last) > SAMPLE_AGAIN);
+        if due {
+            facts.sampled = Some(now);
+        }
+        due
+    }
+
+    /// Takes in whether they are answered otherwise. Returns whether that is news.
+    pub fn note_sample(&self, path: &str, differs: bool) -> bool {
+        let mut paths = self.lock();
+        std::mem::replace(&mut entry(&mut paths, path).differs, differs) != differs
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Facts>> {
@@ -93,7 +124,7 @@ impl Learned {
 fn entry<'a>(paths: &'a mut HashMap<Arc<str>, Facts>, path: &str) -> &'a mut Facts {
     if paths.len() >= MOST_PATHS && !paths.contains_key(path) {
         // What keeps clients apart is worth more than what saves a question.
-        paths.retain(|_, facts| facts.private || !facts.vary.is_empty());
+        paths.retain(|_, facts| facts.private.is_some() || !facts.vary.is_empty());
         if paths.len() >= MOST_PATHS {
             paths.clear();
         }

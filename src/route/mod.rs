@@ -15,7 +15,7 @@ pub use learned::{Facts, Learned};
 pub use path::{Target, is_plain};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
-pub use variant::{Audience, Client, RESUME_PARAMETER, VariantOptions};
+pub use variant::{Audience, Client, RESUME_PARAMETER, VariantOptions, node};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,10 @@ pub fn is_plain(path: &str) -> bool {
     if path.split('/').any(|segment| segment == "." || segment == "..") {
         return false;
     }
+    // Some servers take overlong forms of dots and slashes for these.
+    if std::str::from_utf8(&decode(path)).is_err() {
+        return false;
+    }
     let bytes = path.as_bytes();
     bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(at, _)| match hex_pair(&bytes[at + 1..]) {
         Some(b'.' | b'/' | b'\\' | b';' | b'%') | None => false,
@@ -131,6 +135,9 @@ mod tests {
             "/a%4",
             "/a%zz",
             "/%252e",
+            "/a%c0%ae%c0%ae/b",
+            "/a%ff",
+            "/a%u002e",
         ] {
             assert!(!is_plain(path), "{path}");
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::learned::Facts;
 use super::{Route, Target};
@@ -65,7 +65,8 @@ impl Route {
         let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
         split.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         split.dedup();
-        let audience = if facts.private { &Audience::Credentials } else { &self.variant.audience };
+        split.retain(fields::may_split);
+        let audience = if facts.private.is_some() { &Audience::Credentials } else { &self.variant.audience };
         let identity = match audience {
             Audience::Credentials => Identity::whole(whole(headers, &split)),
             Audience::Public => Identity::partial(Vec::new()),
@@ -76,6 +77,11 @@ impl Route {
                 // No `Accept` means that everything is welcome (RFC 9110 section 12.5.1).
                 None if name == ACCEPT => Some(HeaderValue::from_static("*/*")),
                 Some(_) if stream && name == ACCEPT => Some(without_streams(headers)),
+                // What a client says of its address is worth nothing: the backend is told what we know.
+                _ if name == FORWARDED => HeaderValue::from_str(&client.forwarded()).ok(),
+                _ if ADDRESSES.contains(&name.as_str()) => {
+                    client.address.and_then(|address| HeaderValue::from_str(&address.to_canonical().to_string()).ok())
+                }
                 value => value,
             };
             (name, value)
@@ -93,6 +99,30 @@ impl Route {
         }
     }
 }
+
+impl Route {
+    /// Whether a look for this client leaves out something by which the backend might know it.
+    pub fn withholds(&self, headers: &HeaderMap, facts: &Facts) -> bool {
+        let sent = match &self.variant.audience {
+            _ if facts.private.is_some() => return false,
+            Audience::Credentials => return false,
+            Audience::Public => 0,
+            Audience::Selected { cookies, headers: names } => selected(headers, cookies, names).len(),
+        };
+        let split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
+        whole(headers, &split).len() > sent
+    }
+
+    /// The key of the resource as this client alone is answered it, whatever the route says of its audience.
+    pub fn own_key(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, facts: &Facts) -> ResourceKey {
+        let mut facts = facts.clone();
+        facts.private = Some("asked for by itself");
+        self.key(client, target, headers, &facts, true)
+    }
+}
+
+/// Request headers that tell the client's address.
+const ADDRESSES: [&str; 2] = ["x-forwarded-for", "x-real-ip"];
 
 /// The one value of a field, its lines joined (RFC 9110 section 5.3).
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
@@ -150,5 +180,20 @@ impl Client {
     /// A client that addressed us as `host`.
     pub fn new(address: Option<IpAddr>, origin: Origin) -> Self {
         Self { address, origin }
+    }
+
+    /// What is known of it, as one element of `Forwarded` (RFC 7239).
+    fn forwarded(&self) -> String {
+        let Origin { scheme, public, .. } = &self.origin;
+        format!("for={};host=\"{public}\";proto={}", node(self.address), scheme.as_str())
+    }
+}
+
+/// A node identifier (RFC 7239 section 6).
+pub fn node(address: Option<IpAddr>) -> String {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
     }
 }

@@ -46,6 +46,8 @@ pub struct Metrics {
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
     budget_stretched: Gauge<i64, AtomicI64>,
+    history_bytes: Gauge<u64, AtomicU64>,
+    differs: Counters,
     refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
 }
@@ -60,6 +62,7 @@ pub struct RouteMetrics {
     triggers: Counters,
     resources: Gauge,
     delay: Histogram,
+    differs: Counters,
 }
 
 impl Metrics {
@@ -98,6 +101,14 @@ impl Metrics {
             "1 while max_fetches and max_fetch_rate make intervals longer than routes say",
             budget_stretched.clone(),
         );
+        let history_bytes = Gauge::default();
+        registry.register("history_bytes", "Bodies that are kept for all resources together", history_bytes.clone());
+        let differs = Counters::default();
+        registry.register(
+            "audience_differs",
+            "Samples in which clients with credentials were answered otherwise than those who share without",
+            differs.clone(),
+        );
         let refused = Family::default();
         registry.register("limits_hit", "Requests that a limit turned away", refused.clone());
         Self {
@@ -112,6 +123,8 @@ impl Metrics {
             config_stale,
             upstream_away,
             budget_stretched,
+            history_bytes,
+            differs,
             refused,
             routes: Mutex::default(),
         }
@@ -128,6 +141,7 @@ impl Metrics {
                 events: self.events.clone(),
                 polls: self.polls.clone(),
                 triggers: self.triggers.clone(),
+                differs: self.differs.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
                 delay: self.delay.get_or_create(&all).clone(),
                 all,
@@ -149,6 +163,11 @@ impl Metrics {
     /// Whether the upstream does not answer.
     pub fn set_upstream_away(&self, away: bool) {
         self.upstream_away.set(away.into());
+    }
+
+    /// How much memory all histories take.
+    pub fn set_history_bytes(&self, bytes: u64) {
+        self.history_bytes.set(bytes);
     }
 
     /// A limit turned a request away.
@@ -180,6 +199,11 @@ impl fmt::Debug for Metrics {
 impl RouteMetrics {
     fn with(&self, name: &'static str, value: &'static str) -> Labels {
         Labels { route: Arc::clone(&self.all.route), second: Some((name, value)) }
+    }
+
+    /// Clients with credentials turned out to be answered otherwise than those without, who share.
+    pub fn differs(&self) {
+        self.differs.get_or_create(&self.all).inc();
     }
 
     /// A client is held by `transport`, until the gauge that is returned is dropped.

@@ -45,7 +45,7 @@ pub struct Subject {
 
 impl Subject {
     pub fn new(content_type: &'static str, text: &str) -> Self {
-        let mut subject = Self { state: State::new(Arc::default(), HistoryOptions::default()) };
+        let mut subject = Self { state: State::new(Arc::default(), HistoryOptions::default(), Arc::default()) };
         assert_eq!(subject.look(fresh(content_type, text)), Verdict::Changed);
         subject
     }

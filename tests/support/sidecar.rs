@@ -8,6 +8,9 @@ use sungrazer::server::{Inherited, Server, Source};
 use super::backend::Backend;
 use super::client::{self, Events, Response};
 
+/// How the admin listener wants to be called.
+pub const LOCAL: (&str, &str) = ("Host", "localhost");
+
 /// A server in front of a backend.
 pub struct Sidecar {
     pub server: Server,
@@ -38,7 +41,7 @@ impl Sidecar {
     }
 
     pub async fn admin(&self, target: &str) -> Response {
-        client::get(self.server.admin().unwrap(), target, &[]).await
+        client::get(self.server.admin().unwrap(), target, &[LOCAL]).await
     }
 
     /// How many resources are watched.

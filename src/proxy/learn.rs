@@ -1,0 +1,156 @@
+//! What answers of the backend teach about who may share them.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{COOKIE, SET_COOKIE};
+use tracing::{info, warn};
+
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::model::{EndReason, Representation, ResourceKey, Validators};
+use crate::normalise::Meaning;
+use crate::poll::{Fetch, Urgency, WatchRequest};
+use crate::resource::{Decline, Ended, Outcome, Refusal};
+use crate::route::{Facts, Route, Target};
+
+/// Why a path is watched under each client's credentials though its answers bear no mark.
+const REFUSED: Decline = Decline::Private { because: "refused without credentials" };
+
+impl Site {
+    /// Takes in why what was asked for at `path` could not be watched.
+    pub(super) fn learn(&self, route: &Route, path: &str, decline: &Decline) {
+        if !route.learned.note(path, decline, clock::now()) {
+            return;
+        }
+        let route = route.pattern.as_str();
+        match decline {
+            Decline::Private { .. } => {
+                warn!(route, path, "watched under each client's own credentials from now on: {decline}");
+            }
+            _ => info!(route, path, "{decline}"),
+        }
+    }
+
+    /// Takes in how a watch ended for a client that asked with `headers`. Returns whether asking under another key may
+    /// serve it.
+    pub(super) fn heed(&self, route: &Route, path: &str, headers: &HeaderMap, ended: &Ended) -> bool {
+        match ended {
+            Ended::Declined(decline) => {
+                self.learn(route, path, decline);
+                decline.is_rekey()
+            }
+            Ended::Refused(refusal) => self.heed_refusal(route, path, headers, refusal),
+            Ended::Closed(reason) => *reason == EndReason::Reload,
+        }
+    }
+
+    /// Whether the look was refused for want of credentials that it left out and the client has. Then the route is wrong
+    /// about its audience, and the path is no longer shared.
+    pub(super) fn heed_refusal(&self, route: &Route, path: &str, headers: &HeaderMap, refusal: &Refusal) -> bool {
+        let facts = route.learned.facts(path, clock::now());
+        let wrong = refusal.asks_for_credentials() && route.withholds(headers, &facts);
+        if wrong {
+            self.learn(route, path, &REFUSED);
+        }
+        wrong
+    }
+
+    /// Finds out, now and then, whether `request` would be answered otherwise if its credentials were not left out. If so
+    /// the route shares what it should not, or shows to somebody what is not his; operators are told.
+    pub(super) fn sample(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: &Request<'_>,
+        facts: &Facts,
+        key: &ResourceKey,
+    ) {
+        let path = request.target.path;
+        if !route.withholds(request.headers(), facts) || !route.learned.samples(path, clock::now()) {
+            return;
+        }
+        let own = route.own_key(&request.client, request.target, request.headers(), facts);
+        let (site, route, key) = (Arc::clone(self), Arc::clone(route), key.clone());
+        tokio::spawn(async move { site.compare(&route, &key, &own).await });
+    }
+
+    /// Looks without the credentials, with them, and without them again: what changes by itself is no difference.
+    async fn compare(&self, route: &Route, key: &ResourceKey, own: &ResourceKey) {
+        let before = self.look_once(route, key).await;
+        let with = self.look_once(route, own).await;
+        let after = self.look_once(route, key).await;
+        let (Some(before), Some(with), Some(after)) = (before, with, after) else { return };
+        let meaning = |answer: &Representation| {
+            let Meaning { digest, .. } = route.plan.rules.meaning(answer, answer.digest());
+            digest
+        };
+        if meaning(&before) != meaning(&after) {
+            return;
+        }
+        let differs = meaning(&with) != meaning(&before);
+        let Some(target) = Target::parse(&key.target) else { return };
+        if route.learned.note_sample(target.path, differs) && differs {
+            route.metrics.differs();
+            warn!(
+                route = route.pattern.as_str(),
+                path = target.path,
+                "shared although clients with credentials are answered otherwise: is its audience right?"
+            );
+        }
+    }
+
+    async fn look_once(&self, route: &Route, key: &ResourceKey) -> Option<Representation> {
+        route.metrics.triggered("sample");
+        let _permit = self.budget.admit(Urgency::Routine, clock::now()).await;
+        let request = WatchRequest { key, validators: Validators::default(), max_body: route.plan.max_body };
+        match self.upstream.fetch(&request).await {
+            Outcome::Fresh(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Streams under
+    /// the old one go on while the backend accepts it; when it does not, their clients are sent back to come with the new.
+    pub(super) fn note_cookies(&self, request: &Request<'_>, answer: &HeaderMap) {
+        let old = replaced_cookies(request.headers(), answer);
+        if old.is_empty() {
+            return;
+        }
+        self.hub.for_each(|resource| {
+            if old.iter().any(|pair| resource.key().identity.has_cookie(pair)) {
+                resource.note_rotation();
+            }
+        });
+    }
+}
+
+/// The cookies of `request` that `answer` sets to another value, or takes away, as they were.
+fn replaced_cookies<'a>(request: &'a HeaderMap, answer: &HeaderMap) -> Vec<&'a str> {
+    let lines = answer.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let set: Vec<&str> = lines.map(|line| line.split(';').next().unwrap_or_default().trim()).collect();
+    let pairs = request.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let is_replaced = |pair: &&str| {
+        let name = pair.split('=').next();
+        set.iter().any(|set| set.split('=').next() == name && set != pair)
+    };
+    pairs.map(str::trim).filter(is_replaced).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_cookies_that_get_another_value_are_replaced() {
+        let request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("sid=1; lang=en; theme=dark"))]);
+        let mut answer = HeaderMap::new();
+        assert!(replaced_cookies(&request, &answer).is_empty());
+        for line in ["lang=en; Path=/", "new=1", "sid=2; HttpOnly", "theme=; Max-Age=0"] {
+            answer.append(SET_COOKIE, HeaderValue::from_static(line));
+        }
+        assert_eq!(replaced_cookies(&request, &answer), ["sid=1", "theme=dark"]);
+    }
+}
