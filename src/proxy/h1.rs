@@ -15,8 +15,10 @@ use pingora::server::ShutdownWatch;
 use super::decide::Disposition;
 use super::front::Proxy;
 use super::head::{Head, read_head};
+use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
+use super::strict::is_ambiguous;
 use super::tunnel;
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
 use crate::model::fields;
@@ -68,7 +70,7 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
     };
     let (request, length) = match head {
         Head::Closed => return Next::Close,
-        Head::Foreign => return hand_over(site, proxy, connection, shutdown).await,
+        Head::Foreign => return hand_over(site, proxy, connection, BytesMut::new(), shutdown).await,
         Head::Late => {
             let answer = Answer::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
             respond(Wire::H1(connection), &answer, true, patience).await;
@@ -76,6 +78,11 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
         }
         Head::Ours { request, length } => (request, length),
     };
+    if is_ambiguous(&request) {
+        let answer = Answer::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST));
+        respond(Wire::H1(connection), &answer, true, patience).await;
+        return Next::Close;
+    }
     connection.chunks = request.version == Version::HTTP_11;
     let raw = connection.buffer.split_to(length);
     let mut wire = Wire::H1(connection);
@@ -103,9 +110,13 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
             }
         }
         (Disposition::Proxy, Wire::H1(mut connection)) => {
-            let rest = std::mem::replace(&mut connection.buffer, raw);
-            connection.buffer.unsplit(rest);
-            hand_over(site, proxy, connection, shutdown).await
+            let mut rest = std::mem::replace(&mut connection.buffer, raw);
+            // pingora gives up a connection on which it read more than one request. Where this one ends is known only if
+            // it has no body.
+            if !bodiless {
+                connection.buffer.unsplit(std::mem::take(&mut rest));
+            }
+            hand_over(site, proxy, connection, rest, shutdown).await
         }
         (Disposition::Gone, _) | (_, Wire::H2(_)) => Next::Close,
     }
@@ -126,8 +137,9 @@ fn slim(mut connection: H1) -> H1 {
     connection
 }
 
-/// Gives the connection to pingora's proxy for one request, with all that was read of it.
-async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, shutdown: &ShutdownWatch) -> Next {
+/// Gives the connection to pingora's proxy for one request, with all that was read of it. `rest` is what was read of those
+/// behind it.
+async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, rest: BytesMut, shutdown: &ShutdownWatch) -> Next {
     let H1 { stream, buffer, .. } = connection;
     let mut session = ServerSession::new_http1(stream);
     session.set_keepalive(Some(site.options().keepalive.as_secs()));
@@ -135,7 +147,7 @@ async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, shutdown: &S
     match proxy.process_new_http(session, shutdown).await {
         Some(reused) => {
             let (stream, _): (Stream, _) = reused.consume();
-            Next::Request(H1 { stream, buffer: BytesMut::new(), chunks: true })
+            Next::Request(H1 { stream, buffer: rest, chunks: true })
         }
         None => Next::Close,
     }

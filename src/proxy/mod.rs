@@ -25,6 +25,7 @@ mod plain;
 mod request;
 mod site;
 mod stream;
+mod strict;
 mod tunnel;
 mod writes;
 

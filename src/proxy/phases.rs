@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -15,6 +15,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::forward::forward;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
+use super::strict::{is_ambiguous, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
 use crate::route::Route;
@@ -60,6 +61,10 @@ impl ProxyHttp for Phases {
             session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
         }
         session.set_write_timeout(Some(self.site.options().write_timeout));
+        let head = session.req_header_mut();
+        if is_ambiguous(head) || (head.version != Version::HTTP_2 && !to_origin_form(head)) {
+            return Err(Error::new_down(ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16())));
+        }
         Ok(())
     }
 

@@ -1,0 +1,103 @@
+//! What makes a request one that servers might take apart differently.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{Method, Version};
+use pingora::http::RequestHeader;
+
+/// Whether servers might disagree on whom an HTTP/1.x request is for, or on where it ends (RFC 9112 sections 3.2 and 6.3).
+pub(super) fn is_ambiguous(head: &RequestHeader) -> bool {
+    let count = |name| head.headers.get_all(name).iter().count();
+    let hosts = count(HOST);
+    let (length, coding) = (count(CONTENT_LENGTH), count(TRANSFER_ENCODING));
+    let bad_host = head.headers.get(HOST).is_some_and(|host| host.as_bytes().iter().any(|byte| !is_of_host(*byte)));
+    bad_host
+        || match head.version {
+            Version::HTTP_11 => hosts != 1 || length + coding > 1,
+            Version::HTTP_10 => hosts > 1 || length > 1 || coding > 0,
+            _ => false,
+        }
+}
+
+/// What can stand in a registered name, an address or a port (RFC 3986 section 3.2.2).
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+}
+
+/// Brings the target of an HTTP/1.x request into origin form: what was sent in absolute form names the host as well, and
+/// that counts (RFC 9112 section 3.2.2). `false` if the target is none that a proxy in front of an application can use.
+pub(super) fn to_origin_form(head: &mut RequestHeader) -> bool {
+    let target = head.raw_path();
+    if target.starts_with(b"/") || (target == b"*" && head.method == Method::OPTIONS) {
+        return true;
+    }
+    let Some((scheme, rest)) = std::str::from_utf8(target).ok().and_then(|target| target.split_once("://")) else {
+        return false;
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return false;
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if host.is_empty() || !host.bytes().all(is_of_host) {
+        return false;
+    }
+    let host = host.to_owned();
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    head.insert_header(HOST, host).is_ok() && head.set_raw_path(path.as_bytes()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, target: &str, headers: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut head = RequestHeader::build(method, target.as_bytes(), None).expect("a head");
+        for (name, value) in headers {
+            head.append_header(*name, *value).expect("a header");
+        }
+        head
+    }
+
+    #[test]
+    fn one_host_and_one_framing_are_clear() {
+        let host = ("host", "x.example:80");
+        assert!(!is_ambiguous(&head("GET", "/", &[host])));
+        assert!(!is_ambiguous(&head("POST", "/", &[host, ("content-length", "1")])));
+        for headers in [
+            &[][..],
+            &[host, host],
+            &[("host", "x/y")],
+            &[("host", "x y")],
+            &[("host", "a@b")],
+            &[host, ("content-length", "1"), ("content-length", "1")],
+            &[host, ("content-length", "1"), ("transfer-encoding", "chunked")],
+            &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(is_ambiguous(&head("POST", "/", headers)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_targets_name_the_host() {
+        for (target, expected) in [
+            ("http://y:81/a?b", Some(("/a?b", "y:81"))),
+            ("HTTP://y", Some(("/", "y"))),
+            ("https://y?b", Some(("/?b", "y"))),
+            ("/a?http://y/", Some(("/a?http://y/", "x"))),
+            ("ftp://y/a", None),
+            ("http:///a", None),
+            ("http://u@y/a", None),
+            ("a", None),
+            ("*", None),
+        ] {
+            let mut head = head("GET", target, &[("host", "x")]);
+            let made = to_origin_form(&mut head).then(|| {
+                (
+                    String::from_utf8_lossy(head.raw_path()).into_owned(),
+                    head.headers[HOST].to_str().unwrap_or("?").to_owned(),
+                )
+            });
+            assert_eq!(made, expected.map(|(path, host)| (path.to_owned(), host.to_owned())), "{target}");
+        }
+        assert!(to_origin_form(&mut head("OPTIONS", "*", &[("host", "x")])));
+    }
+}
