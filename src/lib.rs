@@ -26,6 +26,8 @@
 //! | room | |
 //! | --- | --- |
 //! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
+//! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
+//! | [`explain`], [`probe`] | why something was a change; what changes by itself, and the rules against it |
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
 //! | [`poll`], [`hub`] | when and how to look; from keys to resources |
 //! | [`deliver`] | the ways to hold a client |
@@ -66,6 +68,7 @@ pub mod markup;
 pub mod model;
 pub mod normalise;
 pub mod poll;
+pub mod probe;
 pub mod proxy;
 pub mod resource;
 pub mod route;

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("normalise", &["json", "markup", "model"]),
     ("diff", &["json", "model"]),
     ("explain", &["diff", "json", "markup", "model", "normalise"]),
+    ("probe", &["diff", "explain", "json", "markup", "model", "normalise"]),
     ("resource", &["model", "normalise", "diff", "explain"]),
     ("poll", &["clock", "model", "normalise", "resource", "telemetry"]),
     ("hub", &["model", "resource"]),
@@ -40,11 +41,27 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("cli", &["clock", "config", "model", "normalise", "server", "telemetry"]),
+    (
+        "cli",
+        &[
+            "clock",
+            "config",
+            "diff",
+            "json",
+            "model",
+            "normalise",
+            "probe",
+            "route",
+            "server",
+            "telemetry",
+            "tls",
+            "upstream",
+        ],
+    ),
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff", "explain"];
+const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff", "explain", "probe"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -2,7 +2,10 @@
 
 mod check;
 mod demo;
+mod probe;
+mod request;
 mod run;
+mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +33,10 @@ enum Verb {
     Run(RunArgs),
     /// Validate the configuration, say what is wrong, change nothing
     Check(CheckArgs),
+    /// Look at a URL again and again, find what of it changes by itself, and print a route for it
+    Probe(probe::ProbeArgs),
+    /// Follow a URL and show what changes
+    Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
     Demo(demo::DemoArgs),
     /// Print the JSON Schema of the configuration
@@ -95,6 +102,8 @@ impl Cli {
             None => run::run(&self.run),
             Some(Verb::Run(args)) => run::run(&args),
             Some(Verb::Check(args)) => Ok(check::check(&args.file)),
+            Some(Verb::Probe(args)) => probe::probe(&args),
+            Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),
             Some(Verb::Schema) => {
                 say(&format!("{:#}", config::schema()));
@@ -126,6 +135,21 @@ fn say(text: &str) {
     use std::io::Write;
     // Nobody reads any more: nothing to be done about it.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// All of what was asked for. That nobody reads it any more is no failure.
+fn print(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Something beside what was asked for.
+#[allow(clippy::print_stderr, reason = "what was asked for is on stdout")]
+fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Reports wrong use.

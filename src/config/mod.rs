@@ -83,3 +83,8 @@ pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Di
     }
     Err(found)
 }
+
+/// The largest body that a route takes unless it says otherwise, in bytes.
+pub fn default_max_body() -> u64 {
+    file::Route::default().max_body.value.0
+}

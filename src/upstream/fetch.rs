@@ -1,5 +1,7 @@
 //! Makes looks at the real backend.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -24,6 +26,44 @@ pub struct Exchanged {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+}
+
+/// An answer of which the body is still to be read.
+pub struct Incoming {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    session: HttpSessionV1,
+}
+
+impl Incoming {
+    /// The next piece of the body, as it was received; `None` at its end.
+    ///
+    /// # Errors
+    /// If the connection breaks before.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+        self.session.read_body_bytes().await.map_err(|error| brief(&error))
+    }
+
+    /// All of it, decoded.
+    ///
+    /// # Errors
+    /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
+    pub async fn whole(mut self, limit: u64) -> Result<Exchanged, String> {
+        let mut decoder = Decoder::new(&self.headers, limit).map_err(|decline| decline.to_string())?;
+        while let Some(piece) = self.piece().await? {
+            decoder.push(&piece).map_err(|decline| decline.to_string())?;
+        }
+        let body = decoder.finish().map_err(|decline| decline.to_string())?;
+        Ok(Exchanged { status: self.status, headers: self.headers, body })
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -63,28 +103,37 @@ impl Upstream {
     /// # Errors
     /// What went wrong, in words.
     pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
-        let exchanging = async {
-            let mut session = HttpSessionV1::new(self.connect().await.map_err(|error| error.to_string())?);
-            let whole = async {
-                session.write_request_header(Box::new(head)).await?;
-                if !body.is_empty() {
-                    session.write_body(&body).await?;
-                }
-                session.finish_body().await?;
-                session.read_resp_header_parts().await
-            };
-            let answer = whole.await.map_err(|error| brief(&error))?;
-            let mut decoder = Decoder::new(&answer.headers, limit).map_err(|decline| decline.to_string())?;
-            while let Some(piece) = session.read_body_bytes().await.map_err(|error| brief(&error))? {
-                decoder.push(&piece).map_err(|decline| decline.to_string())?;
-            }
-            let body = decoder.finish().map_err(|decline| decline.to_string())?;
-            Ok(Exchanged { status: answer.status, headers: answer.headers.clone(), body })
-        };
+        let exchanging = async { self.send(head, body).await?.whole(limit).await };
         match timeout(self.options.fetch_timeout, exchanging).await {
             Ok(exchanged) => exchanged,
             Err(_) => Err("the application did not answer in time".to_owned()),
         }
+    }
+
+    /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
+        match timeout(self.options.fetch_timeout, self.send(head, Bytes::new())).await {
+            Ok(incoming) => incoming,
+            Err(_) => Err("the application did not answer in time".to_owned()),
+        }
+    }
+
+    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+        let mut session = HttpSessionV1::new(self.connect().await.map_err(|error| error.to_string())?);
+        let whole = async {
+            session.write_request_header(Box::new(head)).await?;
+            if !body.is_empty() {
+                session.write_body(&body).await?;
+            }
+            session.finish_body().await?;
+            session.read_resp_header_parts().await
+        };
+        let answer = whole.await.map_err(|error| brief(&error))?;
+        let (status, headers) = (answer.status, answer.headers.clone());
+        Ok(Incoming { status, headers, session })
     }
 
     /// One look. An idle connection that turns out to be closed is no failure of the backend: the look is made again.

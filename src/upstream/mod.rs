@@ -15,7 +15,7 @@ mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
 pub use current::Current;
-pub use fetch::Exchanged;
+pub use fetch::{Exchanged, Incoming};
 pub use outage::Outage;
 
 use std::fmt;

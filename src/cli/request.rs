@@ -1,0 +1,165 @@
+//! What `probe` and `tail` ask, and whom.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use pingora::http::RequestHeader;
+
+use crate::tls::Outgoing;
+use crate::upstream::{Address, HostMode, Options, Upstream};
+
+/// The URL and what is sent with it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RequestArgs {
+    /// What to look at: http://host:port/path or https://…
+    pub(super) url: Url,
+    /// A header to send, such as 'Cookie: sid=…' or 'Authorization: Bearer …'; can be given more than once
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<HeaderLine>,
+    /// Do not check the certificate: anybody on the way can pretend to be the application
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// An absolute URL.
+#[derive(Clone, Debug)]
+pub(super) struct Url {
+    pub(super) address: Address,
+    /// Host and port, as they were written.
+    authority: String,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, _) = text.split_once('#').unwrap_or((text, ""));
+        let form = || "write a whole URL, such as http://127.0.0.1:8000/status.json".to_owned();
+        let uri: Uri = text.parse().map_err(|_| form())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(form()) };
+        if authority.as_str().contains('@') {
+            return Err("credentials do not belong in the URL: send them with -H 'Authorization: …'".to_owned());
+        }
+        let address: Address = format!("{scheme}://{authority}").parse().map_err(|_| form())?;
+        let path = if uri.path().is_empty() { "/" } else { uri.path() };
+        Ok(Self {
+            address,
+            authority: authority.as_str().to_owned(),
+            path: path.to_owned(),
+            query: uri.query().map(str::to_owned),
+        })
+    }
+}
+
+impl Url {
+    /// Path and query.
+    pub(super) fn target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    /// As it is shown.
+    pub(super) fn shown(&self) -> String {
+        let scheme = if self.address.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority, self.target())
+    }
+}
+
+/// A line of a request's head.
+#[derive(Clone, Debug)]
+struct HeaderLine(HeaderName, HeaderValue);
+
+impl FromStr for HeaderLine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || "write 'Name: value'".to_owned();
+        let (name, value) = text.split_once(':').ok_or_else(form)?;
+        let name = name.trim().parse().map_err(|_| form())?;
+        Ok(Self(name, HeaderValue::from_str(value.trim()).map_err(|_| form())?))
+    }
+}
+
+/// Headers by which applications tell who asks, as far as everybody knows them.
+const CREDENTIALS: [&str; 4] = ["cookie", "authorization", "x-api-key", "x-auth-token"];
+
+impl RequestArgs {
+    /// Whom to ask.
+    pub(super) fn upstream(&self, patience: Duration) -> anyhow::Result<Upstream> {
+        Ok(Upstream::new(Options {
+            address: self.url.address.clone(),
+            host: HostMode::Preserve,
+            connect_timeout: patience,
+            fetch_timeout: patience,
+            keepalive: 1,
+            tls: Outgoing::read(None, !self.insecure, None, None).context("TLS")?,
+        }))
+    }
+
+    /// Whether any of the headers says who asks.
+    pub(super) fn has_credentials(&self) -> bool {
+        self.headers.iter().any(|line| CREDENTIALS.contains(&line.0.as_str()))
+    }
+
+    /// A GET with the headers that were given; `ours` are sent where those do not say otherwise.
+    pub(super) fn get(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<RequestHeader> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(&self.url.authority).context("the host")?);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sungrazer/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in ours {
+            headers.insert(name, value.clone());
+        }
+        let given = self.headers.iter().filter(|line| credentials || !CREDENTIALS.contains(&line.0.as_str()));
+        let given: Vec<&HeaderLine> = given.collect();
+        given.iter().for_each(|line| drop(headers.remove(&line.0)));
+        for HeaderLine(name, value) in given {
+            headers.append(name, value.clone());
+        }
+        let mut head = RequestHeader::build(Method::GET, self.url.target().as_bytes(), Some(headers.len()))
+            .context("the URL cannot be asked for")?;
+        for (name, value) in &headers {
+            head.append_header(name.clone(), value.clone()).context("a header cannot be sent")?;
+        }
+        Ok(head)
+    }
+}
+
+/// Why an answer with `status` is nothing to look at, and what to do about it.
+pub(super) fn refuse(status: StatusCode, headers: &HeaderMap) -> anyhow::Result<()> {
+    let text =
+        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    match status.as_u16() {
+        206 => bail!("the application answers 206 Partial Content to a request for the whole"),
+        200..=299 => Ok(()),
+        300..=399 => bail!(
+            "the application answers {status}, to {}: ask for that, or, if it leads to a sign-in page, send what the browser sends, as in -H 'Cookie: …'",
+            shown(&text(http::header::LOCATION))
+        ),
+        401 => bail!(
+            "the application answers {status} ({}): send credentials, as in -H 'Authorization: …'",
+            shown(&text(http::header::WWW_AUTHENTICATE))
+        ),
+        403 => bail!("the application answers {status}: send credentials, as in -H 'Cookie: …'"),
+        404 | 410 => bail!("the application answers {status}: there is nothing at this URL"),
+        429 => bail!(
+            "the application answers {status}: it does not want to be asked so often (Retry-After: {})",
+            shown(&text(http::header::RETRY_AFTER))
+        ),
+        _ => bail!("the application answers {status}"),
+    }
+}
+
+/// What somebody else wrote, as it may be shown on a terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

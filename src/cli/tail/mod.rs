@@ -1,0 +1,132 @@
+//! `sungrazer tail`: follows a resource and shows what changes.
+//!
+//! ```text
+//! URL ─ Source ─┬─ an event stream, Sungrazer's or another's ─┐
+//!               └─ looks of our own, where there is none ─────┴─▶ News ─ Show ─▶ diffs, bodies or records, on stdout
+//! ```
+
+mod changes;
+mod events;
+mod show;
+mod source;
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::unix::pipe::Sender;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::show::{Form, Show};
+use self::source::Source;
+use super::note;
+use super::request::RequestArgs;
+use crate::clock;
+use crate::config::Period;
+
+/// `tail`
+#[derive(Clone, Debug, Args)]
+pub(super) struct TailArgs {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Print each body as it is, instead of what changed
+    #[arg(long, conflicts_with = "ndjson")]
+    raw: bool,
+    /// Print a JSON object for each event, one a line
+    #[arg(long)]
+    ndjson: bool,
+    /// How often to look where there is no stream
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    every: Period,
+    /// Whether to colour; unless told, where a terminal shows it and NO_COLOR is not set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    fn is_on(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        }
+    }
+}
+
+/// Follows until the resource is gone, a signal comes, or nobody reads any more.
+pub(super) fn tail(args: &TailArgs) -> anyhow::Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let ended = runtime.block_on(run(args));
+    // A write that nobody takes must not keep the process.
+    runtime.shutdown_background();
+    ended.with_context(|| format!("cannot follow {}", args.request.url.shown()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(args: &TailArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    tokio::select! {
+        followed = follow(args) => followed,
+        () = reader_gone() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn follow(args: &TailArgs) -> anyhow::Result<()> {
+    let form = match (args.raw, args.ndjson) {
+        (true, _) => Form::Raw,
+        (_, true) => Form::Records,
+        _ => Form::Changes,
+    };
+    let mut show = Show::new(form, args.color.is_on());
+    let mut source = Source::new(args.request.clone(), args.every.0)?;
+    let mut out = tokio::io::stdout();
+    loop {
+        let news = source.next().await?;
+        let at = humantime::format_rfc3339_millis(clock::wall()).to_string();
+        let shown = show.show(&at, &news);
+        if let Some(aside) = shown.aside {
+            note(&aside);
+        }
+        let written = async {
+            out.write_all(shown.out.as_bytes()).await?;
+            out.flush().await
+        };
+        match written.await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(error).context("cannot write"),
+        }
+        if news.is_last() {
+            anyhow::bail!("the stream has ended for good: {}", news.reason());
+        }
+    }
+}
+
+/// Waits until the other end of stdout, if that is a pipe, is closed; else for ever.
+async fn reader_gone() {
+    // Nothing is written through this: whether it blocks stays as it is.
+    if let Ok(owned) = io::stdout().as_fd().try_clone_to_owned()
+        && let Ok(pipe) = Sender::from_owned_fd_unchecked(owned)
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,154 @@
+//! What of a resource changes by itself: clocks, counters, ages, tokens; and the rules that make those no change.
+//!
+//! ```text
+//! Samples (looks back to back, and looks with pauses) ─ collect ─▶ Traces: a place, and its values over time
+//!      ─ judge ─▶ Nature (clock, counter, token, …, or perhaps news) ─▶ Rules ─ tried on all samples ─▶ Report
+//! ```
+//!
+//! What differs between two looks in direct succession is most likely no news: nothing happens in that time. What differs
+//! only after a pause may be either, so it is called noise only where it goes with the clock. All else is left to whoever
+//! knows the application. Pure: the samples were taken by somebody else.
+
+mod hazards;
+mod json;
+mod markup;
+mod moment;
+mod nature;
+mod report;
+mod route;
+mod selector;
+mod text;
+mod trace;
+
+pub use hazards::{Hazards, cache_buster, cursor};
+pub use report::{Finding, Report};
+pub use route::{Facts, Without, route_block};
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use self::trace::{Timeline, Traces};
+use crate::explain::{Rule, explain};
+use crate::json::Document;
+use crate::markup::{Dialect, Outline};
+use crate::model::Representation;
+use crate::normalise::{Form, Rules};
+
+/// One look.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What came.
+    pub representation: Representation,
+    /// All headers, as they came.
+    pub headers: HeaderMap,
+    /// When it came, since the first look.
+    pub at: Duration,
+    /// The same moment on the calendar, in seconds since 1970.
+    pub wall: f64,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether there was a pause before it.
+    pub spaced: bool,
+}
+
+/// Says what of `samples`, in the order in which they were taken, changes by itself.
+pub fn examine(samples: &[Sample]) -> Report {
+    let mut report = Report { looks: samples.len(), ..Report::default() };
+    let timeline = Timeline::of(samples);
+    let none = Rules::default();
+    let readings: Vec<_> = samples.iter().map(|sample| none.read(&sample.representation)).collect();
+    report.fallback = readings.iter().find_map(|reading| reading.fallback.clone()).map(|fallback| fallback.to_string());
+    report.back_to_back = timeline.pairs(false);
+    report.spaced = timeline.pairs(true);
+    report.differing = samples.windows(2).filter(|pair| !pair[0].representation.same(&pair[1].representation)).count();
+    let texts: Vec<&str> = readings.iter().map(|reading| &*reading.text).collect();
+    if readings.iter().any(|reading| reading.form == Form::Bytes) {
+        if report.differing > 0 {
+            report.undecided.push(Finding::note("it is no text: nothing in it can be ignored"));
+        }
+        return report;
+    }
+    let mut traces = Traces::default();
+    match Body::of(&texts, readings.first().map_or(Form::Text, |reading| reading.form)) {
+        Body::Json(documents) => {
+            report.unsaid_json = readings.iter().any(|reading| reading.form != Form::Json);
+            json::collect(&documents, &mut traces);
+        }
+        Body::Markup(outlines) => markup::collect(&outlines, &timeline, &mut traces),
+        Body::Text => text::collect(&texts, &mut traces),
+    }
+    report.take(traces, &timeline);
+    report.ages(&texts);
+    report.try_out(samples);
+    report
+}
+
+/// What all samples can be read as.
+enum Body<'t> {
+    Json(Vec<Document<'t>>),
+    Markup(Vec<Outline<'t>>),
+    Text,
+}
+
+impl<'t> Body<'t> {
+    fn of(texts: &[&'t str], form: Form) -> Self {
+        let looks_like = |start: &[char]| texts.iter().all(|text| text.trim_start().starts_with(start));
+        if form == Form::Json || looks_like(&['{', '[']) {
+            let documents: Result<Vec<_>, _> = texts.iter().map(|text| Document::parse(text)).collect();
+            if let Ok(documents) = documents {
+                return Self::Json(documents);
+            }
+        }
+        let dialect = match form {
+            Form::Markup(dialect) => Some(dialect),
+            Form::Text if looks_like(&['<']) => {
+                Some(if texts.iter().all(|text| text.trim_start().starts_with("<?xml")) {
+                    Dialect::Xml
+                } else {
+                    Dialect::Html
+                })
+            }
+            _ => None,
+        };
+        let outlines = dialect.and_then(|dialect| texts.iter().map(|text| Outline::read(text, dialect)).collect());
+        outlines.map_or(Self::Text, Self::Markup)
+    }
+}
+
+/// Compiles findings. Those that cannot be are left out; [`Report::try_out`] finds that they are missing.
+fn compiled<'f>(findings: impl Iterator<Item = &'f Rule>) -> Rules {
+    let (mut json, mut css, mut regex) = (Vec::new(), Vec::new(), Vec::new());
+    for rule in findings {
+        match rule {
+            Rule::Json(text) => json.extend(text.parse().ok()),
+            Rule::Css(text) => css.extend(text.parse().ok()),
+            Rule::Regex(text) => regex.extend(text.parse().ok()),
+        }
+    }
+    Rules::new(json, css, regex)
+}
+
+impl Report {
+    /// Compares all samples under the rules that were found.
+    fn try_out(&mut self, samples: &[Sample]) {
+        let rules = compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
+        let meaning = |sample: &Sample| rules.meaning(&sample.representation, sample.representation.digest()).digest;
+        for pair in samples.windows(2) {
+            if meaning(&pair[0]) == meaning(&pair[1]) {
+                continue;
+            }
+            self.loud += 1;
+            self.loud_back_to_back += usize::from(!pair[1].spaced);
+            let where_ = explain(&pair[0].representation, &pair[1].representation, &rules);
+            for place in where_.places().iter().filter(|place| !place.ignored) {
+                if !self.left.contains(&place.name) && self.left.len() < 8 {
+                    self.left.push(place.name.clone());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What kind of thing changes at a place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::moment::{Kind, Moment, moment};
+use super::trace::{Seen, Timeline, Trace};
+
+/// Why a value changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// It shows what time it is.
+    Clock,
+    /// It grows as time passes: an age, an uptime.
+    Age,
+    /// It shrinks as time passes.
+    Countdown,
+    /// It counts looks.
+    Counter,
+    /// It is made anew for each answer.
+    Token,
+    /// It differs between looks between which nothing can have happened, in no way that is known here.
+    Noise,
+    /// It may be what the page is about.
+    Open,
+}
+
+/// How much more than the time that passed a clock may show, in seconds: it may count whole ones.
+const WHOLE_SECONDS: f64 = 1.1;
+
+/// Over a shorter time, clocks that count seconds are not told from other numbers.
+const SHORTEST: f64 = 1.8;
+
+/// How far a value may be from the time of day to be called a clock, whatever its time zone.
+const A_DAY: f64 = 86_400.0;
+
+pub(super) fn nature(trace: &Trace, timeline: &Timeline) -> Nature {
+    if trace.seen.is_empty() || !trace.structural.is_empty() {
+        return Nature::Open;
+    }
+    if let Some(nature) = with_the_clock(trace, timeline) {
+        return nature;
+    }
+    let looks: BTreeSet<usize> = trace.seen.iter().map(|seen| seen.look).collect();
+    let quick = looks.iter().filter(|look| !timeline.spaced[**look]).count();
+    let always = quick > 0 && quick == timeline.pairs(false);
+    let grows = |seen: &Seen| match (moment(&seen.old), moment(&seen.new)) {
+        (Some(old), Some(new)) => old.kind == new.kind && new.value > old.value,
+        _ => false,
+    };
+    if always && trace.seen.iter().all(grows) {
+        Nature::Counter
+    } else if always && trace.seen.iter().all(|seen| is_opaque(&seen.old) && is_opaque(&seen.new)) {
+        Nature::Token
+    } else if quick > 1 || always {
+        Nature::Noise
+    } else {
+        Nature::Open
+    }
+}
+
+/// Long, and no word, no sentence, no number.
+fn is_opaque(text: &str) -> bool {
+    let text = text.trim_matches('"');
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    text.len() >= 8 && !text.contains(' ') && digits > 0 && digits < text.len()
+}
+
+/// Whether the values at each spot went with the time.
+fn with_the_clock(trace: &Trace, timeline: &Timeline) -> Option<Nature> {
+    let mut spots: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
+    for seen in &trace.seen {
+        spots.entry(&seen.spot).or_default().push(seen);
+    }
+    let mut natures = spots.values().map(|seen| series(seen, timeline)).collect::<Option<Vec<_>>>()?;
+    natures.dedup();
+    match natures.as_slice() {
+        [one] => Some(*one),
+        // Ages of many things, of which some happen to be near the time of day.
+        many if many.iter().all(|nature| matches!(nature, Nature::Clock | Nature::Age)) => Some(Nature::Age),
+        _ => None,
+    }
+}
+
+/// The values at one spot, in order.
+fn series(seen: &[&Seen], timeline: &Timeline) -> Option<Nature> {
+    let first = seen.first()?;
+    let begin = moment(&first.old)?;
+    // The old value may have stood there from the beginning.
+    let began = timeline.at[0];
+    let values: Vec<(f64, Moment)> =
+        seen.iter().map(|seen| Some((timeline.at[seen.look] - began, moment(&seen.new)?))).collect::<Option<_>>()?;
+    if values.iter().any(|(_, value)| value.kind != begin.kind) {
+        return None;
+    }
+    let units: &[f64] = if begin.kind == Kind::Number { &[1.0, 1e3, 1e6, 1e9] } else { &[1.0] };
+    let end = values.last()?.0;
+    for unit in units {
+        for direction in [1.0, -1.0] {
+            let fits = values.iter().all(|(passed, value)| {
+                let moved = (value.value - begin.value) * direction / unit;
+                let slack = if *unit == 1.0 { WHOLE_SECONDS + passed * 0.05 } else { 0.05 + passed * 0.25 };
+                (moved - passed).abs() <= slack
+            });
+            // A clock goes all the time, not only now and then.
+            let steady = values.len() >= 2 && (*unit != 1.0 || end >= SHORTEST);
+            if fits && steady {
+                return Some(named(begin, *unit, direction, timeline));
+            }
+        }
+    }
+    None
+}
+
+fn named(begin: Moment, unit: f64, direction: f64, timeline: &Timeline) -> Nature {
+    let near = |now: f64| (begin.value / unit - now).abs() <= A_DAY;
+    match begin.kind {
+        _ if direction < 0.0 => Nature::Countdown,
+        Kind::Date => Nature::Clock,
+        Kind::Number if near(timeline.begin) => Nature::Clock,
+        // Any time of day is near some zone's; how long something has been going on is written so as well.
+        Kind::Time => Nature::Clock,
+        Kind::Number | Kind::Length => Nature::Age,
+    }
+}
+
+impl Nature {
+    /// Whether what changes so is no news.
+    pub(super) fn is_noise(self) -> bool {
+        self != Self::Open
+    }
+
+    /// What it is, in words.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Clock => "a clock",
+            Self::Age => "an age or an uptime",
+            Self::Countdown => "a countdown",
+            Self::Counter => "counts the looks",
+            Self::Token => "made anew for each answer",
+            Self::Noise => "differs even in direct succession",
+            Self::Open => "changes",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at 0, 0.01, 0.02, …, and then every two seconds.
+    fn timeline() -> Timeline {
+        let at: Vec<f64> = (0..5).map(|n| f64::from(n) / 100.0).chain((1..6).map(|n| 2.0 * f64::from(n))).collect();
+        let spaced = (0..10).map(|look| look >= 5).collect();
+        Timeline { at, spaced, begin: 1_763_809_200.0 }
+    }
+
+    fn of(value: impl Fn(usize, f64) -> String) -> Nature {
+        let timeline = timeline();
+        let mut trace = Trace::default();
+        for look in 1..timeline.at.len() {
+            let (old, new) = (value(look - 1, timeline.at[look - 1]), value(look, timeline.at[look]));
+            if old != new {
+                trace.seen.push(Seen { look, spot: "/a".to_owned(), old, new });
+            }
+        }
+        nature(&trace, &timeline)
+    }
+
+    #[test]
+    fn natures_are_told_apart() {
+        let begin = timeline().begin;
+        assert_eq!(of(|_, at| format!("{:.0}", begin + at)), Nature::Clock);
+        assert_eq!(of(|_, at| format!("{:.0}", (begin + at) * 1000.0)), Nature::Clock);
+        assert_eq!(of(|_, at| format!("\"2026-11-22T11:00:{:02.0}Z\"", at.floor())), Nature::Clock);
+        assert_eq!(of(|_, at| format!("up {:.0} s", 5000.0 + at)), Nature::Age);
+        assert_eq!(of(|_, at| format!("{:.0}", 5000.0 + at)), Nature::Age);
+        assert_eq!(of(|_, at| format!("{:.3}", 5000.0 + at)), Nature::Age);
+        assert_eq!(of(|_, at| format!("in {:.0} s", 50.0 - at.floor())), Nature::Countdown);
+        assert_eq!(of(|look, _| format!("{}", 17 + look)), Nature::Counter);
+        assert_eq!(of(|look, _| format!("\"{:032x}\"", look * 7919 + 0xabc_def0)), Nature::Token);
+        assert_eq!(of(|look, _| ["\"a\"", "\"b\""][look % 2].to_owned()), Nature::Noise);
+        // What may be news.
+        assert_eq!(of(|look, _| if look < 7 { "1" } else { "2" }.to_owned()), Nature::Open);
+        assert_eq!(of(|look, _| if look < 3 { "1" } else { "2" }.to_owned()), Nature::Open);
+        assert_eq!(of(|_, at| format!("{:.0}", (at / 3.0).floor() * 7.0)), Nature::Open);
+        assert_eq!(of(|look, _| if look > 5 { format!("\"v{look}\"") } else { "\"v\"".into() }), Nature::Open);
+    }
+}

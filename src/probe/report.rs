@@ -1,0 +1,130 @@
+//! What was found out.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::nature::{Nature, nature};
+use super::trace::{Timeline, Trace, Traces};
+use crate::explain::Rule;
+
+/// A place that changes, and why that is thought to be news or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What would ignore it.
+    pub rule: Option<Rule>,
+    /// What it is called.
+    pub name: String,
+    /// What was seen there.
+    pub why: String,
+}
+
+impl Finding {
+    pub(super) fn note(why: &str) -> Self {
+        Self { rule: None, name: String::new(), why: why.to_owned() }
+    }
+}
+
+/// What a probe found out about the bodies.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many looks there were.
+    pub looks: usize,
+    /// Pairs of looks in direct succession.
+    pub back_to_back: usize,
+    /// Pairs of looks with a pause between them.
+    pub spaced: usize,
+    /// Pairs whose bodies differ in any way.
+    pub differing: usize,
+    /// What changes by itself.
+    pub ignored: Vec<Finding>,
+    /// What changes, and may be news.
+    pub undecided: Vec<Finding>,
+    /// Pairs that are still a change under the rules.
+    pub loud: usize,
+    /// Those of them that follow each other directly.
+    pub loud_back_to_back: usize,
+    /// Where they differ.
+    pub left: Vec<String>,
+    /// Why the bodies are not compared as their type suggests.
+    pub fallback: Option<String>,
+    /// Whether the bodies are JSON, though their type does not say so.
+    pub unsaid_json: bool,
+}
+
+/// More rules of a kind are a sign that the places were not understood.
+const MOST_RULES: usize = 40;
+const MOST_PATTERNS: usize = 12;
+
+impl Report {
+    pub(super) fn take(&mut self, traces: Traces, timeline: &Timeline) {
+        let patterns = traces.list.iter().filter(|(_, trace)| matches!(trace.rule, Some(Rule::Regex(_)))).count();
+        if patterns > MOST_PATTERNS {
+            self.undecided.push(Finding::note(&format!(
+                "text changes in {patterns} places, too many to name: see whether one pattern of your own covers them"
+            )));
+        }
+        let mut known: BTreeSet<Rule> = BTreeSet::new();
+        for (name, trace) in traces.list {
+            if patterns > MOST_PATTERNS && matches!(trace.rule, Some(Rule::Regex(_))) {
+                continue;
+            }
+            let nature = nature(&trace, timeline);
+            let finding = Finding { why: why(nature, &trace, timeline), rule: trace.rule.clone(), name };
+            if finding.rule.as_ref().is_some_and(|rule| !known.insert(rule.clone())) {
+                continue;
+            }
+            if nature.is_noise() && trace.doubt.is_none() && finding.rule.is_some() && self.ignored.len() < MOST_RULES {
+                self.ignored.push(finding);
+            } else {
+                self.undecided.push(finding);
+            }
+        }
+    }
+
+    /// Ages that are too old to have grown while they were looked at.
+    pub(super) fn ages(&mut self, texts: &[&str]) {
+        #[allow(clippy::expect_used, reason = "the pattern is written above, and tests compile it")]
+        static FIND: LazyLock<Regex> = LazyLock::new(|| Regex::new(AGE).expect("a pattern"));
+        let Some(text) = texts.last() else { return };
+        let rules = super::compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
+        let outline = crate::markup::Outline::read(text, crate::markup::Dialect::Html);
+        let cuts = rules.cuts(text, outline.as_ref());
+        let open: usize = FIND.find_iter(text).filter(|found| !cuts.cover(&found.range())).count();
+        let pointed = self.ignored.iter().any(|finding| matches!(finding.rule, Some(Rule::Json(_))));
+        if open > 0 && !pointed {
+            self.ignored.push(Finding {
+                rule: Some(Rule::Regex(AGE.to_owned())),
+                name: "ages".to_owned(),
+                why: format!("ages, {open} of them: they grow by themselves"),
+            });
+        }
+    }
+
+    /// Whether the rules make all looks the same.
+    pub fn is_silent(&self) -> bool {
+        self.loud == 0
+    }
+}
+
+const AGE: &str = r"\b(?:\d+|an?) (?:second|minute|min|hour|day|week|month|year)s? ago\b";
+
+fn why(nature: Nature, trace: &Trace, timeline: &Timeline) -> String {
+    let looks: BTreeSet<usize> =
+        trace.seen.iter().map(|seen| seen.look).chain(trace.structural.iter().copied()).collect();
+    let quick = looks.iter().filter(|look| !timeline.spaced[**look]).count();
+    let slow = looks.len() - quick;
+    let often = match (timeline.pairs(false), timeline.pairs(true)) {
+        (pairs, 0) => format!("{quick} of {pairs}"),
+        (pairs, spaced) => format!("{quick} of {pairs}, {slow} of {spaced} with a pause"),
+    };
+    let what = match nature {
+        Nature::Open if !trace.structural.is_empty() => "something comes, goes or moves there",
+        nature => nature.describe(),
+    };
+    match &trace.doubt {
+        Some(doubt) => format!("{what}; {often}; {doubt}"),
+        None => format!("{what}; {often}"),
+    }
+}

@@ -1,0 +1,339 @@
+//! The route, as it is to be written into the configuration, with a comment for each line.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::hazards::{cache_buster, coding, cursor};
+use super::{Finding, Hazards, Report, Sample};
+use crate::explain::Rule;
+
+/// What is known beside the report.
+#[derive(Clone, Debug)]
+pub struct Facts<'f> {
+    /// The URL that was probed, without credentials.
+    pub url: &'f str,
+    /// Its path.
+    pub path: &'f str,
+    /// Its query, if it has one.
+    pub query: Option<&'f str>,
+    /// When, as it is to be said.
+    pub when: &'f str,
+    /// How long the pauses were.
+    pub every: Duration,
+    /// The looks.
+    pub samples: &'f [Sample],
+    /// Looks that failed, and how the last of them did.
+    pub failed: (usize, Option<&'f str>),
+    /// The size of the body with gzip, in bytes.
+    pub gzipped: usize,
+    /// The head of an answer to a request that took compressed answers.
+    pub encoded: Option<&'f http::HeaderMap>,
+    /// Whether credentials were sent, and whether the answer without them means the same.
+    pub without_credentials: Option<Without>,
+    /// The largest body that a route takes unless it says otherwise.
+    pub max_body: u64,
+}
+
+/// What the application answers to who does not say who he is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// The same.
+    Same,
+    /// Something else.
+    Other,
+    /// This status.
+    Refused(u16),
+}
+
+/// The whole answer of a probe: comments and a route, which together are TOML.
+pub fn route_block(facts: &Facts<'_>, report: &Report, hazards: &Hazards) -> String {
+    let mut block = Block { out: String::new() };
+    block.summary(facts, report, hazards);
+    block.route(facts, report, hazards);
+    block.open_questions(facts, report, hazards);
+    block.out
+}
+
+struct Block {
+    out: String,
+}
+
+/// Where comments behind lines begin.
+const COLUMN: usize = 36;
+
+/// How wide comments are.
+const WIDTH: usize = 118;
+
+impl Block {
+    /// A comment over as many lines as it takes.
+    fn comment(&mut self, first: &str, text: &str) {
+        let mut line = format!("# {first}");
+        let indent = line.chars().count();
+        for word in text.split(' ') {
+            if line.chars().count() + 1 + word.chars().count() > WIDTH && line.chars().count() > indent {
+                self.out.push_str(line.trim_end());
+                self.out.push('\n');
+                line = format!("#{}", " ".repeat(indent - 1));
+            }
+            if !line.ends_with(' ') {
+                line.push(' ');
+            }
+            line.push_str(&visible(word));
+        }
+        self.out.push_str(line.trim_end());
+        self.out.push('\n');
+    }
+
+    /// A line with a comment behind it.
+    fn line(&mut self, code: &str, why: &str) {
+        let _ = writeln!(self.out, "{code:<COLUMN$} # {}", visible(why));
+    }
+
+    fn summary(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
+        let times = report.back_to_back + 1;
+        self.comment(
+            "",
+            &format!(
+                "{} probed {}: {times} looks in direct succession, {} more every {}.",
+                facts.url,
+                facts.when,
+                report.spaced,
+                humantime::format_duration(facts.every)
+            ),
+        );
+        self.out.push_str("#\n");
+        if let Some(last) = facts.samples.last() {
+            self.comment("Answer    ", &answer(facts, last));
+        }
+        for text in &hazards.caching {
+            self.comment("Caching   ", text);
+        }
+        for text in &hazards.sharing {
+            self.comment("Hazard    ", text);
+        }
+        if let (failed @ 1.., Some(how)) = facts.failed {
+            self.comment("Hazard    ", &format!("{failed} looks failed: {how}"));
+        }
+        if let Some(fallback) = &report.fallback {
+            self.comment("Hazard    ", fallback);
+        }
+        let pairs = report.back_to_back + report.spaced;
+        let changes = match report.differing {
+            0 => format!("none: all {} looks brought the same bytes", report.looks),
+            differing if report.is_silent() && report.ignored.is_empty() => {
+                format!(
+                    "{differing} of {pairs} looks brought other bytes with the same meaning: Sungrazer is silent by itself"
+                )
+            }
+            differing if report.is_silent() => {
+                format!("{differing} of {pairs} looks brought other bytes; with the rules below, none is a change")
+            }
+            differing => format!(
+                "{differing} of {pairs} looks brought other bytes; with the rules below, {} still are changes, {} of them in direct succession, at {}",
+                report.loud,
+                report.loud_back_to_back,
+                report.left.join(", ")
+            ),
+        };
+        self.comment("Changes   ", &changes);
+        self.out.push('\n');
+    }
+
+    fn route(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
+        self.out.push_str("[[route]]\n");
+        self.line(
+            &format!("path = {}", quoted(&escaped_path(facts.path))),
+            "this path alone; \"*\" is one segment, \"**\" any rest",
+        );
+        let took = median(facts.samples.iter().map(|sample| sample.took));
+        let every = pace(took);
+        self.line(
+            &format!("every = {}", quoted(&humantime::format_duration(every).to_string())),
+            &format!("how often to look while somebody watches; an answer took {}", shown_time(took)),
+        );
+        let parameters: Vec<(&str, Option<&str>)> = facts
+            .query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+            .map(|parameter| parameter.split_once('=').map_or((parameter, None), |(name, value)| (name, Some(value))))
+            .collect();
+        let busters: Vec<String> = parameters
+            .iter()
+            .filter(|(name, value)| value.is_some() && cache_buster(name, *value))
+            .map(|(name, _)| quoted(name))
+            .collect();
+        if !busters.is_empty() {
+            let mut names = vec![quoted("_")];
+            names.extend(busters);
+            names.dedup();
+            self.line(&format!("ignore_query = [{}]", names.join(", ")), "only there to get past caches");
+        }
+        if let Some((name, _)) = parameters.iter().find(|(name, _)| cursor(name)) {
+            self.line(
+                "fetch = false",
+                &format!("\"{name}\" looks like a cursor: the answer is for one client alone, who is told to ask"),
+            );
+        }
+        if !hazards.vary.is_empty() {
+            let names: Vec<String> =
+                USUAL_VARY.iter().copied().chain(hazards.vary.iter().map(String::as_str)).map(quoted).collect();
+            self.line(&format!("vary = [{}]", names.join(", ")), "the answer says that it varies by these");
+        }
+        let largest = facts.samples.iter().map(|sample| sample.representation.body.len() as u64).max().unwrap_or(0);
+        if largest > facts.max_body / 2 {
+            let size = (2 * largest).div_ceil(1 << 20);
+            self.line(
+                &format!("max_body = \"{size}MiB\""),
+                "twice what the answer has now; a larger one is not watched",
+            );
+        }
+        for key in ["json", "css", "regex"] {
+            self.rules(key, report);
+        }
+    }
+
+    /// The rules of one kind; those that are undecided as comments.
+    fn rules(&mut self, key: &str, report: &Report) {
+        let of_key = |finding: &&Finding| finding.rule.as_ref().is_some_and(|rule| rule.key() == key);
+        let sure: Vec<&Finding> = report.ignored.iter().filter(of_key).collect();
+        let open: Vec<&Finding> = report.undecided.iter().filter(of_key).collect();
+        if sure.is_empty() && open.is_empty() {
+            return;
+        }
+        let lead = if sure.is_empty() { "# " } else { "" };
+        let _ = writeln!(self.out, "{lead}ignore.{key} = [");
+        let text = |finding: &Finding| finding.rule.as_ref().map_or_else(String::new, entry);
+        for finding in sure {
+            self.line(&format!("    {},", text(finding)), &finding.why);
+        }
+        for finding in open {
+            self.line(&format!("#   {},", text(finding)), &format!("undecided: {}", finding.why));
+        }
+        let _ = writeln!(self.out, "{lead}]");
+    }
+
+    fn open_questions(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
+        let mut open: Vec<String> = Vec::new();
+        if report.undecided.iter().any(|finding| finding.rule.is_some()) {
+            open.push("Whether what is commented out above is news. As it stands, it is.".to_owned());
+        }
+        for finding in report.undecided.iter().filter(|finding| finding.rule.is_none()) {
+            open.push(match finding.name.as_str() {
+                "" => finding.why.clone(),
+                name => format!("{name}: {}", finding.why),
+            });
+        }
+        open.push(match facts.without_credentials {
+            Some(Without::Same) => "Who may share a look. Without the credentials that were given, the answer was the same: if it is so for everybody, audience = \"public\" makes one look serve all.".to_owned(),
+            Some(Without::Other) => "Who may share a look. Without the credentials that were given, the answer was another one, so it stays audience = \"credentials\"; if it depends on some cookie or header only, name that.".to_owned(),
+            Some(Without::Refused(status)) => format!("Who may share a look. Without the credentials that were given, the answer was {status}, so it stays audience = \"credentials\"; probe with another user's to see whether theirs is the same."),
+            None if hazards.private => "Who may share a look. The answer says that it is not for everybody, so it stays audience = \"credentials\".".to_owned(),
+            None => "Who may share a look. No credentials were given, so whether the answer depends on them was not tried: give them with -H. If it is the same for everybody, audience = \"public\" makes one look serve all.".to_owned(),
+        });
+        if report.unsaid_json && report.ignored.iter().all(|finding| !matches!(finding.rule, Some(Rule::Json(_)))) {
+            open.push("The answer is JSON, but its type does not say so: it is compared as text unless ignore.json has a rule.".to_owned());
+        }
+        let page = facts
+            .samples
+            .last()
+            .map(|sample| String::from_utf8_lossy(&sample.representation.body).to_ascii_lowercase());
+        if page.is_some_and(|page| page.contains("type=\"password\"") || page.contains("type=password")) {
+            open.push(
+                "Whether this is the page that was meant: it has a field for a password, as sign-in pages do."
+                    .to_owned(),
+            );
+        }
+        open.push("What changes more rarely than was looked, such as a date at midnight.".to_owned());
+        self.out.push('\n');
+        self.out.push_str("# Not decided:\n");
+        for text in open {
+            self.comment("- ", &text);
+        }
+    }
+}
+
+const USUAL_VARY: [&str; 3] = ["accept", "accept-language", "x-requested-with"];
+
+/// What came, in a line.
+fn answer(facts: &Facts<'_>, last: &Sample) -> String {
+    let sizes = || facts.samples.iter().map(|sample| sample.representation.body.len());
+    let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    let size = if least == most { shown_size(most) } else { format!("{} to {}", shown_size(least), shown_size(most)) };
+    let media_type = last
+        .headers
+        .get(http::header::CONTENT_TYPE)
+        .map_or("no Content-Type".into(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let coded = match facts.encoded.and_then(coding) {
+        Some(coding) => format!("the application sends {coding} to who takes it"),
+        None => "which the application does not compress".to_owned(),
+    };
+    format!(
+        "{}, {media_type}, {size}; {} with gzip, {coded}",
+        last.representation.status.as_u16(),
+        shown_size(facts.gzipped)
+    )
+}
+
+/// How often to look: not so often that the application is busy with nothing else.
+fn pace(took: Duration) -> Duration {
+    let least = Duration::from_secs(1);
+    let tenfold = Duration::from_secs((took * 10).as_secs());
+    least.max(tenfold).min(Duration::from_secs(30))
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn shown_time(time: Duration) -> String {
+    match time.as_secs_f64() * 1000.0 {
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 2000.0 => format!("{ms:.0} ms"),
+        ms => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+fn shown_size(bytes: usize) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} bytes"),
+        1000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// A path in which nothing stands for anything else.
+fn escaped_path(path: &str) -> String {
+    path.replace('*', "%2A")
+}
+
+fn entry(rule: &Rule) -> String {
+    match rule {
+        // In single quotes, backslashes are themselves.
+        Rule::Regex(text) if !text.contains(['\'', '\n']) && !text.chars().any(char::is_control) => format!("'{text}'"),
+        rule => quoted(rule.text()),
+    }
+}
+
+/// A text in TOML.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+/// Nothing that the application says may end a comment or speak to the terminal.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

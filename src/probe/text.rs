@@ -1,0 +1,197 @@
+//! What changes in text: by what stands around it.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::trace::{Seen, Traces};
+use crate::diff::{Budget, hunks};
+use crate::explain::Rule;
+
+const MOST_STEPS: usize = 50_000_000;
+
+/// How many characters before and behind a value say what value it is.
+const BEFORE: usize = 28;
+const BEHIND: usize = 12;
+
+/// How many letters must stand around a value for it to be found again by them.
+const FEWEST_LETTERS: usize = 3;
+
+pub(super) fn collect(texts: &[&str], traces: &mut Traces) {
+    for (at, pair) in texts.windows(2).enumerate() {
+        compare(at + 1, pair[0], pair[1], traces);
+    }
+}
+
+/// Whether the strings are texts in which little changed, rather than values.
+pub(super) fn is_prose(old: &str, new: &str) -> bool {
+    let head = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
+    let tail = old.bytes().rev().zip(new.bytes().rev()).take_while(|(a, b)| a == b).count();
+    old.len() > 60 && head + tail > old.len() / 2
+}
+
+/// Adds what differs between two texts.
+pub(super) fn compare(look: usize, old: &str, new: &str, traces: &mut Traces) {
+    let Ok(hunks) = hunks(old, new, &mut Budget::new(MOST_STEPS)) else {
+        traces.at("too much to say where").structural.push(look);
+        return;
+    };
+    let mut last = 0;
+    for hunk in hunks {
+        last = difference(look, (old, &hunk.old), (new, &hunk.new), last, traces);
+    }
+}
+
+/// Adds one difference. What stands before `last` in the new text has changed as well, so it says nothing of the place.
+/// Returns up to where the new text is taken into account.
+pub(super) fn difference(
+    look: usize,
+    (old, old_range): (&str, &Range<usize>),
+    (new, new_range): (&str, &Range<usize>),
+    last: usize,
+    traces: &mut Traces,
+) -> usize {
+    let (old_value, new_value) = (token(old, old_range), token(new, new_range));
+    if new_value.start < last {
+        // Another part of the same value.
+        return last.max(new_value.end);
+    }
+    let (was, is) = (&old[old_value], &new[new_value.clone()]);
+    let line = || format!("line {}", new[..new_range.start].matches('\n').count() + 1);
+    if was.is_empty() || is.is_empty() || was.contains('\n') || is.contains('\n') {
+        traces.at(&line()).structural.push(look);
+        return new_value.end;
+    }
+    let Some(around) = around(new, &new_value, last) else {
+        let trace = traces.at(&line());
+        trace.structural.push(look);
+        trace.doubt = Some("nothing around it says what it is".to_owned());
+        return new_value.end;
+    };
+    let trace = traces.at(&around.name());
+    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned() });
+    let values: BTreeSet<&str> = trace.seen.iter().flat_map(|seen| [&*seen.old, &*seen.new]).collect();
+    trace.rule = Some(Rule::Regex(around.pattern(&values)));
+    new_value.end
+}
+
+/// What of a text stands around a value.
+struct Around {
+    /// Whether `before` is where the line begins.
+    anchored: bool,
+    before: String,
+    behind: String,
+}
+
+impl Around {
+    fn name(&self) -> String {
+        format!("{}…{}", self.before.trim_start(), self.behind.trim_end())
+    }
+
+    fn pattern(&self, values: &BTreeSet<&str>) -> String {
+        let anchor = if self.anchored { "(?m)^" } else { "" };
+        format!("{anchor}{}(?<cut>{}){}", literal(&self.before), class(values), literal(&self.behind))
+    }
+}
+
+/// A pattern that matches `text`, whatever its numbers are.
+fn literal(text: &str) -> String {
+    let mut pattern = String::new();
+    let mut digits = false;
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            if !digits {
+                pattern.push_str(r"\d+");
+            }
+        } else {
+            pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+        }
+        digits = c.is_ascii_digit();
+    }
+    pattern
+}
+
+/// The narrowest of a few classes that holds all values.
+fn class(values: &BTreeSet<&str>) -> &'static str {
+    let all = |allowed: &dyn Fn(char) -> bool| values.iter().all(|value| value.chars().all(allowed));
+    let digit = |c: char| c.is_ascii_digit();
+    if all(&digit) {
+        r"\d+"
+    } else if all(&|c| digit(c) || c == '.') {
+        r"[\d.]+"
+    } else if all(&|c| digit(c) || ".:-".contains(c)) {
+        r"[\d.:-]+"
+    } else if all(&|c| digit(c) || ".:-TZ+".contains(c)) {
+        r"[\d.:TZ+-]+"
+    } else if all(&|c| c.is_ascii_hexdigit()) {
+        "[0-9A-Fa-f]+"
+    } else if all(&|c| c.is_alphanumeric() || c == '_') {
+        r"\w+"
+    } else {
+        r"[\w.:+-]+"
+    }
+}
+
+/// The stretch of `text` that holds all of the value of which `range` is a part.
+pub(super) fn token(text: &str, range: &Range<usize>) -> Range<usize> {
+    let mut start = range.start;
+    while let Some(c) = text[..start].chars().next_back() {
+        let before = text[..start - c.len_utf8()].chars().next_back();
+        let behind = text[start..].chars().next();
+        if is_part(before, c, behind) {
+            start -= c.len_utf8();
+        } else {
+            break;
+        }
+    }
+    let mut end = range.end;
+    while let Some(c) = text[end..].chars().next() {
+        let before = text[..end].chars().next_back();
+        let behind = text[end + c.len_utf8()..].chars().next();
+        if is_part(before, c, behind) {
+            end += c.len_utf8();
+        } else {
+            break;
+        }
+    }
+    start..end
+}
+
+/// Whether `c` is within a value: a letter, a digit, or what holds numbers together.
+fn is_part(before: Option<char>, c: char, behind: Option<char>) -> bool {
+    let inner = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let digits = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    match c {
+        '_' => true,
+        '.' | ':' | '-' | '+' => inner(before) && inner(behind) && (digits(before) || digits(behind)),
+        _ => c.is_alphanumeric(),
+    }
+}
+
+fn around(text: &str, value: &Range<usize>, last: usize) -> Option<Around> {
+    let begin = text[..value.start].rfind('\n').map_or(0, |at| at + 1);
+    let line = begin.max(last.min(value.start));
+    let end = text[value.end..].find('\n').map_or(text.len(), |at| value.end + at);
+    let mut start = value.start;
+    for (at, _) in text[line..value.start].char_indices().rev().take(BEFORE) {
+        start = line + at;
+    }
+    // A word that is cut in two is no word.
+    if start > line
+        && let Some(space) = text[start..value.start].find([' ', '>', '"', ','])
+        && start + space + 1 < value.start
+    {
+        start += space + 1;
+    }
+    let before = &text[start..value.start];
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
+    let anchored = start == begin && letters(before) > 0;
+    let behind: String = if anchored || letters(before) >= FEWEST_LETTERS {
+        text[value.end..end].chars().take_while(|c| !c.is_alphanumeric()).take(1).collect()
+    } else {
+        text[value.end..end].chars().take(BEHIND).collect()
+    };
+    let enough = anchored || letters(before) + letters(&behind) >= FEWEST_LETTERS;
+    // In JSON and in pages that come on one line, the beginning of the line says nothing that a few words do not.
+    let anchored = anchored && letters(before) < FEWEST_LETTERS;
+    enough.then(|| Around { anchored, before: before.to_owned(), behind })
+}

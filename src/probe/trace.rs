@@ -1,0 +1,76 @@
+//! Places, and what was seen at them.
+
+use std::collections::BTreeMap;
+
+use super::Sample;
+use crate::explain::Rule;
+
+/// When the samples were taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timeline {
+    /// Seconds since the first look, of each.
+    pub(super) at: Vec<f64>,
+    /// Whether there was a pause before each.
+    pub(super) spaced: Vec<bool>,
+    /// The calendar's seconds at the first look.
+    pub(super) begin: f64,
+}
+
+impl Timeline {
+    pub(super) fn of(samples: &[Sample]) -> Self {
+        Self {
+            at: samples.iter().map(|sample| sample.at.as_secs_f64()).collect(),
+            spaced: samples.iter().map(|sample| sample.spaced).collect(),
+            begin: samples.first().map_or(0.0, |sample| sample.wall),
+        }
+    }
+
+    /// How many pairs of successive looks there are, with or without a pause between them.
+    pub(super) fn pairs(&self, spaced: bool) -> usize {
+        self.spaced.iter().skip(1).filter(|known| **known == spaced).count()
+    }
+}
+
+/// A value at one spot that is another than in the look before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The look at which it was new.
+    pub(super) look: usize,
+    /// Which of the spots that share a name.
+    pub(super) spot: String,
+    pub(super) old: String,
+    pub(super) new: String,
+}
+
+/// All that happened at the spots that share a name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trace {
+    pub(super) seen: Vec<Seen>,
+    /// The looks at which something came, went or moved there.
+    pub(super) structural: Vec<usize>,
+    /// What would ignore it, and nothing else if that is possible.
+    pub(super) rule: Option<Rule>,
+    /// Why that rule ignores more than what was seen to change, or why there is none.
+    pub(super) doubt: Option<String>,
+}
+
+/// Traces by the names of their places, in the order of their first appearance.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Traces {
+    names: BTreeMap<String, usize>,
+    pub(super) list: Vec<(String, Trace)>,
+}
+
+impl Traces {
+    pub(super) fn at(&mut self, name: &str) -> &mut Trace {
+        let at = match self.names.get(name) {
+            Some(at) => *at,
+            None => {
+                self.names.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), Trace::default()));
+                self.list.len() - 1
+            }
+        };
+        &mut self.list[at].1
+    }
+}
