@@ -87,8 +87,7 @@ impl Injector {
         let (out, done) = (Out::default(), Arc::<AtomicBool>::default());
         let refresh = tag.refresh.clone();
         let noscript = Arc::default();
-        let state =
-            Arc::new(Mutex::new(State { tag, injected: false, refresh, noscript, policies: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { tag, injected: false, refresh, noscript, policies: Vec::new() }));
         let settings = Settings::new_send()
             .append_element_content_handler(element!("*", {
                 let (state, done) = (Arc::clone(&state), Arc::clone(&done));

@@ -33,6 +33,8 @@ pub enum Effect {
     NoWorker,
     /// Nothing can be followed.
     NoStream,
+    /// The browser says no more than this to the script, which finds out what it may do.
+    InMarkup,
 }
 
 impl Effect {
@@ -42,6 +44,7 @@ impl Effect {
             Self::NotInjected => "the script is not put into the page",
             Self::NoWorker => "tabs cannot share a worker: one of them leads, or each has a stream of its own",
             Self::NoStream => "no stream: the page polls as it would without Sungrazer",
+            Self::InMarkup => "the page states a policy in its markup: the script finds out what it may do",
         }
     }
 }
@@ -154,7 +157,9 @@ impl Policy<'_> {
         };
         let host_fits = match host.strip_prefix('*') {
             Some(suffix) => {
-                suffix.starts_with('.') && own.len() > suffix.len() && own.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase())
+                suffix.starts_with('.')
+                    && own.len() > suffix.len()
+                    && own.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase())
             }
             None => host.eq_ignore_ascii_case(own),
         };
@@ -183,7 +188,8 @@ impl<'a> Directives<'a> {
         Self(
             directives
                 .map(|directive| {
-                    let (name, value) = directive.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((directive, ""));
+                    let (name, value) =
+                        directive.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((directive, ""));
                     Directive { name, value: value.trim() }
                 })
                 .collect(),
@@ -235,12 +241,8 @@ impl fmt::Display for Directive<'_> {
 mod tests {
     use super::*;
 
-    const POLICY: Policy<'_> = Policy {
-        scheme: "https",
-        host: "app.example",
-        script: "/.sungrazer/shim.js",
-        stream: "/.sungrazer/stream",
-    };
+    const POLICY: Policy<'_> =
+        Policy { scheme: "https", host: "app.example", script: "/.sungrazer/shim.js", stream: "/.sungrazer/stream" };
 
     fn effects(policy: &str) -> Vec<Effect> {
         POLICY.judge([policy]).obstacles.iter().map(|obstacle| obstacle.effect).collect()
@@ -284,7 +286,9 @@ mod tests {
 
     #[test]
     fn the_pages_nonce_is_used() {
-        for policy in ["script-src 'nonce-abc'", "script-src 'strict-dynamic' 'nonce-abc'", "default-src 'self' 'NONCE-abc'"] {
+        for policy in
+            ["script-src 'nonce-abc'", "script-src 'strict-dynamic' 'nonce-abc'", "default-src 'self' 'NONCE-abc'"]
+        {
             let verdict = POLICY.judge([policy]);
             assert!(verdict.allows_script(), "{policy}");
             assert_eq!(verdict.nonce.as_deref(), Some("abc"), "{policy}");

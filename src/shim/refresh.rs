@@ -44,13 +44,12 @@ impl Refresh {
         let Some(url) = &self.url else { return true };
         let url = url.split('#').next().unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
-        let after_scheme = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"))
-            .or_else(|| url.strip_prefix("//"));
+        let after_scheme =
+            url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).or_else(|| url.strip_prefix("//"));
         if let Some(rest) = after_scheme {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());
-            return rest[..at].eq_ignore_ascii_case(host) && (&rest[at..] == target || (target == "/" && rest.len() == at));
+            return rest[..at].eq_ignore_ascii_case(host)
+                && (&rest[at..] == target || (target == "/" && rest.len() == at));
         }
         match url.chars().next() {
             None => true,

@@ -11,20 +11,16 @@ use crate::model::Digest;
 const PARTS: &[&str] = &[
     include_str!("js/native.js"),
     include_str!("js/url.js"),
-    include_str!("js/pace.js"),
-    include_str!("js/records.js"),
     include_str!("js/stream.js"),
     include_str!("js/hub.js"),
     include_str!("js/link.js"),
-    include_str!("js/polls.js"),
-    include_str!("js/follow.js"),
+    include_str!("js/sites.js"),
     include_str!("js/timers.js"),
-    include_str!("js/replica.js"),
+    include_str!("js/polls.js"),
+    include_str!("js/answers.js"),
     include_str!("js/xhr.js"),
     include_str!("js/fetch.js"),
-    include_str!("js/morph.js"),
-    include_str!("js/page.js"),
-    include_str!("js/api.js"),
+    include_str!("js/bus.js"),
     include_str!("js/start.js"),
 ];
 
@@ -71,7 +67,7 @@ impl Script {
     pub fn new() -> Self {
         let mut text = String::from("(() => {\n'use strict';\n");
         for part in PARTS {
-            text.push_str(part);
+            text.extend(part.lines().filter(|line| is_code(line)).flat_map(|line| [line.trim_start(), "\n"]));
         }
         text.push_str("})();\n");
         let hash = Digest::of(text.as_bytes()).short();
@@ -94,6 +90,12 @@ impl Script {
             Coding::Brotli => packed(&self.brotli, &brotli),
         }
     }
+}
+
+/// Comments are for those who read the parts, and so is the space before a line. No string in them spans lines.
+fn is_code(line: &str) -> bool {
+    let line = line.trim_start();
+    !(line.is_empty() || ["//", "/*", "*"].iter().any(|comment| line.starts_with(comment)))
 }
 
 impl Default for Script {

@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn what_this_script_did_not_make_is_left_out() {
-        for foreign in ["\"a\"", "W/\"a~sOTHER\"", "*", "\"a~xSCRIPT\"", "a~sSCRIPT", "\"99999999999999999999~dSCRIPT\""] {
+        for foreign in
+            ["\"a\"", "W/\"a~sOTHER\"", "*", "\"a~xSCRIPT\"", "a~sSCRIPT", "\"99999999999999999999~dSCRIPT\""]
+        {
             let asked = TAGGER.ask(&headers(&[(IF_NONE_MATCH, foreign)]));
             assert_eq!((asked.tags, asked.date), (None, None), "{foreign}");
         }

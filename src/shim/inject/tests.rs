@@ -88,7 +88,10 @@ fn the_pages_own_refresh_goes_where_the_script_can_hold_it() {
     for (page, expected) in [
         ("<head><meta http-equiv=Refresh content=5><meta charset=utf-8><title>", "<head><meta charset=utf-8>@<title>"),
         ("<head><meta charset=utf-8><meta http-equiv=refresh content=5>", "<head><meta charset=utf-8>#@"),
-        ("<head><meta http-equiv=refresh content='5;url=/other'><body>", "<head><meta http-equiv=refresh content='5;url=/other'>#<body>"),
+        (
+            "<head><meta http-equiv=refresh content='5;url=/other'><body>",
+            "<head><meta http-equiv=refresh content='5;url=/other'>#<body>",
+        ),
         ("<head><meta http-equiv=refresh content=0><body>", "<head><meta http-equiv=refresh content=0>#<body>"),
         (
             "<head><noscript><meta http-equiv=refresh content=5></noscript><body>",
