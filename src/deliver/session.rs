@@ -129,7 +129,7 @@ impl Session {
             return;
         }
         let mut spoken = clock::now();
-        while !self.followers.is_empty() && !(self.once && told) {
+        while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
             let deadline = ending.at.min(heartbeat).min(self.followers.tick_due().unwrap_or(heartbeat));
             // What a client costs while it waits must not depend on what it was last told.

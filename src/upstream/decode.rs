@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn gives_out_what_it_has_piece_by_piece() {
-        let body: Vec<u8> = (0..200_000u32).flat_map(|i| (i % 251).to_le_bytes()).collect();
+        let body: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         for (named, made) in
             [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")]
         {
             // The limit holds for what is not taken, not for the whole.
-            let mut decoder = Decoder::new(&headers(named), 700_000).expect(named);
+            let mut decoder = Decoder::new(&headers(named), 200_000).expect(named);
             let mut out = Vec::new();
-            for piece in encoded(made, &body).chunks(50) {
+            for piece in encoded(made, &body).chunks(500) {
                 decoder.push(piece).expect(made);
                 out.extend(decoder.take().expect(made));
             }

@@ -114,11 +114,12 @@ class Poll {
 
 /**
  * Looks at a request that the page is about to make: `method`, `url`, `headers` with names in lower case, `body`, and
- * whether it is `plain`, made with the same credentials and in the same way as any other. Returns what is known of it.
+ * whether it is `plain`, made with the same credentials and in the same way as any other. `run` is where it began, if not
+ * here. Returns what is known of it.
  */
-function consider({ method, url, headers, body, plain }) {
+function consider({ method, url, headers, body, plain, run: begun }) {
     const target = targetOf(url);
-    const run = currentRun();
+    const run = currentRun() || begun;
     const isGet = method === 'GET' && (body === undefined || body === null) && plain
         && !Object.keys(headers).some((name) => OF_OTHERS.test(name));
     const family = familyOf(`${method} ${target.family.replace(/\d+/g, '0')}`);

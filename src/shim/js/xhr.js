@@ -39,6 +39,8 @@ function wrapXhr() {
                 sync: !isAsync,
                 plain: user === undefined && password === undefined,
                 headers: {},
+                // Some look for a cookie, or sign, between this and sending.
+                run: currentRun(),
             });
         }, () => requests.delete(self));
         if (wasFaked && before.was > OPENED) {
