@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { isPoll, page, startLegacy } from './legacy.mjs';
+import { page, startLegacy } from './legacy.mjs';
 import { eventually, startBrowser, startSidecar } from './support.mjs';
 
 /** The pages' own interval. */
@@ -83,9 +83,9 @@ async function followed(page, path = '/state') {
     await eventually('the poll to be followed', () => page.evaluate(() => window.draws >= 2));
     await eventually('polls to leave the network', async () => {
         const before = await page.evaluate(() => window.draws);
-        const asked = legacy.times(path, isPoll);
+        const asked = page.times(path);
         await eventually('another poll', async () => (await page.evaluate(() => window.draws)) > before);
-        return legacy.times(path, isPoll) === asked;
+        return page.times(path) === asked;
     });
 }
 
