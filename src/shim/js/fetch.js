@@ -16,6 +16,7 @@ function wrapFetch() {
         if (write || poll) {
             sent.then((response) => attempt(() => {
                 if (write) {
+                    page.wrote = true;
                     link.renew();
                 } else if (!poll.tick) {
                     poll.statusText = response.statusText;

@@ -85,6 +85,7 @@ function wrapXhr() {
         if (write || poll) {
             const after = () => attempt(() => {
                 if (write) {
+                    page.wrote = true;
                     link.renew();
                 } else if (!poll.tick) {
                     poll.statusText = self.statusText;
