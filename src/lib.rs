@@ -73,6 +73,7 @@ pub mod proxy;
 pub mod resource;
 pub mod route;
 pub mod server;
+pub mod shim;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

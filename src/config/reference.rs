@@ -10,9 +10,7 @@ use super::file;
 use super::schema;
 
 /// Keys of which not all that is said holds yet, and what of it does not.
-const PENDING: &[(&str, &str, &str)] = &[("route", "shim", NOT_YET)];
-
-const NOT_YET: &str = "Accepted, but not in force yet.";
+const PENDING: &[(&str, &str, &str)] = &[];
 
 /// A table of the file.
 struct Section {

@@ -1,5 +1,6 @@
 //! What a held client follows, and what there is to tell it.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,10 @@ pub struct Asked {
     pub tick: bool,
     /// What it would ask with, besides what it came with.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether it is to be told, by `live`, that what it holds is current, if it is.
+    pub confirm: bool,
+    /// How often it would ask for this itself.
+    pub pace: Option<Duration>,
 }
 
 /// Why a URL cannot be followed.
@@ -308,6 +313,7 @@ impl Follower {
             self.cursor = Cursor::resume(&claim, &head);
         }
         let is_reason = matches!(self.source, Source::Reason(_));
+        let before = frames.len();
         let ask = self.asked.delta.zip(delivery.shape()).map(|(kind, shape)| Ask { kind, shape });
         while let Some(update) = self.cursor.next(&head, ask) {
             if is_reason {
@@ -325,6 +331,9 @@ impl Follower {
             }
             self.metrics.tell(delivery, &update, &self.url, frames);
             self.sought = 0;
+        }
+        if mem::take(&mut self.asked.confirm) && !is_reason && frames.len() == before && self.cursor.at() > 0 {
+            self.metrics.tell(delivery, &Update::Live, &self.url, frames);
         }
         None
     }

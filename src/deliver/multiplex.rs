@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::delivery::{Delivery, Url, shared};
-use super::record::record_with;
+use super::record::{Detail, record_with};
 use crate::model::{Claim, Frame, Representation, Shape, Update};
 
 /// `data:` is a record; `id:` says of each URL, in the order in which they were asked for, what the client holds.
@@ -11,15 +11,18 @@ use crate::model::{Claim, Frame, Representation, Shape, Update};
 pub struct Multiplex {
     /// The form's name, under which encoded records are shared.
     form: &'static str,
-    /// Whether snapshots come with the headers of their responses.
-    headers: bool,
+    /// What snapshots come with.
+    detail: Detail,
 }
 
 /// The usual one.
-pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", headers: false };
+pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", detail: Detail::Body };
 
-/// For clients that answer requests out of what they are told.
-pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", headers: true };
+/// With the headers of responses.
+pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", detail: Detail::Headers };
+
+/// For clients that answer requests out of what they are told: with headers, and bodies as they were spelled.
+pub static MULTIPLEX_EXACT: Multiplex = Multiplex { form: "stream-exact", detail: Detail::Exact };
 
 /// Stands for a URL of which the client holds nothing.
 const NOTHING: &str = "-";
@@ -46,12 +49,12 @@ impl Delivery for Multiplex {
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
-        let encode = || Frame::new(format!("data: {}\n\n", record_with(update, url, self.headers)).as_bytes());
+        let encode = || Frame::new(format!("data: {}\n\n", record_with(update, url, self.detail)).as_bytes());
         Some(if url.canonical { shared(self.form, update, encode) } else { encode() })
     }
 
     fn shape(&self) -> Option<Shape> {
-        Some(Shape::Record)
+        Some(if self.detail == Detail::Exact { Shape::Exact } else { Shape::Record })
     }
 
     fn heartbeat(&self) -> Option<Frame> {

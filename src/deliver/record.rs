@@ -9,23 +9,41 @@ use serde_json::value::RawValue;
 
 use super::Url;
 use crate::model::{Kind, Representation, Snapshot, Update};
-use crate::normalise::text_of;
+use crate::normalise::{plain_utf8, text_of};
+
+/// What a snapshot's record comes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Its body.
+    Body,
+    /// The response's headers, too.
+    Headers,
+    /// Headers, and the body exactly: as a string if its bytes are plain UTF-8, even if it is JSON, else as base64.
+    Exact,
+}
 
 /// The record of `update`, on one line.
 pub(super) fn record(update: &Update, url: &Url) -> String {
-    record_with(update, url, false)
+    record_with(update, url, Detail::Body)
 }
 
-/// The same, with the response headers of a snapshot if they are asked for.
-pub(super) fn record_with(update: &Update, url: &Url, headers: bool) -> String {
+/// The same, with as much of a snapshot as is asked for.
+pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String {
     let url = json_string(&url.text);
     match update {
-        Update::Snapshot(snapshot) => snapshot_record(snapshot, &url, headers),
+        Update::Snapshot(snapshot) => snapshot_record(snapshot, &url, detail),
         Update::Patch { called, snapshot, delta, patch, .. } => {
             let patch = String::from_utf8_lossy(patch);
             let version = snapshot.version;
+            // What is held exactly is held with its headers.
+            let headers = match detail {
+                Detail::Exact => {
+                    format!("\"headers\":{},", Value::Object(headers_object(&snapshot.representation.headers)))
+                }
+                Detail::Body | Detail::Headers => String::new(),
+            };
             format!(
-                "{{\"event\":\"patch\",\"url\":{url},\"base\":\"{called}\",\"version\":\"{version}\",\"delta\":\"{delta}\",\"patch\":{patch}}}"
+                "{{\"event\":\"patch\",\"url\":{url},\"base\":\"{called}\",\"version\":\"{version}\",{headers}\"delta\":\"{delta}\",\"patch\":{patch}}}"
             )
         }
         Update::Stale { since, status } => {
@@ -39,7 +57,7 @@ pub(super) fn record_with(update: &Update, url: &Url, headers: bool) -> String {
     }
 }
 
-fn snapshot_record(snapshot: &Snapshot, url: &str, headers: bool) -> String {
+fn snapshot_record(snapshot: &Snapshot, url: &str, detail: Detail) -> String {
     let representation = &snapshot.representation;
     let media_type = representation
         .headers
@@ -54,11 +72,14 @@ fn snapshot_record(snapshot: &Snapshot, url: &str, headers: bool) -> String {
     text.push_str(representation.status.as_str());
     text.push_str(",\"type\":");
     text.push_str(&json_string(&media_type));
-    if headers {
+    if detail != Detail::Body {
         text.push_str(",\"headers\":");
         text.push_str(&Value::Object(headers_object(&representation.headers)).to_string());
     }
-    push_body(&mut text, representation);
+    match detail {
+        Detail::Exact => push_exact(&mut text, representation),
+        _ => push_body(&mut text, representation),
+    }
     text.push('}');
     text
 }
@@ -86,12 +107,25 @@ fn push_body(record: &mut String, representation: &Representation) {
                 None => record.push_str(&json_string(&text)),
             }
         }
-        None => {
-            record.push_str(",\"encoding\":\"base64\",\"body\":\"");
-            STANDARD.encode_string(&representation.body, record);
-            record.push('"');
-        }
+        None => push_base64(record, representation),
     }
+}
+
+/// `"body":…` such that its bytes can be had back: a string of which they are the UTF-8, or base64.
+fn push_exact(record: &mut String, representation: &Representation) {
+    match plain_utf8(representation) {
+        Some(text) => {
+            record.push_str(",\"body\":");
+            record.push_str(&json_string(text));
+        }
+        None => push_base64(record, representation),
+    }
+}
+
+fn push_base64(record: &mut String, representation: &Representation) {
+    record.push_str(",\"encoding\":\"base64\",\"body\":\"");
+    STANDARD.encode_string(&representation.body, record);
+    record.push('"');
 }
 
 /// Appends a JSON text without the white space between its tokens: a record is one line. Numbers and strings keep their

@@ -33,6 +33,8 @@ pub struct Session {
     pub gzip: bool,
     /// What else the head of the response says.
     pub headers: HeaderMap,
+    /// Whether it ends as soon as there was something to tell, as a poll does.
+    pub once: bool,
     /// Of its own moments within the common ones.
     pub seed: u64,
 }
@@ -122,19 +124,19 @@ impl Session {
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
-        self.collect(&mut frames);
+        let mut told = self.collect(&mut frames);
         if wire.open(&self.response_headers(), &frames, &mut coding, patience).await.is_err() {
             return;
         }
         let mut spoken = clock::now();
-        while !self.followers.is_empty() {
+        while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
             let deadline = ending.at.min(heartbeat).min(self.followers.tick_due().unwrap_or(heartbeat));
             // What a client costs while it waits must not depend on what it was last told.
             frames = Vec::new();
             tokio::select! {
                 biased;
-                () = self.bell.rung() => self.collect(&mut frames),
+                () = self.bell.rung() => { self.collect(&mut frames); }
                 () = wire.gone() => return,
                 () = sleep_until(deadline) => {
                     let now = clock::now();
@@ -157,16 +159,19 @@ impl Session {
                 return;
             }
             spoken = clock::now();
+            told = true;
         }
         wire.finish(&mut coding, patience).await;
     }
 
-    fn collect(&mut self, frames: &mut Vec<Frame>) {
+    /// Frames for all that there is to tell. Whether there is something.
+    fn collect(&mut self, frames: &mut Vec<Frame>) -> bool {
         let before = frames.len();
         self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, clock::now(), frames);
         if frames.len() > before && self.desk.is_some() {
             frames.extend(self.delivery.stamp(&self.followers.versions()));
         }
+        frames.len() > before
     }
 
     fn response_headers(&self) -> HeaderMap {

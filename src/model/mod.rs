@@ -18,7 +18,7 @@ mod snapshot;
 mod update;
 mod version;
 
-pub use digest::Digest;
+pub use digest::{Digest, RunningDigest};
 pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};

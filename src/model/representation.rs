@@ -40,9 +40,13 @@ impl Validators {
 impl Representation {
     /// The fingerprint of what a client would be given: status, media type and body.
     pub fn digest(&self) -> Digest {
-        let body = Digest::of(&self.body);
-        let media_type = self.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        Digest::of_parts([self.status.as_str().as_bytes(), media_type, &body.to_bytes()])
+        Self::digest_of(self.status, &self.headers, Digest::of(&self.body))
+    }
+
+    /// The same, of a response whose body has this fingerprint.
+    pub fn digest_of(status: StatusCode, headers: &HeaderMap, body: Digest) -> Digest {
+        let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        Digest::of_parts([status.as_str().as_bytes(), media_type, &body.to_bytes()])
     }
 
     /// Whether two representations would be given to a client as the same thing.

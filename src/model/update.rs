@@ -60,6 +60,8 @@ pub enum Shape {
     Data,
     /// What a record says: JSON as a value, other text exactly.
     Record,
+    /// All text exactly, JSON too.
+    Exact,
 }
 
 /// A client's wish for deltas.

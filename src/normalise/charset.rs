@@ -83,3 +83,13 @@ fn declared(body: &[u8]) -> Option<&'static Encoding> {
 fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
+
+/// The body as text of which it is the UTF-8: what is written as that text and encoded again is the same bytes. `None` if
+/// there is none, or if the charset says that something else is meant by them.
+pub fn plain_utf8(representation: &Representation) -> Option<&str> {
+    let charset = representation.media_type().charset;
+    // A mark at the beginning is no part of the text, but one of the bytes.
+    std::str::from_utf8(&representation.body)
+        .ok()
+        .filter(|text| charset.is_none_or(|charset| charset == "utf-8") && !text.starts_with('\u{feff}'))
+}

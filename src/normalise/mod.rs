@@ -20,7 +20,7 @@ mod pointer;
 mod reading;
 mod rules;
 
-pub use charset::text_of;
+pub use charset::{plain_utf8, text_of};
 pub use cuts::Cuts;
 pub use markup::Selector;
 pub use pattern::TextPattern;

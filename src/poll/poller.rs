@@ -129,7 +129,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             if held {
                 idle_since = None;
-                let due = schedule.due(now);
+                let due = schedule.due_at(self.resource.pace(), now);
                 tokio::select! {
                     () = sleep_until(due) => return Some((Trigger::Timer, due)),
                     () = self.resource.attention() => {}

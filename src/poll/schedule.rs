@@ -75,7 +75,13 @@ impl Schedule {
 
     /// When the next look is due if nothing triggers one before; `now` if there was none yet.
     pub fn due(&self, now: Instant) -> Instant {
-        let regular = self.looked.map_or(now, |looked| looked + self.interval);
+        self.due_at(Duration::MAX, now)
+    }
+
+    /// The same, if somebody is held who would look at this pace himself. It hurries nobody beyond the route's interval.
+    pub fn due_at(&self, pace: Duration, now: Instant) -> Instant {
+        let interval = self.interval.min(pace.max(self.options.every));
+        let regular = self.looked.map_or(now, |looked| looked + interval);
         let next = self.afterthought.map_or(regular, |after| after.min(regular));
         next.max(self.not_before.unwrap_or(now)).max(now)
     }

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
 use crate::model::{EndReason, MediaType, fields};
 use crate::resource::{Bell, Ended, Subscription};
-use crate::route::{Client, Route, Target, is_plain};
+use crate::route::{Client, Route, Shim, Target, is_plain};
 
 /// A client, by the request with which it came.
 pub(super) struct Visitor {
@@ -99,9 +99,17 @@ impl Desk for Visitor {
     fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed> {
         let target = self.target(&asked.url).ok_or(Unfollowed::Malformed(NO_PATH))?;
         let routes = self.site.routes.load();
-        let watched = routes.find(&Method::GET, target.path).filter(|route| route.fetch && !asked.tick);
-        let route =
-            watched.or_else(|| routes.find_path(target.path)).ok_or(Unfollowed::Malformed("matches no route"))?;
+        // A page that may follow whatever it polls brings the rules of its own route along.
+        let learned = || {
+            let unclaimed = routes.find_path(target.path).is_none() && is_plain(target.path);
+            routes.iter().find(|route| unclaimed && route.shim == Shim::Learn)
+        };
+        let watched =
+            routes.find(&Method::GET, target.path).or_else(learned).filter(|route| route.fetch && !asked.tick);
+        let route = watched
+            .or_else(|| routes.find_path(target.path))
+            .or_else(learned)
+            .ok_or(Unfollowed::Malformed("matches no route"))?;
         if (delivery == "websocket" && !route.websocket) || (delivery == "iframe" && !route.iframe) {
             return Err(Unfollowed::Malformed("is on a route that does not offer this transport"));
         }
@@ -110,6 +118,9 @@ impl Desk for Visitor {
         let headers = self.headers_for(asked);
         if watched.is_some() {
             let (subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
+            if let Some(pace) = asked.pace {
+                subscription.resource().keep_pace(pace);
+            }
             return Ok(vec![follower(Source::Resource(subscription), Some(since))]);
         }
         // Only the client may ask for this; it is told when.

@@ -1,6 +1,8 @@
 //! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame.
 
+use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -17,10 +19,10 @@ use super::request::{Request, is_from_here};
 use super::site::Site;
 use crate::clock;
 use crate::deliver::{
-    Answer, Asked, Desk, Followers, Form, Iframe, MOST_URLS, MULTIPLEX, MULTIPLEX_WITH_HEADERS, Options, SUBPROTOCOL,
-    Session, Socket, Unfollowed, Wire, accept_key, resume_multiplexed,
+    Answer, Asked, Desk, Followers, Form, Iframe, MOST_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
+    Options, SUBPROTOCOL, Session, Socket, Unfollowed, Wire, accept_key, resume_multiplexed,
 };
-use crate::model::{Claim, DeltaKind, ParseDeltaKindError};
+use crate::model::{Claim, DeltaKind, EndReason, ParseDeltaKindError};
 use crate::resource::Bell;
 
 /// A WebSocket that is about to be opened.
@@ -36,6 +38,17 @@ const MOST_BODY: u64 = 256 * 1024;
 
 const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
 
+/// How a client that follows many resources is held.
+#[derive(Default)]
+struct Manner {
+    /// What else the head of the response says.
+    headers: HeaderMap,
+    /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
+    lenient: bool,
+    /// Whether the stream ends when there was something to tell.
+    once: bool,
+}
+
 /// What is posted to `stream`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +57,12 @@ struct Posted {
     /// Whether snapshots are to come with the headers of their responses.
     #[serde(default)]
     headers: bool,
+    /// Whether they are to come with headers, and with bodies as they were spelled.
+    #[serde(default)]
+    exact: bool,
+    /// Whether the stream ends when there was something to tell.
+    #[serde(default)]
+    once: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,12 +75,17 @@ struct PostedUrl {
     tick: bool,
     #[serde(default)]
     headers: serde_json::Map<String, Value>,
+    /// Whether to say that what the client holds is current, if it is.
+    #[serde(default)]
+    confirm: bool,
+    /// How often the client would ask itself, in milliseconds.
+    every: Option<u64>,
 }
 
 impl Site {
     /// Answers a request below our prefix, whose path goes on with `rest`.
     pub(super) async fn endpoint(self: &Arc<Self>, rest: &str, request: &Request<'_>, wire: &mut Wire) -> Disposition {
-        if !matches!(rest, "/stream" | "/ws" | "/iframe") {
+        if !matches!(rest, "/stream" | "/ws" | "/iframe" | "/shim.js") {
             return Disposition::text(StatusCode::NOT_FOUND, "There is nothing here.");
         }
         if !is_from_here(request) {
@@ -72,6 +96,7 @@ impl Site {
             ("/stream", &Method::POST) => self.posted_stream(request, wire).await,
             ("/iframe", &Method::GET) => self.iframe(request),
             ("/ws", &Method::GET) => self.websocket(request, wire),
+            ("/shim.js", &Method::GET) => Disposition::Answer(self.script(request)),
             ("/stream", _) => not_allowed("GET, POST"),
             _ => not_allowed("GET"),
         }
@@ -80,7 +105,7 @@ impl Site {
     /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
     fn stream(self: &Arc<Self>, request: &Request<'_>) -> Disposition {
         match asked_by_query(request) {
-            Ok(asked) => self.hold_many(request, &asked, Form::Common(&MULTIPLEX), HeaderMap::new()),
+            Ok(asked) => self.hold_many(request, &asked, Form::Common(&MULTIPLEX), Manner::default()),
             Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
         }
     }
@@ -98,9 +123,14 @@ impl Site {
         };
         let Ok(body) = wire.read_body(length, self.options().head_timeout).await else { return Disposition::Gone };
         match asked_by_body(&body) {
-            Ok((asked, headers)) => {
-                let form = if headers { &MULTIPLEX_WITH_HEADERS } else { &MULTIPLEX };
-                self.hold_many(request, &asked, Form::Common(form), HeaderMap::new())
+            Ok((asked, posted)) => {
+                let form = match (posted.exact, posted.headers) {
+                    (true, _) => &MULTIPLEX_EXACT,
+                    (false, true) => &MULTIPLEX_WITH_HEADERS,
+                    (false, false) => &MULTIPLEX,
+                };
+                let manner = Manner { lenient: posted.exact, once: posted.once, ..Manner::default() };
+                self.hold_many(request, &asked, Form::Common(form), manner)
             }
             Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
         }
@@ -117,18 +147,22 @@ impl Site {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
         headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
         match asked_by_query(request) {
-            Ok(asked) => self.hold_many(request, &asked, Form::Own(Box::new(frame)), headers),
+            Ok(asked) => {
+                let manner = Manner { headers, ..Manner::default() };
+                self.hold_many(request, &asked, Form::Own(Box::new(frame)), manner)
+            }
             Err(text) => Disposition::text(StatusCode::BAD_REQUEST, &text),
         }
     }
 
-    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is.
+    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is, unless it is to be held
+    /// leniently.
     fn hold_many(
         self: &Arc<Self>,
         request: &Request<'_>,
         asked: &[Asked],
         delivery: Form,
-        headers: HeaderMap,
+        manner: Manner,
     ) -> Disposition {
         let bell = Arc::<Bell>::default();
         let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
@@ -140,6 +174,7 @@ impl Site {
         for asked in asked {
             match desk.follow(asked, delivery.name(), &bell) {
                 Ok(found) => followers.add(found),
+                Err(Unfollowed::Malformed(_)) if manner.lenient => followers.refuse(asked, EndReason::Gone),
                 Err(Unfollowed::Malformed(text)) => {
                     return Disposition::text(StatusCode::BAD_REQUEST, &format!("{:?} {text}.", asked.url));
                 }
@@ -155,7 +190,8 @@ impl Site {
             delivery,
             options,
             gzip: request.takes_gzip(),
-            headers,
+            headers: manner.headers,
+            once: manner.once,
             seed: clock::seed(),
         }))
     }
@@ -220,7 +256,7 @@ fn asked_by_query(request: &Request<'_>) -> Result<Vec<Asked>, String> {
         .enumerate()
         .map(|(number, (url, tick))| {
             let claim = since.next().and_then(|since| Claim::parse(&since));
-            Asked { url: url.into(), number, claim, delta, tick, headers: Vec::new() }
+            Asked { url: url.into(), number, claim, delta, tick, ..Asked::default() }
         })
         .collect();
     let last = request.last_event_id();
@@ -232,10 +268,10 @@ fn asked_by_query(request: &Request<'_>) -> Result<Vec<Asked>, String> {
     few_enough(asked.collect())
 }
 
-fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, bool), String> {
-    let posted: Posted =
+fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, Posted), String> {
+    let mut posted: Posted =
         serde_json::from_slice(body).map_err(|error| format!("The list of what to follow cannot be read: {error}."))?;
-    let asked = posted.follow.into_iter().enumerate().map(|(number, posted)| {
+    let asked = mem::take(&mut posted.follow).into_iter().enumerate().map(|(number, posted)| {
         let delta = delta_named(posted.delta.as_deref())?;
         let headers = posted
             .headers
@@ -248,9 +284,12 @@ fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, bool), String> {
             delta,
             tick: posted.tick,
             headers: headers.collect::<Result<_, _>>()?,
+            confirm: posted.confirm,
+            pace: posted.every.map(Duration::from_millis),
         })
     });
-    Ok((few_enough(asked.collect::<Result<_, String>>()?)?, posted.headers))
+    let asked = few_enough(asked.collect::<Result<_, String>>()?)?;
+    Ok((asked, posted))
 }
 
 fn delta_named(name: Option<&str>) -> Result<Option<DeltaKind>, String> {

@@ -19,6 +19,7 @@ mod front;
 mod h1;
 mod h2;
 mod head;
+mod inject;
 mod learn;
 mod phases;
 mod plain;

@@ -1,6 +1,7 @@
 //! What pingora's proxy is told about requests that the backend answers: glue, no decisions of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
+use super::inject::{Candidate, Injection};
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
 use super::strict::{is_ambiguous, to_origin_form};
@@ -41,6 +43,10 @@ pub struct Passage {
     shape: Shape,
     /// Why there was no connection, in our words.
     unreachable: Option<String>,
+    /// A navigation whose answer may be given the browser script.
+    candidate: Option<Candidate>,
+    /// The page that is.
+    injection: Option<Injection>,
 }
 
 #[async_trait]
@@ -99,7 +105,7 @@ impl ProxyHttp for Phases {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        _passage: &mut Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
         // The version that the client spoke is what `Via` tells, not the one that we speak to the backend.
         let spoken = session.req_header().version;
@@ -109,7 +115,11 @@ impl ProxyHttp for Phases {
         let forwarded =
             forward(request, Peer::of(session.digest()), &self.site.options().trusted, &self.site.upstream());
         request.set_version(sent);
-        forwarded
+        forwarded?;
+        let site = &self.site;
+        let asked = Request::new(session.req_header(), Peer::of(session.digest()), &site.options().trusted);
+        passage.candidate = asked.and_then(|asked| Candidate::of(site, &asked));
+        passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.ask(request))
     }
 
     async fn request_body_filter(
@@ -156,7 +166,23 @@ impl ProxyHttp for Phases {
                 }
             }
         }
+        if let Some(candidate) = passage.candidate.take() {
+            passage.injection = candidate.meet(&self.site.shims, response)?;
+        }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        passage: &mut Passage,
+    ) -> Result<Option<Duration>> {
+        if let Some(injection) = &mut passage.injection {
+            injection.pass(&self.site.shims, body, end)?;
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
 use crate::resource::Trigger;
-use crate::route::{Facts, Route};
+use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -42,6 +42,8 @@ impl Site {
         let wait = request.waits().filter(|_| route.long_poll);
         let disposition = match (wait, route.hold) {
             _ if !watchable || request.is_reload() => Disposition::Proxy,
+            // What is in memory is the page as the backend made it, without the browser script.
+            _ if route.shim != Shim::Off && request.is_navigation() => Disposition::Proxy,
             (Some(wait), _) => self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked).await,
             (None, Some(hold)) if !request.is_navigation() => {
                 self.held(route, request, wire, &facts, hold, How::Routed).await

@@ -183,11 +183,18 @@ impl<'a> Request<'a> {
 
     /// Whether the client takes gzip, by `Accept-Encoding`.
     pub(super) fn takes_gzip(&self) -> bool {
+        self.takes(&["gzip", "x-gzip"])
+    }
+
+    /// Whether the client takes brotli, by `Accept-Encoding`.
+    pub(super) fn takes_brotli(&self) -> bool {
+        self.takes(&["br"])
+    }
+
+    fn takes(&self, coding: &[&str]) -> bool {
         fields::list(self.headers(), &ACCEPT_ENCODING).any(|item| {
             let mut parts = item.split(';').map(str::trim);
-            parts
-                .next()
-                .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip"))
+            parts.next().is_some_and(|found| coding.iter().any(|name| found.eq_ignore_ascii_case(name)))
                 && parts.all(|parameter| !is_refusal(parameter))
         })
     }

@@ -15,6 +15,7 @@ use crate::hub::{Birth, Hub};
 use crate::poll::{Budget, Poller};
 use crate::resource::{Resource, Retire};
 use crate::route::{Client, Route, Table};
+use crate::shim::Shims;
 use crate::telemetry::Metrics;
 use crate::upstream::{Current, Upstream};
 
@@ -51,6 +52,8 @@ pub struct Site {
     pub habits: Arc<Habits>,
     /// Who wrote when.
     pub writes: Writes,
+    /// The browser script.
+    pub shims: Shims,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Connections.

@@ -108,6 +108,7 @@ impl Site {
                         options: route.deliver,
                         gzip: request.takes_gzip(),
                         headers: delta.map(applied).unwrap_or_default(),
+                        once: false,
                         seed: clock::seed(),
                     }));
                 }

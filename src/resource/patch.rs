@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 
 use crate::diff;
 use crate::model::{Ask, DeltaKind, Kind, PatchKey, Shape, Snapshot};
-use crate::normalise::text_of;
+use crate::normalise::{plain_utf8, text_of};
 
 /// A patch is kept beyond its version's time, for clients that come back and are led step by step, if it is at most this
 /// part of what it saves.
@@ -46,6 +46,7 @@ fn make(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
         (DeltaKind::JsonPatch | DeltaKind::MergePatch, _) => is_json,
         (DeltaKind::Splice, Shape::Record) => !is_json,
         (DeltaKind::Splice, Shape::Data) => true,
+        (DeltaKind::Splice, Shape::Exact) => plain_utf8(one).is_some() && plain_utf8(other).is_some(),
     };
     if !fits {
         return None;

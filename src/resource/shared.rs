@@ -74,6 +74,8 @@ pub struct Resource {
     fence: AtomicU64,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
+    /// In nanoseconds.
+    pace: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
 }
 
@@ -98,6 +100,7 @@ impl Resource {
             fence: AtomicU64::new(0),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
+            pace: AtomicU64::new(u64::MAX),
             ledger: Mutex::default(),
         }
     }
@@ -207,6 +210,19 @@ impl Resource {
     }
 
     // The clients' side.
+
+    /// A client that is held here would look this often itself: it is not to learn of anything later than that.
+    pub fn keep_pace(&self, pace: Duration) {
+        let nanos = u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX);
+        if self.pace.fetch_min(nanos, Ordering::AcqRel) > nanos {
+            self.attention.notify_one();
+        }
+    }
+
+    /// How often the most eager of the clients that were held here would look.
+    pub fn pace(&self) -> Duration {
+        Duration::from_nanos(self.pace.load(Ordering::Acquire))
+    }
 
     /// Asks for a look as soon as the route's `refresh_gap` and the budget allow.
     pub fn trigger(&self, trigger: Trigger) {

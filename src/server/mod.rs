@@ -50,6 +50,7 @@ use crate::poll::{Budget, FileWatch, Watched};
 use crate::proxy::{Front, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
+use crate::shim::Shims;
 use crate::telemetry::Metrics;
 use crate::tls::{Certificate, Unusable};
 use crate::upstream::{Current, Upstream};
@@ -229,6 +230,7 @@ fn site(config: &Config) -> Site {
         streams: Streams::new(config.streams, now),
         habits: Arc::default(),
         writes: Writes::new(now),
+        shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),

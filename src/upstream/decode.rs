@@ -10,7 +10,7 @@ use crate::model::fields;
 use crate::resource::Decline;
 
 /// A body being read.
-pub(super) struct Decoder {
+pub struct Decoder {
     coding: Coding,
     limit: u64,
 }
@@ -50,7 +50,10 @@ const BROTLI_BUFFER: usize = 4096;
 
 impl Decoder {
     /// A decoder for a body with these headers, of which at most `limit` decoded bytes are kept.
-    pub(super) fn new(headers: &HeaderMap, limit: u64) -> Result<Self, Decline> {
+    ///
+    /// # Errors
+    /// If there is no way to undo the coding.
+    pub fn new(headers: &HeaderMap, limit: u64) -> Result<Self, Decline> {
         let out = Limited { body: Vec::new(), limit };
         let mut codings =
             fields::list(headers, &CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
@@ -70,7 +73,10 @@ impl Decoder {
     }
 
     /// Takes in a piece as it was received.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), Decline> {
+    ///
+    /// # Errors
+    /// If it is damaged, or more than the limit.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Decline> {
         let result = match &mut self.coding {
             Coding::Identity(out) => out.write_all(piece),
             Coding::Gzip(decoder) => decoder.write_all(piece),
@@ -97,8 +103,29 @@ impl Decoder {
         result.map_err(|error| self.refuse(&error))
     }
 
-    /// The whole decoded body.
-    pub(super) fn finish(self) -> Result<Bytes, Decline> {
+    /// What has been decoded so far and not been taken. It does not count against the limit any more.
+    ///
+    /// # Errors
+    /// If what was received last is damaged.
+    pub fn take(&mut self) -> Result<Vec<u8>, Decline> {
+        let limit = self.limit;
+        let taken = |out: &mut Limited| Ok(std::mem::take(&mut out.body));
+        let refuse = |error: io::Error| refuse(&error, limit);
+        match &mut self.coding {
+            Coding::Identity(out) | Coding::Deflate(_, out) => taken(out),
+            Coding::Gzip(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
+            Coding::Zlib(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
+            Coding::RawDeflate(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
+            Coding::Brotli(decoder) => taken(decoder.get_mut()),
+            Coding::Zstd(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
+        }
+    }
+
+    /// The decoded body, or what is left of it after [`Decoder::take`].
+    ///
+    /// # Errors
+    /// If the body is not complete.
+    pub fn finish(self) -> Result<Bytes, Decline> {
         let limit = self.limit;
         let refuse = |error: &io::Error| refuse(error, limit);
         let out = match self.coding {
@@ -164,6 +191,24 @@ mod tests {
         }
         .expect("encodes");
         out
+    }
+
+    #[test]
+    fn gives_out_what_it_has_piece_by_piece() {
+        let body: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for (named, made) in
+            [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")]
+        {
+            // The limit holds for what is not taken, not for the whole.
+            let mut decoder = Decoder::new(&headers(named), 200_000).expect(named);
+            let mut out = Vec::new();
+            for piece in encoded(made, &body).chunks(500) {
+                decoder.push(piece).expect(made);
+                out.extend(decoder.take().expect(made));
+            }
+            out.extend_from_slice(&decoder.finish().expect(made));
+            assert!(out == body, "{named} made by {made}");
+        }
     }
 
     #[test]

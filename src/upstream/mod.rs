@@ -15,6 +15,7 @@ mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
 pub use current::Current;
+pub use decode::Decoder;
 pub use fetch::{Exchanged, Incoming};
 pub use outage::Outage;
 

@@ -1,7 +1,7 @@
 // What the browser tests stand on: the demo as a program, Chromium, and waiting for conditions.
 
 import { spawn } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -117,6 +117,14 @@ function installed(...names) {
     throw new Error('there is no Chromium here; tests/run installs it');
 }
 
+/** The browser script, made of its parts. */
+export function shim() {
+    const folder = new URL('../../src/shim/', import.meta.url);
+    const list = readFileSync(new URL('script.rs', folder), 'utf8').matchAll(/include_str!\("(.*?)"\)/g);
+    const parts = [...list].map(([, name]) => readFileSync(new URL(name, folder), 'utf8'));
+    return `(() => {'use strict';${parts.join('')}})();`;
+}
+
 /** Starts Chromium with an empty profile; it talks to nobody but the pages that it is sent to. */
 export async function startBrowser() {
     const profile = mkdtempSync(join(tmpdir(), 'sungrazer-browser-'));
@@ -133,12 +141,19 @@ export async function startBrowser() {
             '--disable-sync',
         ],
     });
+    if (process.env.SHIM_FROM_SOURCE) {
+        // For those who work on the browser script: without building, but for the worker that tabs share.
+        await context.route('**/shim.js?*', (route) => route.fulfill({ contentType: 'text/javascript', body: shim() }));
+    }
     return {
-        /** Opens `url` in a page of its own. `page.errors` collects what goes wrong in it. */
+        /** Opens `url` in a page of its own. `page.errors` collects what goes wrong in it, `page.asked` what it asks for. */
         async open(url) {
             const page = await context.newPage();
             page.errors = [];
             page.on('pageerror', (error) => page.errors.push(String(error)));
+            page.asked = [];
+            page.on('request', (request) => page.asked.push(new URL(request.url()).pathname));
+            page.times = (path) => page.asked.filter((asked) => asked === path).length;
             page.setDefaultTimeout(PATIENCE);
             await page.goto(url);
             return page;

@@ -1,0 +1,350 @@
+//! Pages on their way to a browser: the browser script is put into them.
+//!
+//! ```text
+//! a navigation ─ Candidate::of ─▶ asked of the backend ─▶ the head of its answer ─ Candidate::meet ─▶ Injection
+//!                                                          its body, piece by piece ─ Injection::pass ─┘─▶ the page
+//! ```
+
+use std::fmt;
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, REFRESH,
+    TRANSFER_ENCODING, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use parking_lot::Mutex;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
+use tracing::info;
+
+use super::request::Request;
+use super::site::Site;
+use crate::clock;
+use crate::deliver::Answer;
+use crate::model::{Digest, Kind, MediaType, Representation, RunningDigest, fields};
+use crate::route::Shim;
+use crate::shim::{Coding, Effect, Injector, Obstacle, Policy, Shims, Tag, Tagger, Verdict};
+use crate::upstream::Decoder;
+
+/// A navigation whose answer is given the script, if it turns out to be a page.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    tag: Tag,
+    /// The validators that the backend is asked with.
+    asked: crate::shim::Asked,
+    scheme: &'static str,
+    stream: String,
+    page: String,
+    takes_gzip: bool,
+    is_head: bool,
+    /// Whether the client takes a body in chunks.
+    chunks: bool,
+}
+
+/// A page being changed.
+pub(super) struct Injection {
+    /// Locked by nobody: what is sent in pieces must be shareable nevertheless.
+    injector: Mutex<Injector>,
+    decoder: Option<Decoder>,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+    digest: RunningDigest,
+    status: StatusCode,
+    media_type: HeaderMap,
+    page: String,
+}
+
+/// How well pages are compressed that came compressed. They are many, and a person waits for each.
+const COMPRESSION: u32 = 5;
+
+/// Decoded bytes of one piece.
+const MOST_DECODED: u64 = 64 << 20;
+
+/// Says what a navigation is for.
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// Sent with requests for parts of a page by libraries that put these into it.
+const FRAGMENTS: [&str; 7] =
+    ["x-requested-with", "hx-request", "turbo-frame", "x-pjax", "x-up-version", "x-inertia", "x-turbo-request-id"];
+
+/// Response headers that tell something of the bytes.
+const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
+
+impl Candidate {
+    /// What `request` is, if its answer may be given the script.
+    pub(super) fn of(site: &Site, request: &Request<'_>) -> Option<Self> {
+        let headers = request.headers();
+        let is_head = request.head.method == Method::HEAD;
+        if !(is_head || request.head.method == Method::GET) || headers.contains_key(RANGE) || !is_for_page(request) {
+            return None;
+        }
+        let routes = site.routes.load();
+        let route = routes.find(&Method::GET, request.target.path).filter(|route| route.shim != Shim::Off)?;
+        let prefix = &site.options().prefix;
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
+        let data = vec![("accept", accept.to_owned()), ("heartbeat", route.deliver.heartbeat.as_millis().to_string())];
+        let hash = site.shims.script.hash();
+        Some(Self {
+            tag: Tag {
+                path: format!("{prefix}/shim.js"),
+                hash: hash.to_owned(),
+                data,
+                target: request.target.canonical(&[]),
+                host: request.client.origin.public.to_string(),
+                ..Tag::default()
+            },
+            asked: Tagger { script: hash }.ask(headers),
+            scheme: request.client.origin.scheme.as_str(),
+            stream: format!("{prefix}/stream"),
+            page: request.target.path.to_owned(),
+            takes_gzip: request.takes_gzip(),
+            is_head,
+            chunks: request.head.version == Version::HTTP_11,
+        })
+    }
+
+    /// Makes `request` ask for what can be changed: in a coding that we can undo, and with validators that are the
+    /// backend's.
+    pub(super) fn ask(&self, request: &mut RequestHeader) -> Result<()> {
+        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE] {
+            request.remove_header(&name);
+        }
+        for (name, value) in self.asked.headers() {
+            request.insert_header(name, value)?;
+        }
+        request.insert_header(ACCEPT_ENCODING, if self.takes_gzip { "gzip" } else { "identity" })
+    }
+
+    /// Meets the head of the answer: changes it for a page that is given the script, and says how its body is to be
+    /// changed.
+    pub(super) fn meet(mut self, shims: &Shims, response: &mut ResponseHeader) -> Result<Option<Injection>> {
+        let tagger = Tagger { script: shims.script.hash() };
+        if response.status == StatusCode::NOT_MODIFIED {
+            if let Some(tag) = tagger.tag(&response.headers).or(self.asked.held) {
+                response.insert_header(ETAG, tag)?;
+            }
+            return Ok(None);
+        }
+        if !is_page(response) {
+            return Ok(None);
+        }
+        let (verdict, decoder) = match self.judge(&response.headers) {
+            Ok(judged) => judged,
+            Err(obstacle) => {
+                self.note(shims, obstacle);
+                response.append_header(VARY, SEC_FETCH_DEST.as_str())?;
+                return Ok(None);
+            }
+        };
+        for obstacle in verdict.obstacles {
+            if obstacle.effect == Effect::NoWorker {
+                self.tag.data.push(("worker", "no".to_owned()));
+            }
+            self.note(shims, obstacle);
+        }
+        self.tag.nonce = verdict.nonce;
+        self.tag.xml = MediaType::of(&response.headers).essence == "application/xhtml+xml";
+        let media_type =
+            response.headers.get(CONTENT_TYPE).map(|value| (CONTENT_TYPE, value.clone())).into_iter().collect();
+        let encoder = self.change(tagger, response)?;
+        shims.ledger.injected();
+        Ok((!self.is_head).then(|| Injection {
+            injector: Mutex::new(Injector::new(self.tag)),
+            decoder,
+            encoder,
+            digest: RunningDigest::default(),
+            status: response.status,
+            media_type,
+            page: self.page,
+        }))
+    }
+
+    /// What the page lets the script do, and how its body is read. `Err` if it is to be left as it is.
+    fn judge(&self, headers: &HeaderMap) -> Result<(Verdict, Option<Decoder>), Obstacle> {
+        let leave = |directive: String| Err(Obstacle { directive, effect: Effect::NotInjected });
+        if fields::has_token(headers, &CACHE_CONTROL, "no-transform") {
+            return leave("Cache-Control: no-transform".to_owned());
+        }
+        if let Some(charset) = MediaType::of(headers).charset.filter(|charset| charset.starts_with("utf-16")) {
+            return leave(format!("charset={charset}"));
+        }
+        let policy = Policy { scheme: self.scheme, host: &self.tag.host, script: &self.tag.path, stream: &self.stream };
+        let lines = headers.get_all(CONTENT_SECURITY_POLICY).iter().filter_map(|line| line.to_str().ok());
+        let verdict = policy.judge(lines);
+        let stops = |obstacle: &&Obstacle| matches!(obstacle.effect, Effect::NotInjected | Effect::NoStream);
+        if let Some(obstacle) = verdict.obstacles.iter().find(stops) {
+            return Err(obstacle.clone());
+        }
+        if !headers.contains_key(CONTENT_ENCODING) {
+            return Ok((verdict, None));
+        }
+        match Decoder::new(headers, MOST_DECODED) {
+            Ok(decoder) => Ok((verdict, Some(decoder))),
+            Err(_) => {
+                let coding = headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()));
+                leave(format!("Content-Encoding: {}", coding.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Makes the head one of a page that is changed on its way.
+    fn change(&mut self, tagger: Tagger<'_>, response: &mut ResponseHeader) -> Result<Option<GzEncoder<Vec<u8>>>> {
+        let refresh = response.headers.get(REFRESH).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if refresh.is_some_and(|refresh| self.tag.take_refresh(&refresh)) {
+            response.remove_header(&REFRESH);
+        }
+        match tagger.tag(&response.headers) {
+            Some(tag) => response.insert_header(ETAG, tag)?,
+            None => drop(response.remove_header(&ETAG)),
+        }
+        let gone = DIGESTS.iter().map(|name| HeaderName::from_static(name)).chain([ACCEPT_RANGES, CONTENT_LENGTH]);
+        for name in gone {
+            response.remove_header(&name);
+        }
+        response.append_header(VARY, SEC_FETCH_DEST.as_str())?;
+        let was_coded = response.remove_header(&CONTENT_ENCODING).is_some();
+        let encoder =
+            (was_coded && self.takes_gzip).then(|| GzEncoder::new(Vec::new(), flate2::Compression::new(COMPRESSION)));
+        if encoder.is_some() {
+            response.insert_header(CONTENT_ENCODING, "gzip")?;
+        }
+        if was_coded && !fields::has_token(&response.headers, &VARY, "accept-encoding") {
+            response.append_header(VARY, "Accept-Encoding")?;
+        }
+        if self.chunks && !self.is_head {
+            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        Ok(encoder)
+    }
+
+    fn note(&self, shims: &Shims, obstacle: Obstacle) {
+        note(shims, &self.page, obstacle);
+    }
+}
+
+fn note(shims: &Shims, page: &str, obstacle: Obstacle) {
+    let Obstacle { directive, effect } = obstacle.clone();
+    if shims.ledger.note(page, obstacle, clock::wall()) {
+        info!(page, directive, "the page says what the browser script may not do: {effect}");
+    }
+}
+
+/// Whether a browser asks for something to show as a page, or in a frame of one.
+fn is_for_page(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    match headers.get(SEC_FETCH_DEST).and_then(|value| value.to_str().ok()) {
+        Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
+        // Browsers only say so to sites that they trust the way to.
+        None => request.accepts("text/html") && FRAGMENTS.iter().all(|name| !headers.contains_key(*name)),
+    }
+}
+
+/// Whether this is a whole page.
+fn is_page(response: &ResponseHeader) -> bool {
+    let is_whole = response.status.is_success() && !matches!(response.status.as_u16(), 204..=206);
+    let is_saved = response.headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
+        value.as_bytes().get(..10).is_some_and(|disposition| disposition.eq_ignore_ascii_case(b"attachment"))
+    });
+    is_whole && !is_saved && MediaType::of(&response.headers).kind() == Kind::Html
+}
+
+impl Injection {
+    /// Passes a piece of the body on, or its end.
+    pub(super) fn pass(&mut self, shims: &Shims, body: &mut Option<Bytes>, end: bool) -> Result<()> {
+        let piece = body.take().unwrap_or_default();
+        let mut out = Vec::new();
+        match &mut self.decoder {
+            None => self.take_in(&piece, &mut out),
+            Some(decoder) => {
+                let decoded = decoder.push(&piece).and_then(|()| decoder.take()).map_err(|error| damaged(&error))?;
+                self.take_in(&decoded, &mut out);
+            }
+        }
+        if end {
+            if let Some(decoder) = self.decoder.take() {
+                let rest = decoder.finish().map_err(|error| damaged(&error))?;
+                self.take_in(&rest, &mut out);
+            }
+            let version = Representation::digest_of(self.status, &self.media_type, self.digest.digest());
+            let injector = self.injector.get_mut();
+            out.extend(injector.finish(&mark(version)));
+            for policy in injector.take_policies() {
+                let directive = format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">");
+                note(shims, &self.page, Obstacle { directive, effect: Effect::InMarkup });
+            }
+        }
+        let out = self.encode(out, end).map_err(|error| Error::because(ErrorType::InternalError, "gzip", error))?;
+        *body = (end || !out.is_empty()).then(|| Bytes::from(out));
+        Ok(())
+    }
+
+    fn take_in(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.digest.push(piece);
+        out.extend(self.injector.get_mut().push(piece));
+    }
+
+    fn encode(&mut self, out: Vec<u8>, end: bool) -> std::io::Result<Vec<u8>> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(out) };
+        encoder.write_all(&out)?;
+        if end {
+            return encoder.finish();
+        }
+        if !out.is_empty() {
+            // Whoever sent this piece wants it to be seen.
+            encoder.flush()?;
+        }
+        let packed = std::mem::take(encoder.get_mut());
+        self.encoder = Some(encoder);
+        Ok(packed)
+    }
+}
+
+impl fmt::Debug for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Injection({})", self.page)
+    }
+}
+
+fn damaged(error: &crate::resource::Decline) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, format!("the page cannot be decoded: {error:?}"))
+}
+
+/// Tells the script which state of the page it runs in, so that it can follow it from there.
+fn mark(version: Digest) -> String {
+    format!("<!--sungrazer {}-->", version.short())
+}
+
+/// How long the script may be kept under a URL that names its version.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+impl Site {
+    /// Answers with the browser script.
+    pub(super) fn script(&self, request: &Request<'_>) -> Answer {
+        let script = &self.shims.script;
+        let coding = match (request.takes_brotli(), request.takes_gzip()) {
+            (true, _) => Coding::Brotli,
+            (false, true) => Coding::Gzip,
+            (false, false) => Coding::Identity,
+        };
+        let is_named = request.target.query == Some(script.hash());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(if is_named { FOR_EVER } else { "no-cache" }));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        if let Some(name) = coding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        }
+        let tag = format!("W/\"{}\"", script.hash());
+        if fields::list(request.headers(), &IF_NONE_MATCH).any(|known| known == tag || known == "*") {
+            return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
+        }
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(ETAG, tag);
+        }
+        Answer { status: StatusCode::OK, headers, body: script.coded(coding) }
+    }
+}

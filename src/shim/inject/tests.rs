@@ -1,0 +1,167 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TAG: &str = "<script src=\"/.sungrazer/shim.js?HASH\"></script>";
+
+fn tag() -> Tag {
+    Tag {
+        path: "/.sungrazer/shim.js".into(),
+        hash: "HASH".into(),
+        target: "/page?x=1".into(),
+        host: "site.example".into(),
+        ..Tag::default()
+    }
+}
+
+fn inject_with(tag: Tag, html: &[u8], piece: usize) -> Vec<u8> {
+    let mut injector = Injector::new(tag);
+    let mut out: Vec<u8> = html.chunks(piece).flat_map(|piece| injector.push(piece)).collect();
+    out.extend(injector.finish(""));
+    out
+}
+
+fn inject(html: &str) -> String {
+    let whole = inject_with(tag(), html.as_bytes(), usize::MAX);
+    // However a page is divided, the result is the same.
+    for piece in [1, 2, 7] {
+        assert!(inject_with(tag(), html.as_bytes(), piece) == whole, "in pieces of {piece}: {html}");
+    }
+    String::from_utf8(whole).expect("UTF-8")
+}
+
+#[test]
+fn the_tag_comes_behind_the_charset_and_before_what_could_run() {
+    for page in [
+        "<!doctype html><html><head><meta charset=utf-8>@<script src=a></script></head><body>x",
+        "<!doctype html><html><head><title>t</title><meta charset=utf-8>@<link rel=stylesheet href=a></head>",
+        "<html><head><meta http-equiv=\"Content-Type\" content=\"text/html; charset=iso-8859-1\">@<style></style>",
+        "<html><head><meta name=viewport content=x>@<script>a</script><meta charset=utf-8></head>",
+        "<html><head>@<base href=\"http://other/\"><meta charset=utf-8></head>",
+        "<html><head><title>t</title></head>@<body><p>x</p></body></html>",
+        "<html><head>@<meta http-equiv=content-security-policy content=\"script-src 'none'\"><title>t</title></head>",
+        "<html><title>t</title>@<body>x",
+        "<html>@<body>x</body></html>",
+        "@<h1>x</h1>",
+        "some text @<p>x</p><p>y",
+        "<html><head></head>@<frameset><frame src=a></frameset></html>",
+        "<!-- <script> --><html><head><title><script></title>@<script>\"</head>\"</script></head>",
+        "<html><head>@<noscript><meta charset=utf-8></noscript></head><body></body></html>",
+        "just text@",
+    ] {
+        assert_eq!(inject(&page.replace('@', "")), page.replace('@', TAG), "{page}");
+    }
+    assert_eq!(inject(""), "");
+}
+
+#[test]
+fn a_page_that_has_it_keeps_the_one() {
+    let page = inject("<html><head><title>t</title><script>a</script></head><body></body></html>");
+    assert_eq!(inject(&page), page);
+}
+
+#[test]
+fn bytes_of_any_encoding_pass_as_they_are() {
+    let mut page = b"<html><head><title>\xe4\xf6\x80\xff</title>".to_vec();
+    let rest = b"<body data-x=\"\x81\x5c\"><script>'\xe9\xfe'</script>\x00\xff<p\xe9 a\xea=\xe8></body>";
+    let expected = [&page[..], TAG.as_bytes(), rest].concat();
+    page.extend_from_slice(rest);
+    for piece in [1, 3, usize::MAX] {
+        assert!(inject_with(tag(), &page, piece) == expected);
+    }
+    let utf16: Vec<u8> = "\u{feff}<html><head><script>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(inject_with(tag(), &utf16, 5) == utf16);
+}
+
+#[test]
+fn what_the_page_is_told_is_escaped() {
+    let tag = Tag { nonce: Some("a\"b".into()), data: vec![("accept", "<&>\u{e9}".into())], ..tag() };
+    assert_eq!(
+        String::from_utf8(inject_with(tag, b"<body>", 9)).expect("UTF-8"),
+        "<script src=\"/.sungrazer/shim.js?HASH\" nonce=\"a&quot;b\" data-accept=\"&lt;&amp;&gt;&#233;\"></script><body>"
+    );
+}
+
+#[test]
+fn the_pages_own_refresh_goes_where_the_script_can_hold_it() {
+    let held = "<script src=\"/.sungrazer/shim.js?HASH\" data-refresh=\"5\"></script><meta http-equiv=\"refresh\" content=\"5\"><!---->";
+    for (page, expected) in [
+        ("<head><meta http-equiv=Refresh content=5><meta charset=utf-8><title>", "<head><meta charset=utf-8>@<title>"),
+        ("<head><meta charset=utf-8><meta http-equiv=refresh content=5>", "<head><meta charset=utf-8>#@"),
+        (
+            "<head><meta http-equiv=refresh content='5;url=/other'><body>",
+            "<head><meta http-equiv=refresh content='5;url=/other'>#<body>",
+        ),
+        ("<head><meta http-equiv=refresh content=0><body>", "<head><meta http-equiv=refresh content=0>#<body>"),
+        (
+            "<head><noscript><meta http-equiv=refresh content=5></noscript><body>",
+            "<head>#<noscript><meta http-equiv=refresh content=5></noscript><body>",
+        ),
+    ] {
+        assert_eq!(inject(page), expected.replace('@', held).replace('#', TAG), "{page}");
+    }
+    let mut tag = tag();
+    assert!(!tag.take_refresh("5; url=/other") && tag.take_refresh("5; url=?x=1"));
+    let page = String::from_utf8(inject_with(tag, b"<p>", 9)).expect("UTF-8");
+    assert!(page.ends_with("<meta http-equiv=\"refresh\" content=\"5; url=?x=1\"><!----><p>"), "{page}");
+}
+
+#[test]
+fn nothing_is_written_behind_the_root_of_xml() {
+    let xml = |page: &str| {
+        let mut injector = Injector::new(Tag { xml: true, ..tag() });
+        let mut out = injector.push(page.as_bytes());
+        out.extend(injector.finish("<!--x-->"));
+        String::from_utf8(out).expect("UTF-8")
+    };
+    assert_eq!(xml("<html><title/>"), "<html><title/>");
+    assert_eq!(xml("<html><body/></html>"), format!("<html>{TAG}<body/></html>"));
+    let mut injector = Injector::new(tag());
+    let mut out = injector.push(b"<html><body></html>");
+    out.extend(injector.finish("<!--x-->"));
+    assert!(out.ends_with(b"</html><!--x-->"));
+}
+
+#[test]
+fn policies_in_markup_are_reported() {
+    let mut injector = Injector::new(tag());
+    injector.push(b"<head><meta http-equiv=Content-Security-Policy content=\"worker-src 'none'\"><body>");
+    assert_eq!(injector.take_policies(), ["worker-src 'none'"]);
+}
+
+#[test]
+fn a_huge_page_is_not_kept() {
+    let mut injector = Injector::new(tag());
+    assert!(!injector.push(b"<html><head><title>t</title><body>").is_empty());
+    let piece = "<p>text</p>".repeat(1000);
+    for _ in 0..100 {
+        assert!(injector.push(piece.as_bytes()).len() + 64 >= piece.len());
+    }
+    // One tag that never ends is given up on, and nothing of it is lost.
+    let mut injector = Injector::new(tag());
+    let mut out = injector.push(b"<html><head><link href=\"");
+    let endless = "x".repeat(100_000);
+    for _ in 0..30 {
+        out.extend(injector.push(endless.as_bytes()));
+    }
+    out.extend(injector.finish(""));
+    assert_eq!(out.len(), "<html><head><link href=\"".len() + 3_000_000);
+}
+
+proptest! {
+    /// Whatever the page is: but for the tag, it comes out as it went in, however it was divided.
+    #[test]
+    fn nothing_is_lost(
+        parts in prop::collection::vec(prop_oneof![
+            "[a-z<>/=\"' !-]{0,12}",
+            prop::sample::select(&["<head>", "<body>", "<title>", "</title>", "<script>", "</script>", "<!--", "-->", "<meta charset=x>", "<noscript>", "</noscript>", "<p>", "<base>", "<html>", "<svg>", "<select>", "<xmp>", "<![CDATA["][..]).prop_map(str::to_owned),
+        ], 0..20),
+        piece in 1usize..9,
+    ) {
+        let page = parts.concat();
+        let out = inject_with(tag(), page.as_bytes(), piece);
+        let text = String::from_utf8(out.clone()).unwrap();
+        prop_assert_eq!(text.replacen(TAG, "", 1), page.clone());
+        prop_assert_eq!(out, inject_with(tag(), page.as_bytes(), usize::MAX));
+    }
+}

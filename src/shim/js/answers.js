@@ -1,0 +1,52 @@
+// Replicas as the answers that the page asks for.
+
+/** The answer of `poll`'s replica to a request with these headers, if there is one that is as good as a genuine one. */
+function answerOf(poll, headers) {
+    if (!poll || poll.tick || !poll.live || !poll.replica) {
+        return undefined;
+    }
+    const { replica } = poll;
+    const has = replica.headers;
+    const asked = headers['if-none-match'];
+    const date = headers['if-modified-since'];
+    const unchanged = asked !== undefined
+        ? asked.split(',').some((tag) => [has.etag, `"${replica.version}"`].includes(tag.trim()))
+        : date !== undefined && has['last-modified'] && Date.parse(has['last-modified']) <= Date.parse(date);
+    return new Answer(replica, unchanged, poll.statusText);
+}
+
+const NO_BODY = [101, 204, 205, 304];
+
+class Answer {
+    constructor(replica, unchanged, statusText) {
+        this.replica = replica;
+        this.status = unchanged ? 304 : replica.status;
+        this.statusText = { 200: statusText ?? 'OK', 204: 'No Content', 304: 'Not Modified' }[this.status] ?? '';
+        this.hasBody = !NO_BODY.includes(this.status);
+        this.headers = { ...replica.headers, date: new Date().toUTCString() };
+    }
+
+    get type() {
+        return this.replica.type;
+    }
+
+    get charset() {
+        return /charset\s*=\s*"?([^\s";]+)/i.exec(this.type)?.[1];
+    }
+
+    bytes() {
+        const { body, encoding } = this.replica;
+        if (!this.hasBody) {
+            return new Uint8Array();
+        }
+        return encoding === 'base64' ? Uint8Array.from(atob(body), (c) => c.charCodeAt(0)) : new TextEncoder().encode(body);
+    }
+
+    text() {
+        const { body, encoding } = this.replica;
+        if (!this.hasBody) {
+            return '';
+        }
+        return encoding === 'base64' ? new TextDecoder(this.charset).decode(this.bytes()) : body;
+    }
+}

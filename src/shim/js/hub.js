@@ -1,0 +1,254 @@
+// All that the tabs of a browser follow, on one stream. Runs in the worker that they share, in the tab that leads, or in
+// each.
+//
+//     clients ─ follow, unfollow, renew ─▶ Hub ─ POST {prefix}/stream ─▶ records ─▶ each client that follows
+
+/** URLs on one stream. */
+const MOST = 64;
+
+/** What is changed together is asked for together. */
+const GATHER = 15;
+
+const HEARTBEAT = 15_000;
+
+/** Reconnects after this, doubled up to the longest. */
+const RETRY = 500;
+const LONGEST_RETRY = 30_000;
+
+class Hub {
+    constructor() {
+        /** What is followed, by URL and headers. */
+        this.follows = new Map();
+        /** Streams by number: two requests that differ in their headers alone cannot share one. */
+        this.lanes = [];
+        this.heartbeat = HEARTBEAT;
+    }
+
+    /** `client` follows something, which it calls `id`. */
+    follow(client, { id, url, headers, tick, every, since }) {
+        const key = JSON.stringify([url, headers, !!tick]);
+        let follow = this.follows.get(key);
+        if (!follow) {
+            follow = { key, url, headers, tick, every, version: since, clients: new Map(), known: undefined, live: false };
+            const taken = (lane) => lane.size >= MOST || [...lane.follows].some((other) => other.url === url);
+            let number = this.lanes.findIndex((lane) => !taken(lane));
+            number = number < 0 ? this.lanes.length : number;
+            if (number > 2) {
+                client.tell({ id, event: 'end', reason: 'overload' });
+                return;
+            }
+            follow.lane = this.lanes[number] ??= new Lane(this);
+            follow.lane.follows.add(follow);
+            this.follows.set(key, follow);
+            follow.lane.change();
+        } else if (every && !(follow.every <= every)) {
+            follow.every = every;
+            follow.lane.change();
+        }
+        follow.clients.set(client, (follow.clients.get(client) || new Set()).add(id));
+        if (follow.live && follow.known) {
+            client.tell({ ...follow.known, id });
+        } else if (follow.live) {
+            // The first one said what it holds and was told that this is current; this one may hold something else.
+            follow.version = undefined;
+            follow.lane.change();
+        }
+    }
+
+    unfollow(client, id) {
+        for (const follow of this.follows.values()) {
+            const ids = follow.clients.get(client);
+            if (ids && (id === undefined || ids.delete(id)) && (id === undefined || ids.size === 0)) {
+                follow.clients.delete(client);
+                if (follow.clients.size === 0) {
+                    this.drop(follow);
+                }
+            }
+        }
+    }
+
+    drop(follow) {
+        this.follows.delete(follow.key);
+        follow.lane.follows.delete(follow);
+        follow.lane.change();
+    }
+
+    /** Something was written: what is held counts again when the server has said that it is not older than that. */
+    renew() {
+        for (const lane of this.lanes) {
+            lane.down();
+            lane.change();
+        }
+    }
+
+    /** Connects again at once: the browser has been asleep, or without a network. */
+    wake() {
+        for (const lane of this.lanes) {
+            if (!lane.isFresh()) {
+                lane.down();
+                lane.change();
+            }
+        }
+    }
+}
+
+class Lane {
+    constructor(hub) {
+        this.hub = hub;
+        this.follows = new Set();
+        this.once = false;
+        this.failures = 0;
+        this.heard = 0;
+    }
+
+    get size() {
+        return this.follows.size;
+    }
+
+    isFresh() {
+        return this.control && now() - this.heard < this.hub.heartbeat * SILENT;
+    }
+
+    /** What is to be followed has changed. What is known goes on to be told of from where it stands. */
+    change() {
+        nativeClearTimeout(this.timer);
+        this.timer = nativeSetTimeout(() => this.open(), GATHER);
+    }
+
+    /** Whatever is held may be old from now on. */
+    down() {
+        for (const follow of this.follows) {
+            if (follow.live) {
+                follow.live = false;
+                this.tell(follow, { event: 'down' });
+            }
+        }
+    }
+
+    async open() {
+        nativeClearTimeout(this.timer);
+        if (this.control) {
+            this.control.abort();
+            this.control = undefined;
+        }
+        if (this.follows.size === 0) {
+            return;
+        }
+        const control = (this.control = new AbortController());
+        const asked = [...this.follows];
+        const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
+        const follow = asked.map(({ url, headers, tick, every, version, live }) =>
+            ({ url, headers, tick, every: every && Math.round(every), since: version, confirm: !live, delta: 'splice' }));
+        const ended = await streamOnce({
+            follow,
+            once: this.once,
+            heartbeat: this.hub.heartbeat,
+            signal: control.signal,
+            heard: () => {
+                this.heard = now();
+            },
+            told: (record) => {
+                const follow = byUrl.get(record.url);
+                if (this.control === control && follow && this.follows.has(follow)) {
+                    this.failures = 0;
+                    this.take(follow, record);
+                }
+            },
+        });
+        if (this.control === control) {
+            this.control = undefined;
+            this.retry(ended);
+        }
+    }
+
+    take(follow, record) {
+        if (record.event === 'patch') {
+            const { known } = follow;
+            if (known?.version !== record.base) {
+                follow.version = undefined;
+                this.change();
+                return;
+            }
+            record = { ...known, version: record.version, headers: record.headers, body: spliced(known.body, record.patch) };
+        }
+        switch (record.event) {
+            case 'snapshot':
+                follow.version = record.version;
+                follow.known = record;
+                follow.live = true;
+                break;
+            case 'live':
+                follow.live = true;
+                break;
+            case 'stale':
+                follow.live = false;
+                break;
+            case 'end':
+                // These come back by themselves; the others do not.
+                if (!['max-age', 'drain', 'reload'].includes(record.reason)) {
+                    this.hub.follows.delete(follow.key);
+                    this.follows.delete(follow);
+                }
+                break;
+            default:
+        }
+        this.tell(follow, record);
+    }
+
+    tell(follow, record) {
+        for (const [client, ids] of follow.clients) {
+            for (const id of ids) {
+                client.tell({ ...record, id });
+            }
+        }
+    }
+
+    retry(ended) {
+        if (ended === 'ended' && this.once) {
+            // The next question, with what is known by now. Until it is answered nothing can have been missed that a
+            // poll of the page's own would have seen much sooner.
+            this.open();
+            return;
+        }
+        this.down();
+        if (ended === 'refused') {
+            for (const follow of [...this.follows]) {
+                this.hub.follows.delete(follow.key);
+                this.tell(follow, { event: 'end', reason: 'gone' });
+            }
+            this.follows.clear();
+            return;
+        }
+        if (ended === 'held back') {
+            this.once = true;
+        }
+        const wait = ended === 'failed' ? RETRY * 2 ** Math.min(this.failures++, 10) : RETRY / 5;
+        this.timer = nativeSetTimeout(() => this.open(), Math.min(wait, LONGEST_RETRY) * (1 + Math.random()));
+    }
+}
+
+/** `text` with each `[start, delete, insert]` done in turn. */
+function spliced(text, splices) {
+    for (const [start, length, insert] of splices) {
+        text = text.slice(0, start) + insert + text.slice(start + length);
+    }
+    return text;
+}
+
+/** What a client's message asks of the hub. */
+function serve(hub, client, message) {
+    const { follow, unfollow, renew, wake, bye, heartbeat } = message;
+    hub.heartbeat = heartbeat || hub.heartbeat;
+    if (follow) {
+        hub.follow(client, follow);
+    } else if (unfollow) {
+        hub.unfollow(client, unfollow);
+    } else if (renew) {
+        hub.renew();
+        client.tell({ event: 'renewed' });
+    } else if (wake) {
+        hub.wake();
+    } else if (bye) {
+        hub.unfollow(client);
+    }
+}

@@ -1,0 +1,63 @@
+// What this script needs of the browser, taken before any page can replace it; and how it keeps its own mistakes to
+// itself.
+
+const scope = self;
+const inPage = typeof document === 'object';
+const nativeFetch = scope.fetch && scope.fetch.bind(scope);
+const nativeSetTimeout = scope.setTimeout.bind(scope);
+const nativeClearTimeout = scope.clearTimeout.bind(scope);
+const now = performance.now.bind(performance);
+const apply = Reflect.apply;
+
+/** Where the script was loaded from, without the query that names its version; beside it is the stream. */
+const ownTag = inPage ? document.currentScript : undefined;
+const ownUrl = new URL(ownTag ? ownTag.src : scope.location.href);
+const prefix = ownUrl.pathname.replace(/\/[^/]*$/, '');
+
+/** What the tag says of the site, with defaults for a tag that somebody wrote by hand. */
+const told = (ownTag && ownTag.dataset) || {};
+
+/** Does something that may fail without anybody noticing. */
+function attempt(work, otherwise) {
+    try {
+        return work();
+    } catch {
+        return otherwise && otherwise();
+    }
+}
+
+/** Replaces a function by one that looks and feels the same. `trap` is given the native one, `this` and the arguments. */
+function wrap(holder, name, trap) {
+    const native = holder[name];
+    if (typeof native !== 'function') {
+        return undefined;
+    }
+    const proxy = new Proxy(native, { apply: (target, self, args) => trap(target, self, args) });
+    const known = Object.getOwnPropertyDescriptor(holder, name) || { configurable: true, enumerable: true, writable: true };
+    Object.defineProperty(holder, name, { ...known, value: proxy });
+    return native;
+}
+
+/** Replaces the getter of a property by one that first asks `get`, which says `undefined` to mean the native one. */
+function wrapGetter(holder, name, get) {
+    const known = Object.getOwnPropertyDescriptor(holder, name);
+    if (known && known.get) {
+        const trap = (native, self) => {
+            const own = attempt(() => get(self));
+            return own === undefined ? apply(native, self, []) : own;
+        };
+        known.get = new Proxy(known.get, { apply: trap });
+        Object.defineProperty(holder, name, known);
+    }
+}
+
+// A task of one's own, which browsers do not slow down in tabs that are hidden, as they do timers.
+const tasks = [];
+const { port1: taskIn, port2: taskOut } = new MessageChannel();
+taskOut.onmessage = () => attempt(tasks.shift());
+
+/** Runs `work` in a task of its own, behind all microtasks of this one. */
+function soon(work) {
+    tasks.push(work);
+    taskIn.postMessage(0);
+}

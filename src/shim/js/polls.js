@@ -1,0 +1,211 @@
+// Which of a page's requests are polls, and what is known of what they ask for.
+//
+//     a request that timers repeat ─┬─ a pure read ─▶ followed; answered from the replica; a change fires the timers
+//                                   └─ anything else ─▶ ticks are followed; a tick fires the timers; never answered
+
+/** What was asked for before, by anybody: families of URLs, and URLs. */
+const families = new Map();
+const MOST_FAMILIES = 500;
+const MOST_TARGETS = 200;
+
+class Family {
+    constructor() {
+        this.targets = new Set();
+        this.moves = 0;
+        /** Whether its URLs say where the page stands in something that moves on. */
+        this.moving = false;
+        this.shape = undefined;
+        this.ways = new Set();
+        /** What each site asked for last. */
+        this.last = new WeakMap();
+    }
+}
+
+function familyOf(name) {
+    let family = families.get(name);
+    if (!family) {
+        if (families.size >= MOST_FAMILIES) {
+            families.clear();
+        }
+        family = new Family();
+        families.set(name, family);
+    }
+    return family;
+}
+
+/** Bodies that differ in their numbers alone have the same shape. `undefined`: it cannot be told. */
+function shapeOf(body) {
+    if (body === undefined || body === null) {
+        return '';
+    }
+    return typeof body === 'string' || body instanceof URLSearchParams ? String(body).replace(/\d+/g, '#') : undefined;
+}
+
+/** Polls by what they ask for. */
+const polls = new Map();
+
+/** A poll that nobody has made for so long, or for some of its own intervals, is over. */
+const FORGOTTEN = 90_000;
+
+/** What cannot be followed is not tried again for this long. */
+const REFUSED = 60_000;
+const refused = new Map();
+
+class Poll {
+    constructor(key, { url, headers, tick }, pace) {
+        Object.assign(this, { key, url, headers, tick });
+        this.sites = new Set();
+        this.asked = now();
+        this.pace = pace;
+        this.replica = undefined;
+        /** Whether the replica is what the application would answer now. */
+        this.live = false;
+        polls.set(key, this);
+        const every = Number.isFinite(pace) ? pace : undefined;
+        const since = () => this.replica?.version;
+        this.leave = link.follow({ url, headers, tick, every, since }, (record) => this.take(record));
+    }
+
+    drop() {
+        polls.delete(this.key);
+        this.leave();
+    }
+
+    take(record) {
+        const live = link.renewing === 0;
+        switch (record.event) {
+            case 'snapshot': {
+                const changed = this.replica?.version !== record.version;
+                this.replica = record;
+                this.live = live;
+                if (changed) {
+                    this.hurry();
+                    announce(record);
+                }
+                break;
+            }
+            case 'live':
+                this.live = live && !!this.replica;
+                break;
+            case 'tick':
+                this.hurry();
+                break;
+            case 'end':
+                this.live = false;
+                if (!['max-age', 'drain', 'reload'].includes(record.reason)) {
+                    this.drop();
+                    refused.set(this.key, now() + REFUSED);
+                }
+                break;
+            default:
+                this.live = false;
+        }
+    }
+
+    /** Has the page ask now. */
+    hurry() {
+        for (const site of this.sites) {
+            if (site.leadsTo(this)) {
+                hurry(site);
+            }
+        }
+    }
+}
+
+/**
+ * Looks at a request that the page is about to make: `method`, `url`, `headers` with names in lower case, `body`, and
+ * whether it is `plain`, made with the same credentials and in the same way as any other. `run` is where it began, if not
+ * here. Returns what is known of it.
+ */
+function consider({ method, url, headers, body, plain, run: begun }) {
+    const target = targetOf(url);
+    const run = currentRun() || begun;
+    const isGet = method === 'GET' && (body === undefined || body === null) && plain
+        && !Object.keys(headers).some((name) => OF_OTHERS.test(name));
+    const family = familyOf(`${method} ${target.family.replace(/\d+/g, '0')}`);
+    const known = family.targets.size > 0;
+    const again = family.targets.has(target.text);
+    if (!again && family.targets.size < MOST_TARGETS) {
+        family.targets.add(target.text);
+    }
+    const lastingHeaders = lasting(headers);
+    const key = `${target.text}\n${JSON.stringify(lastingHeaders)}`;
+    const write = !['GET', 'HEAD', 'OPTIONS'].includes(method);
+    const shape = isGet ? '' : shapeOf(body);
+    const repeated = known && shape !== undefined && family.shape === shape;
+    family.shape = shape;
+    if (!run) {
+        return { poll: isGet ? polls.get(key) : undefined, write };
+    }
+    settle(family, target, again, run);
+    if (!(isGet ? known : repeated)) {
+        return { write };
+    }
+    const stable = areSettled(family, lastingHeaders);
+    const pure = isGet && stable && !target.cursor && !family.moving;
+    if (pure && !again) {
+        // A new one of a kind. If it comes again it is a poll.
+        return {};
+    }
+    const poll = pure
+        ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run)
+        : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
+    return { poll, mine: true, write: write && !poll, mark: write };
+}
+
+/** Learns from the URLs that a site's runs ask for whether they move on. */
+function settle(family, target, again, run) {
+    const last = family.last.get(run.site);
+    if (!again && last && last.run !== run) {
+        family.moves++;
+        // A number that is another one each time counts something.
+        const numbers = last.text.replace(/\d+/g, '#') === target.text.replace(/\d+/g, '#');
+        if ((numbers || family.moves > 1) && !family.moving) {
+            family.moving = true;
+            for (const poll of [...polls.values()]) {
+                if (!poll.tick && family.targets.has(poll.url)) {
+                    poll.drop();
+                }
+            }
+        }
+    }
+    family.last.set(run.site, { run, text: target.text });
+}
+
+/** Requests of one kind differ in so many ways at most; others have something in their headers that moves. */
+const MOST_WAYS = 3;
+
+function areSettled(family, headers) {
+    if (family.ways.size <= MOST_WAYS) {
+        family.ways.add(JSON.stringify(headers));
+    }
+    return family.ways.size <= MOST_WAYS;
+}
+
+function pollOf(key, what, run) {
+    const { site } = run;
+    if (refused.get(key) > now()) {
+        return undefined;
+    }
+    const poll = polls.get(key) || new Poll(key, what, site.pace);
+    poll.asked = now();
+    poll.sites.add(site);
+    run.polls.add(poll);
+    return poll;
+}
+
+/** A genuine answer has come for something that is followed. If it is another one than ours, ours may be older. */
+function answered(poll, etag) {
+    if (poll.live && poll.replica && etag !== `"${poll.replica.version}"`) {
+        link.renew();
+    }
+}
+
+function sweepPolls() {
+    for (const poll of [...polls.values()]) {
+        const pace = Math.min(...[...poll.sites].map((site) => site.pace));
+        if (now() - poll.asked > Math.max(FORGOTTEN, Number.isFinite(pace) ? 4 * pace : 0)) {
+            poll.drop();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// One held request for any number of URLs. Runs in the worker that tabs share, or in a page.
+
+/** A stream that is silent for so many heartbeats is dead. */
+const SILENT = 2.5;
+
+/** The first bytes are written at once. Whoever holds them back for this long holds back all others, too. */
+const BEGINS = 4000;
+
+/**
+ * Follows `follow` until it ends or `signal` says so. `told` is given each record, `heard` is called for each sign of
+ * life. With `once`, the server ends the answer when there was something to tell. Returns how it ended: `ended` by the
+ * server, `held back` by somebody in between, `failed`, or `refused` by a server that is not there.
+ */
+async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
+    const control = new AbortController();
+    const stop = () => control.abort();
+    signal.addEventListener('abort', stop);
+    let timer;
+    let begun = false;
+    let late = false;
+    const watch = (patience) => {
+        nativeClearTimeout(timer);
+        timer = nativeSetTimeout(() => {
+            late = true;
+            stop();
+        }, patience);
+    };
+    try {
+        watch(once ? heartbeat * SILENT + BEGINS : BEGINS);
+        const answer = await nativeFetch(`${prefix}/stream`, {
+            method: 'POST',
+            headers: { 'content-type': 'application/json' },
+            body: JSON.stringify({ follow, exact: true, once }),
+            cache: 'no-store',
+            signal: control.signal,
+        });
+        if (!answer.ok || !/^text\/event-stream/.test(answer.headers.get('content-type'))) {
+            // 503 means later; anything else that there is nothing to follow here.
+            return answer.status >= 500 ? 'failed' : 'refused';
+        }
+        const reader = answer.body.getReader();
+        const decoder = new TextDecoder();
+        let rest = '';
+        for (;;) {
+            const { done, value } = await reader.read();
+            if (done) {
+                return 'ended';
+            }
+            begun = true;
+            watch(heartbeat * SILENT);
+            heard();
+            const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
+            rest = lines.pop();
+            for (const line of lines) {
+                if (line.startsWith('data: ')) {
+                    told(JSON.parse(line.slice(6)));
+                }
+            }
+        }
+    } catch {
+        return late && !begun && !once ? 'held back' : 'failed';
+    } finally {
+        nativeClearTimeout(timer);
+        signal.removeEventListener('abort', stop);
+        stop();
+    }
+}

@@ -1,0 +1,254 @@
+// XMLHttpRequest as the page knows it. One that is answered from a replica is never sent; natively it stays as it was
+// when it was opened, and what the page asks it is answered here.
+
+/** What is known of each: what it was opened with, and the answer that it is given. */
+const requests = new WeakMap();
+
+const UNSENT = 0;
+const OPENED = 1;
+const HEADERS = 2;
+const LOADING = 3;
+const DONE = 4;
+
+function wrapXhr() {
+    const { XMLHttpRequest: Xhr } = scope;
+    if (!Xhr) {
+        return;
+    }
+    const { prototype } = Xhr;
+    const natively = {};
+    const method = (name, trap) => {
+        natively[name] = wrap(prototype, name, (native, self, args) => {
+            const request = requests.get(self);
+            return trap(() => apply(native, self, args), self, args, request);
+        });
+    };
+    method('open', (go, self, args) => {
+        const before = requests.get(self);
+        const wasFaked = before?.state !== undefined;
+        if (before) {
+            before.state = undefined;
+            before.answer = undefined;
+        }
+        const result = go();
+        attempt(() => {
+            const [name, url, isAsync = true, user, password] = args;
+            requests.set(self, {
+                method: String(name).toUpperCase(),
+                url: sameOrigin(url),
+                sync: !isAsync,
+                plain: user === undefined && password === undefined,
+                headers: {},
+                // Some look for a cookie, or sign, between this and sending.
+                run: currentRun(),
+            });
+        }, () => requests.delete(self));
+        if (wasFaked && before.was > OPENED) {
+            // Natively it was open all along.
+            dispatch(self, 'readystatechange');
+        }
+        return result;
+    });
+    method('setRequestHeader', (go, self, [name, value], request) => {
+        const result = go();
+        if (request) {
+            const key = String(name).toLowerCase();
+            const known = request.headers[key];
+            request.headers[key] = known === undefined ? String(value).trim() : `${known}, ${String(value).trim()}`;
+        }
+        return result;
+    });
+    method('overrideMimeType', (go, self, args, request) => {
+        const result = go();
+        if (request) {
+            request.mime = String(args[0]);
+        }
+        return result;
+    });
+    method('send', (go, self, [body], request) => {
+        if (!request || !request.url || request.state !== undefined) {
+            return go();
+        }
+        const { poll, mine, write, mark } = attempt(() => consider({
+            ...request,
+            headers: { accept: '*/*', ...request.headers },
+            body: request.method === 'GET' ? undefined : body,
+        })) || {};
+        const answer = mine && attempt(() => fitting(request, answerOf(poll, request.headers)));
+        if (answer) {
+            deliver(self, request, answer);
+            return undefined;
+        }
+        if (mark && mine && poll) {
+            attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', '1']));
+        }
+        if (write || poll) {
+            const after = () => attempt(() => {
+                if (write) {
+                    page.wrote = true;
+                    link.renew();
+                } else if (!poll.tick) {
+                    poll.statusText = self.statusText;
+                    answered(poll, self.getResponseHeader('etag'));
+                }
+            });
+            if (request.sync) {
+                const result = go();
+                after();
+                return result;
+            }
+            self.addEventListener('loadend', after, { once: true });
+        }
+        return go();
+    });
+    method('abort', (go, self, args, request) => {
+        if (request?.state === undefined) {
+            return go();
+        }
+        const { state } = request;
+        if (state !== DONE && state !== UNSENT) {
+            Object.assign(request, { state: DONE, answer: undefined, aborted: true });
+            dispatch(self, 'readystatechange');
+            progress(self, 'abort', 0);
+            progress(self, 'loadend', 0);
+        }
+        if (request.state === DONE) {
+            Object.assign(request, { state: UNSENT, answer: undefined });
+        }
+        return undefined;
+    });
+    // What can only be asked of an answer.
+    const shown = (self, least = HEADERS) => {
+        const request = requests.get(self);
+        return request?.state === undefined ? undefined : { request, answer: request.state >= least ? request.answer : null };
+    };
+    for (const [name, ask] of [
+        ['getResponseHeader', (answer, key) => header(answer, String(key).toLowerCase())],
+        ['getAllResponseHeaders', (answer) => allHeaders(answer)],
+    ]) {
+        method(name, (go, self, [key]) => {
+            const faked = shown(self);
+            if (!faked) {
+                return go();
+            }
+            return faked.answer ? ask(faked.answer, key) : name === 'getResponseHeader' ? null : '';
+        });
+    }
+    wrapGetter(prototype, 'readyState', (self) => requests.get(self)?.state);
+    const getter = (name, least, get, nothing) => wrapGetter(prototype, name, (self) => {
+        const faked = shown(self, least);
+        return faked && (faked.answer ? get(faked.answer, self, faked.request) : nothing);
+    });
+    getter('status', HEADERS, (answer) => answer.status, 0);
+    getter('statusText', HEADERS, (answer) => answer.statusText, '');
+    getter('responseURL', HEADERS, (answer, self, request) => request.url.href.split('#')[0], '');
+    wrapGetter(prototype, 'response', (self) => {
+        const isText = ['', 'text'].includes(self.responseType);
+        const faked = shown(self, isText ? LOADING : DONE);
+        return faked && (faked.answer ? response(self.responseType, faked) : isText ? '' : null);
+    });
+    wrapGetter(prototype, 'responseText', (self) => {
+        // Natively it throws for other types, which is right for this one, too.
+        const faked = ['', 'text'].includes(self.responseType) ? shown(self, LOADING) : undefined;
+        return faked && (faked.answer ? response('text', faked) : '');
+    });
+    wrapGetter(prototype, 'responseXML', (self) => {
+        const faked = ['', 'document'].includes(self.responseType) ? shown(self, DONE) : undefined;
+        return faked && (faked.answer ? response('document', faked, self.responseType) : null);
+    });
+}
+
+/** An answer, unless it would have to be read in a way that only the browser knows. */
+function fitting(request, answer) {
+    return request.mime === undefined || !/charset/i.test(request.mime) ? answer : undefined;
+}
+
+function header(answer, key) {
+    if (key === 'content-length') {
+        return String(answer.bytes().length);
+    }
+    return answer.headers[key] ?? null;
+}
+
+function allHeaders(answer) {
+    return Object.keys(answer.headers).sort().map((key) => `${key}: ${answer.headers[key]}\r\n`).join('');
+}
+
+/** The body as `type`, made once. */
+function response(type, { request, answer }, asked = type) {
+    const made = (request.made ??= {});
+    if (!(type in made)) {
+        made[type] = make(type || 'text', answer, request.mime, asked);
+    }
+    return made[type];
+}
+
+function make(type, answer, mime = answer.type, asked = type) {
+    const essence = mime.split(';')[0].trim().toLowerCase();
+    switch (type) {
+        case 'json':
+            return attempt(() => JSON.parse(new TextDecoder().decode(answer.bytes())), () => null);
+        case 'arraybuffer':
+            return answer.bytes().buffer;
+        case 'blob':
+            return new Blob([answer.bytes()], { type: mime });
+        case 'document': {
+            const isHtml = essence === 'text/html';
+            // Only XML is parsed without being asked to.
+            if (!answer.hasBody || (isHtml ? asked !== 'document' : essence && !/[/+]xml$/.test(essence))) {
+                return null;
+            }
+            const parsed = new DOMParser().parseFromString(answer.text(), isHtml ? 'text/html' : 'text/xml');
+            return !isHtml && parsed.querySelector('parsererror') ? null : parsed;
+        }
+        default:
+            return answer.text();
+    }
+}
+
+const dispatch = (self, type) => self.dispatchEvent(new Event(type));
+
+function progress(self, type, loaded) {
+    self.dispatchEvent(new ProgressEvent(type, { lengthComputable: false, loaded, total: 0 }));
+}
+
+/** Goes through all states of a request, as if it had been sent. */
+function deliver(self, request, answer) {
+    const set = (state) => {
+        request.state = state;
+        request.was = state;
+    };
+    request.made = undefined;
+    request.answer = answer;
+    set(OPENED);
+    if (request.sync) {
+        set(DONE);
+        dispatch(self, 'readystatechange');
+        progress(self, 'load', answer.bytes().length);
+        progress(self, 'loadend', answer.bytes().length);
+        return;
+    }
+    progress(self, 'loadstart', 0);
+    const still = () => requests.get(self) === request && request.answer === answer;
+    const length = () => answer.bytes().length;
+    const steps = [
+        () => set(HEADERS),
+        () => dispatch(self, 'readystatechange'),
+        () => answer.hasBody && set(LOADING),
+        () => answer.hasBody && dispatch(self, 'readystatechange'),
+        () => answer.hasBody && progress(self, 'progress', length()),
+        () => set(DONE),
+        () => dispatch(self, 'readystatechange'),
+        () => progress(self, 'load', length()),
+        () => progress(self, 'loadend', length()),
+    ];
+    soon(() => {
+        for (const step of steps) {
+            // A listener may have aborted it, or opened it anew.
+            if (!still()) {
+                return;
+            }
+            step();
+        }
+    });
+}

@@ -1,0 +1,150 @@
+//! The script as it is served: one file, made of the parts in `js`.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use crate::model::Digest;
+
+/// The parts, in the order in which they use each other. Each is plain JavaScript at the top level of one function.
+const PARTS: &[&str] = &[
+    include_str!("js/native.js"),
+    include_str!("js/url.js"),
+    include_str!("js/stream.js"),
+    include_str!("js/hub.js"),
+    include_str!("js/link.js"),
+    include_str!("js/sites.js"),
+    include_str!("js/timers.js"),
+    include_str!("js/polls.js"),
+    include_str!("js/answers.js"),
+    include_str!("js/xhr.js"),
+    include_str!("js/fetch.js"),
+    include_str!("js/bus.js"),
+    include_str!("js/morph.js"),
+    include_str!("js/page.js"),
+    include_str!("js/start.js"),
+];
+
+/// The assembled script.
+#[derive(Debug)]
+pub struct Script {
+    text: Bytes,
+    hash: String,
+    gzip: OnceLock<Bytes>,
+    brotli: OnceLock<Bytes>,
+}
+
+/// How the script is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 7932.
+    Brotli,
+}
+
+impl Coding {
+    /// Its name in `Content-Encoding`, if it has to be named.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Brotli => Some("br"),
+        }
+    }
+}
+
+/// Good enough for one file that is compressed once: higher levels take seconds and save some ten bytes.
+const BROTLI_QUALITY: u32 = 9;
+
+const BROTLI_WINDOW: u32 = 18;
+
+const BUFFER: usize = 4096;
+
+impl Script {
+    /// Assembles the script.
+    pub fn new() -> Self {
+        let mut text = String::from("(() => {\n'use strict';\n");
+        for part in PARTS {
+            text.extend(part.lines().filter(|line| is_code(line)).flat_map(|line| [line.trim_start(), "\n"]));
+        }
+        text.push_str("})();\n");
+        let hash = Digest::of(text.as_bytes()).short();
+        Self { text: text.into(), hash, gzip: OnceLock::new(), brotli: OnceLock::new() }
+    }
+
+    /// Tells this script from any other, in 11 characters of base64url.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The script in this coding. Compressed when it is first asked for.
+    pub fn coded(&self, coding: Coding) -> Bytes {
+        let packed = |slot: &OnceLock<Bytes>, pack: &dyn Fn(&[u8]) -> std::io::Result<Vec<u8>>| {
+            slot.get_or_init(|| pack(&self.text).map_or_else(|_| self.text.clone(), Bytes::from)).clone()
+        };
+        match coding {
+            Coding::Identity => self.text.clone(),
+            Coding::Gzip => packed(&self.gzip, &gzip),
+            Coding::Brotli => packed(&self.brotli, &brotli),
+        }
+    }
+}
+
+/// Comments are for those who read the parts, and so is the space before a line. No string in them spans lines.
+fn is_code(line: &str) -> bool {
+    let line = line.trim_start();
+    !(line.is_empty() || ["//", "/*", "*"].iter().any(|comment| line.starts_with(comment)))
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(text)?;
+    encoder.finish()
+}
+
+fn brotli(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut packed = Vec::new();
+    let mut encoder = brotli::CompressorWriter::new(&mut packed, BUFFER, BROTLI_QUALITY, BROTLI_WINDOW);
+    encoder.write_all(text)?;
+    drop(encoder);
+    Ok(packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn every_coding_is_the_same_script_and_small() {
+        let script = Script::new();
+        let text = script.coded(Coding::Identity);
+        let mut unpacked = Vec::new();
+        let gzip = script.coded(Coding::Gzip);
+        flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut unpacked).expect("gzip");
+        assert!(unpacked == text);
+        unpacked.clear();
+        let brotli = script.coded(Coding::Brotli);
+        brotli::Decompressor::new(&brotli[..], BUFFER).read_to_end(&mut unpacked).expect("brotli");
+        assert!(unpacked == text);
+        assert!(gzip.len() < 20 * 1024 && brotli.len() < gzip.len(), "{} {}", gzip.len(), brotli.len());
+        assert_eq!(script.hash().len(), 11);
+    }
+
+    #[test]
+    fn no_part_ends_the_element_that_loads_it() {
+        // Somebody may put the script into a page by hand.
+        assert!(PARTS.iter().all(|part| !part.contains("</script")));
+    }
+}

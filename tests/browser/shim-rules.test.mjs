@@ -1,0 +1,202 @@
+// What the browser script must never do, and what a page must never notice.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { isLook, page, startLegacy } from './legacy.mjs';
+import { eventually, startBrowser, startSidecar } from './support.mjs';
+
+const INTERVAL = 800;
+
+let legacy;
+let sidecar;
+let browser;
+
+const counted = (answer, send, value) => send(200, 'application/json', JSON.stringify(value));
+
+before(async () => {
+    let served = 0;
+    legacy = await startLegacy({
+        '/empty': page(''),
+        '/write': (request, answer, send, legacy) => {
+            legacy.state = { count: Number(request.body) };
+            send(204, 'text/plain', '');
+        },
+        // Each of these is no pure read, though only the first two say so.
+        '/inbox': (request, answer, send) => counted(answer, send, { count: ++served }),
+        '/queue/pop': (request, answer, send) => counted(answer, send, { count: ++served }),
+        '/log': (request, answer, send) => counted(answer, send, { count: ++served }),
+        '/post-page': page(`
+            const poll = () => fetch('/inbox', { method: 'POST', body: JSON.stringify({ id: Date.now(), method: 'get' }) })
+                .then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL * 4});`),
+        '/pop-page': page(`
+            const poll = () => fetch('/queue/pop').then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL * 4});`),
+        '/since-page': page(`
+            const poll = () => fetch('/log?since=' + (drawn.length && drawn.at(-1).count)).then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL * 4});`),
+        '/stands-page': page(`
+            const poll = () => fetch('/log?after=7').then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL * 4});`),
+        '/counts-page': page(`
+            let n = 100;
+            const poll = () => fetch('/log?n=' + n++).then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL * 4});`),
+        '/poll-page': page(`
+            const poll = () => fetch('/state').then((r) => r.json()).then(draw);
+            poll(); setInterval(poll, ${INTERVAL});`),
+        '/broken': (request, answer, send, legacy) =>
+            legacy.broken ? send(503, 'text/plain', 'Out of order.') : counted(answer, send, { count: 1 }),
+        '/broken-page': page(`
+            window.statuses = [];
+            const poll = () => fetch('/broken').then((r) => { statuses.push(r.status); draw({ count: r.status }); });
+            poll(); setInterval(poll, ${INTERVAL});`),
+    });
+    sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
+    browser = await startBrowser();
+});
+
+after(async () => {
+    await browser?.stop();
+    await sidecar?.stop();
+    await legacy?.stop();
+});
+
+const draws = (page) => page.evaluate(() => window.draws);
+
+/** Waits until polls of `path` are answered without the network. */
+async function followed(page, path = '/state') {
+    await eventually('polls to leave the network', async () => {
+        const before = await draws(page);
+        const asked = page.times(path);
+        await eventually('two more polls', async () => (await draws(page)) > before + 1);
+        return before > 0 && page.times(path) === asked;
+    });
+}
+
+for (const [name, path, target, least = 2] of [
+    ['a POST', '/post-page', '/inbox'],
+    ['a read that consumes', '/pop-page', '/queue/pop'],
+    ['a cursor that moves', '/since-page', '/log'],
+    ['a cursor that stands still', '/stands-page', '/log'],
+    ['a number that counts', '/counts-page', '/log', 3],
+]) {
+    test(`${name} is never asked for by anybody but the page, and never answered from memory; a write fires its timer`, async () => {
+        legacy.asked.length = 0;
+        const page = await browser.open(`${sidecar.url}${path}`);
+        await eventually('polls', async () => (await draws(page)) >= least);
+        // Whoever follows needs a moment for it, and the next poll is far away.
+        await sleep(INTERVAL);
+        const before = await draws(page);
+        const writer = await browser.open(`${sidecar.url}/empty`);
+        const wrote = performance.now();
+        // The same again and again would be a poll.
+        await writer.evaluate((path) => fetch(`/write?${path}`, { method: 'POST', body: '1' }), path);
+        await eventually('an early poll', async () => (await draws(page)) > before);
+        const took = performance.now() - wrote;
+        assert.ok(took < INTERVAL * 2, `${took} ms after the write; the page polls every ${INTERVAL * 4} ms`);
+        const [polls, drawn] = [legacy.asked.filter((request) => request.path === target), await page.evaluate(() => drawn)];
+        assert.ok(!polls.some(isLook), 'Sungrazer asked for it itself');
+        // Each answer is one of its own, and all of them were drawn, in order.
+        assert.equal(new Set(drawn.map(({ count }) => count)).size, drawn.length);
+        assert.ok(polls.length >= drawn.length, `${polls.length} requests, ${drawn.length} answers`);
+        assert.ok(polls.every((request) => !request.headers['sungrazer-poll']), 'the mark is for Sungrazer alone');
+        assert.deepEqual(page.errors, []);
+        await page.close();
+        await writer.close();
+    });
+}
+
+test('what a user asks for is asked of the application', async () => {
+    const page = await browser.open(`${sidecar.url}/poll-page`);
+    await followed(page);
+    const before = page.times('/state');
+    await page.evaluate(() => {
+        document.body.insertAdjacentHTML('beforeend', '<button id="now">Now</button>');
+        document.getElementById('now').onclick = () => fetch('/state').then(() => (window.clicked = true));
+    });
+    await page.click('#now');
+    await page.waitForFunction(() => window.clicked);
+    assert.equal(page.times('/state'), before + 1);
+    await page.close();
+});
+
+test('after a write of its own a page is never shown the state before', async () => {
+    const page = await browser.open(`${sidecar.url}/poll-page`);
+    await followed(page);
+    for (let value = 1001; value < 1006; value++) {
+        const seen = await page.evaluate(async (value) => {
+            const from = drawn.length;
+            await fetch('/write', { method: 'POST', body: String(value) });
+            const poll = () => fetch('/state').then((r) => r.json()).then(draw);
+            await poll();
+            const after = drawn.length;
+            await new Promise((resolve) => setTimeout(resolve, 1000));
+            return { own: drawn[after - 1].count, later: drawn.slice(after).map(({ count }) => count), from };
+        }, value);
+        assert.equal(seen.own, value);
+        assert.ok(seen.later.length > 0 && seen.later.every((count) => count === value), JSON.stringify(seen));
+    }
+    await page.close();
+});
+
+test('what goes wrong at the application is what the page sees, and it recovers', async () => {
+    const page = await browser.open(`${sidecar.url}/broken-page`);
+    await followed(page, '/broken');
+    legacy.broken = true;
+    await page.waitForFunction(() => statuses.at(-1) === 503);
+    legacy.broken = false;
+    await page.waitForFunction(() => statuses.at(-1) === 200);
+    await followed(page, '/broken');
+    assert.deepEqual(page.errors, []);
+    await page.close();
+});
+
+test('a change is a DOM event, and a URL can be followed by a function', async () => {
+    const page = await browser.open(`${sidecar.url}/empty`);
+    await page.evaluate(() => {
+        window.events = [];
+        window.states = [];
+        document.addEventListener('sungrazer:change', (event) => events.push(event.detail));
+        window.stop = window.sungrazer.subscribe('/state', ({ url, version, body }) => states.push({ url, version, body }));
+    });
+    await page.waitForFunction(() => states.length === 1);
+    legacy.state = { count: 77 };
+    await page.waitForFunction(() => states.at(-1).body.count === 77);
+    const [events, states] = await page.evaluate(() => [window.events, window.states]);
+    assert.deepEqual(events.at(-1), states.at(-1));
+    assert.equal(states.at(-1).url, '/state');
+    await page.evaluate(() => window.stop());
+    const looks = () => legacy.times('/state', isLook);
+    await eventually('the looks to end', async () => {
+        const before = looks();
+        await sleep(500);
+        return looks() === before;
+    });
+    await page.close();
+});
+
+test('ten tabs ask the application no more than one', async () => {
+    const count = async (tabs) => {
+        const pages = [];
+        for (let n = 0; n < tabs; n++) {
+            pages.push(await browser.open(`${sidecar.url}/poll-page`));
+        }
+        for (const page of pages) {
+            await page.waitForFunction(() => draws > 5);
+        }
+        const asks = () => pages.reduce((sum, page) => sum + page.times('/state'), 0);
+        const before = asks();
+        await sleep(INTERVAL * 3);
+        const asked = asks() - before;
+        legacy.state = { count: legacy.state.count + 1 };
+        for (const page of pages) {
+            await page.waitForFunction((count) => drawn.at(-1).count === count, legacy.state.count);
+        }
+        await Promise.all(pages.map((page) => page.close()));
+        return asked;
+    };
+    assert.equal(await count(10), 0, 'polls of the pages themselves');
+});
