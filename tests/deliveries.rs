@@ -268,8 +268,7 @@ async fn one_stream_follows_many_resources_and_resumes_them_all() {
     backend.set("/c", Page::text("/c two"));
     events.next().await.unwrap();
     backend.set("/a", Page::text("/a two"));
-    events.next().await.unwrap();
-    let id = last_id(&mut events).await;
+    let id = events.next().await.unwrap().id.unwrap();
     drop(events);
     let mut again =
         Events::open(sidecar.address, "/.sungrazer/stream?url=/a&url=/b&url=%2Fc%3Fx%3D1", &[("Last-Event-ID", &id)])
@@ -277,16 +276,6 @@ async fn one_stream_follows_many_resources_and_resumes_them_all() {
     backend.set("/c", Page::text("/c three"));
     let record = within("the change", again.next()).await.unwrap().data;
     assert!(record.contains("/c three"), "what was held was sent again: {record}");
-}
-
-/// The last id that an event stream has stamped, after the events that were read.
-async fn last_id(events: &mut Events) -> String {
-    loop {
-        if let Some(id) = events.last_id() {
-            return id;
-        }
-        assert!(events.fill().await, "the stream ended");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -512,32 +501,6 @@ async fn polls_that_only_the_page_may_make_are_ticked() {
         assert_eq!(within("the tick of a change", follower.next()).await, Some(Heard::Tick("/rpc".into())), "{form:?}");
     }
     assert_eq!(backend.hits("/rpc"), 0, "Sungrazer asked for what only the page may ask for");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_herd_that_comes_back_is_served_from_memory() {
-    let backend = Backend::start().await;
-    backend.set("/a", Page::json("{\"n\":1}"));
-    let sidecar = Sidecar::with(&format!(
-        "[server]\nmax_streams_per_address = 5000\n[upstream]\nurl = \"{}\"\n[[route]]\npath = \"/a\"\nevery = \"1h\"\nevery_max = \"1h\"\n",
-        backend.url()
-    ));
-    let mut first = sidecar.events("/a").await;
-    let id = first.snapshot().await.id.unwrap();
-    let asked = backend.hits("/a");
-    let herd = (0..500).map(|n| {
-        let (address, id) = (sidecar.address, id.clone());
-        tokio::spawn(async move {
-            let claim = if n % 2 == 0 { id } else { "none".to_owned() };
-            Events::open(address, "/a", &[("Last-Event-ID", &claim)]).await
-        })
-    });
-    let mut open = Vec::new();
-    for client in herd.collect::<Vec<_>>() {
-        open.push(within("a client of the herd", client).await.unwrap());
-    }
-    assert_eq!(sidecar.held(), 501);
-    assert_eq!(backend.hits("/a"), asked, "the herd was not served from memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::backend::dead_port;
 use crate::support::client::{Connection, Events};
+use crate::support::sidecar::Sidecar;
 use crate::support::within;
 
 /// A running example: its application, and a sidecar in front of that.
@@ -112,6 +113,29 @@ const QUEUES: &str = "/0/data/queues.json";
 async fn jobs(events: &mut Events) -> u64 {
     let queues: Value = serde_json::from_str(&within("the queues", events.snapshot()).await.data).unwrap();
     queues["queues"][0]["count"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs rq-dashboard and redis-server; tests/run sees to it"]
+async fn a_job_that_is_queued_by_a_write_through_the_proxy_is_seen_long_before_the_next_look() {
+    let example = Example::start("rq-dashboard", &["REDIS_PORT", "APP_PORT"]).await;
+    example.run("fail").await;
+    let routes = "[[route]]\npath = \"/*/data/**\"\nevery = \"30s\"\nevery_max = \"30s\"\n";
+    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{}\"\n{routes}", example.app));
+    let mut events = sidecar.events(QUEUES).await;
+    assert_eq!(jobs(&mut events).await, 0, "all jobs were worked off");
+    for (write, expected) in [("/requeue/default", 1), ("/queue/default/queued/empty", 0)] {
+        let mut client = Connection::open(sidecar.address).await;
+        let written = Instant::now();
+        assert_eq!(client.request("POST", write, &[("Content-Length", "0")], b"").await.status, 200);
+        let answered = Instant::now();
+        assert_eq!(jobs(&mut events).await, expected, "after {write}");
+        let (took, shown) = (answered - written, answered.elapsed());
+        eprintln!("POST {write} was answered after {took:?} and seen {shown:?} later; looks are made every 30 s");
+        assert!(shown < Duration::from_secs(10), "seen by chance");
+    }
+    let why = sidecar.admin(&format!("/api/why?url={QUEUES}")).await;
+    assert!(why.text().contains("\"trigger\": \"write\""), "{}", why.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,6 +62,53 @@ async fn an_old_validator_is_answered_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_says_that_it_has_counts_for_more_than_what_its_like_were_given() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::start(&backend, &route("1h"));
+    let (mut one, mut other) = (Connection::open(sidecar.address).await, Connection::open(sidecar.address).await);
+    let old = one.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    backend.set("/a", Page::json("2"));
+    // Another tab of the same browser is told of the change; this one has not heard of it.
+    assert_eq!(within("the change", other.get("/a", &[("If-None-Match", &old)])).await.text(), "2");
+    let answer = within("an answer at once", one.get("/a", &[("If-None-Match", &old)])).await;
+    assert_eq!((answer.status, answer.text()), (200, "2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ignored_does_not_end_a_hold_though_the_validator_is_another() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("{\"n\":1,\"t\":1}"));
+    let sidecar = Sidecar::start(&backend, &format!("{}ignore = {{ json = [\"/t\"] }}\n", route("1h")));
+    let mut client = Connection::open(sidecar.address).await;
+    let etag = client.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    let _watching = sidecar.events("/a").await;
+    let looks = backend.hits("/a");
+    backend.set("/a", Page::json("{\"n\":1,\"t\":2}"));
+    eventually("some looks", || backend.hits("/a") > looks + 2).await;
+    let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag)]).await });
+    eventually("the poll to be held", || sidecar.held() == 2).await;
+    backend.set("/a", Page::json("{\"n\":2,\"t\":3}"));
+    assert_eq!(within("the change", held).await.unwrap().text(), "{\"n\":2,\"t\":3}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_ask_for_parts_of_a_page_are_held() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::new("text/html", "<p>1"));
+    let sidecar = Sidecar::start(&backend, &route("1h"));
+    for mark in ["HX-Request", "Turbo-Frame", "X-Requested-With"] {
+        let headers = [("Accept", "text/html"), (mark, "true")];
+        let mut client = Connection::open(sidecar.address).await;
+        client.get("/a", &headers).await;
+        let held = tokio::spawn(async move { client.get("/a", &headers).await });
+        eventually("the poll to be held", || sidecar.held() == 1).await;
+        held.abort();
+        eventually("its leaving to be noticed", || sidecar.held() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_polls_without_waiting_is_not_held() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));

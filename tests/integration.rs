@@ -11,7 +11,9 @@
 
 mod support;
 
+mod bounds;
 mod changes;
+mod curl;
 mod deliveries;
 mod deltas;
 mod demo;
@@ -24,6 +26,7 @@ mod memory;
 mod passthrough;
 mod probing;
 mod process;
+mod proxies;
 mod reload;
 mod security;
 mod simulation;

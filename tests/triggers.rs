@@ -174,6 +174,127 @@ async fn a_post_that_is_sent_again_and_again_is_no_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_none_the_less_for_having_been_made_unseen() {
+    let backend = wiki().await;
+    let sidecar = Sidecar::start(&backend, &slow("/text"));
+    let mut writer = Connection::open(sidecar.address).await;
+    // Nobody watches: whether this has an effect cannot be told.
+    for n in 1..4 {
+        writer.request("POST", "/save", &[], format!("text {n}").as_bytes()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut events = sidecar.events("/text").await;
+    assert_eq!(events.snapshot().await.data, "text 3");
+    writer.request("POST", "/save", &[], b"text 4").await;
+    assert_eq!(within("the write's effect", events.snapshot()).await.data, "text 4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_polls_by_post_when_it_is_told_to_does_not_keep_itself_busy() {
+    let backend = Backend::start().await;
+    backend.set("/rpc", Page::json("{\"result\":[]}"));
+    backend.set("/save", Page::text("saved"));
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/rpc\"\nmethods = [\"POST\"]\nfetch = false\n");
+    let mut ticks = Events::open(sidecar.address, "/.sungrazer/stream?url=/rpc", &[]).await;
+    let mut page = Connection::open(sidecar.address).await;
+    page.request("POST", "/save", &[], b"something").await;
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let polling = tokio::spawn({
+        let asked = Arc::clone(&asked);
+        async move {
+            while ticks.next().await.is_some() {
+                let id = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let call = format!("{{\"id\":{id},\"method\":\"list\"}}");
+                page.request("POST", "/rpc", &[], call.as_bytes()).await;
+            }
+        }
+    });
+    // Its own polls are ticks to it until they are known for what they are.
+    within("it to be left in peace", async {
+        loop {
+            let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if before > 0 && asked.load(std::sync::atomic::Ordering::SeqCst) == before {
+                break;
+            }
+        }
+    })
+    .await;
+    let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+    Connection::open(sidecar.address).await.request("POST", "/save", &[], b"something else").await;
+    eventually("a tick after a real write", || asked.load(std::sync::atomic::Ordering::SeqCst) > before).await;
+    polling.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_look_has_a_reason_that_is_counted_and_told() {
+    let backend = Backend::start().await;
+    for path in ["/a", "/often", "/save"] {
+        backend.set(path, Page::text("1"));
+    }
+    let scratch = Scratch::new("reasons");
+    let file = scratch.write("data", "1");
+    let sidecar = Sidecar::start(
+        &backend,
+        &format!("{}watch_files = [\"{file}\"]\n[[route]]\npath = \"/often\"\nevery = \"50ms\"\n", slow("/a")),
+    );
+    let why = |url: &'static str| {
+        let sidecar = &sidecar;
+        async move {
+            let told: serde_json::Value =
+                serde_json::from_str(sidecar.admin(&format!("/api/why?url={url}")).await.text()).unwrap();
+            told["resources"][0]["looks"].as_array().unwrap().clone()
+        }
+    };
+    let told = |trigger: &'static str| {
+        let why = &why;
+        within(trigger, async move {
+            loop {
+                let looks = why(if trigger == "timer" { "/often" } else { "/a" }).await;
+                if let Some(look) = looks.iter().find(|look| look["trigger"] == trigger) {
+                    assert!(look["because"].as_str().is_some_and(|because| !because.is_empty()), "{look}");
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    };
+    let (mut a, mut often) = (sidecar.events("/a").await, sidecar.events("/often").await);
+    a.snapshot().await;
+    often.snapshot().await;
+    told("demand").await;
+    told("timer").await;
+    drop(often);
+    Connection::open(sidecar.address).await.request("POST", "/save", &[], b"x").await;
+    told("write").await;
+    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[], b"").await;
+    told("hook").await;
+    within("the file to be noticed", async {
+        while !why("/a").await.iter().any(|look| look["trigger"] == "file") {
+            // Until the watch is in place nothing is announced.
+            fs::write(&file, format!("{:?}", Instant::now())).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    settle(&backend).await;
+    // Nothing looks without being counted by its reason and by what came of it, or without being on record.
+    let metrics = sidecar.admin("/metrics").await;
+    let count = |name: &str| -> usize {
+        let of_route = format!("sungrazer_{name}_total{{route=\"/a\"");
+        let lines = metrics.text().lines().filter(|line| line.starts_with(&of_route));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+    };
+    let looks = backend.seen("/a").iter().filter(|seen| seen.header("user-agent").is_some_and(is_ours)).count();
+    assert_eq!((count("triggers"), count("fetches")), (looks, looks), "{}", metrics.text());
+    assert_eq!(why("/a").await.len(), looks.min(32));
+}
+
+fn is_ours(agent: &str) -> bool {
+    agent.starts_with("sungrazer/")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_writes_costs_a_look_a_gap() {
     let backend = wiki().await;
     let sidecar = Sidecar::start(&backend, &slow("/text"));

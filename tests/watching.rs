@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{Connection, Events};
+use crate::support::program::{Program, Scratch};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -243,6 +244,26 @@ async fn the_caps_over_all_looks_hold() {
         .sum();
     let seconds = began.elapsed().as_secs() as usize + 1;
     assert!(looks <= 10 * (seconds + 1), "{looks} looks in {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_nobody_watched_for_a_while_has_not_waited_for_the_budget() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("1"));
+    let file = Scratch::new("idle");
+    let config = file.write(
+        "sungrazer.toml",
+        &format!("[upstream]\nurl = \"{}\"\n[[route]]\npath = \"/a\"\nevery = \"50ms\"\n", backend.url()),
+    );
+    let program = Program::start(&["run", "-c", &config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+    let mut events = Events::open(program.address, "/a", &[]).await;
+    let id = events.snapshot().await.id.unwrap();
+    drop(events);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut events = Events::open(program.address, "/a", &[("Last-Event-ID", &id)]).await;
+    backend.set("/a", Page::text("2"));
+    assert_eq!(events.snapshot().await.data, "2");
+    assert!(!program.log().contains("looks wait for"), "{}", program.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

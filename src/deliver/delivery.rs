@@ -55,8 +55,8 @@ pub trait Delivery: Send + Sync + 'static {
     /// What breaks a long silence.
     fn heartbeat(&self) -> Option<Frame>;
 
-    /// Tells the client where it stands, so that it can resume: the versions that it holds, one for each URL that it asked
-    /// for.
+    /// Tells the client where it stands when it has heard the frame that follows, so that it can resume: the versions that
+    /// it holds then, one for each URL that it asked for.
     fn stamp(&self, _versions: &[Option<String>]) -> Option<Frame> {
         None
     }

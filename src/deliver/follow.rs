@@ -1,5 +1,6 @@
 //! What a held client follows, and what there is to tell it.
 
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +158,31 @@ pub trait Desk: Send + Sync + 'static {
     fn heed(&self, asked: &Asked, ended: &Ended) -> bool;
 }
 
+/// How a client came to be held no more without being told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It left, or its connection failed.
+    Left,
+    /// It did not read what was written to it.
+    Slow,
+}
+
+impl Loss {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+impl From<io::Error> for Loss {
+    /// Of a failed write.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Slow } else { Self::Left }
+    }
+}
+
 /// All that one client follows.
 #[derive(Debug, Default)]
 pub struct Followers {
@@ -238,7 +264,14 @@ impl Followers {
     /// Tells the client that it is sent away: once for each URL, or once in all where URLs have no names.
     pub fn end(&mut self, delivery: &dyn Delivery, reason: EndReason, frames: &mut Vec<Frame>) {
         for follower in self.all.drain(..).filter(|follower| !matches!(follower.source, Source::Reason(_))) {
-            follower.metrics.tell(delivery, &Update::End(reason), &follower.url, frames);
+            follower.metrics.end(delivery, reason, &follower.url, frames);
+        }
+    }
+
+    /// The client cannot be told any more, and why.
+    pub fn lose(&mut self, loss: Loss) {
+        for follower in self.all.drain(..).filter(|follower| !matches!(follower.source, Source::Reason(_))) {
+            follower.metrics.ended(loss.as_str());
         }
     }
 
@@ -271,11 +304,11 @@ impl Followers {
                     }
                     Err(why) => {
                         let reason = if let Unfollowed::Ended(reason) = why { reason } else { EndReason::Gone };
-                        gone.metrics.tell(delivery, &Update::End(reason), &gone.url, frames);
+                        gone.metrics.end(delivery, reason, &gone.url, frames);
                     }
                 },
                 None if matches!(gone.source, Source::Reason(_)) => {}
-                None => gone.metrics.tell(delivery, &Update::End(gone.end_reason(&ended)), &gone.url, frames),
+                None => gone.metrics.end(delivery, gone.end_reason(&ended), &gone.url, frames),
             }
         }
     }
@@ -350,6 +383,12 @@ impl Follower {
 }
 
 impl RouteMetrics {
+    /// Adds the frame that says `reason`, and counts the end.
+    fn end(&self, delivery: &dyn Delivery, reason: EndReason, url: &Url, frames: &mut Vec<Frame>) {
+        self.tell(delivery, &Update::End(reason), url, frames);
+        self.ended(reason.as_str());
+    }
+
     /// Adds the frame of `update`, if `delivery` has words for it, and counts it.
     fn tell(&self, delivery: &dyn Delivery, update: &Update, url: &Url, frames: &mut Vec<Frame>) {
         if let Some(frame) = delivery.frame(update, url) {

@@ -49,6 +49,19 @@ pub struct Options {
     pub write_timeout: Duration,
 }
 
+impl Options {
+    /// What keeps the promises of both.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        Self {
+            heartbeat: self.heartbeat.min(other.heartbeat),
+            max_age: self.max_age.min(other.max_age),
+            retry: self.retry.max(other.retry),
+            write_timeout: self.write_timeout.min(other.write_timeout),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

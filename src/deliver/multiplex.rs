@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::delivery::{Delivery, Url, shared};
 use super::record::{Detail, record_with};
+use super::sse::{COMMENT, retry_field};
 use crate::model::{Claim, Frame, Representation, Shape, Update};
 
 /// `data:` is a record; `id:` says of each URL, in the order in which they were asked for, what the client holds.
@@ -45,7 +46,7 @@ impl Delivery for Multiplex {
     }
 
     fn preamble(&self, retry: Duration) -> Option<Frame> {
-        Some(Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes()))
+        Some(Frame::new(retry_field(retry).as_bytes()))
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
@@ -58,13 +59,13 @@ impl Delivery for Multiplex {
     }
 
     fn heartbeat(&self) -> Option<Frame> {
-        Some(Frame::new(b":\n\n"))
+        Some(Frame::new(COMMENT))
     }
 
-    /// A block with an id alone: no event, but a browser remembers it and sends it when it reconnects.
+    /// The id of the event that follows: a browser remembers it once it has all of that, and sends it when it reconnects.
     fn stamp(&self, versions: &[Option<String>]) -> Option<Frame> {
         let versions: Vec<&str> = versions.iter().map(|version| version.as_deref().unwrap_or(NOTHING)).collect();
-        Some(Frame::new(format!("id: {}\n\n", versions.join(".")).as_bytes()))
+        Some(Frame::new(format!("id: {}\n", versions.join(".")).as_bytes()))
     }
 }
 

@@ -86,6 +86,14 @@ pub(super) fn names(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the client, by its `If-None-Match`, has the news that is in this snapshot, though parts of it that are no news
+/// may be older; `None` if it does not say what it has.
+pub(super) fn knows(snapshot: &Snapshot, request: &HeaderMap) -> Option<bool> {
+    let mut lists = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+    lists.peek()?;
+    Some(names(snapshot, request) || lists.any(|list| snapshot.version.is_no_news_to(list)))
+}
+
 /// An entity tag without its weak mark.
 fn opaque(tag: &str) -> &str {
     let tag = tag.trim();

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 use tokio::time::{Instant, sleep_until};
 
-use super::plain::names;
+use super::plain::knows;
 use super::{Place, Wire};
 use crate::clock;
 use crate::model::{Claim, Snapshot, Update, Version};
@@ -164,7 +164,12 @@ impl HeldPoll {
         let resource = hold.subscription.resource();
         let head = resource.head_full();
         let Some(newest) = head.newest() else { return Outcome::Unknown };
-        let known = if names(newest, request) { Some(newest.version) } else { self.known };
+        // What the client says of itself counts for more than what it was last given.
+        let known = match knows(newest, request) {
+            Some(true) => Some(newest.version),
+            Some(false) => None,
+            None => self.known,
+        };
         let (Some(known), Some(limit)) = (known, self.limit) else { return self.answer(newest) };
         let deadline = now + hold.longest.min(limit);
         let mut cursor = Cursor::resume(&Claim::Version(known), &head);

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
 use super::delivery::Form;
-use super::follow::{Desk, Followers};
+use super::follow::{Desk, Followers, Loss};
 use super::wire::Coding;
 use super::{Options, Place, Wire};
 use crate::clock;
@@ -125,8 +125,8 @@ impl Session {
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
         let mut told = self.collect(&mut frames);
-        if wire.open(&self.response_headers(), &frames, &mut coding, patience).await.is_err() {
-            return;
+        if let Err(error) = wire.open(&self.response_headers(), &frames, &mut coding, patience).await {
+            return self.followers.lose(error.into());
         }
         let mut spoken = clock::now();
         while !(self.followers.is_empty() || self.once && told) {
@@ -137,7 +137,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.bell.rung() => { self.collect(&mut frames); }
-                () = wire.gone() => return,
+                () = wire.gone() => return self.followers.lose(Loss::Left),
                 () = sleep_until(deadline) => {
                     let now = clock::now();
                     if now >= ending.at {
@@ -155,8 +155,8 @@ impl Session {
             if frames.is_empty() {
                 continue;
             }
-            if wire.send(&frames, &mut coding, patience).await.is_err() {
-                return;
+            if let Err(error) = wire.send(&frames, &mut coding, patience).await {
+                return self.followers.lose(error.into());
             }
             spoken = clock::now();
             told = true;
@@ -168,8 +168,12 @@ impl Session {
     fn collect(&mut self, frames: &mut Vec<Frame>) -> bool {
         let before = frames.len();
         self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, clock::now(), frames);
-        if frames.len() > before && self.desk.is_some() {
-            frames.extend(self.delivery.stamp(&self.followers.versions()));
+        if frames.len() > before
+            && self.desk.is_some()
+            && let Some(stamp) = self.delivery.stamp(&self.followers.versions())
+        {
+            // With the last of them, so that a client that lost one has not been told that it holds it.
+            frames.insert(frames.len() - 1, stamp);
         }
         frames.len() > before
     }

@@ -35,7 +35,7 @@ impl Delivery for Sse {
     }
 
     fn preamble(&self, retry: Duration) -> Option<Frame> {
-        Some(Frame::new(format!("retry: {}\n\n", retry.as_millis()).as_bytes()))
+        Some(Frame::new(retry_field(retry).as_bytes()))
     }
 
     fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
@@ -72,9 +72,17 @@ impl Delivery for Sse {
     }
 
     fn heartbeat(&self) -> Option<Frame> {
-        Some(Frame::new(b":\n\n"))
+        Some(Frame::new(COMMENT))
     }
 }
+
+/// `retry:` as a part of whatever event comes first: some clients take a block of its own for an event.
+pub(super) fn retry_field(retry: Duration) -> String {
+    format!("retry: {}\n", retry.as_millis())
+}
+
+/// Breaks a silence. It ends no block, for the same reason.
+pub(super) const COMMENT: &[u8] = b":\n";
 
 fn snapshot_event(name: &str, snapshot: &Snapshot) -> BytesMut {
     let representation = &snapshot.representation;

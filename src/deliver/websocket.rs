@@ -1,6 +1,7 @@
 //! `sungrazer.v1` over a WebSocket (RFC 6455): many resources on one socket, and requests in the other direction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
@@ -15,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::delivery::{Delivery, Url, shared};
-use super::follow::{Asked, Desk, Followers, Unfollowed};
+use super::follow::{Asked, Desk, Followers, Loss, Unfollowed};
 use super::record::{json_string, record};
 use super::session::Ending;
 use super::{H1, Options, Place};
@@ -35,8 +36,14 @@ pub const MOST_URLS: usize = 64;
 /// Requests of one client that may be under way; until one is answered no further message is read.
 const MOST_REQUESTS: usize = 16;
 
-/// A client from which nothing has been heard for so many heartbeats is gone.
+/// A client from which nothing has been heard for so many heartbeats is gone, unless they are very short ones.
 const SILENT_HEARTBEATS: f64 = 2.5;
+
+/// How long a client is waited for that was told to leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What any client may take to answer a ping.
+const SILENT_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// What the server's handshake answers to a client's key (RFC 6455 section 4.2.2).
 pub fn accept_key(key: &[u8]) -> String {
@@ -157,8 +164,8 @@ type Stream1 = WebSocketStream<Stream>;
 
 /// Why the conversation is over.
 enum Over {
-    /// The client left, or its connection failed.
-    Gone,
+    /// Nothing can be told it any more.
+    Lost(Loss),
     /// It is to be told why.
     Close(CloseCode, &'static str),
 }
@@ -176,15 +183,25 @@ impl Socket {
         let mut socket =
             WebSocketStream::from_partially_read(connection.stream, early, Role::Server, Some(config)).await;
         let patience = self.options.write_timeout;
-        if let Over::Close(code, reason) = self.converse(&mut socket).await {
-            let close = CloseFrame { code, reason: reason.into() };
-            // Whether the client hears of it is its own affair.
-            let _ = timeout(patience, socket.close(Some(close))).await;
+        let mut followers = Followers::default();
+        match self.converse(&mut socket, &mut followers).await {
+            Over::Close(code, reason) => {
+                let close = CloseFrame { code, reason: reason.into() };
+                // Whether the client hears of it is its own affair. But a connection that is closed while the client still
+                // sends is reset, and what it had not read yet, the reasons among it, is lost: its farewell is waited for.
+                let farewell = async {
+                    if socket.close(Some(close)).await.is_ok() {
+                        while let Some(Ok(_)) = socket.next().await {}
+                    }
+                };
+                let _ = timeout(patience.min(FAREWELL), farewell).await;
+                followers.lose(Loss::Left);
+            }
+            Over::Lost(loss) => followers.lose(loss),
         }
     }
 
-    async fn converse(&self, socket: &mut Stream1) -> Over {
-        let mut followers = Followers::default();
+    async fn converse(&self, socket: &mut Stream1, followers: &mut Followers) -> Over {
         let mut replies: JoinSet<Replied> = JoinSet::new();
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
         let mut number = 0;
@@ -193,7 +210,7 @@ impl Socket {
         loop {
             let mut out: Vec<Message> = Vec::new();
             let mut frames = Vec::new();
-            let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS);
+            let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS).max(SILENT_AT_LEAST);
             let ping = pinged + self.options.heartbeat;
             let deadline = ending.at.min(silent).min(ping).min(followers.tick_due().unwrap_or(ping));
             tokio::select! {
@@ -208,7 +225,7 @@ impl Socket {
                     heard = clock::now();
                     match message {
                         Some(Ok(Message::Text(said))) => {
-                            let answer = self.hear(&said, &mut followers, &mut number, &mut replies);
+                            let answer = self.hear(&said, followers, &mut number, &mut replies);
                             out.extend(answer.map(text));
                             followers.collect(&Records, Some(&*self.desk), &self.bell, heard, &mut frames);
                         }
@@ -217,16 +234,15 @@ impl Socket {
                         Some(Err(Error::Capacity(_))) => return Over::Close(CloseCode::Size, "the message is too large"),
                         Some(Err(Error::Utf8(_))) => return Over::Close(CloseCode::Invalid, "the message is not UTF-8"),
                         Some(Err(Error::Protocol(_))) => return Over::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
-                        Some(Err(_)) | None => return Over::Gone,
+                        Some(Err(_)) | None => return Over::Lost(Loss::Left),
                     }
                 }
                 () = sleep_until(deadline) => {
                     let now = clock::now();
-                    if now >= ending.at {
-                        followers.end(&Records, ending.reason, &mut frames);
-                    } else if now >= silent {
-                        return Over::Gone;
-                    } else {
+                    if now >= silent {
+                        return Over::Lost(Loss::Left);
+                    }
+                    if now < ending.at {
                         followers.collect(&Records, Some(&*self.desk), &self.bell, now, &mut frames);
                         if now >= ping {
                             pinged = now;
@@ -236,11 +252,16 @@ impl Socket {
                 }
             }
             let over = clock::now() >= ending.at;
+            if over {
+                followers.end(&Records, ending.reason, &mut frames);
+            }
             ending.heed(&self.place, clock::now());
             out.extend(frames.iter().filter_map(|frame| Utf8Bytes::try_from(frame.payload()).ok().map(Message::Text)));
             for message in out {
-                if !matches!(timeout(self.options.write_timeout, socket.send(message)).await, Ok(Ok(()))) {
-                    return Over::Gone;
+                match timeout(self.options.write_timeout, socket.send(message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Over::Lost(Loss::Left),
+                    Err(_) => return Over::Lost(Loss::Slow),
                 }
             }
             if over {

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Crc;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
+use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::HttpSession as H2Session;
@@ -118,6 +119,18 @@ impl Wire {
         match self {
             Self::H1(h1) => h1.gone().await,
             Self::H2(h2) => drop(h2.idle().await),
+        }
+    }
+
+    /// Asks the client for the body that it keeps back until it is asked for (RFC 9110 section 10.1.1). Over HTTP/2 pingora
+    /// cannot say that; clients go on by themselves after a while.
+    ///
+    /// # Errors
+    /// As [`H1::write`].
+    pub async fn invite_body(&mut self, patience: Duration) -> io::Result<()> {
+        match self {
+            Self::H1(h1) if h1.chunks => h1.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"], patience).await,
+            _ => Ok(()),
         }
     }
 
@@ -268,7 +281,8 @@ async fn write_h2(h2: &mut H2Session, chunks: &[Chunk]) -> io::Result<()> {
     for chunk in chunks {
         if let Err(error) = h2.write_body(chunk.payload(), false).await {
             h2.shutdown_with_reason(h2::Reason::CANCEL);
-            return Err(io::Error::other(error));
+            let slow = *error.etype() == ErrorType::WriteTimedout;
+            return Err(if slow { io::ErrorKind::TimedOut.into() } else { io::Error::other(error) });
         }
     }
     Ok(())

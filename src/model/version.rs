@@ -32,6 +32,11 @@ impl Version {
     pub fn matches(&self, if_none_match: &str) -> bool {
         entity_tags(if_none_match).any(|tag| tag.parse::<Self>().is_ok_and(|v| v.content == self.content))
     }
+
+    /// Whether an `If-None-Match` value names a version that means the same, though its content may be another.
+    pub fn is_no_news_to(&self, if_none_match: &str) -> bool {
+        entity_tags(if_none_match).any(|tag| tag.parse::<Self>().is_ok_and(|v| v.meaning == self.meaning))
+    }
 }
 
 /// The opaque tags of an `If-None-Match` or `ETag` list, weak marks and quotes removed.
@@ -147,5 +152,7 @@ mod tests {
         assert!(v.matches(&format!("\"other\", W/{}", v.etag())));
         assert!(!v.matches(&version(b"b", b"a").etag()));
         assert!(!v.matches("*"));
+        assert!(version(b"b", b"a").is_no_news_to(&format!("\"x\", {}", version(b"c", b"a").etag())));
+        assert!(!version(b"b", b"a").is_no_news_to(&version(b"b", b"c").etag()));
     }
 }

@@ -152,12 +152,14 @@ impl<F: Fetch + ?Sized> Poller<F> {
     /// Makes one look, as soon as the budget allows.
     async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> (Instant, Look) {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
+        let asked = clock::now();
         let permit = self.budget.admit(urgency, due).await;
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
         let started = clock::now();
-        self.budget.note_wait(started.saturating_duration_since(due), self.plan.schedule.every);
+        // Not since it was due: that may have been while nobody watched.
+        self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
         self.metrics.triggered(trigger.as_str());
         let outcome = self.fetch.fetch(&request).await;
         drop(permit);

@@ -187,7 +187,8 @@ impl Visitor {
                 own_header(name, value).ok_or_else(|| bad(&format!("the header {name:?} cannot be set")))?;
             head.insert_header(name, value).map_err(|_| bad("not a header"))?;
         }
-        if !body.is_empty() {
+        let has_meaning = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        if !body.is_empty() || has_meaning {
             head.insert_header(header::CONTENT_LENGTH, body.len()).map_err(|_| bad("not a header"))?;
         }
         if !head.method.is_safe() {

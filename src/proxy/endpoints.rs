@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    ALLOW, CONTENT_SECURITY_POLICY, EXPECT, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION,
 };
 use http::{HeaderName, Method, StatusCode};
@@ -22,8 +22,9 @@ use crate::deliver::{
     Answer, Asked, Desk, Followers, Form, Iframe, MOST_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
     Options, SUBPROTOCOL, Session, Socket, Unfollowed, Wire, accept_key, resume_multiplexed,
 };
-use crate::model::{Claim, DeltaKind, EndReason, ParseDeltaKindError};
+use crate::model::{Claim, DeltaKind, EndReason, ParseDeltaKindError, fields};
 use crate::resource::Bell;
+use crate::route::Table;
 
 /// A WebSocket that is about to be opened.
 pub(super) struct WebSocketOpening {
@@ -121,7 +122,11 @@ impl Site {
             };
             return Disposition::text(status, text);
         };
-        let Ok(body) = wire.read_body(length, self.options().head_timeout).await else { return Disposition::Gone };
+        let patience = self.options().head_timeout;
+        if fields::has_token(request.headers(), &EXPECT, "100-continue") && wire.invite_body(patience).await.is_err() {
+            return Disposition::Gone;
+        }
+        let Ok(body) = wire.read_body(length, patience).await else { return Disposition::Gone };
         match asked_by_body(&body) {
             Ok((asked, posted)) => {
                 let form = match (posted.exact, posted.headers) {
@@ -181,7 +186,10 @@ impl Site {
                 Err(Unfollowed::Ended(reason)) => followers.refuse(asked, reason),
             }
         }
-        let options = self.options_for(asked);
+        let options = self.options_for(|routes| {
+            let paths = asked.iter().map(|asked| asked.url.split('?').next().unwrap_or_default());
+            paths.filter_map(|path| routes.find_path(path)).map(|route| route.deliver).collect()
+        });
         Disposition::Hold(Box::new(Session {
             followers,
             desk: Some(desk),
@@ -196,18 +204,16 @@ impl Site {
         }))
     }
 
-    /// The options of the route of what was asked for first.
-    fn options_for(&self, asked: &[Asked]) -> Options {
-        let routes = self.routes.load();
-        let path = asked.first().map(|asked| asked.url.split('?').next().unwrap_or_default().to_owned());
-        path.and_then(|path| routes.find_path(&path).map(|route| route.deliver))
-            .unwrap_or(Options { write_timeout: self.options().write_timeout, ..Options::default() })
+    /// Options that are right for all routes of which `deliver` finds those.
+    fn options_for(&self, deliver: impl FnOnce(&Table) -> Vec<Options>) -> Options {
+        let common = Options { write_timeout: self.options().write_timeout, ..Options::default() };
+        deliver(&self.routes.load()).into_iter().reduce(Options::tighter).unwrap_or(common)
     }
 
     fn websocket(self: &Arc<Self>, request: &Request<'_>, wire: &Wire) -> Disposition {
         let headers = request.headers();
         let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-        let offered = crate::model::fields::has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let offered = fields::has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
         let (Some(key), true, true) =
             (headers.get(SEC_WEBSOCKET_KEY), request.is_websocket(), matches!(wire, Wire::H1(_)))
         else {
@@ -239,7 +245,10 @@ impl Site {
             replier: visitor,
             bell,
             place,
-            options: self.options_for(&[]),
+            // What it will follow is not known yet.
+            options: self.options_for(|routes| {
+                routes.iter().filter(|route| route.websocket).map(|route| route.deliver).collect()
+            }),
             seed: clock::seed(),
         };
         Disposition::Socket(Box::new(WebSocketOpening { headers: answer, socket }))

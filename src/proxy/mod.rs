@@ -23,6 +23,7 @@ mod inject;
 mod learn;
 mod phases;
 mod plain;
+mod reference;
 mod request;
 mod site;
 mod stream;

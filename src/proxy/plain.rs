@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::VARY;
+use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::decide::Disposition;
@@ -138,8 +138,19 @@ impl Site {
         let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
             return Disposition::Proxy;
         };
-        // Without a place to wait in it is answered at once.
-        let Ok(place) = place else { return Disposition::Answer(Self::whole(route, snapshot, request)) };
+        let place = match place {
+            Ok(place) => place,
+            // Without a place to wait in it is answered at once; but who would ask again at once is told to wait.
+            Err(overload) => {
+                let answer = Self::whole(route, snapshot, request);
+                let spins = how == How::Asked && answer.status == StatusCode::NOT_MODIFIED;
+                return if spins {
+                    self.turn_away("streams", &overload.to_string())
+                } else {
+                    Disposition::Answer(answer)
+                };
+            }
+        };
         let poll = match how {
             How::Asked => self.habits.asked(),
             How::Routed => {

@@ -20,6 +20,9 @@ use crate::route::{Client, RESUME_PARAMETER, Target};
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
 pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
 
+/// By these scripts say what they are: many libraries, htmx, Turbo.
+const FROM_SCRIPTS: [&str; 3] = ["x-requested-with", "hx-request", "turbo-frame"];
+
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -123,7 +126,8 @@ impl<'a> Request<'a> {
     pub(super) fn is_navigation(&self) -> bool {
         match self.headers().get("sec-fetch-mode") {
             Some(mode) => mode == "navigate",
-            None => self.accepts("text/html"),
+            // Scripts that ask for parts of a page say so.
+            None => self.accepts("text/html") && !FROM_SCRIPTS.iter().any(|name| self.headers().contains_key(*name)),
         }
     }
 
@@ -138,18 +142,21 @@ impl<'a> Request<'a> {
 
     /// Whether `Accept` names exactly this media type, and not with a quality of zero.
     pub(super) fn accepts(&self, media_type: &str) -> bool {
-        fields::list(self.headers(), &ACCEPT).any(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(media_type)) && !parts.any(is_refusal)
-        })
+        self.quality(media_type) > 0.0
     }
 
-    /// The delivery that the client asks for, of those that are offered.
+    /// The delivery that the client asks for, of those that are offered: none, if there is anything else that it would
+    /// rather have.
     pub(super) fn delivery(&self, offered: &[&'static dyn Delivery]) -> Option<&'static dyn Delivery> {
-        if !self.headers().contains_key(ACCEPT) {
-            return None;
-        }
-        offered.iter().copied().find(|delivery| self.accepts(delivery.accept()))
+        let best = fields::list(self.headers(), &ACCEPT).map(quality).fold(f32::MIN_POSITIVE, f32::max);
+        offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
+    }
+
+    /// The quality that `Accept` gives to exactly this media type (RFC 9110 section 12.4.2); zero if it is not named.
+    fn quality(&self, media_type: &str) -> f32 {
+        let named =
+            |item: &&str| item.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type));
+        fields::list(self.headers(), &ACCEPT).filter(named).map(quality).fold(0.0, f32::max)
     }
 
     /// The deltas that the client prefers (RFC 7240: the first word on it counts).
@@ -193,9 +200,8 @@ impl<'a> Request<'a> {
 
     fn takes(&self, coding: &[&str]) -> bool {
         fields::list(self.headers(), &ACCEPT_ENCODING).any(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            parts.next().is_some_and(|found| coding.iter().any(|name| found.eq_ignore_ascii_case(name)))
-                && parts.all(|parameter| !is_refusal(parameter))
+            let found = item.split(';').next().unwrap_or_default().trim();
+            coding.iter().any(|name| found.eq_ignore_ascii_case(name)) && quality(item) > 0.0
         })
     }
 
@@ -234,10 +240,12 @@ pub(super) fn is_from_here(request: &Request<'_>) -> bool {
     host.is_some_and(|host| host.eq_ignore_ascii_case(&ours.public) || host.eq_ignore_ascii_case(&ours.host))
 }
 
-/// Whether this is a quality of zero (RFC 9110 section 12.4.2).
-fn is_refusal(parameter: &str) -> bool {
-    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-    name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|quality| quality == 0.0)
+/// The quality of an item of a list (RFC 9110 section 12.4.2): one, unless it says otherwise.
+fn quality(item: &str) -> f32 {
+    let parameters = item.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    let value = named.next().and_then(|(_, value)| value.trim().parse::<f32>().ok());
+    value.filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(1.0)
 }
 
 /// What goes into headers that we write ourselves holds nothing but what a host can.

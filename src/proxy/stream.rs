@@ -67,7 +67,14 @@ impl Site {
                 delivery.accept() == "text/event-stream"
                     && route.learned.streams_itself(path, now, self.peek(request)).await
             };
-            let (ready, own) = tokio::join!(await_ready(wire, &subscription, since), own);
+            let ready = async {
+                match await_ready(wire, &subscription, since).await {
+                    Ready::Gone => Err(()),
+                    ready => Ok(ready),
+                }
+            };
+            // Who has left need not wait for what the backend would have shown.
+            let Ok((ready, own)) = tokio::try_join!(ready, async { Ok(own.await) }) else { return Disposition::Gone };
             if own {
                 return Disposition::Tunnel;
             }

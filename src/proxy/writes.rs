@@ -17,6 +17,7 @@ use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use super::reference::resolve;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
@@ -124,7 +125,9 @@ impl Site {
             .any(|route| route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path)));
         let signature = self.writes.hasher.hash_one((request.client.address, method, request.target, &shape.text));
         let changes = concerned.iter().map(|route| route.pulse.changes()).sum();
-        let repeated = self.writes.is_poll(signature, changes, now);
+        // An effect that nobody could see does not make it one without effect.
+        let seen = concerned.iter().any(|route| route.metrics.resources().get() > 0 || route.pulse.has_listeners());
+        let repeated = seen && self.writes.is_poll(signature, changes, now);
         if !named && (repeated || request.is_marked_as_poll()) {
             return;
         }
@@ -140,11 +143,15 @@ impl Site {
 
     /// Looks again at what the answer names (RFC 9111 section 4.4), whatever routes say.
     fn invalidate(&self, request: &Request<'_>, headers: &HeaderMap, now: Instant) {
+        let origin = &request.client.origin;
         let own = request.target.canonical(&[]);
-        let named = [LOCATION, CONTENT_LOCATION]
-            .into_iter()
-            .filter_map(|name| self.same_site(request, headers.get(name)?.to_str().ok()?));
+        let named = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| {
+            resolve(request.target, headers.get(name)?.to_str().ok()?, origin.scheme.as_str(), &origin.public)
+        });
+        let routes = self.routes.load();
         for target in std::iter::once(own).chain(named) {
+            let Some(parsed) = Target::parse(&target) else { continue };
+            let target = routes.find_path(parsed.path).map_or(target.clone(), |route| route.canonical(parsed));
             for resource in self.hub.with_target(&target) {
                 resource.fence(now);
                 resource.trigger(Trigger::Write);
@@ -162,19 +169,6 @@ impl Site {
                 }
             }
         }
-    }
-
-    /// Path and query of `url`, if it is on the site that the client addressed.
-    fn same_site(&self, request: &Request<'_>, url: &str) -> Option<String> {
-        let target = if url.starts_with('/') && !url.starts_with("//") {
-            url
-        } else {
-            let origin = &request.client.origin;
-            let ours = url.strip_prefix(origin.scheme.as_str())?.strip_prefix("://")?.strip_prefix(&*origin.public)?;
-            if ours.is_empty() { "/" } else { ours }
-        };
-        let target = target.split('#').next()?;
-        Target::parse(target).map(|target| target.canonical(&[]))
     }
 }
 

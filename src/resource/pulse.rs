@@ -118,6 +118,11 @@ impl Pulse {
         Listening { slot: self.listeners().insert(bell), pulse: Arc::clone(self) }
     }
 
+    /// Whether anybody is told of each beat.
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners().is_empty()
+    }
+
     fn listeners(&self) -> MutexGuard<'_, Slab<Arc<Bell>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,6 +52,11 @@ pub struct Client {
 }
 
 impl Route {
+    /// How the resource of `target` is called.
+    pub fn canonical(&self, target: Target<'_>) -> String {
+        target.canonical(&self.variant.ignore_query)
+    }
+
     /// The key of the resource that a request asks for. With `stream`, the request asks to be held: the part of its
     /// `Accept` that says so is for us, not for the backend, and so is the parameter that says what the client holds.
     pub fn key(

@@ -40,6 +40,7 @@ pub struct Metrics {
     resources: Gauges,
     fetches: Counters,
     events: Counters,
+    endings: Counters,
     polls: Counters,
     triggers: Counters,
     delay: Family<Labels, Histogram, fn() -> Histogram>,
@@ -58,6 +59,7 @@ pub struct RouteMetrics {
     streams: Gauges,
     fetches: Counters,
     events: Counters,
+    endings: Counters,
     polls: Counters,
     triggers: Counters,
     resources: Gauge,
@@ -77,6 +79,8 @@ impl Metrics {
         registry.register("fetches", "Looks at the upstream", fetches.clone());
         let events = Counters::default();
         registry.register("events", "Events written to clients", events.clone());
+        let endings = Counters::default();
+        registry.register("streams_ended", "Clients that are held no more, by why", endings.clone());
         let polls = Counters::default();
         registry.register("polls_answered", "Plain requests for routes, by how they were answered", polls.clone());
         let triggers = Counters::default();
@@ -117,6 +121,7 @@ impl Metrics {
             resources,
             fetches,
             events,
+            endings,
             polls,
             triggers,
             delay,
@@ -139,6 +144,7 @@ impl Metrics {
                 streams: self.streams.clone(),
                 fetches: self.fetches.clone(),
                 events: self.events.clone(),
+                endings: self.endings.clone(),
                 polls: self.polls.clone(),
                 triggers: self.triggers.clone(),
                 differs: self.differs.clone(),
@@ -236,6 +242,11 @@ impl RouteMetrics {
     /// An event was written.
     pub fn written(&self, kind: &'static str) {
         self.events.get_or_create(&self.with("kind", kind)).inc();
+    }
+
+    /// A client follows something no more, and why.
+    pub fn ended(&self, reason: &'static str) {
+        self.endings.get_or_create(&self.with("reason", reason)).inc();
     }
 
     /// So long after the look that found it, a change was on a socket.

@@ -233,11 +233,6 @@ impl Events {
         }
     }
 
-    /// The last id in what has been read beyond the events.
-    pub fn last_id(&self) -> Option<String> {
-        self.text.lines().rev().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned)
-    }
-
     /// The next event, which must come and must be a snapshot.
     pub async fn snapshot(&mut self) -> Event {
         let event = self.next().await.expect("an event");
