@@ -37,6 +37,18 @@ install_packages() {
         fail "apt-get cannot install ${list[*]}"
 }
 
+# python_packages FOLDER FILE: installs what FILE names into a virtual environment in FOLDER, once.
+python_packages() {
+    packages python3=python3
+    cmp -s "$2" "$1/installed.txt" && return
+    python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    echo "Installing $(grep -v '^#' "$2" | tr '\n' ' ')into $1 (pip) …"
+    rm -rf "$1"
+    python3 -m venv "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" || fail "pip cannot install what $2 names"
+    cp "$2" "$1/installed.txt"
+}
+
 # What it takes to build: a Rust toolchain, a C compiler and cmake, for the C libraries of some crates.
 toolchain() {
     command -v cargo >/dev/null || fail "there is no Rust toolchain here: https://rustup.rs installs one"

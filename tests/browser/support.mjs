@@ -73,14 +73,16 @@ export async function startDemo() {
                 throw new Error(`not saved: ${saved.status}`);
             }
         },
-        /** How many clients are held on `url` by `transport`. */
-        async held(url, transport) {
-            const { resources } = await (await fetch(`${links.admin}/api/resources`)).json();
-            return resources
-                .filter((resource) => resource.url === url)
-                .reduce((sum, resource) => sum + (resource.subscribers[transport] ?? 0), 0);
-        },
+        held: (url, transport) => held(links.admin, url, transport),
     };
+}
+
+/** How many clients are held on `url` by `transport`. */
+async function held(admin, url, transport) {
+    const { resources } = await (await fetch(`${admin}/api/resources`)).json();
+    return resources
+        .filter((resource) => resource.url === url)
+        .reduce((sum, resource) => sum + (resource.subscribers[transport] ?? 0), 0);
 }
 
 /** Starts Sungrazer in front of `upstream`, with these routes in TOML. */
@@ -88,14 +90,15 @@ export async function startSidecar(upstream, routes) {
     const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
     const file = join(folder, 'sungrazer.toml');
     writeFileSync(file, routes);
-    let url;
-    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', 'off'];
+    let links;
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
     const stop = await start(args, (line) => {
-        url = line.match(/ listen=(http:\S+)/)?.[1];
-        return url;
+        links = line.match(/ listen=(?<url>http:\S+) admin=(?<admin>http:\S+)/)?.groups;
+        return links;
     });
     return {
-        url,
+        ...links,
+        held: (url, transport) => held(links.admin, url, transport),
         async stop() {
             await stop();
             rmSync(folder, { recursive: true });
