@@ -20,6 +20,7 @@ mod demo;
 mod documents;
 mod examples;
 mod held_polls;
+mod injection;
 mod layering;
 mod leaks;
 mod memory;

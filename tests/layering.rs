@@ -39,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "tls", "upstream"]),
-    ("admin", &["clock", "model", "proxy", "resource", "route"]),
+    ("admin", &["clock", "model", "proxy", "resource", "route", "shim"]),
     (
         "server",
         &[

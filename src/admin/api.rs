@@ -20,6 +20,7 @@ use crate::model::Secret;
 use crate::proxy::Site;
 use crate::resource::{Condition, Resource, Trigger};
 use crate::route::{Table, Target};
+use crate::shim::Sighting;
 
 /// What the admin listener tells of.
 pub struct Api {
@@ -93,7 +94,31 @@ impl Api {
         let mut resources = self.site.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
         let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
-        json!({ "streams": self.site.streams.len(), "config": { "wrong": self.reload.wrong() }, "resources": resources })
+        json!({
+            "streams": self.site.streams.len(),
+            "config": { "wrong": self.reload.wrong() },
+            "shim": { "pages": self.site.shims.ledger.pages(), "obstacles": self.obstacles(None) },
+            "resources": resources,
+        })
+    }
+
+    /// What stands in the way of the browser script, on all pages or on one.
+    fn obstacles(&self, page: Option<&str>) -> Vec<Value> {
+        let sightings = self.site.shims.ledger.sightings();
+        let on_page = |sighting: &Sighting| page.is_none_or(|page| sighting.page == page);
+        sightings
+            .into_iter()
+            .filter(on_page)
+            .map(|sighting| {
+                json!({
+                    "page": sighting.page,
+                    "directive": sighting.obstacle.directive,
+                    "effect": sighting.obstacle.effect.as_str(),
+                    "times": sighting.times,
+                    "last": time(sighting.last),
+                })
+            })
+            .collect()
     }
 
     fn why(&self, url: &str) -> Answer {
@@ -129,10 +154,11 @@ impl Api {
             })
             .collect();
         let learned = self.learned(url);
-        if resources.is_empty() && learned.is_none() {
+        let obstacles = self.obstacles(url.split('?').next());
+        if resources.is_empty() && learned.is_none() && obstacles.is_empty() {
             return text(StatusCode::NOT_FOUND, &format!("Nothing is watched at {url}. /api/resources lists what is."));
         }
-        json_answer(StatusCode::OK, &json!({ "resources": resources, "learned": learned }))
+        json_answer(StatusCode::OK, &json!({ "resources": resources, "learned": learned, "obstacles": obstacles }))
     }
 
     /// What answers have taught about the path of `url`, if that is anything.

@@ -1,0 +1,276 @@
+//! The browser script on its way into pages.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::support::backend::{Backend, Page};
+use crate::support::client::{Connection, Response};
+use crate::support::sidecar::Sidecar;
+
+const SHIM: &str = "[[route]]\npath = \"/**\"\nshim = \"learn\"\n";
+
+const PAGE: &str =
+    "<!doctype html><html><head><meta charset=utf-8><title>t</title></head><body><p>\u{e9}</p></body></html>";
+
+/// What a browser says of a navigation.
+const NAVIGATION: &[(&str, &str)] = &[
+    ("accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+    ("sec-fetch-dest", "document"),
+    ("sec-fetch-mode", "navigate"),
+];
+
+fn page() -> Page {
+    Page::new("text/html", PAGE)
+}
+
+fn has_script(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("<script src=\"/.sungrazer/shim.js?")
+}
+
+async fn navigate(sidecar: &Sidecar, target: &str, more: &[(&str, &str)]) -> Response {
+    sidecar.get(target, &[NAVIGATION, more].concat()).await
+}
+
+async fn injected(page: Page, more: &[(&str, &str)]) -> Response {
+    let backend = Backend::start().await;
+    backend.set("/page", page);
+    navigate(&Sidecar::start(&backend, SHIM), "/page", more).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_given_the_script_and_nothing_else_is_changed() {
+    let answer = injected(page().header("content-md5", "x").header("accept-ranges", "bytes"), &[]).await;
+    let text = answer.text();
+    let (before, rest) = text.split_once("<script src=\"/.sungrazer/shim.js?").unwrap();
+    assert_eq!(before, "<!doctype html><html><head><meta charset=utf-8>");
+    let (_, after) = rest.split_once("></script>").unwrap();
+    let (after, mark) = after.split_once("<!--sungrazer ").unwrap();
+    assert_eq!(after, "<title>t</title></head><body><p>\u{e9}</p></body></html>");
+    assert_eq!(mark.len(), "AAAAAAAAAAA-->".len());
+    assert_eq!(answer.status, 200);
+    for gone in ["content-length", "content-md5", "accept-ranges"] {
+        assert_eq!(answer.header(gone), None, "{gone}");
+    }
+    assert!(answer.all("vary").join(",").to_ascii_lowercase().contains("sec-fetch-dest"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_is_what_the_tag_names() {
+    let backend = Backend::start().await;
+    backend.set("/page", page());
+    let sidecar = Sidecar::start(&backend, SHIM);
+    let text = navigate(&sidecar, "/page", &[]).await.text().to_owned();
+    let source = text.split_once("<script src=\"").unwrap().1.split('"').next().unwrap().to_owned();
+    let plain = sidecar.get(&source, &[]).await;
+    assert_eq!(plain.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert!(plain.header("cache-control").unwrap().contains("immutable"));
+    let packed = sidecar.get(&source, &[("accept-encoding", "gzip")]).await;
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain.body);
+    // Under any other name it is checked each time.
+    let named = sidecar.get("/.sungrazer/shim.js", &[]).await;
+    assert_eq!(named.header("cache-control"), Some("no-cache"));
+    let again = sidecar.get("/.sungrazer/shim.js", &[("if-none-match", named.header("etag").unwrap())]).await;
+    assert_eq!(again.status, 304);
+    assert_eq!(sidecar.get(&source, &[("sec-fetch-site", "cross-site")]).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_whole_pages_that_are_navigated_to_are_given_it() {
+    let backend = Backend::start().await;
+    let sidecar = Sidecar::start(&backend, SHIM);
+    for (n, (page, headers, expected)) in [
+        (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "iframe")], true),
+        (page(), vec![("accept", "text/html")], true),
+        (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "empty")], false),
+        (page(), vec![("accept", "*/*")], false),
+        (page(), vec![("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")], false),
+        (page(), vec![("accept", "text/html"), ("hx-request", "true")], false),
+        (page(), vec![("accept", "text/html"), ("turbo-frame", "f")], false),
+        (page(), [NAVIGATION, &[("range", "bytes=0-9")]].concat(), false),
+        (page().header("content-disposition", "attachment; filename=a.html"), NAVIGATION.to_vec(), false),
+        (page().header("cache-control", "public, no-transform"), NAVIGATION.to_vec(), false),
+        (Page::new("text/plain", PAGE), NAVIGATION.to_vec(), false),
+        (Page::new("application/xhtml+xml", PAGE), NAVIGATION.to_vec(), true),
+        (page().status(404), NAVIGATION.to_vec(), false),
+        (Page::new("text/html; charset=utf-16", PAGE), NAVIGATION.to_vec(), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("/page{n}");
+        backend.set(&target, page);
+        let answer = sidecar.get(&target, &headers).await;
+        assert_eq!(has_script(&answer.body), expected, "{n}: {headers:?}");
+        assert!(expected || answer.body == PAGE.as_bytes(), "{n}: {headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_without_it_are_left_alone() {
+    let backend = Backend::start().await;
+    backend.set("/page", page().etag());
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/**\"\n");
+    let answer = navigate(&sidecar, "/page", &[]).await;
+    assert!(answer.body == PAGE.as_bytes() && answer.header("content-length").is_some());
+}
+
+/// `body` in a content coding.
+fn coded(coding: &str, body: &[u8]) -> Vec<u8> {
+    match coding {
+        "gzip" => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "deflate" => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "br" => {
+            let mut out = Vec::new();
+            brotli::CompressorWriter::new(&mut out, 4096, 5, 18).write_all(body).unwrap();
+            out
+        }
+        "zstd" => zstd::encode_all(body, 1).unwrap(),
+        _ => body.to_vec(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_come_in_any_content_coding() {
+    for coding in ["gzip", "deflate", "br", "zstd"] {
+        let sent = Page::new("text/html", coded(coding, PAGE.as_bytes())).header("content-encoding", coding);
+        let plain = injected(sent.clone(), &[]).await;
+        assert_eq!(plain.header("content-encoding"), None, "{coding}");
+        assert!(has_script(&plain.body) && plain.text().contains("<p>\u{e9}</p>"), "{coding}");
+        let packed = injected(sent, &[("accept-encoding", "gzip, br")]).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{coding}");
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == plain.body, "{coding}");
+    }
+    // What nobody can read passes as it is.
+    let odd = injected(Page::new("text/html", "??").header("content-encoding", "odd"), &[]).await;
+    assert_eq!((odd.body.as_slice(), odd.header("content-encoding")), (&b"??"[..], Some("odd")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_passed_on_as_it_comes() {
+    let backend = Backend::start().await;
+    let head = "<html><head><title>t</title></head><body><p>first</p>";
+    for (target, coding) in [("/plain", "identity"), ("/packed", "gzip")] {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(head.as_bytes()).unwrap();
+        encoder.flush().unwrap();
+        let first = if coding == "gzip" { encoder.get_ref().clone() } else { head.as_bytes().to_vec() };
+        let mut page = Page::new("text/html", "").piece(Duration::ZERO, first).linger();
+        if coding == "gzip" {
+            page = page.header("content-encoding", "gzip");
+        }
+        backend.set(target, page);
+        let sidecar = Sidecar::start(&backend, SHIM);
+        let mut connection = Connection::open(sidecar.address).await;
+        connection.send(crate::support::client::head("GET", target, NAVIGATION, b"")).await;
+        connection.head().await;
+        let mut seen = Vec::new();
+        // The backend goes on for ever: what is there has to come without its end.
+        while !String::from_utf8_lossy(&seen).contains("<p>first</p>") {
+            seen.extend(connection.chunk().await.unwrap());
+        }
+        assert!(has_script(&seen), "{coding}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validators_are_of_the_page_with_the_script() {
+    let backend = Backend::start().await;
+    backend.set("/page", page().etag());
+    let sidecar = Sidecar::start(&backend, SHIM);
+    let first = navigate(&sidecar, "/page", &[]).await;
+    let own = backend.seen("/page").len();
+    let tag = first.header("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    let again = navigate(&sidecar, "/page", &[("if-none-match", &tag)]).await;
+    assert_eq!((again.status, again.header("etag")), (304, Some(tag.as_str())));
+    let asked = backend.seen("/page")[own].header("if-none-match").unwrap().to_owned();
+    assert!(tag.contains(asked.trim_matches('"')), "the backend is asked with its own tag: {asked}");
+    // Whoever holds the page without the script is given it.
+    let other = navigate(&sidecar, "/page", &[("if-none-match", &asked)]).await;
+    assert!(other.status == 200 && has_script(&other.body));
+    backend.set("/page", Page::new("text/html", PAGE.replace('t', "T")).etag());
+    assert_eq!(navigate(&sidecar, "/page", &[("if-none-match", &tag)]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_request_is_told_what_a_get_is() {
+    let backend = Backend::start().await;
+    backend.set("/page", page().etag());
+    let sidecar = Sidecar::start(&backend, SHIM);
+    let got = navigate(&sidecar, "/page", &[]).await;
+    let mut connection = Connection::open(sidecar.address).await;
+    let head = connection.request("HEAD", "/page", NAVIGATION, b"").await;
+    assert_eq!((head.status, head.header("etag")), (200, got.header("etag")));
+    assert_eq!(head.header("content-length"), None);
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_kept_to_and_what_they_forbid_is_told() {
+    let backend = Backend::start().await;
+    let sidecar = Sidecar::start(&backend, SHIM);
+    for (n, (policy, expected)) in [
+        ("script-src 'self'", "shim.js?"),
+        ("script-src 'nonce-abc' 'strict-dynamic'", "nonce=\"abc\""),
+        ("worker-src 'none'", "data-worker=\"no\""),
+        ("script-src 'none'", ""),
+        ("script-src cdn.example", ""),
+        ("connect-src 'none'; worker-src 'none'", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("/page{n}");
+        backend.set(&target, page().header("content-security-policy", policy));
+        let answer = navigate(&sidecar, &target, &[]).await;
+        assert_eq!(answer.header("content-security-policy"), Some(policy));
+        assert_eq!(has_script(&answer.body), !expected.is_empty(), "{policy}");
+        assert!(answer.text().contains(expected), "{policy}");
+        let why = sidecar.admin(&format!("/api/why?url={target}")).await;
+        let told = why.text().contains("obstacles") && why.text().contains(policy.split(';').next().unwrap());
+        assert_eq!(told, n >= 1, "{policy}: {}", why.text());
+    }
+    let all = sidecar.admin("/api/resources").await;
+    let all: serde_json::Value = serde_json::from_slice(&all.body).unwrap();
+    assert_eq!(all["shim"]["pages"], 3);
+    assert_eq!(all["shim"]["obstacles"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_of_the_page_itself_is_the_scripts_to_make() {
+    let backend = Backend::start().await;
+    let sidecar = Sidecar::start(&backend, SHIM);
+    backend.set("/page", page().header("refresh", "5"));
+    let answer = navigate(&sidecar, "/page", &[]).await;
+    assert_eq!(answer.header("refresh"), None);
+    assert!(answer.text().contains("data-refresh=\"5\"></script><meta http-equiv=\"refresh\" content=\"5\"><!---->"));
+    backend.set("/page", page().header("refresh", "5; url=/other"));
+    let answer = navigate(&sidecar, "/page", &[]).await;
+    assert_eq!(answer.header("refresh"), Some("5; url=/other"));
+    assert!(!answer.text().contains("data-refresh"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_page_is_given_the_script_though_it_is_in_memory() {
+    let backend = Backend::start().await;
+    backend.set("/page", page());
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/**\"\nevery = \"10s\"\nshim = \"learn\"\n");
+    let mut events = sidecar.events("/page").await;
+    events.snapshot().await;
+    assert!(has_script(&navigate(&sidecar, "/page", &[]).await.body));
+    let fetched =
+        sidecar.get("/page", &[("accept", "text/html"), ("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors")]).await;
+    assert_eq!(fetched.body, PAGE.as_bytes());
+}
