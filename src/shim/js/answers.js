@@ -42,11 +42,12 @@ class Answer {
         return encoding === 'base64' ? Uint8Array.from(atob(body), (c) => c.charCodeAt(0)) : new TextEncoder().encode(body);
     }
 
-    text() {
+    /** The text; `otherwise` is what its bytes are in if they do not say so. */
+    text(otherwise) {
         const { body, encoding } = this.replica;
         if (!this.hasBody) {
             return '';
         }
-        return encoding === 'base64' ? new TextDecoder(this.charset).decode(this.bytes()) : body;
+        return encoding === 'base64' ? new TextDecoder(this.charset ?? otherwise).decode(this.bytes()) : body;
     }
 }

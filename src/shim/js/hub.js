@@ -11,6 +11,9 @@ const GATHER = 15;
 
 const HEARTBEAT = 15_000;
 
+/** A stream that is replaced is heard out for this long. */
+const RELIEF = 250;
+
 /** Reconnects after this, doubled up to the longest. */
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
@@ -127,14 +130,16 @@ class Lane {
 
     async open() {
         nativeClearTimeout(this.timer);
-        if (this.control) {
-            this.control.abort();
-            this.control = undefined;
-        }
+        const before = this.control;
+        this.control = undefined;
         if (this.follows.size === 0) {
+            before?.abort();
             return;
         }
         const control = (this.control = new AbortController());
+        // What the one before has still to say of ticks, the next one does not know.
+        const relieve = () => before && nativeSetTimeout(() => before.abort(), RELIEF);
+        const opened = now();
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
         const follow = asked.map(({ url, headers, tick, every, version, live }) =>
@@ -145,16 +150,21 @@ class Lane {
             heartbeat: this.hub.heartbeat,
             signal: control.signal,
             heard: () => {
+                if (this.heard < opened) {
+                    relieve();
+                }
                 this.heard = now();
             },
             told: (record) => {
                 const follow = byUrl.get(record.url);
-                if (this.control === control && follow && this.follows.has(follow)) {
+                const current = this.control === control;
+                if (follow && this.follows.has(follow) && (current || record.event === 'tick')) {
                     this.failures = 0;
                     this.take(follow, record);
                 }
             },
         });
+        before?.abort();
         if (this.control === control) {
             this.control = undefined;
             this.retry(ended);

@@ -13,7 +13,7 @@ const page = {
         if (this.watch) {
             return;
         }
-        this.watch = { pace, live: false, body: undefined, since: now() };
+        this.watch = { pace, live: false, html: undefined, since: now() };
         this.follow();
         const check = () => {
             if (!this.watch.live) {
@@ -33,13 +33,13 @@ const page = {
             switch (record.event) {
                 case 'snapshot': {
                     watch.live = true;
-                    const known = watch.body !== undefined || isShown(record.version);
-                    const changed = watch.body === undefined ? !known : watch.body !== record.body;
-                    const before = watch.body ?? (known ? record.body : undefined);
-                    watch.body = record.body;
+                    const html = new Answer(record).text(document.characterSet);
+                    const before = watch.html;
+                    const changed = before === undefined ? !isShown(record.version) : before !== html;
+                    watch.html = html;
                     if (changed) {
                         announce(record);
-                        this.show(record, before);
+                        this.show(html, before);
                     }
                     break;
                 }
@@ -52,8 +52,7 @@ const page = {
         });
     },
 
-    show({ body, encoding, type }, before) {
-        const html = encoding === 'base64' ? new TextDecoder(/charset=([^;]+)/i.exec(type)?.[1]).decode(Uint8Array.from(atob(body), (c) => c.charCodeAt(0))) : body;
+    show(html, before) {
         if (mayMorph(before)) {
             attempt(() => morphPage(html), () => this.reload());
         } else {

@@ -62,7 +62,7 @@ function sameOrigin(text) {
 
 // Headers that are different with every request and say nothing about what is asked for, and those that ask whether
 // something is new.
-const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|traceparent|tracestate|baggage|x-(request|correlation)-id)$/;
+const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|traceparent|tracestate|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
 
 // Headers that browsers let no page set.
 const FORBIDDEN = /^(accept-(charset|encoding)|access-control-request-.*|connection|content-length|cookie2?|date|dnt|expect|host|keep-alive|origin|permissions-policy|proxy-.*|sec-.*|referer|te|trailer|transfer-encoding|upgrade|via)$/;
