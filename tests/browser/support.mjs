@@ -86,10 +86,11 @@ async function held(admin, url, transport) {
 }
 
 /** Starts Sungrazer in front of `upstream`, with these routes in TOML. */
-export async function startSidecar(upstream, routes) {
+export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
     const file = join(folder, 'sungrazer.toml');
     writeFileSync(file, routes);
+<<<<<<< HEAD
     let links;
     const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
     const stop = await start(args, (line) => {
@@ -99,6 +100,21 @@ export async function startSidecar(upstream, routes) {
     return {
         ...links,
         held: (url, transport) => held(links.admin, url, transport),
+=======
+    let url;
+    let admin;
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', listen, '--admin', '127.0.0.1:0'];
+    const stop = await start(args, (line) => {
+        [, url, admin] = line.match(/ listen=(http:\S+) admin=(http:\S+)/) ?? [];
+        return url;
+    });
+    return {
+        url,
+        /** How many streams are held. */
+        async streams() {
+            return (await (await fetch(`${admin}/api/resources`)).json()).streams;
+        },
+>>>>>>> f4cd2bc (Browser script: documents, decisions, real applications, and tests of the way to the stream)
         async stop() {
             await stop();
             rmSync(folder, { recursive: true });
@@ -129,11 +145,12 @@ export function shim() {
 }
 
 /** Starts Chromium with an empty profile; it talks to nobody but the pages that it is sent to. */
-export async function startBrowser() {
+export async function startBrowser(options = {}) {
     const profile = mkdtempSync(join(tmpdir(), 'sungrazer-browser-'));
     const context = await chromium.launchPersistentContext(profile, {
         executablePath: installed('chromium', 'chromium-browser', 'google-chrome'),
         headless: true,
+        ...options,
         args: [
             '--no-sandbox',
             '--disable-gpu',

@@ -12,7 +12,7 @@ function wrapFetch() {
         if (answer && (!answer.charset || /^utf-?8$/i.test(answer.charset) || answer.replica.encoding)) {
             return settled(asked, answer);
         }
-        const sent = go(mark && mine && poll ? attempt(() => marked(args)) : undefined);
+        const sent = go(mark ? attempt(() => marked(args)) : undefined);
         if (write || poll) {
             sent.then((response) => attempt(() => {
                 if (write) {

@@ -139,7 +139,7 @@ function watchReloads() {
         const again = event.navigationType === 'reload'
             || (event.navigationType !== 'traverse' && own(event.destination.url) === own(location.href) && !event.hashChange);
         const run = currentRun() || parentRun();
-        if (!again || !run || !event.cancelable || event.userInitiated || event.formData || event.downloadRequest || page.passes || page.wrote) {
+        if (!again || event.destination.sameDocument || !run || !event.cancelable || event.userInitiated || event.formData || event.downloadRequest || page.passes || page.wrote) {
             return;
         }
         event.preventDefault();

@@ -150,7 +150,10 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const poll = pure
         ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run)
         : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
-    return { poll, mine: true, write: write && !poll, mark: write };
+    // A poll that a tick has hurried is no reason for another tick. Otherwise it is for the server to tell polls from writes:
+    // it sees what comes of them.
+    const mark = write && !!poll && run.hurried;
+    return { poll, mine: true, write: write && !mark, mark };
 }
 
 /** Learns from the URLs that a site's runs ask for whether they move on. */

@@ -59,9 +59,9 @@ function callingSite() {
 /** The run whose callback, or microtasks, are being executed. */
 let running;
 
-/** Begins a run of `site`'s; or goes on with `run`, which has set a short timer. */
-function begin(site, run) {
-    const current = run || { site, polls: new Set() };
+/** Begins a run of `site`'s, `hurried` if by us; or goes on with `run`, which has set a short timer. */
+function begin(site, run, hurried) {
+    const current = run || { site, hurried, polls: new Set() };
     running = current;
     if (!run) {
         site.before = site.last;

@@ -23,11 +23,12 @@ class Timer {
     }
 
     fires() {
+        const hurried = !!this.isHurried;
         this.isHurried = false;
         if (!this.repeats) {
             this.forget();
         }
-        begin(this.site, this.run);
+        begin(this.site, this.run, hurried);
     }
 
     /** The page may not clear it any more, or has. */

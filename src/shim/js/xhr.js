@@ -79,7 +79,7 @@ function wrapXhr() {
             deliver(self, request, answer);
             return undefined;
         }
-        if (mark && mine && poll) {
+        if (mark) {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', '1']));
         }
         if (write || poll) {

@@ -1,0 +1,86 @@
+// Parts of the browser script by themselves, and how large it is.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+
+import { minify } from 'terser';
+
+import { shim } from './support.mjs';
+
+/** What a part defines, outside of any browser. */
+function part(names, exports, globals = {}) {
+    const text = names.map((name) => readFileSync(new URL(`../../src/shim/js/${name}.js`, import.meta.url), 'utf8')).join('');
+    return new Function(...Object.keys(globals), `'use strict';${text};return { ${exports} };`)(...Object.values(globals));
+}
+
+const attempt = (work, otherwise) => {
+    try {
+        return work();
+    } catch {
+        return otherwise?.();
+    }
+};
+
+const { targetOf, lasting } = part(['url'], 'targetOf, lasting', { attempt });
+const target = (text) => targetOf(new URL(text, 'http://site.example'));
+
+test('what keeps caches out is left out', () => {
+    const now = Date.now();
+    for (const [asked, kept] of [
+        ['/a', '/a'],
+        ['/a?', '/a'],
+        ['/a?_=1795324069242', '/a'],
+        ['/a?x=1&_=7&y=2', '/a?x=1&y=2'],
+        [`/a?${now}`, '/a'],
+        ['/a?1795324069242', '/a'],
+        ['/a?0.8241939', '/a'],
+        ['/a?f3a9c1d2e4b5a6978', '/a'],
+        [`/a?t=${now}`, '/a'],
+        ['/a?rnd=abc', '/a'],
+        ['/a?r=0.73', '/a'],
+        ['/a?nocache=1', '/a'],
+        ['/a?b=%20c&d', '/a?b=%20c&d'],
+        ['/a#top', '/a'],
+    ]) {
+        assert.equal(target(asked).text, kept, asked);
+        assert.equal(target(asked).cursor, false, asked);
+    }
+});
+
+test('what says where a page stands is not', () => {
+    for (const asked of [
+        '/a?since=1', '/a?after=', '/a?rid=7&_=1', '/a?lastId=3', '/a?offset=0', '/a?page_token=x', '/a?wait=30', '/a?eventId=1',
+        '/queue/pop', '/queue/next.json', '/a/ack', '/mail?sync_key=1',
+    ]) {
+        assert.equal(target(asked).cursor, true, asked);
+    }
+    // A time that is not this moment's is no cache buster; a number of a page is no cursor by its name.
+    assert.equal(target('/a?t=1795324069242').text, '/a?t=1795324069242');
+    assert.equal(target('/a?17').text, '/a?17');
+    assert.equal(target('/a?page=2&id=7').cursor, false);
+});
+
+test('URLs that differ in values alone are of one family', () => {
+    assert.equal(target('/a?x=1&y=2').family, target('/a?y=3&x=4').family);
+    assert.notEqual(target('/a?x=1').family, target('/a?y=1').family);
+});
+
+test('headers that pass, and those that a page cannot set, are no part of what is asked for', () => {
+    const headers = { b: '1', accept: '*/*', cookie: 'x', 'if-none-match': '"a"', 'x-request-id': '7', 'x-turbo-request-id': '8' };
+    assert.deepEqual(Object.entries(lasting(headers)), [['accept', '*/*'], ['b', '1']]);
+});
+
+test('splices are applied in order', () => {
+    const { spliced } = part(['hub'], 'spliced');
+    assert.equal(spliced('one \u{1f30d} two', [[0, 3, 'ONE'], [7, 3, 'three'], [12, 0, '!']]), 'ONE \u{1f30d} three!');
+    assert.equal(spliced('', []), '');
+});
+
+test('the script is small', async () => {
+    const { code } = await minify(shim());
+    const size = gzipSync(code, { level: 9 }).length;
+    console.log(`minified and gzipped: ${size} bytes`);
+    assert.ok(size < 12 * 1024, `${size} bytes`);
+});
