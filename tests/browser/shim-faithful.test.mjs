@@ -2,7 +2,7 @@
 // has to come to the same.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 
 import { page, startLegacy } from './legacy.mjs';
 import { eventually, startBrowser, startSidecar } from './support.mjs';
@@ -31,6 +31,8 @@ before(async () => {
     sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
     browser = await startBrowser();
 });
+
+afterEach(() => browser?.clear());
 
 after(async () => {
     await browser?.stop();

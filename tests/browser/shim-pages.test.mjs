@@ -1,7 +1,7 @@
 // Pages that load themselves again, libraries that poll for their pages, and frames.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { page, startLegacy } from './legacy.mjs';
@@ -45,6 +45,8 @@ before(async () => {
     sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
     browser = await startBrowser();
 });
+
+afterEach(() => browser?.clear());
 
 after(async () => {
     await browser?.stop();

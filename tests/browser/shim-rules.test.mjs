@@ -1,7 +1,7 @@
 // What the browser script must never do, and what a page must never notice.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { isLook, page, startLegacy } from './legacy.mjs';
@@ -57,6 +57,8 @@ before(async () => {
     sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
     browser = await startBrowser();
 });
+
+afterEach(() => browser?.clear());
 
 after(async () => {
     await browser?.stop();

@@ -1,7 +1,7 @@
 // Pages that nobody rewrites: they poll as they always did, and are told of changes at once.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { page, startLegacy } from './legacy.mjs';
@@ -69,6 +69,8 @@ before(async () => {
     sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
     browser = await startBrowser();
 });
+
+afterEach(() => browser?.clear());
 
 after(async () => {
     await browser?.stop();

@@ -178,6 +178,10 @@ export async function startBrowser(options = {}) {
             await page.goto(url);
             return page;
         },
+        /** Closes all pages but the one that a browser begins with. */
+        async clear() {
+            await Promise.all(context.pages().slice(1).map((page) => page.close()));
+        },
         async stop() {
             await context.close();
             rmSync(profile, { recursive: true, force: true });
