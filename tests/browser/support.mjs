@@ -90,9 +90,8 @@ export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
     const file = join(folder, 'sungrazer.toml');
     writeFileSync(file, routes);
-<<<<<<< HEAD
     let links;
-    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', listen, '--admin', '127.0.0.1:0'];
     const stop = await start(args, (line) => {
         links = line.match(/ listen=(?<url>http:\S+) admin=(?<admin>http:\S+)/)?.groups;
         return links;
@@ -100,21 +99,10 @@ export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     return {
         ...links,
         held: (url, transport) => held(links.admin, url, transport),
-=======
-    let url;
-    let admin;
-    const args = ['run', '-c', file, '--upstream', upstream, '--listen', listen, '--admin', '127.0.0.1:0'];
-    const stop = await start(args, (line) => {
-        [, url, admin] = line.match(/ listen=(http:\S+) admin=(http:\S+)/) ?? [];
-        return url;
-    });
-    return {
-        url,
         /** How many streams are held. */
         async streams() {
-            return (await (await fetch(`${admin}/api/resources`)).json()).streams;
+            return (await (await fetch(`${links.admin}/api/resources`)).json()).streams;
         },
->>>>>>> f4cd2bc (Browser script: documents, decisions, real applications, and tests of the way to the stream)
         async stop() {
             await stop();
             rmSync(folder, { recursive: true });
