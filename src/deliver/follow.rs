@@ -334,11 +334,14 @@ impl Follower {
                 return None;
             }
         };
-        let resource = Arc::clone(subscription.resource());
-        if !self.is_ready(&resource, &resource.head_full()) {
-            return None;
+        let mut head = subscription.resource().head();
+        if self.since.is_some() {
+            let resource = Arc::clone(subscription.resource());
+            if !self.is_ready(&resource, &head) {
+                return None;
+            }
+            head = resource.head();
         }
-        let head = resource.head_full();
         if let Some(ended) = head.ended() {
             return Some(ended.clone());
         }
@@ -359,7 +362,7 @@ impl Follower {
             if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
                 // What a client begins with may have been known for long.
                 if self.told.replace(now).is_some() {
-                    self.metrics.delayed(now.saturating_duration_since(snapshot.arrived).as_secs_f64());
+                    self.metrics.delayed(now.saturating_duration_since(snapshot.arrived));
                 }
             }
             self.metrics.tell(delivery, &update, &self.url, frames);

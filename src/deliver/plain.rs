@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, VARY,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::session::RETRY_AFTER as TRY_AGAIN;
+use super::wire::{has_body, response_head};
 use crate::model::Snapshot;
 use crate::resource::Refusal;
 
@@ -61,6 +64,46 @@ pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Answer {
         return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
     }
     Answer { status: representation.status, headers, body: representation.body.clone() }
+}
+
+/// A whole snapshot, for a client whose copy is another one, or that has none.
+#[derive(Debug)]
+pub struct Whole {
+    snapshot: Arc<Snapshot>,
+    vary: Option<&'static str>,
+}
+
+impl Whole {
+    /// The answer to `request` with `snapshot`, one of several that its URL can give by what is in `vary`. `None` if there
+    /// is less to say.
+    pub fn of(snapshot: &Arc<Snapshot>, request: &HeaderMap, vary: Option<&'static str>) -> Option<Self> {
+        let worth = has_body(snapshot.representation.status) && !holds(snapshot, request);
+        worth.then(|| Self { snapshot: Arc::clone(snapshot), vary })
+    }
+
+    /// As any other answer.
+    pub fn answer(&self) -> Answer {
+        let mut answer = from_memory(&self.snapshot, &HeaderMap::new());
+        if let Some(vary) = self.vary {
+            answer.headers.append(VARY, HeaderValue::from_static(vary));
+        }
+        answer
+    }
+
+    /// How it begins over HTTP/1.1, up to where it may be said what becomes of the connection. The same for all who ask:
+    /// a resource has one route.
+    pub(super) fn head(&self) -> &Bytes {
+        self.snapshot.head.get_or_init(|| {
+            let answer = self.answer();
+            let mut head = response_head(answer.status, &answer.headers);
+            head.extend_from_slice(format!("content-length: {}\r\n", answer.body.len()).as_bytes());
+            head.freeze()
+        })
+    }
+
+    pub(super) fn body(&self) -> &Bytes {
+        &self.snapshot.representation.body
+    }
 }
 
 /// Whether what the client has, by its own word, is this snapshot.

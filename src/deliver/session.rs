@@ -1,5 +1,6 @@
 //! The held loop: what happens to a client from its first byte to its last.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,10 +108,11 @@ impl Ending {
     }
 
     /// Brings the end nearer, if the server is stopping.
-    pub(super) fn heed(&mut self, place: &Place, now: Instant) {
+    pub(super) fn heed(&mut self, place: &Place) {
         if self.reason != EndReason::Drain
             && let Some(last) = place.drain_deadline()
         {
+            let now = clock::now();
             self.reason = EndReason::Drain;
             self.at = self.at.min(now + last.saturating_duration_since(now).mul_f64(DRAIN_SHARE * self.rng.f64()));
         }
@@ -124,50 +126,55 @@ impl Session {
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
-        let mut told = self.collect(&mut frames);
-        if let Err(error) = wire.open(&self.response_headers(), &frames, &mut coding, patience).await {
+        let preamble = frames.len();
+        let mut spoken = self.collect(&mut frames);
+        let mut told = frames.len() > preamble;
+        if let Err(error) = Box::pin(wire.open(&self.response_headers(), &frames, &mut coding, patience)).await {
             return self.followers.lose(error.into());
         }
-        let mut spoken = clock::now();
+        let mut alarm = pin!(sleep_until(ending.at.min(spoken + self.options.heartbeat)));
         while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
             let deadline = ending.at.min(heartbeat).min(self.followers.tick_due().unwrap_or(heartbeat));
+            // Each event puts the next heartbeat off. The alarm is left to go off early instead of being set anew each time,
+            // which would cost more than all else that is done here.
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
             // What a client costs while it waits must not depend on what it was last told.
             frames = Vec::new();
-            tokio::select! {
+            let now = tokio::select! {
                 biased;
-                () = self.bell.rung() => { self.collect(&mut frames); }
+                () = self.bell.rung() => self.collect(&mut frames),
                 () = wire.gone() => return self.followers.lose(Loss::Left),
-                () = sleep_until(deadline) => {
-                    let now = clock::now();
+                () = alarm.as_mut() => {
+                    let now = self.collect(&mut frames);
                     if now >= ending.at {
                         self.followers.end(&*self.delivery, ending.reason, &mut frames);
-                    } else {
-                        self.collect(&mut frames);
-                        if frames.is_empty() && now >= heartbeat {
-                            spoken = now;
-                            frames.extend(self.delivery.heartbeat());
-                        }
+                    } else if frames.is_empty() && now >= heartbeat {
+                        spoken = now;
+                        frames.extend(self.delivery.heartbeat());
                     }
+                    now
                 }
-            }
-            ending.heed(&self.place, clock::now());
+            };
+            ending.heed(&self.place);
             if frames.is_empty() {
                 continue;
             }
+            spoken = now;
             if let Err(error) = wire.send(&frames, &mut coding, patience).await {
                 return self.followers.lose(error.into());
             }
-            spoken = clock::now();
             told = true;
         }
-        wire.finish(&mut coding, patience).await;
+        Box::pin(wire.finish(&mut coding, patience)).await;
     }
 
-    /// Frames for all that there is to tell. Whether there is something.
-    fn collect(&mut self, frames: &mut Vec<Frame>) -> bool {
-        let before = frames.len();
-        self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, clock::now(), frames);
+    /// Adds frames for all that there is to tell now, and says when that is.
+    fn collect(&mut self, frames: &mut Vec<Frame>) -> Instant {
+        let (before, now) = (frames.len(), clock::now());
+        self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, now, frames);
         if frames.len() > before
             && self.desk.is_some()
             && let Some(stamp) = self.delivery.stamp(&self.followers.versions())
@@ -175,7 +182,7 @@ impl Session {
             // With the last of them, so that a client that lost one has not been told that it holds it.
             frames.insert(frames.len() - 1, stamp);
         }
-        frames.len() > before
+        now
     }
 
     fn response_headers(&self) -> HeaderMap {

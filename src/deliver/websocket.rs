@@ -255,7 +255,7 @@ impl Socket {
             if over {
                 followers.end(&Records, ending.reason, &mut frames);
             }
-            ending.heed(&self.place, clock::now());
+            ending.heed(&self.place);
             out.extend(frames.iter().filter_map(|frame| Utf8Bytes::try_from(frame.payload()).ok().map(Message::Text)));
             for message in out {
                 match timeout(self.options.write_timeout, socket.send(message)).await {

@@ -1,10 +1,11 @@
 //! The connection that a client is held on.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Crc;
+use futures_util::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 use pingora::ErrorType;
@@ -14,6 +15,7 @@ use pingora::protocols::http::v2::server::HttpSession as H2Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::plain::Whole;
 use crate::model::{Chunk, Frame};
 
 /// An HTTP/1.x connection: the bare stream, and what was read from it but not yet used.
@@ -29,10 +31,6 @@ pub struct H1 {
 
 /// A client that sends this much while it is held is not waiting for us.
 const MOST_UNREAD: usize = 64 * 1024;
-
-/// How much of a body is written before the client's progress is looked at again, so that a slow client is given up for
-/// not accepting anything, never for the size of what it is sent.
-const WRITE_SLICE: usize = 256 * 1024;
 
 impl H1 {
     /// Completes when the client has gone. What it sends instead of going is kept.
@@ -50,18 +48,46 @@ impl H1 {
         }
     }
 
-    /// Writes all of `pieces` and flushes, giving the client `patience` for each stretch of it.
+    /// Writes all of `pieces`, as many at a time as the connection takes, and flushes. A client that accepts something is
+    /// given `patience` again: it is given up for not reading, never for the size of what it is sent.
     ///
     /// # Errors
     /// `TimedOut` if the client does not read; otherwise what the connection says.
     pub async fn write(&mut self, pieces: &[&[u8]], patience: Duration) -> io::Result<()> {
-        for piece in pieces {
-            for slice in piece.chunks(WRITE_SLICE) {
-                timeout(patience, self.stream.write_all(slice)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-            }
-        }
-        timeout(patience, self.stream.flush()).await.map_err(|_| io::ErrorKind::TimedOut)?
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        self.write_slices(&mut slices, patience).await
     }
+
+    async fn write_slices(&mut self, mut rest: &mut [IoSlice<'_>], patience: Duration) -> io::Result<()> {
+        // Drops what is empty at the beginning.
+        IoSlice::advance_slices(&mut rest, 0);
+        // Nearly always the connection takes all at once. What it takes to wait is only made where it does not, so that a
+        // client that is held has no room for it.
+        while !rest.is_empty() {
+            let written = match self.write_some(rest).now_or_never() {
+                Some(written) => written?,
+                None => Box::pin(patiently(patience, self.write_some(rest))).await?,
+            };
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        match self.stream.flush().now_or_never() {
+            Some(flushed) => flushed,
+            None => Box::pin(patiently(patience, self.stream.flush())).await,
+        }
+    }
+
+    /// Writes as much as the connection takes at once. Nothing is written if this is given up.
+    async fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = match slices {
+            [one] => self.stream.write(one).await?,
+            many => self.stream.write_vectored(many).await?,
+        };
+        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+    }
+}
+
+async fn patiently<T>(patience: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(patience, what).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// How a response's body is coded: as it is, or gzipped. Kept by whoever sends it, since the wire may serve another
@@ -87,13 +113,13 @@ impl Coding {
     }
 
     /// A frame as it is sent.
-    fn code(&mut self, frame: &Frame) -> Chunk {
+    fn code<'a>(&mut self, frame: &'a Frame) -> &'a Chunk {
         match &mut self.0 {
             None => frame.chunk(),
             Some(crc) => {
                 let packed = frame.packed();
                 crc.combine(&packed.crc);
-                packed.frame.clone()
+                &packed.frame
             }
         }
     }
@@ -176,8 +202,8 @@ impl Wire {
         coding: &mut Coding,
         patience: Duration,
     ) -> io::Result<()> {
-        let chunks: Vec<Chunk> =
-            coding.begin().into_iter().chain(frames.iter().map(|frame| coding.code(frame))).collect();
+        let begin = coding.begin();
+        let chunks: Vec<&Chunk> = begin.iter().chain(frames.iter().map(|frame| coding.code(frame))).collect();
         match self {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
@@ -203,7 +229,13 @@ impl Wire {
     /// # Errors
     /// As [`H1::write`].
     pub async fn send(&mut self, frames: &[Frame], coding: &mut Coding, patience: Duration) -> io::Result<()> {
-        let chunks: Vec<Chunk> = frames.iter().map(|frame| coding.code(frame)).collect();
+        // Nearly always it is one frame, and thousands of clients are sent it: nothing is allocated for that.
+        if let (Self::H1(h1), [frame]) = (&mut *self, frames)
+            && h1.chunks
+        {
+            return h1.write_slices(&mut [IoSlice::new(coding.code(frame).framed())], patience).await;
+        }
+        let chunks: Vec<&Chunk> = frames.iter().map(|frame| coding.code(frame)).collect();
         match self {
             Self::H1(h1) => h1.write_chunks(&[], &chunks, patience).await,
             Self::H2(h2) => write_h2(h2, &chunks).await,
@@ -213,7 +245,8 @@ impl Wire {
     /// Ends the response.
     pub async fn finish(&mut self, coding: &mut Coding, patience: Duration) {
         // Whether the client hears of the end is its own affair.
-        let end: Vec<Chunk> = coding.end().into_iter().collect();
+        let end = coding.end();
+        let end: Vec<&Chunk> = end.iter().collect();
         match self {
             Self::H1(h1) => {
                 let _ = h1.write_chunks(&[], &end, patience).await;
@@ -269,15 +302,29 @@ impl Wire {
 }
 
 impl H1 {
-    async fn write_chunks(&mut self, head: &[u8], chunks: &[Chunk], patience: Duration) -> io::Result<()> {
-        let bodies: Vec<Bytes> =
-            chunks.iter().map(|chunk| if self.chunks { chunk.framed() } else { chunk.payload() }).collect();
+    /// Sends a whole snapshot, in one go.
+    ///
+    /// # Errors
+    /// As [`H1::write`].
+    pub async fn answer(&mut self, whole: &Whole, close: bool, patience: Duration) -> io::Result<()> {
+        let end: &[u8] = if close { b"connection: close\r\n\r\n" } else { b"\r\n" };
+        let mut slices = [&whole.head()[..], end, &whole.body()[..]].map(IoSlice::new);
+        self.write_slices(&mut slices, patience).await
+    }
+
+    async fn write_chunks(&mut self, head: &[u8], chunks: &[&Chunk], patience: Duration) -> io::Result<()> {
+        if self.chunks {
+            let framed = chunks.iter().map(|chunk| &chunk.framed()[..]);
+            let pieces: Vec<&[u8]> = std::iter::once(head).chain(framed).collect();
+            return self.write(&pieces, patience).await;
+        }
+        let bodies: Vec<Bytes> = chunks.iter().map(|chunk| chunk.payload()).collect();
         let pieces: Vec<&[u8]> = std::iter::once(head).chain(bodies.iter().map(|body| &body[..])).collect();
         self.write(&pieces, patience).await
     }
 }
 
-async fn write_h2(h2: &mut H2Session, chunks: &[Chunk]) -> io::Result<()> {
+async fn write_h2(h2: &mut H2Session, chunks: &[&Chunk]) -> io::Result<()> {
     for chunk in chunks {
         if let Err(error) = h2.write_body(chunk.payload(), false).await {
             h2.shutdown_with_reason(h2::Reason::CANCEL);
@@ -288,7 +335,7 @@ async fn write_h2(h2: &mut H2Session, chunks: &[Chunk]) -> io::Result<()> {
     Ok(())
 }
 
-fn has_body(status: StatusCode) -> bool {
+pub(super) fn has_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 

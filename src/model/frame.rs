@@ -14,7 +14,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 pub struct Frame(Arc<Inner>);
 
 struct Inner {
-    chunk: Bytes,
+    chunk: Chunk,
     packed: OnceLock<Packed>,
 }
 
@@ -54,8 +54,8 @@ impl Chunk {
     }
 
     /// With its framing.
-    pub fn framed(&self) -> Bytes {
-        self.0.clone()
+    pub fn framed(&self) -> &Bytes {
+        &self.0
     }
 
     /// Without.
@@ -68,12 +68,12 @@ impl Chunk {
 impl Frame {
     /// Wraps `payload`, which must not be empty.
     pub fn new(payload: &[u8]) -> Self {
-        Self(Arc::new(Inner { chunk: Chunk::new(payload).0, packed: OnceLock::new() }))
+        Self(Arc::new(Inner { chunk: Chunk::new(payload), packed: OnceLock::new() }))
     }
 
     /// The frame as it is.
-    pub fn chunk(&self) -> Chunk {
-        Chunk(self.0.chunk.clone())
+    pub fn chunk(&self) -> &Chunk {
+        &self.0.chunk
     }
 
     /// The frame's payload.
@@ -99,7 +99,7 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({} bytes)", self.0.chunk.len())
+        write!(f, "Frame({} bytes)", self.0.chunk.0.len())
     }
 }
 

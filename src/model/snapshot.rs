@@ -1,8 +1,9 @@
 //! A representation that became a version.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Memo, Representation, Version};
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub at: SystemTime,
     /// Its encoded forms; they depend on the body, so a look that only refreshes headers keeps them.
     pub memo: Arc<Memo>,
+    /// How a plain HTTP/1.1 response with it begins, made once for all who poll.
+    pub head: OnceLock<Bytes>,
 }
 
 impl Snapshot {

@@ -8,7 +8,7 @@ use super::endpoints::WebSocketOpening;
 use super::forward::goes_in_circles;
 use super::request::{Request, is_from_here};
 use super::site::Site;
-use crate::deliver::{Answer, Session, Wire};
+use crate::deliver::{Answer, Session, Whole, Wire};
 
 /// What is done with a request.
 pub(super) enum Disposition {
@@ -18,6 +18,8 @@ pub(super) enum Disposition {
     Tunnel,
     /// This answers it.
     Answer(Answer),
+    /// This does, and has been made for others before.
+    Whole(Whole),
     /// The client is held.
     Hold(Box<Session>),
     /// The client is held on a WebSocket.
@@ -35,6 +37,8 @@ impl Disposition {
 
 impl Site {
     /// Decides about `request`, which came over `wire`. Whatever cannot be decided is proxied.
+    ///
+    /// What takes long is boxed: each request would have to make room for it, and most are none of that.
     pub(super) async fn dispose(self: &Arc<Self>, request: &Request<'_>, wire: &mut Wire) -> Disposition {
         if goes_in_circles(request.headers()) {
             let text = "This request passed through this proxy again and again: the upstream's url leads back here.";
@@ -46,7 +50,7 @@ impl Site {
                 let text = "The head of this request is too large.";
                 return Disposition::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
             }
-            return self.endpoint(rest, request, wire).await;
+            return Box::pin(self.endpoint(rest, request, wire)).await;
         }
         if request.is_websocket() {
             return Disposition::Tunnel;
@@ -59,7 +63,7 @@ impl Site {
                 if route.fetch && request.is_plain_get() && !request.is_upgrade() && self.may_watch(request) =>
             {
                 match request.delivery(&route.transports) {
-                    Some(delivery) => self.open(&route, delivery, request, wire).await,
+                    Some(delivery) => Box::pin(self.open(&route, delivery, request, wire)).await,
                     None => self.plain(&route, request, wire).await,
                 }
             }

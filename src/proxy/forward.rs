@@ -93,17 +93,13 @@ pub(super) fn forward(
             None => drop(head.remove_header(&name)),
         }
     }
-    append(
-        head,
-        &X_FORWARDED_FOR,
-        believed,
-        &peer.address.map_or_else(String::new, |address| address.to_canonical().to_string()),
-    )?;
-    let mut element = format!("for={};proto={}", node(peer.address), scheme.to_str().unwrap_or("http"));
+    let address = peer.address.map_or_else(String::new, |address| address.to_canonical().to_string());
+    append(head, &X_FORWARDED_FOR, believed, address)?;
+    let mut element = format!("for={};proto={}", node(peer.address), if peer.tls { "https" } else { "http" });
     if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        element = format!("{element};host=\"{host}\"");
+        element.extend([";host=\"", host, "\""]);
     }
-    append(head, &FORWARDED, believed, &element)?;
+    append(head, &FORWARDED, believed, element)?;
     if !believed {
         // It says the same as `X-Forwarded-For`, and is as easily made up.
         head.remove_header(&X_REAL_IP);
@@ -115,7 +111,7 @@ pub(super) fn forward(
     } else {
         "1.1"
     };
-    append(head, &VIA, true, &format!("{protocol} {PSEUDONYM}"))?;
+    append(head, &VIA, true, format!("{protocol} {PSEUDONYM}"))?;
     for (name, value) in upstream.request_rewrites(&head.headers) {
         head.insert_header(name, value)?;
     }
@@ -123,12 +119,14 @@ pub(super) fn forward(
 }
 
 /// Adds `element` to the list field `name`, or makes it the only one.
-fn append(head: &mut RequestHeader, name: &HeaderName, keep: bool, element: &str) -> pingora::Result<()> {
+fn append(head: &mut RequestHeader, name: &HeaderName, keep: bool, element: String) -> pingora::Result<()> {
     let mut elements: Vec<&str> = if keep { fields::list(&head.headers, name).collect() } else { Vec::new() };
-    if !element.is_empty() {
-        elements.push(element);
-    }
-    let value = elements.join(", ");
+    let value = if elements.is_empty() {
+        element
+    } else {
+        elements.extend(Some(&*element).filter(|element| !element.is_empty()));
+        elements.join(", ")
+    };
     if value.is_empty() {
         head.remove_header(name);
         return Ok(());

@@ -1,5 +1,6 @@
 //! One HTTP/1.x connection, request after request.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::decide::Disposition;
 use super::front::Proxy;
+use super::gather::Gathered;
 use super::head::{Head, read_head};
 use super::phases::apology;
 use super::request::{Peer, Request};
@@ -39,20 +42,22 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
         address: socket.and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip())),
         tls: connection.stream.get_ssl_digest().is_some(),
     };
+    // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
+    let mut stopping = Box::pin(site.stopping.clone().cancelled_owned());
     loop {
-        match Box::pin(next(&site, &proxy, connection, &shutdown, peer)).await {
+        match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut())).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session) => {
-                drop((site, proxy, shutdown));
+                drop((site, proxy, shutdown, stopping));
                 let mut wire = Wire::H1(held);
                 return session.run(&mut wire).await;
             }
             Next::Socket(held, socket) => {
-                drop((site, proxy, shutdown));
+                drop((site, proxy, shutdown, stopping));
                 return Box::pin(socket.run(held)).await;
             }
             Next::Tunnel(taken, request) => {
-                drop((proxy, shutdown));
+                drop((proxy, shutdown, stopping));
                 return Box::pin(tunnel::run(&site, taken, request, peer)).await;
             }
             Next::Close => return,
@@ -61,12 +66,21 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
 }
 
 /// Reads one request and sees to its answer.
-async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown: &ShutdownWatch, peer: Peer) -> Next {
-    let patience = site.options().write_timeout;
+async fn next(
+    site: &Arc<Site>,
+    proxy: &Arc<Proxy>,
+    mut connection: H1,
+    shutdown: &ShutdownWatch,
+    peer: Peer,
+    stopping: Pin<&mut WaitForCancellationFutureOwned>,
+) -> Next {
+    let options = site.options();
+    let patience = options.write_timeout;
+    let H1 { stream, buffer, .. } = &mut connection;
     let head = tokio::select! {
         biased;
-        head = read_head(&mut connection.stream, &mut connection.buffer, site.options().keepalive, site.options().head_timeout) => head,
-        () = site.stopping.cancelled() => Head::Closed,
+        head = read_head(stream, buffer, options.keepalive, options.head_timeout) => head,
+        () = stopping => Head::Closed,
     };
     let (request, length) = match head {
         Head::Closed => return Next::Close,
@@ -86,7 +100,7 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
     connection.chunks = request.version == Version::HTTP_11;
     let raw = connection.buffer.split_to(length);
     let mut wire = Wire::H1(connection);
-    let asked = Request::new(&request, peer, &site.options().trusted);
+    let asked = Request::new(&request, peer, &options.trusted);
     // What follows a body that nobody has read cannot be told from it.
     let bodiless = asked.as_ref().is_some_and(|asked| asked.content_length() == Some(0));
     let persistent =
@@ -99,6 +113,11 @@ async fn next(site: &Arc<Site>, proxy: &Arc<Proxy>, mut connection: H1, shutdown
         (Disposition::Answer(answer), wire) => {
             let close = !persistent || site.stopping.is_cancelled();
             respond(wire, &answer, close, patience).await.map_or(Next::Close, Next::Request)
+        }
+        (Disposition::Whole(whole), Wire::H1(mut connection)) => {
+            let close = !persistent || site.stopping.is_cancelled();
+            let written = connection.answer(&whole, close, patience).await;
+            if written.is_ok() && !close { Next::Request(connection) } else { Next::Close }
         }
         (Disposition::Hold(session), Wire::H1(connection)) => Next::Hold(slim(connection), session),
         (Disposition::Tunnel, Wire::H1(connection)) => Next::Tunnel(connection, request),
@@ -141,14 +160,45 @@ fn slim(mut connection: H1) -> H1 {
 /// behind it.
 async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, rest: BytesMut, shutdown: &ShutdownWatch) -> Next {
     let H1 { stream, buffer, .. } = connection;
-    let mut session = ServerSession::new_http1(stream);
+    let mut session = ServerSession::new_http1(Gathered::new(stream));
     session.set_keepalive(Some(site.options().keepalive.as_secs()));
     session.set_pipelined_prefix(buffer);
     match proxy.process_new_http(session, shutdown).await {
         Some(reused) => {
             let (stream, _): (Stream, _) = reused.consume();
-            Next::Request(H1 { stream, buffer: rest, chunks: true })
+            let stream = Gathered::release(stream);
+            stream.map_or(Next::Close, |stream| Next::Request(H1 { stream, buffer: rest, chunks: true }))
         }
         None => Next::Close,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_serving<F>(_: impl FnOnce(Arc<Site>, Arc<Proxy>, H1, ShutdownWatch) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size_of_a_request<F>(
+        _: impl FnOnce(
+            &'static Arc<Site>,
+            &'static Arc<Proxy>,
+            H1,
+            &'static ShutdownWatch,
+            Peer,
+            Pin<&'static mut WaitForCancellationFutureOwned>,
+        ) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each held client has one of the first, and each request in flight one of the second.
+    #[test]
+    fn who_is_held_costs_little() {
+        let (serving, request) = (size_of_serving(serve), size_of_a_request(next));
+        assert!(serving <= 2_000, "{serving} bytes");
+        assert!(request <= 2_400, "{request} bytes");
     }
 }

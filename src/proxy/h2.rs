@@ -11,7 +11,7 @@ use super::decide::Disposition;
 use super::front::Proxy;
 use super::request::{Peer, Request};
 use super::site::Site;
-use crate::deliver::Wire;
+use crate::deliver::{Answer, Wire};
 
 /// Serves one request.
 pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSession, shutdown: &ShutdownWatch) {
@@ -25,10 +25,8 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     drop(request);
     match disposition {
         Disposition::Hold(held) => held.run(&mut wire).await,
-        Disposition::Answer(answer) => {
-            let _ =
-                wire.answer(answer.status, &answer.headers, &answer.body, false, site.options().write_timeout).await;
-        }
+        Disposition::Answer(answer) => respond(&mut wire, &answer, site).await,
+        Disposition::Whole(whole) => respond(&mut wire, &whole.answer(), site).await,
         // There are no WebSockets on HTTP/2 here (RFC 8441 is not spoken), so none is ever opened.
         Disposition::Gone | Disposition::Socket(_) => {}
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
@@ -37,4 +35,10 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
             proxy.process_new_http(ServerSession::H2(*session), shutdown).await;
         }
     }
+}
+
+async fn respond(wire: &mut Wire, answer: &Answer, site: &Site) {
+    let patience = site.options().write_timeout;
+    // Whether the client takes it is its own affair.
+    let _ = wire.answer(answer.status, &answer.headers, &answer.body, false, patience).await;
 }

@@ -16,6 +16,7 @@ mod desk;
 mod endpoints;
 mod forward;
 mod front;
+mod gather;
 mod h1;
 mod h2;
 mod head;

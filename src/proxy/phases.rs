@@ -20,7 +20,7 @@ use super::site::Site;
 use super::strict::{is_ambiguous, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
-use crate::route::Route;
+use crate::route::{Route, Target};
 use crate::upstream::ConnectError;
 
 /// The phases of a proxied request.
@@ -148,9 +148,13 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> Result<()> {
-        self.site.upstream().outage().answered();
-        let peer = Peer::of(session.digest());
+        let upstream = self.site.upstream();
+        upstream.outage().answered();
         let head = session.req_header();
+        if head.method.is_safe() && !upstream.rewrites() && !self.site.is_routed(head) {
+            return Ok(());
+        }
+        let peer = Peer::of(session.digest());
         let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
         for (name, value) in self.site.upstream().response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
@@ -252,6 +256,12 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
 }
 
 impl Site {
+    /// Whether a route takes the request, as far as can be told without taking it apart.
+    fn is_routed(&self, head: &RequestHeader) -> bool {
+        let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
+        target.is_some_and(|target| self.routes.load().find(&head.method, target.path).is_some())
+    }
+
     /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
     /// nobody is to go back to an older state.
     fn seen(&self, route: &Route, request: &Request<'_>) {

@@ -11,7 +11,7 @@ use super::decide::Disposition;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::deliver::{Answer, Hold, PollOutcome, Ready, Wire, await_ready, from_memory};
+use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
 use crate::resource::Trigger;
 use crate::route::{Facts, Route, Shim};
@@ -44,15 +44,17 @@ impl Site {
             _ if !watchable || request.is_reload() => Disposition::Proxy,
             // What is in memory is the page as the backend made it, without the browser script.
             _ if route.shim != Shim::Off && request.is_navigation() => Disposition::Proxy,
-            (Some(wait), _) => self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked).await,
-            (None, Some(hold)) if !request.is_navigation() => {
-                self.held(route, request, wire, &facts, hold, How::Routed).await
+            (Some(wait), _) => {
+                Box::pin(self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked)).await
             }
-            _ => self.remembered(route, request, &facts, now).await.map_or(Disposition::Proxy, Disposition::Answer),
+            (None, Some(hold)) if !request.is_navigation() => {
+                Box::pin(self.held(route, request, wire, &facts, hold, How::Routed)).await
+            }
+            _ => self.remembered(route, request, &facts, now).await.unwrap_or(Disposition::Proxy),
         };
         route.metrics.answered(match &disposition {
             Disposition::Answer(_) if wait.is_some() || route.hold.is_some() => "held",
-            Disposition::Answer(_) => "memory",
+            Disposition::Answer(_) | Disposition::Whole(_) => "memory",
             _ => "proxied",
         });
         disposition
@@ -74,7 +76,7 @@ impl Site {
         request: &Request<'_>,
         facts: &Facts,
         now: Instant,
-    ) -> Option<Answer> {
+    ) -> Option<Disposition> {
         let key = route.key(&request.client, request.target, request.headers(), facts, false);
         let window = route.plan.schedule.every / 2;
         let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
@@ -93,7 +95,11 @@ impl Site {
         }
         let snapshot = head.current_as_of(since)?;
         self.sample(route, request, facts, &key);
-        (!snapshot.representation.sets_cookie).then(|| Self::whole(route, snapshot, request))
+        if snapshot.representation.sets_cookie {
+            return None;
+        }
+        let whole = Whole::of(snapshot, request.headers(), route.negotiates());
+        Some(whole.map_or_else(|| Disposition::Answer(Self::whole(route, snapshot, request)), Disposition::Whole))
     }
 
     /// Holds a poll until there is news, for at most `longest`.

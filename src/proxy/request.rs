@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
@@ -75,10 +76,11 @@ impl<'a> Request<'a> {
         if !is_host(host) || !is_host(public) {
             return None;
         }
+        let known = lower(host);
         let origin = Origin {
             scheme: if https { Scheme::Https } else { Scheme::Http },
-            host: host.to_ascii_lowercase().into(),
-            public: public.to_ascii_lowercase().into(),
+            public: if public == host { Arc::clone(&known) } else { lower(public) },
+            host: known,
         };
         Some(Self {
             peer,
@@ -246,6 +248,11 @@ fn quality(item: &str) -> f32 {
     let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
     let value = named.next().and_then(|(_, value)| value.trim().parse::<f32>().ok());
     value.filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(1.0)
+}
+
+/// In lower case, as which hosts are compared.
+fn lower(text: &str) -> Arc<str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
 /// What goes into headers that we write ourselves holds nothing but what a host can.

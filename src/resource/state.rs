@@ -1,6 +1,6 @@
 //! The state machine of one resource: looks go in, heads come out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use http::HeaderMap;
@@ -200,6 +200,7 @@ impl State {
             arrived: looked.finished,
             at,
             memo: Arc::new(Memo::default()),
+            head: OnceLock::new(),
         });
         // Where memory is short, what clients come back for is a snapshot.
         let versions = if self.share.is_crowded() { 1 } else { self.options.versions };
@@ -248,6 +249,7 @@ impl Head {
             arrived: newest.arrived,
             at: newest.at,
             memo: Arc::clone(&newest.memo),
+            head: OnceLock::new(),
         };
         let unbounded = HistoryOptions { versions: usize::MAX, bytes: u64::MAX };
         self.history = self.history.with(Arc::new(snapshot), true, &unbounded);

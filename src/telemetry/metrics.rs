@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use super::delays::Delays;
 
 /// A route, and one more label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +45,7 @@ pub struct Metrics {
     endings: Counters,
     polls: Counters,
     triggers: Counters,
-    delay: Family<Labels, Histogram, fn() -> Histogram>,
+    delay: Family<Labels, Delays>,
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
     budget_stretched: Gauge<i64, AtomicI64>,
@@ -58,13 +60,37 @@ pub struct RouteMetrics {
     all: Labels,
     streams: Gauges,
     fetches: Counters,
-    events: Counters,
+    events: Series<6>,
     endings: Counters,
-    polls: Counters,
+    polls: Series<3>,
     triggers: Counters,
     resources: Gauge,
-    delay: Histogram,
+    delay: Delays,
     differs: Counters,
+}
+
+/// The counters of a route that differ in one label. What counts each event must not look anything up.
+struct Series<const N: usize> {
+    family: Counters,
+    route: Arc<str>,
+    label: &'static str,
+    values: [&'static str; N],
+    counters: [OnceLock<Counter>; N],
+}
+
+impl<const N: usize> Series<N> {
+    fn new(family: &Counters, route: &Arc<str>, label: &'static str, values: [&'static str; N]) -> Self {
+        let counters = std::array::from_fn(|_| OnceLock::new());
+        Self { family: family.clone(), route: Arc::clone(route), label, values, counters }
+    }
+
+    fn count(&self, value: &'static str) {
+        let labels = || Labels { route: Arc::clone(&self.route), second: Some((self.label, value)) };
+        match self.values.iter().position(|known| *known == value) {
+            Some(at) => drop(self.counters[at].get_or_init(|| self.family.get_or_create(&labels()).clone()).inc()),
+            None => drop(self.family.get_or_create(&labels()).inc()),
+        }
+    }
 }
 
 impl Metrics {
@@ -85,7 +111,7 @@ impl Metrics {
         registry.register("polls_answered", "Plain requests for routes, by how they were answered", polls.clone());
         let triggers = Counters::default();
         registry.register("triggers", "Reasons for looks", triggers.clone());
-        let delay = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let delay = Family::default();
         registry.register(
             "change_to_write_seconds",
             "From the end of a look that found a change to its event on a socket",
@@ -143,9 +169,14 @@ impl Metrics {
             Arc::new(RouteMetrics {
                 streams: self.streams.clone(),
                 fetches: self.fetches.clone(),
-                events: self.events.clone(),
+                events: Series::new(
+                    &self.events,
+                    pattern,
+                    "kind",
+                    ["snapshot", "patch", "stale", "live", "tick", "end"],
+                ),
                 endings: self.endings.clone(),
-                polls: self.polls.clone(),
+                polls: Series::new(&self.polls, pattern, "how", ["memory", "held", "proxied"]),
                 triggers: self.triggers.clone(),
                 differs: self.differs.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
@@ -236,12 +267,12 @@ impl RouteMetrics {
 
     /// A plain request was answered.
     pub fn answered(&self, how: &'static str) {
-        self.polls.get_or_create(&self.with("how", how)).inc();
+        self.polls.count(how);
     }
 
     /// An event was written.
     pub fn written(&self, kind: &'static str) {
-        self.events.get_or_create(&self.with("kind", kind)).inc();
+        self.events.count(kind);
     }
 
     /// A client follows something no more, and why.
@@ -250,8 +281,8 @@ impl RouteMetrics {
     }
 
     /// So long after the look that found it, a change was on a socket.
-    pub fn delayed(&self, seconds: f64) {
-        self.delay.observe(seconds);
+    pub fn delayed(&self, after: Duration) {
+        self.delay.observe(after);
     }
 }
 
@@ -269,9 +300,4 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// From 0.1 ms to 13 s.
-fn histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.0001, 2.0, 18))
 }

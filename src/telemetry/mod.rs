@@ -1,5 +1,6 @@
 //! What operators see: log lines and metrics.
 
+mod delays;
 mod log;
 mod metrics;
 

@@ -163,13 +163,18 @@ impl Upstream {
         }
     }
 
+    /// Whether anything is changed in requests and responses so that they fit the other side.
+    pub fn rewrites(&self) -> bool {
+        self.options.host != HostMode::Preserve
+    }
+
     /// What must be changed in a request whose headers are as the client sent them, to make it fit for the backend.
     ///
     /// With [`HostMode::Upstream`], `Host`, `Origin` and `Referer` are rewritten together, and the latter two only where
     /// they name the site itself: a foreign `Origin` must stay foreign, or the backend's protection against forged
     /// requests is gone.
     pub fn request_rewrites(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        if self.options.host == HostMode::Preserve {
+        if !self.rewrites() {
             return Vec::new();
         }
         let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -184,7 +189,7 @@ impl Upstream {
     /// What must be changed in a response so that where it names the backend it names the site, which the client knows
     /// as `origin`.
     pub fn response_rewrites(&self, headers: &HeaderMap, origin: &Origin) -> Vec<(HeaderName, HeaderValue)> {
-        if self.options.host == HostMode::Preserve {
+        if !self.rewrites() {
             return Vec::new();
         }
         let own = |name: HeaderName| {

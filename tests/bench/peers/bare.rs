@@ -1,0 +1,85 @@
+//! The least that could do the job.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use pingora::prelude::*;
+use pingora::server::configuration::ServerConf;
+
+/// A proxy that is nothing but pingora, on two threads.
+pub fn pingora(listen: SocketAddr, upstream: SocketAddr) -> ExitCode {
+    struct Nothing(SocketAddr);
+
+    #[async_trait]
+    impl ProxyHttp for Nothing {
+        type CTX = ();
+
+        fn new_ctx(&self) {}
+
+        async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {
+            Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
+        }
+    }
+
+    let conf = ServerConf { threads: 2, grace_period_seconds: Some(0), ..ServerConf::default() };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut service = http_proxy_service(&server.configuration, Nothing(upstream));
+    service.add_tcp(&listen.to_string());
+    server.add_service(service);
+    server.run_forever()
+}
+
+/// Whoever asks is given the head of an event stream; whatever is posted is written to all of them, one after the other.
+pub fn writes(listen: SocketAddr) -> ExitCode {
+    let listener = TcpListener::bind(listen).unwrap();
+    let held: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { continue };
+        let _ = stream.set_nodelay(true);
+        let mut buffer = vec![0; 64 * 1024];
+        let Ok(read @ 1..) = stream.read(&mut buffer) else { continue };
+        buffer.truncate(read);
+        if buffer.starts_with(b"GET") {
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            held.lock().unwrap().push(stream);
+        } else {
+            let held = Arc::clone(&held);
+            std::thread::spawn(move || take(stream, buffer, &held));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Takes what is posted.
+fn take(mut stream: TcpStream, mut buffer: Vec<u8>, held: &Mutex<Vec<TcpStream>>) {
+    let mut more = vec![0; 64 * 1024];
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut headers);
+        if let Ok(httparse::Status::Complete(head)) = request.parse(&buffer) {
+            let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+            let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok()).unwrap_or(0);
+            if buffer.len() >= head + length {
+                let body = &buffer[head..head + length];
+                let mut chunk = format!("{:x}\r\ndata: ", length + 8).into_bytes();
+                chunk.extend_from_slice(body);
+                chunk.extend_from_slice(b"\n\n\r\n");
+                for client in &mut *held.lock().unwrap() {
+                    let _ = client.write_all(&chunk);
+                }
+                buffer.drain(..head + length);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
+        }
+        match stream.read(&mut more) {
+            Ok(read @ 1..) => buffer.extend_from_slice(&more[..read]),
+            _ => return,
+        }
+    }
+}
