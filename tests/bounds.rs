@@ -14,7 +14,7 @@ use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection, Events};
 use crate::support::follower::{Follower, Form, Over};
 use crate::support::program::{Program, Scratch};
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::{eventually, within};
 
 /// How many, if the environment does not say otherwise.
@@ -44,7 +44,7 @@ fn resident(pid: u32) -> usize {
 
 /// A counter of the admin listener's metrics, by the start of its line.
 async fn counter(admin: SocketAddr, line: &str) -> usize {
-    let metrics = client::get(admin, "/metrics", &[]).await;
+    let metrics = client::get(admin, "/metrics", &[LOCAL]).await;
     let value = metrics.text().lines().find_map(|found| found.strip_prefix(line)).map(str::trim);
     value.map_or(0, |value| value.parse().unwrap())
 }
@@ -154,7 +154,7 @@ async fn a_herd_that_comes_back_makes_no_more_looks_than_one_client() {
     assert_eq!(backend.hits("/a") - asked, one, "the herd asked more than one client does");
     // Each is told what it does not hold, and the next change.
     backend.set("/a", Page::json("{\"n\":2}"));
-    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[], b"").await;
+    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[LOCAL], b"").await;
     for (number, events) in open.iter_mut().enumerate() {
         if number % 2 == 1 {
             assert_eq!(within("the state", events.snapshot()).await.data, "{\"n\":1}");
@@ -182,7 +182,7 @@ async fn a_herd_that_polls_again_is_held_on_one_look() {
     eventually("all to be held", || sidecar.held() == 200).await;
     assert_eq!(backend.hits("/a"), asked);
     backend.set("/a", Page::json("2"));
-    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[], b"").await;
+    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[LOCAL], b"").await;
     for poll in polls {
         assert_eq!(within("the news", poll).await.unwrap().text(), "2");
     }

@@ -217,6 +217,23 @@ async fn http10_clients_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn short_requests_in_one_packet_are_answered_in_order() {
+    let backend = echoing().await;
+    for path in ["/1", "/2", "/3"] {
+        backend.set(path, Page::text(path));
+    }
+    // A connection that may become HTTP/2 is read from before anybody knows what it is.
+    for h2c in [false, true] {
+        let sidecar = Sidecar::with(&format!("[server]\nh2c = {h2c}\n[upstream]\nurl = \"{}\"\n", backend.url()));
+        let mut client = Connection::open(sidecar.address).await;
+        client.send(["/1", "/2", "/3"].map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).concat()).await;
+        for path in ["/1", "/2", "/3"] {
+            assert_eq!(within("an answer", client.response("GET")).await.text(), path, "h2c = {h2c}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_on_one_connection_may_be_of_every_kind() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));

@@ -267,7 +267,7 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
     drop(often);
     Connection::open(sidecar.address).await.request("POST", "/save", &[], b"x").await;
     told("write").await;
-    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[], b"").await;
+    Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[LOCAL], b"").await;
     told("hook").await;
     within("the file to be noticed", async {
         while !why("/a").await.iter().any(|look| look["trigger"] == "file") {

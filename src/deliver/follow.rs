@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::delivery::{Delivery, Url};
 use crate::model::{Ask, Claim, DeltaKind, EndReason, Frame, Update};
-use crate::resource::{Bell, Cursor, Ended, Head, Listening, Resource, Subscription, Trigger};
+use crate::resource::{Bell, Cursor, Ended, Head, Listening, Resource, Subscription};
 use crate::telemetry::{Held, RouteMetrics};
 
 /// Where news of a URL comes from.
@@ -91,7 +91,7 @@ impl Follower {
             && !is_known(&subscription.resource().head(), since)
         {
             subscription.resource().await_look();
-            subscription.resource().trigger(Trigger::Demand);
+            subscription.resource().demand(since);
         }
     }
 

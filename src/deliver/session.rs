@@ -14,7 +14,7 @@ use super::wire::Coding;
 use super::{Options, Place, Wire};
 use crate::clock;
 use crate::model::{EndReason, Frame};
-use crate::resource::{Bell, Decline, Ended, Head, Refusal, Subscription, Trigger};
+use crate::resource::{Bell, Decline, Ended, Head, Refusal, Subscription};
 
 /// One held client.
 pub struct Session {
@@ -63,7 +63,7 @@ pub async fn await_ready(wire: &mut Wire, subscription: &Subscription, since: In
         head.ended().is_some() || head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since)
     };
     if !known(&resource.head()) {
-        resource.trigger(Trigger::Demand);
+        resource.demand(since);
     }
     let head = tokio::select! {
         biased;

@@ -77,6 +77,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
                     "something was written while the upstream was answering".to_owned(),
                 );
                 schedule.looked(started, trigger, None);
+                self.resource.look_ended();
                 self.resource.trigger(trigger);
                 continue;
             }
@@ -88,6 +89,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 self.hub.forget(&self.resource);
             }
             self.resource.publish(Arc::clone(state.head()), ring);
+            self.resource.look_ended();
             if verdict == Verdict::Ended {
                 break;
             }
@@ -158,6 +160,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
         let started = clock::now();
+        self.resource.look_began(started);
         // Not since it was due: that may have been while nobody watched.
         self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
         self.metrics.triggered(trigger.as_str());

@@ -13,7 +13,6 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
-use crate::resource::Trigger;
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -85,7 +84,7 @@ impl Site {
         let since = self.current_since(route, &resource, &request.client, now);
         let mut head = resource.head_full();
         if head.current_as_of(since).is_none() && polled.shared {
-            resource.trigger(Trigger::Demand);
+            resource.demand(since);
             let known =
                 resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));
             head = timeout(self.upstream().options().fetch_timeout, known).await.ok()?;

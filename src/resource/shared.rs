@@ -72,6 +72,8 @@ pub struct Resource {
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
+    /// One more than the moment at which the look under way began, as the fence is; 0 while there is none.
+    looking: AtomicU64,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
     /// In nanoseconds.
@@ -98,6 +100,7 @@ impl Resource {
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
+            looking: AtomicU64::new(0),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
             pace: AtomicU64::new(u64::MAX),
@@ -228,6 +231,24 @@ impl Resource {
     pub fn trigger(&self, trigger: Trigger) {
         self.pending.fetch_or(trigger.bit(), Ordering::AcqRel);
         self.attention.notify_one();
+    }
+
+    /// Asks for a look for a client that needs one from `since` or later. One that is under way will do, if it began late
+    /// enough: a herd that arrives while it lasts asks for no more.
+    pub fn demand(&self, since: Instant) {
+        if self.looking.load(Ordering::Acquire) <= self.offset(since) {
+            self.trigger(Trigger::Demand);
+        }
+    }
+
+    /// A look began. What comes of it is published before [`Resource::look_ended`].
+    pub fn look_began(&self, started: Instant) {
+        self.looking.store(self.offset(started).saturating_add(1), Ordering::Release);
+    }
+
+    /// No look is under way any more.
+    pub fn look_ended(&self) {
+        self.looking.store(0, Ordering::Release);
     }
 
     /// From now on, only a look that began at `now` or later counts as current: something was done, or seen, that an
