@@ -21,6 +21,7 @@ mod held_polls;
 mod layering;
 mod leaks;
 mod memory;
+mod operators;
 mod passthrough;
 mod probing;
 mod process;

@@ -9,7 +9,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("markup", &[]),
     ("model", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["clock"]),
     ("normalise", &["json", "markup", "model"]),
     ("diff", &["json", "model"]),
     ("explain", &["diff", "json", "markup", "model", "normalise"]),
@@ -39,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "tls", "upstream"]),
-    ("admin", &["clock", "model", "proxy", "resource", "route"]),
+    ("admin", &["clock", "deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "telemetry"]),
     (
         "server",
         &[

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::auth::is_allowed;
 use super::guard::objection;
-use super::{Reload, Reloaded};
+use super::{Reload, Reloaded, dashboard, live};
 use crate::clock;
 use crate::model::Secret;
 use crate::proxy::Site;
@@ -29,6 +29,8 @@ pub struct Api {
     pub reload: Arc<dyn Reload>,
     /// What operators must know.
     pub token: Option<Secret>,
+    /// When the process began to serve.
+    pub started: SystemTime,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -48,19 +50,23 @@ impl Api {
             }
             _ => {}
         }
+        let method = request.method();
+        let reads = method == Method::GET || method == Method::HEAD;
+        // The page itself tells nothing; it asks for the token.
+        if let Some(page) = dashboard::serve(path).filter(|_| reads) {
+            return page;
+        }
         if !is_allowed(self.token.as_ref(), request.headers()) {
             let mut answer = text(StatusCode::UNAUTHORIZED, "Send the admin token as \"Authorization: Bearer …\".");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sungrazer\""));
             return answer;
         }
-        let method = request.method();
         if self.token.is_none()
             && let Some(objection) =
                 objection(method, request.uri().authority().map(Authority::as_str), request.headers())
         {
             return text(StatusCode::FORBIDDEN, objection);
         }
-        let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if reads => {
                 self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
@@ -72,6 +78,7 @@ impl Api {
                     self.site.metrics.render(),
                 )
             }
+            live::PATH if reads => json_answer(StatusCode::OK, &self.state()),
             "/api/resources" if reads => json_answer(StatusCode::OK, &self.resources()),
             "/api/why" if reads => match target.parameter("url") {
                 Some(url) => self.why(&url),
@@ -80,10 +87,10 @@ impl Api {
             "/api/refresh" if method == Method::POST => self.refresh(target),
             "/api/reload" if method == Method::POST => self.reload().await,
             "/api/refresh" | "/api/reload" => not_allowed("POST"),
-            "/metrics" | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
+            "/" | "/metrics" | live::PATH | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There is /healthz, /readyz, /metrics, /api/resources, /api/why, /api/refresh and /api/reload.",
+                "There is /, /healthz, /readyz, /metrics, /api/state, /api/resources, /api/why, /api/refresh and /api/reload.",
             ),
         }
     }
@@ -93,7 +100,7 @@ impl Api {
         let mut resources = self.site.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
         let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
-        json!({ "streams": self.site.streams.len(), "config": { "wrong": self.reload.wrong() }, "resources": resources })
+        json!({ "streams": self.site.streams.len(), "config": self.config(), "resources": resources })
     }
 
     fn why(&self, url: &str) -> Answer {
@@ -155,7 +162,7 @@ impl Api {
         (!is_nothing).then_some(learned)
     }
 
-    fn describe(&self, resource: &Resource, routes: &Table) -> Value {
+    pub(super) fn describe(&self, resource: &Resource, routes: &Table) -> Value {
         let head = resource.head();
         let route =
             routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
@@ -242,7 +249,7 @@ impl Api {
     }
 }
 
-fn time(when: SystemTime) -> String {
+pub(super) fn time(when: SystemTime) -> String {
     humantime::format_rfc3339_millis(when).to_string()
 }
 

@@ -209,6 +209,11 @@ impl Resource {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// The last look, if there was one.
+    pub fn last_look(&self) -> Option<Entry> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
+    }
+
     // The clients' side.
 
     /// A client that is held here would look this often itself: it is not to learn of anything later than that.

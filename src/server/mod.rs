@@ -148,7 +148,7 @@ impl Server {
         let mut admin = None;
         if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
-            let api = Arc::new(Api { site, reload, token: options.token });
+            let api = Arc::new(Api { site, reload, token: options.token, started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             services.push(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
             admin = Some(address);
@@ -330,8 +330,10 @@ fn literal(path: &Path) -> Option<globset::Glob> {
 /// A route, joined to its metrics and to deliveries that exist.
 fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
     let chosen = |delivery: &&&'static dyn Delivery| options.transports.contains(&delivery.name());
+    let metrics = metrics.route(&options.plan.route);
+    metrics.set_interval(options.plan.schedule.every);
     Route {
-        metrics: metrics.route(&options.plan.route),
+        metrics,
         transports: deliver::ALL.iter().filter(chosen).copied().collect(),
         websocket: options.transports.contains(&"websocket"),
         iframe: options.transports.contains(&"iframe"),

@@ -83,19 +83,25 @@ export async function startDemo() {
     };
 }
 
-/** Starts Sungrazer in front of `upstream`, with these routes in TOML. */
+/** Starts Sungrazer in front of `upstream`, with these routes in TOML; `admin` is where its operators come in. */
 export async function startSidecar(upstream, routes) {
     const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
     const file = join(folder, 'sungrazer.toml');
     writeFileSync(file, routes);
     let url;
-    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', 'off'];
+    let admin;
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
     const stop = await start(args, (line) => {
-        url = line.match(/ listen=(http:\S+)/)?.[1];
+        [, url, admin] = line.match(/ listen=(http:\S+) admin=(http:\S+)/) ?? [];
         return url;
     });
     return {
         url,
+        admin,
+        /** Writes another configuration in place of the first. */
+        configure(text) {
+            writeFileSync(file, text);
+        },
         async stop() {
             await stop();
             rmSync(folder, { recursive: true });
