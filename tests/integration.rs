@@ -21,11 +21,15 @@ mod held_polls;
 mod layering;
 mod leaks;
 mod memory;
+mod operations;
 mod operators;
+#[cfg(feature = "otel")]
+mod otel;
 mod passthrough;
 mod probing;
 mod process;
 mod reload;
+mod replicas;
 mod security;
 mod simulation;
 mod smuggling;

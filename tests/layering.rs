@@ -38,8 +38,26 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "tls", "upstream"]),
-    ("admin", &["clock", "deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "telemetry"]),
+    (
+        "config",
+        &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "telemetry", "tls", "upstream"],
+    ),
+    (
+        "admin",
+        &[
+            "clock",
+            "deliver",
+            "hub",
+            "model",
+            "normalise",
+            "poll",
+            "proxy",
+            "resource",
+            "route",
+            "telemetry",
+            "upstream",
+        ],
+    ),
     (
         "server",
         &[

@@ -71,7 +71,9 @@ impl Api {
             "/metrics" if reads => {
                 self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
                 self.site.metrics.set_history_bytes(self.site.hub.room().used());
-                self.site.metrics.set_upstream_away(self.site.upstream().outage().is_away());
+                let replicas = self.site.replicas();
+                let away = replicas.iter().filter(|replica| !replica.is_available()).count();
+                self.site.metrics.set_upstream_away(replicas.are_away(), away);
                 typed(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",

@@ -111,7 +111,7 @@ impl Live {
             },
             plan: Arc::new(plan),
             fetch: Arc::new(Inspection(api)),
-            hub: Arc::new(Hub::new(hub::Options { max_resources: 1 }, clock::seed())),
+            hub: Arc::new(Hub::new(hub::Options { max_resources: 1, ..hub::Options::default() }, clock::seed())),
             pulse: Arc::new(Pulse::new(now)),
             budget: Budget::new(BudgetOptions::default()),
             streams: Streams::new(
@@ -150,7 +150,7 @@ impl Live {
         let live = Arc::clone(self);
         tokio::spawn(async move {
             let stream = Box::new(near);
-            let mut wire = Wire::H1(H1 { stream, buffer: BytesMut::new(), chunks: false });
+            let mut wire = Wire::H1(H1 { stream, buffer: BytesMut::new(), chunks: false, sent: 0 });
             live.serve(delivery, asked, &mut wire).await;
         });
         let mut body = far;
@@ -172,7 +172,9 @@ impl Live {
         let (now, bell) = (clock::now(), Arc::default());
         let Ok(place) = self.streams.enter(Arc::clone(&bell), Entering::default()) else { return };
         let birth = Birth { pulse: &self.pulse, start: |resource| self.watch(resource) };
-        let Ok(subscription) = self.hub.join(&self.key, delivery.name(), Arc::clone(&bell), now, birth) else { return };
+        let Ok(subscription) = self.hub.join(&self.key, None, delivery.name(), Arc::clone(&bell), now, birth) else {
+            return;
+        };
         let Ready::Stream = await_ready(wire, &subscription, now).await else { return };
         let form = asked.delta.and_then(|_| delivery.with_deltas()).unwrap_or(delivery);
         let source = Source::Resource(subscription);
@@ -186,6 +188,7 @@ impl Live {
             options: deliver::Options::default(),
             gzip: false,
             headers: HeaderMap::new(),
+            once: false,
             seed: clock::seed(),
         };
         session.run(wire).await;

@@ -7,8 +7,8 @@
 
 mod api;
 mod auth;
-mod guard;
 mod dashboard;
+mod guard;
 mod live;
 mod reload;
 mod state;

@@ -1,6 +1,7 @@
 //! All that the dashboard shows, as one JSON document.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -8,6 +9,7 @@ use super::api::{Api, time};
 use crate::resource::{Condition, Resource};
 use crate::route::{Route, Table};
 use crate::telemetry::{Figures, Happening, Metrics};
+use crate::upstream::Upstream;
 
 /// As many resources are shown one by one; of the others only how many there are.
 const MOST_RESOURCES: usize = 100;
@@ -33,9 +35,16 @@ impl Api {
         })
     }
 
-    fn upstream(&self) -> Value {
-        let upstream = self.site.upstream();
-        json!({ "url": upstream.options().address.to_string(), "away": upstream.outage().is_away() })
+    fn upstream(&self) -> Vec<Value> {
+        let replicas = self.site.replicas();
+        let describe = |replica: &Arc<Upstream>| {
+            json!({
+                "url": replica.options().address.to_string(),
+                "away": !replica.is_available(),
+                "because": replica.outage().trouble(),
+            })
+        };
+        replicas.iter().map(describe).collect()
     }
 
     pub(super) fn config(&self) -> Value {

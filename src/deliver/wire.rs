@@ -24,6 +24,8 @@ pub struct H1 {
     pub buffer: BytesMut,
     /// Whether the client speaks HTTP/1.1, so that a body of unknown length can be sent in chunks.
     pub chunks: bool,
+    /// Bytes of streams that were sent, with what frames them.
+    pub sent: u64,
 }
 
 /// A client that sends this much while it is held is not waiting for us.
@@ -113,6 +115,14 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// Bytes of streams that were sent on it.
+    pub fn sent(&self) -> u64 {
+        match self {
+            Self::H1(h1) => h1.sent,
+            Self::H2(h2) => h2.body_bytes_sent() as u64,
+        }
+    }
+
     /// Completes when the client has gone.
     pub async fn gone(&mut self) {
         match self {
@@ -259,6 +269,7 @@ impl H1 {
     async fn write_chunks(&mut self, head: &[u8], chunks: &[Chunk], patience: Duration) -> io::Result<()> {
         let bodies: Vec<Bytes> =
             chunks.iter().map(|chunk| if self.chunks { chunk.framed() } else { chunk.payload() }).collect();
+        self.sent += bodies.iter().map(|body| body.len() as u64).sum::<u64>();
         let pieces: Vec<&[u8]> = std::iter::once(head).chain(bodies.iter().map(|body| &body[..])).collect();
         self.write(&pieces, patience).await
     }

@@ -155,7 +155,12 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let permit = self.budget.admit(urgency, due).await;
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-        let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
+        let request = WatchRequest {
+            key: self.resource.key(),
+            validators,
+            max_body: self.plan.max_body,
+            seat: self.resource.seat(),
+        };
         let started = clock::now();
         self.budget.note_wait(started.saturating_duration_since(due), self.plan.schedule.every);
         self.metrics.triggered(trigger.as_str());

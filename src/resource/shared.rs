@@ -11,7 +11,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Bell, Ended, Entry, Head, Pulse, Room};
+use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
 use crate::model::{EndReason, ResourceKey};
 
 /// A reason to look now.
@@ -77,6 +77,7 @@ pub struct Resource {
     /// In nanoseconds.
     pace: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
+    seat: Seat,
 }
 
 impl Resource {
@@ -102,6 +103,7 @@ impl Resource {
             interval: AtomicU64::new(0),
             pace: AtomicU64::new(u64::MAX),
             ledger: Mutex::default(),
+            seat: Seat::default(),
         }
     }
 
@@ -183,6 +185,11 @@ impl Resource {
     /// Whether a trigger waits to be taken.
     pub fn is_triggered(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0
+    }
+
+    /// Where it is looked at.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// Tells the admin API at what interval the resource is looked at now.

@@ -54,6 +54,7 @@ pub struct Metrics {
     delay: Family<Labels, Histogram, fn() -> Histogram>,
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
+    replicas_away: Gauge<i64, AtomicI64>,
     budget_stretched: Gauge<i64, AtomicI64>,
     history_bytes: Gauge<u64, AtomicU64>,
     differs: Counters,
@@ -110,7 +111,7 @@ pub struct Figures {
 const TRANSPORTS: &[&str] =
     &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
 const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
-const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook"];
+const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
 const WAYS: &[&str] = &["memory", "held", "proxied"];
 const KINDS: &[&str] = &["snapshot", "patch", "stale", "live", "tick", "end"];
 
@@ -152,6 +153,8 @@ impl Metrics {
         );
         let upstream_away = Gauge::default();
         registry.register("upstream_away", "1 while the upstream does not answer", upstream_away.clone());
+        let replicas_away = Gauge::default();
+        registry.register("replicas_away", "Replicas of the upstream that are not asked", replicas_away.clone());
         let budget_stretched = Gauge::default();
         registry.register(
             "budget_stretched",
@@ -181,6 +184,7 @@ impl Metrics {
             delay,
             config_stale,
             upstream_away,
+            replicas_away,
             budget_stretched,
             history_bytes,
             differs,
@@ -228,9 +232,10 @@ impl Metrics {
         self.budget_stretched.set(stretched.into());
     }
 
-    /// Whether the upstream does not answer.
-    pub fn set_upstream_away(&self, away: bool) {
+    /// Whether the upstream does not answer, and how many of its replicas are not asked.
+    pub fn set_upstream_away(&self, away: bool, replicas: usize) {
         self.upstream_away.set(away.into());
+        self.replicas_away.set(i64::try_from(replicas).unwrap_or(i64::MAX));
     }
 
     /// How much memory all histories take.

@@ -189,7 +189,7 @@
     if (paused) connection('paused', 'paused');
     else if (known.state === 'ready') connection('live', 'live');
     else connection('lost', 'stopping');
-    put(find('upstream'), known.upstream.url);
+    put(find('upstream'), known.upstream.map(({ url }) => url).join(', '));
     put(find('version'), known.version);
     problems();
     spared();
@@ -202,7 +202,11 @@
   function problems() {
     const found = [];
     const { config, upstream, budget } = known;
-    if (upstream.away) found.push({ title: `${upstream.url} does not answer`, text: 'Streams say so, and go on when it does.' });
+    const alone = upstream.every(({ away }) => away);
+    for (const { url, because } of upstream.filter(({ away }) => away)) {
+      const text = alone ? 'Streams say so, and go on when it answers again.' : 'The others are asked in its place.';
+      found.push({ warn: !alone, title: `${url} is not asked: ${because}`, text });
+    }
     if (config.wrong) found.push({ title: 'The configuration file is wrong; the one of before is in force', code: config.wrong });
     if (config.needs_restart.length) {
       found.push({ warn: true, title: `A restart is needed for ${config.needs_restart.join(', ')}`, text: 'All else in the file is in force.' });
