@@ -28,6 +28,12 @@ fn the_shipped_file_says_all_defaults() {
 }
 
 #[test]
+fn editors_find_the_schema_that_the_shipped_file_names() {
+    assert!(config::example().starts_with("#:schema sungrazer.schema.json\n"), "editors look for it in the first line");
+    holds("config/sungrazer.schema.json", &format!("{:#}\n", config::schema()));
+}
+
+#[test]
 fn the_reference_is_what_the_program_says_of_itself() {
     const BEGIN: &str = "<!-- What follows is made of the program's own schema. -->\n";
     let name = "docs/configuration.md";

@@ -24,11 +24,16 @@ mod injection;
 mod layering;
 mod leaks;
 mod memory;
+mod operations;
+mod operators;
+#[cfg(feature = "otel")]
+mod otel;
 mod passthrough;
 mod probing;
 mod process;
 mod proxies;
 mod reload;
+mod replicas;
 mod security;
 mod simulation;
 mod smuggling;

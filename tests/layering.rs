@@ -9,7 +9,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("markup", &[]),
     ("model", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["clock"]),
     ("normalise", &["json", "markup", "model"]),
     ("diff", &["json", "model"]),
     ("explain", &["diff", "json", "markup", "model", "normalise"]),
@@ -38,8 +38,27 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("config", &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "tls", "upstream"]),
-    ("admin", &["clock", "model", "proxy", "resource", "route", "shim"]),
+    (
+        "config",
+        &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "telemetry", "tls", "upstream"],
+    ),
+    (
+        "admin",
+        &[
+            "clock",
+            "deliver",
+            "hub",
+            "model",
+            "normalise",
+            "poll",
+            "proxy",
+            "resource",
+            "route",
+            "shim",
+            "telemetry",
+            "upstream",
+        ],
+    ),
     (
         "server",
         &[

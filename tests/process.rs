@@ -184,6 +184,59 @@ async fn a_good_file_is_called_good_and_the_schema_knows_every_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_by_the_exit_code() {
+    let backend = Backend::start().await;
+    backend.set("/slow", Page::text("x").delay(std::time::Duration::from_secs(60)));
+    let scratch = Scratch::new("health");
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndrain = \"30s\"\n";
+    let file = scratch.write("sungrazer.toml", toml);
+    let program = Program::start(&["-c", &file, "--upstream", &backend.url()]).await;
+    let admin = program.admin.to_string();
+    for extra in [&[][..], &["--live"]] {
+        let args = [&["health", "-c", &file, "--admin", &admin], extra].concat();
+        let output = run(&args).await;
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "{}", stdout(&output));
+    }
+    // Somebody keeps it from stopping at once.
+    let mut slow = client::Connection::open(program.address).await;
+    slow.send(client::head("GET", "/slow", &[], b"")).await;
+    backend.next("/slow").await;
+    program.signal("TERM");
+    program.log_line("stopping").await;
+    let output = run(&["health", "--admin", &admin]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stderr(&output).contains("503"), "{}", stderr(&output));
+    assert_eq!(run(&["health", "--live", "--admin", &admin]).await.status.code(), Some(0));
+    // A second signal stops at once.
+    program.signal("TERM");
+    let (code, log) = program.wait().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("again: stopping at once"), "{log}");
+    let output = run(&["health", "--admin", &admin]).await;
+    assert!(output.status.code() == Some(1) && stderr(&output).contains(&admin), "{}", stderr(&output));
+    assert_eq!(run(&["health", "--admin", "off"]).await.status.code(), Some(2));
+    assert_eq!(run(&["health", "-c", &file]).await.status.code(), Some(2), "a free port is nobody's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_and_the_manual_are_made_of_the_command_line() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = run(&["completions", shell]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).contains("upstream") && stdout(&output).contains("health"), "{shell}");
+    }
+    let output = run(&["man"]).await;
+    assert!(stdout(&output).starts_with(".ie") && stdout(&output).contains("sungrazer"), "{}", stdout(&output));
+    let scratch = Scratch::new("man");
+    let folder = scratch.path("pages").display().to_string();
+    assert_eq!(run(&["man", "--folder", &folder]).await.status.code(), Some(0));
+    for page in ["sungrazer.1", "sungrazer-run.1", "sungrazer-check.1", "sungrazer-health.1"] {
+        let text = std::fs::read_to_string(scratch.path("pages").join(page)).expect(page);
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_logged_once() {
     let program =
         Program::start(&["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])

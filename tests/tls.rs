@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::support::backend::{Backend, Page};
+use crate::support::client;
 use crate::support::program::Scratch;
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
@@ -132,6 +133,22 @@ async fn a_stream_over_tls_says_end_and_a_client_that_leaves_is_noticed() {
     assert_eq!(sidecar.held(), 1);
     drop(tls);
     eventually("the client's leaving to be noticed", || sidecar.held() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_clients_are_sent_to_the_listener_that_speaks_tls() {
+    let (scratch, authority) = (Scratch::new("tls-redirect"), Authority::new());
+    let (cert, key) = write(&scratch, "site", &authority.issue("site.example"));
+    let sidecar = Sidecar::with(&format!(
+        "[server]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}\nredirect = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://127.0.0.1:1\"\n"
+    ));
+    let redirect = sidecar.server.redirect().unwrap();
+    let answer = client::get(redirect, "/a?b=c", &[("Host", "site.example:80")]).await;
+    let place = format!("https://site.example:{}/a?b=c", sidecar.address.port());
+    assert_eq!((answer.status, answer.header("location")), (308, Some(place.as_str())));
+    assert_eq!(client::get(redirect, "/", &[("Host", "a/b")]).await.status, 400);
+    sidecar.server.stop().await;
+    assert!(TcpStream::connect(redirect).await.is_err(), "it does not listen any more");
 }
 
 /// A backend that speaks TLS and, with `clients`, asks who is there.

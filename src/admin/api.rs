@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::auth::is_allowed;
 use super::guard::objection;
-use super::{Reload, Reloaded};
+use super::{Reload, Reloaded, dashboard, live};
 use crate::clock;
 use crate::model::Secret;
 use crate::proxy::Site;
@@ -30,6 +30,8 @@ pub struct Api {
     pub reload: Arc<dyn Reload>,
     /// What operators must know.
     pub token: Option<Secret>,
+    /// When the process began to serve.
+    pub started: SystemTime,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -49,30 +51,37 @@ impl Api {
             }
             _ => {}
         }
+        let method = request.method();
+        let reads = method == Method::GET || method == Method::HEAD;
+        // The page itself tells nothing; it asks for the token.
+        if let Some(page) = dashboard::serve(path).filter(|_| reads) {
+            return page;
+        }
         if !is_allowed(self.token.as_ref(), request.headers()) {
             let mut answer = text(StatusCode::UNAUTHORIZED, "Send the admin token as \"Authorization: Bearer …\".");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sungrazer\""));
             return answer;
         }
-        let method = request.method();
         if self.token.is_none()
             && let Some(objection) =
                 objection(method, request.uri().authority().map(Authority::as_str), request.headers())
         {
             return text(StatusCode::FORBIDDEN, objection);
         }
-        let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if reads => {
                 self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
                 self.site.metrics.set_history_bytes(self.site.hub.room().used());
-                self.site.metrics.set_upstream_away(self.site.upstream().outage().is_away());
+                let replicas = self.site.replicas();
+                let away = replicas.iter().filter(|replica| !replica.is_available()).count();
+                self.site.metrics.set_upstream_away(replicas.are_away(), away);
                 typed(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
                     self.site.metrics.render(),
                 )
             }
+            live::PATH if reads => json_answer(StatusCode::OK, &self.state()),
             "/api/resources" if reads => json_answer(StatusCode::OK, &self.resources()),
             "/api/why" if reads => match target.parameter("url") {
                 Some(url) => self.why(&url),
@@ -81,10 +90,10 @@ impl Api {
             "/api/refresh" if method == Method::POST => self.refresh(target),
             "/api/reload" if method == Method::POST => self.reload().await,
             "/api/refresh" | "/api/reload" => not_allowed("POST"),
-            "/metrics" | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
+            "/" | "/metrics" | live::PATH | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There is /healthz, /readyz, /metrics, /api/resources, /api/why, /api/refresh and /api/reload.",
+                "There is /, /healthz, /readyz, /metrics, /api/state, /api/resources, /api/why, /api/refresh and /api/reload.",
             ),
         }
     }
@@ -96,7 +105,7 @@ impl Api {
         let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
         json!({
             "streams": self.site.streams.len(),
-            "config": { "wrong": self.reload.wrong() },
+            "config": self.config(),
             "shim": { "pages": self.site.shims.ledger.pages(), "obstacles": self.obstacles(None) },
             "resources": resources,
         })
@@ -181,7 +190,7 @@ impl Api {
         (!is_nothing).then_some(learned)
     }
 
-    fn describe(&self, resource: &Resource, routes: &Table) -> Value {
+    pub(super) fn describe(&self, resource: &Resource, routes: &Table) -> Value {
         let head = resource.head();
         let route =
             routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
@@ -268,7 +277,7 @@ impl Api {
     }
 }
 
-fn time(when: SystemTime) -> String {
+pub(super) fn time(when: SystemTime) -> String {
     humantime::format_rfc3339_millis(when).to_string()
 }
 

@@ -1,17 +1,25 @@
 //! The operators' listener: health, metrics, and what is being watched.
+//!
+//! ```text
+//! hyper ─▶ Api::answer ─┬▶ a whole answer
+//!                       └▶ /api/state, to be held: Live ─▶ what the dashboard is pushed
+//! ```
 
 mod api;
 mod auth;
+mod dashboard;
 mod guard;
+mod live;
 mod reload;
+mod state;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use self::api::Api;
-pub use self::reload::{Reload, Reloaded};
+use self::live::Live;
+pub use self::reload::{Reload, Reloaded, Standing};
 
 /// How long an operator's client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +41,7 @@ const BREATH: Duration = Duration::from_millis(200);
 
 /// Serves the admin API on `listener` until `stopped`.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationToken) {
+    let live = Arc::new(Live::new(Arc::clone(&api)));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -39,10 +49,10 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (api, stopped) = (Arc::clone(&api), stopped.clone());
+                let (api, live, stopped) = (Arc::clone(&api), Arc::clone(&live), stopped.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        result = connection(stream, api) => if let Err(error) = result {
+                        result = connection(stream, api, live) => if let Err(error) = result {
                             debug!(%peer, "admin connection: {error}");
                         },
                         () = stopped.cancelled() => {}
@@ -58,14 +68,29 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
     }
 }
 
-async fn connection(stream: TcpStream, api: Arc<Api>) -> hyper::Result<()> {
+async fn connection(stream: TcpStream, api: Arc<Api>, live: Arc<Live>) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let api = Arc::clone(&api);
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(api.answer(&request).await) }
+        let (api, live) = (Arc::clone(&api), Arc::clone(&live));
+        async move { Ok::<_, Infallible>(answer(&api, &live, &request).await) }
     });
+    // News is small, and must not wait for more.
+    let _ = stream.set_nodelay(true);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+type Body = Either<Full<Bytes>, live::Going>;
+
+/// Who is answered with the state may be held instead, and told of it as it changes.
+async fn answer<B>(api: &Api, live: &Arc<Live>, request: &Request<B>) -> Response<Body> {
+    let answer = api.answer(request).await;
+    if let Some(delivery) = Live::delivery(request).filter(|_| answer.status() == StatusCode::OK)
+        && let Some(held) = live.hold(request, delivery).await
+    {
+        return held.map(Either::Right);
+    }
+    answer.map(Either::Left)
 }

@@ -1,5 +1,8 @@
 //! What the admin API knows of reloading.
 
+use std::path::PathBuf;
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 
 /// How a reload went.
@@ -20,12 +23,30 @@ pub enum Reloaded {
     Wrong(String),
 }
 
+/// How the configuration in force stands to the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// When what is in force was read.
+    pub read_at: SystemTime,
+    /// What is wrong with the file, if it could not be used when it was last read.
+    pub wrong: Option<String>,
+    /// Keys that say something else in the file, and wait for a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
 /// Somebody who can have the configuration read again.
 #[async_trait]
 pub trait Reload: Send + Sync + 'static {
     /// Reads it, and puts it in force if it can be used.
     async fn reload(&self) -> Reloaded;
 
+    /// How what is in force stands to the file.
+    fn standing(&self) -> Standing;
+
     /// What is wrong with the file, if it could not be used when it was last read.
-    fn wrong(&self) -> Option<String>;
+    fn wrong(&self) -> Option<String> {
+        self.standing().wrong
+    }
 }

@@ -18,7 +18,13 @@ pub(super) fn check(args: &FileArgs) -> ExitCode {
                 "{}: {} is good: {}, {} {}",
                 env!("CARGO_PKG_NAME"),
                 path.display(),
-                config.upstream.address,
+                config
+                    .upstream
+                    .replicas
+                    .iter()
+                    .map(|replica| replica.address.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 config.routes.len(),
                 if config.routes.len() == 1 { "route" } else { "routes" }
             ));

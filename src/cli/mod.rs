@@ -2,9 +2,11 @@
 
 mod check;
 mod demo;
+mod health;
 mod probe;
 mod request;
 mod run;
+mod shell;
 mod tail;
 
 use std::path::PathBuf;
@@ -39,8 +41,21 @@ enum Verb {
     Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
     Demo(demo::DemoArgs),
+    /// Ask a running server whether it is ready, and say so with the exit code
+    Health(HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Print completions for a shell
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write it there instead, with a page for each verb
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// `run`
@@ -48,7 +63,8 @@ enum Verb {
 struct RunArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// The application: http://host:port, https://host:port or unix:/path. Alone, it needs no file
+    /// The application: http://host:port, https://host:port or unix:/path; several separated by commas. Alone, it needs no
+    /// file
     #[arg(long, value_name = "URL", env = "SUNGRAZER_UPSTREAM")]
     upstream: Option<String>,
     /// Where clients come in
@@ -64,6 +80,19 @@ struct RunArgs {
 struct CheckArgs {
     #[command(flatten)]
     file: FileArgs,
+}
+
+/// `health`
+#[derive(Clone, Debug, Args)]
+struct HealthArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Where the server's operators come in [default: as the configuration says]
+    #[arg(long, value_name = "ADDR", env = "SUNGRAZER_ADMIN")]
+    admin: Option<String>,
+    /// Only ask whether the process lives
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -105,6 +134,9 @@ impl Cli {
             Some(Verb::Probe(args)) => probe::probe(&args),
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),
+            Some(Verb::Health(args)) => health::health(&args),
+            Some(Verb::Completions { shell }) => Ok(shell::completions(shell)),
+            Some(Verb::Man { folder }) => shell::man(folder.as_deref()),
             Some(Verb::Schema) => {
                 say(&format!("{:#}", config::schema()));
                 Ok(ExitCode::SUCCESS)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::file::{self, Audience, AudienceName, File, Transport};
-use super::value::Switch;
+use super::file::{self, Audience, AudienceName, Balance, File, Transport};
+use super::value::{Switch, Text};
 use crate::deliver;
 use crate::hub;
 use crate::model::{Digest, RouteId, Secret};
@@ -15,8 +15,9 @@ use crate::poll::{BudgetOptions, Plan, ScheduleOptions};
 use crate::proxy::{FrontOptions, SiteOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
+use crate::telemetry::AccessLogTo;
 use crate::tls;
-use crate::upstream::{self, HostMode};
+use crate::upstream::{self, HostMode, ReplicasOptions};
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -28,7 +29,9 @@ pub struct Config {
     /// What it speaks.
     pub front: FrontOptions,
     /// The backend.
-    pub upstream: upstream::Options,
+    pub upstream: ReplicasOptions,
+    /// Where requests are logged.
+    pub access: AccessLogTo,
     /// The caps over all looks.
     pub budget: BudgetOptions,
     /// How much may be watched.
@@ -46,6 +49,10 @@ pub struct ServerOptions {
     pub listen: Vec<SocketAddr>,
     /// For operators.
     pub admin: Option<AdminOptions>,
+    /// For clients that do not speak TLS yet.
+    pub redirect: Option<SocketAddr>,
+    /// The port that they are sent to, if it is not the first of `listen`.
+    pub redirect_port: Option<u16>,
     /// TLS for clients.
     pub tls: Option<tls::Files>,
     /// How long clients may take to leave.
@@ -128,8 +135,6 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
         Switch::On(listen) => Some(AdminOptions { listen: listen.0, token }),
     };
     let upstream = &file.upstream;
-    let address =
-        upstream.url.as_ref().map_or_else(|| upstream::Address::Unix { path: String::new() }, |url| url.value.clone());
     let write_timeout = server.write_timeout.value.0;
     // What a route watches is another thing behind another application.
     let behind = serde_json::to_vec(&(&upstream.url, upstream.host)).unwrap_or_default();
@@ -137,6 +142,11 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
             admin,
+            redirect: match &server.redirect.value {
+                Switch::Off => None,
+                Switch::On(listen) => Some(listen.0),
+            },
+            redirect_port: server.redirect_port,
             tls: server.tls.as_ref().map(files),
             drain: server.drain.value.0,
         },
@@ -148,17 +158,8 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             write_timeout,
         },
         front: FrontOptions { h2c: server.h2c },
-        upstream: upstream::Options {
-            address,
-            host: match upstream.host {
-                file::Host::Preserve => HostMode::Preserve,
-                file::Host::Upstream => HostMode::Upstream,
-            },
-            connect_timeout: upstream.connect_timeout.value.0,
-            fetch_timeout: upstream.fetch_timeout.value.0,
-            keepalive: upstream.keepalive,
-            tls: outgoing,
-        },
+        upstream: replicas(upstream, &outgoing),
+        access: server.access_log.value.clone(),
         budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
         hub: hub::Options {
             max_resources: server.max_resources,
@@ -171,6 +172,30 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             max_streams_per_address: server.max_streams_per_address,
         },
         routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
+    }
+}
+
+fn replicas(upstream: &file::Upstream, tls: &tls::Outgoing) -> ReplicasOptions {
+    let host = match upstream.host {
+        file::Host::Preserve => HostMode::Preserve,
+        file::Host::Upstream => HostMode::Upstream,
+    };
+    let replica = |url: &Text<upstream::Address>| upstream::Options {
+        address: url.value.clone(),
+        host,
+        connect_timeout: upstream.connect_timeout.value.0,
+        fetch_timeout: upstream.fetch_timeout.value.0,
+        keepalive: upstream.keepalive,
+        tls: tls.clone(),
+    };
+    ReplicasOptions {
+        replicas: upstream.url.iter().flat_map(|urls| &urls.0).map(replica).collect(),
+        balance: match upstream.balance {
+            Balance::RoundRobin => upstream::Balance::RoundRobin,
+            Balance::LeastConnections => upstream::Balance::LeastConnections,
+        },
+        health_path: upstream.health_path.as_ref().map(|path| path.value.0.clone()),
+        health_every: upstream.health_every.value.0,
     }
 }
 

@@ -64,6 +64,18 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
             "write both cert and key, or leave both out",
         );
     }
+    if matches!(file.server.redirect.value, Switch::On(_)) && file.server.tls.is_none() {
+        let path = [Step::Key("server"), Step::Key("redirect")];
+        report(
+            &path,
+            "there is nothing to redirect to: listen does not speak TLS".to_owned(),
+            "write tls = { cert = \"cert.pem\", key = \"key.pem\" } under [server], or redirect = \"off\"",
+        );
+    }
+    if file.upstream.health_every.value.0 < std::time::Duration::from_millis(100) {
+        let path = [Step::Key("upstream"), Step::Key("health_every")];
+        report(&path, "health_every must be at least 100ms".to_owned(), "");
+    }
     let mut seen = HashSet::new();
     for (index, route) in file.route.iter().enumerate() {
         let base = [Step::Key("route"), Step::Index(index)];

@@ -10,6 +10,7 @@ use super::value::{
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
+use crate::telemetry::AccessLogTo;
 use crate::upstream::Address;
 
 /// The whole file.
@@ -29,7 +30,7 @@ pub struct File {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Where clients come in: an address and a port, or a list of them. Port 0 takes a free port; the ready line names it.
-    pub listen: OneOrMany,
+    pub listen: OneOrMany<ListenAddress>,
     /// Where operators come in (health, metrics, dashboard), or `"off"`.
     pub admin: Text<Switch<ListenAddress>>,
     /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
@@ -40,12 +41,21 @@ pub struct Server {
     /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
+    /// Where plain HTTP is answered with a redirect to `listen`, which then speaks TLS, or `"off"`; usually port 80.
+    pub redirect: Text<Switch<ListenAddress>>,
+    /// The port that clients are sent to, if it is not the one of `listen`: another one may be published in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 443)]
+    pub redirect_port: Option<u16>,
     /// HTTP/2 without TLS on `listen`, for clients that know it beforehand, such as another proxy.
     pub h2c: bool,
     /// Everything of Sungrazer's own on the public listener lives below this path.
     pub prefix: Text<Prefix>,
     /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are believed.
     pub trusted_proxies: Vec<Text<Network>>,
+    /// Where each request is logged, as one JSON object a line: `"stdout"`, `"stderr"`, a file, or `"off"`. A file is opened
+    /// anew whenever the configuration is read again.
+    pub access_log: Text<AccessLogTo>,
     /// Clients that are held at a time, in all.
     pub max_streams: usize,
     /// Clients that are held at a time, from one address.
@@ -85,9 +95,19 @@ pub struct TlsFiles {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
-    /// Where the application is: `http://`, `https://` or `unix:`. Required, here or as `--upstream`.
+    /// Where the application is: `http://`, `https://` or `unix:`; or a list, if it runs several times. Required, here or as
+    /// `--upstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<Text<Address>>,
+    pub url: Option<OneOrMany<Address>>,
+    /// How requests are spread over several: `"round-robin"`, one after the other, or `"least-connections"`, to the one with
+    /// the fewest under way. A resource is looked at on one of them until that one fails.
+    pub balance: Balance,
+    /// What to ask each of them to know that it is well; 400 or above means that it is not. Without it, one that did not
+    /// answer is asked no more until it accepts connections again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<Text<SitePath>>,
+    /// How often.
+    pub health_every: Text<Period>,
     /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: `Host`, and our own `Origin` and
     /// `Referer`, become the application's; `Location` comes back.
     pub host: Host,
@@ -134,6 +154,17 @@ impl Default for UpstreamTls {
     fn default() -> Self {
         Self { ca: None, server_name: None, cert: None, key: None, verify: true }
     }
+}
+
+/// How requests are spread over several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// To the one with the fewest requests under way.
+    LeastConnections,
 }
 
 /// Which `Host` the application is given.
@@ -313,9 +344,12 @@ impl Default for Server {
             admin: written("127.0.0.1:9090"),
             admin_token: None,
             tls: None,
+            redirect: written("off"),
+            redirect_port: None,
             h2c: false,
             prefix: written("/.sungrazer"),
             trusted_proxies: Vec::new(),
+            access_log: written("off"),
             max_streams: 10_000,
             max_streams_per_address: 1000,
             max_resources: 10_000,
@@ -334,6 +368,9 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             url: None,
+            balance: Balance::RoundRobin,
+            health_path: None,
+            health_every: written("5s"),
             host: Host::Preserve,
             connect_timeout: written("2s"),
             fetch_timeout: written("10s"),

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{File, LearnWord, Route, Shim, Transport};
-use super::value::Text;
+use super::value::{OneOrMany, Text};
 use super::{Overrides, schema};
 
 /// The parsed text, by which mistakes find their places.
@@ -190,9 +190,9 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
         });
     };
     if let Some(url) = &overrides.upstream {
-        match Text::parse(url) {
-            Ok(url) => file.upstream.url = Some(url),
-            Err(error) => refuse("--upstream", url, error.to_string()),
+        match url.split(',').map(|url| Text::parse(url.trim())).collect() {
+            Ok(urls) => file.upstream.url = Some(OneOrMany(urls)),
+            Err(error) => refuse("--upstream", url, crate::upstream::ParseAddressError::to_string(&error)),
         }
         if no_file && file.route.is_empty() {
             file.route.push(Route {

@@ -192,7 +192,8 @@ fn kind(schema: &Value) -> Option<&str> {
 /// example: the application's address and one route, and, behind a `#`, what may be left out.
 pub fn example() -> String {
     let mut text = String::from(
-        "# Every key of Sungrazer's configuration, with its default. Only the two that are marked as examples must be\n\
+        "#:schema sungrazer.schema.json\n\
+         # Every key of Sungrazer's configuration, with its default. Only the two that are marked as examples must be\n\
          # written; leave out what you do not change.\n",
     );
     for section in Section::all() {

@@ -23,10 +23,12 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
     let ids = |config: &Config| config.routes.iter().map(|route| route.id).collect::<HashSet<_>>();
     let (before, after) = (ids(old), ids(new));
     let admin = |config: &Config| config.server.admin.as_ref().map(|admin| admin.listen);
+    let redirect = |config: &Config| (config.server.redirect, config.server.redirect_port);
     let fixed = [
         ("server.listen", old.server.listen != new.server.listen),
         ("server.admin", admin(old) != admin(new)),
         ("server.tls", old.server.tls != new.server.tls),
+        ("server.redirect", redirect(old) != redirect(new)),
         ("server.h2c", old.front != new.front),
     ];
     Plan {

@@ -156,6 +156,7 @@ expected! {
     crate::normalise::Pointer: "a JSON Pointer such as \"/items/*/age\"", "/items/*/age";
     crate::normalise::Selector: "a CSS selector such as \"#clock\" or \"time@datetime\"", "#clock";
     crate::normalise::TextPattern: "a regular expression such as \"generated at .*\"", "generated at .*";
+    crate::telemetry::AccessLogTo: "\"off\", \"stdout\", \"stderr\" or the absolute path of a file", "/var/log/sungrazer/access.json";
     FieldName: "a header name such as \"accept-language\"", "accept-language";
     MethodName: "a method such as \"GET\"", "GET";
     SitePath: "a path on this site such as \"/api/state\"", "/api/state";
@@ -302,9 +303,9 @@ impl FromStr for Prefix {
 
 /// One address, or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OneOrMany(pub Vec<Text<ListenAddress>>);
+pub struct OneOrMany<T>(pub Vec<Text<T>>);
 
-impl Serialize for OneOrMany {
+impl<T> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.as_slice() {
             [one] => one.serialize(serializer),
@@ -313,37 +314,37 @@ impl Serialize for OneOrMany {
     }
 }
 
-impl<'de> Deserialize<'de> for OneOrMany {
+impl<'de, T: FromStr<Err: fmt::Display> + Expected> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = OneOrMany;
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: FromStr<Err: fmt::Display> + Expected> Visitor<'de> for Reader<T> {
+            type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}, or a list of them", ListenAddress::EXPECTED)
+                write!(f, "{}, or a list of them", T::EXPECTED)
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany<T>, E> {
                 Ok(OneOrMany(vec![Text::parse(text).map_err(E::custom)?]))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany<T>, A::Error> {
                 let mut addresses = Vec::new();
                 while let Some(address) = list.next_element()? {
                     addresses.push(address);
                 }
                 if addresses.is_empty() {
-                    Err(de::Error::custom("an empty list: nobody could reach the server"))
+                    Err(de::Error::custom("an empty list: name at least one"))
                 } else {
                     Ok(OneOrMany(addresses))
                 }
             }
         }
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(Reader(PhantomData))
     }
 }
 
-impl JsonSchema for OneOrMany {
+impl<T: Expected> JsonSchema for OneOrMany<T> {
     fn schema_name() -> Cow<'static, str> {
         "OneOrMany".into()
     }
@@ -353,8 +354,8 @@ impl JsonSchema for OneOrMany {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = Text::<ListenAddress>::json_schema(generator);
-        json_schema!({ "title": format!("{}, or a list of them", ListenAddress::EXPECTED), "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+        let one = Text::<T>::json_schema(generator);
+        json_schema!({ "title": format!("{}, or a list of them", T::EXPECTED), "examples": [T::EXAMPLE], "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
     }
 }
 

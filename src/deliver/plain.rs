@@ -35,6 +35,11 @@ impl Answer {
         Self { status, headers, body: Bytes::from(format!("{text}\n")) }
     }
 
+    /// Whether it is what the application once said, or our own word, as the access log calls it.
+    pub fn from(&self) -> &'static str {
+        if self.headers.contains_key(CACHE_STATUS) { "memory" } else { "own" }
+    }
+
     /// 503, to be tried again in a moment.
     pub fn overload(text: &str) -> Self {
         let mut answer = Self::text(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -101,7 +106,8 @@ impl Whole {
         })
     }
 
-    pub(super) fn body(&self) -> &Bytes {
+    /// Its body.
+    pub fn body(&self) -> &Bytes {
         &self.snapshot.representation.body
     }
 }

@@ -135,6 +135,11 @@ impl Streams {
         self.lock().bells.len()
     }
 
+    /// How many may be held.
+    pub fn options(&self) -> StreamsOptions {
+        self.lock().options
+    }
+
     /// Whether nobody is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -27,6 +27,8 @@ pub struct H1 {
     pub buffer: BytesMut,
     /// Whether the client speaks HTTP/1.1, so that a body of unknown length can be sent in chunks.
     pub chunks: bool,
+    /// Bytes of streams that were sent, with what frames them.
+    pub sent: u64,
 }
 
 /// A client that sends this much while it is held is not waiting for us.
@@ -140,6 +142,14 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// Bytes of streams that were sent on it.
+    pub fn sent(&self) -> u64 {
+        match self {
+            Self::H1(h1) => h1.sent,
+            Self::H2(h2) => h2.body_bytes_sent() as u64,
+        }
+    }
+
     /// Completes when the client has gone.
     pub async fn gone(&mut self) {
         match self {
@@ -233,7 +243,9 @@ impl Wire {
         if let (Self::H1(h1), [frame]) = (&mut *self, frames)
             && h1.chunks
         {
-            return h1.write_slices(&mut [IoSlice::new(coding.code(frame).framed())], patience).await;
+            let framed = coding.code(frame).framed();
+            h1.sent += framed.len() as u64;
+            return h1.write_slices(&mut [IoSlice::new(framed)], patience).await;
         }
         let chunks: Vec<&Chunk> = frames.iter().map(|frame| coding.code(frame)).collect();
         match self {
@@ -313,6 +325,7 @@ impl H1 {
     }
 
     async fn write_chunks(&mut self, head: &[u8], chunks: &[&Chunk], patience: Duration) -> io::Result<()> {
+        self.sent += chunks.iter().map(|chunk| chunk.framed().len() as u64).sum::<u64>();
         if self.chunks {
             let framed = chunks.iter().map(|chunk| &chunk.framed()[..]);
             let pieces: Vec<&[u8]> = std::iter::once(head).chain(framed).collect();

@@ -144,6 +144,19 @@ pub struct Budget {
     stretched: AtomicBool,
 }
 
+/// How much of a budget is spent at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spending {
+    /// The caps.
+    pub options: Options,
+    /// Looks in flight.
+    pub running: usize,
+    /// Looks that wait for others.
+    pub waiting: usize,
+    /// Looks that began within the last second.
+    pub last_second: usize,
+}
+
 /// Leave to make one look; dropping it makes room for the next.
 #[derive(Debug)]
 pub struct Permit {
@@ -190,6 +203,18 @@ impl Budget {
                 },
                 None => call.notified().await,
             }
+        }
+    }
+
+    /// How much of it is spent now.
+    pub fn spending(&self) -> Spending {
+        let now = clock::now();
+        let queue = self.lock();
+        Spending {
+            options: queue.options,
+            running: queue.running,
+            waiting: queue.waiting.len(),
+            last_second: queue.begun.iter().rev().take_while(|begun| **begun + WINDOW > now).count(),
         }
     }
 

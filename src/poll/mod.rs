@@ -14,7 +14,7 @@ mod request;
 mod schedule;
 mod trigger;
 
-pub use budget::{Budget, Options as BudgetOptions, Permit, Urgency};
+pub use budget::{Budget, Options as BudgetOptions, Permit, Spending, Urgency};
 pub use classify::{Answer, judge_body, judge_head};
 pub use fetch::Fetch;
 pub use poller::{Plan, Poller};

@@ -13,7 +13,7 @@ use crate::normalise::Rules;
 use crate::resource::{
     Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
 };
-use crate::telemetry::RouteMetrics;
+use crate::telemetry::{Happening, RouteMetrics};
 
 /// How the resources of a route are watched.
 #[derive(Clone, Debug)]
@@ -158,7 +158,12 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let permit = self.budget.admit(urgency, due).await;
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-        let request = WatchRequest { key: self.resource.key(), validators, max_body: self.plan.max_body };
+        let request = WatchRequest {
+            key: self.resource.key(),
+            validators,
+            max_body: self.plan.max_body,
+            seat: self.resource.seat(),
+        };
         let started = clock::now();
         self.resource.look_began(started);
         // Not since it was due: that may have been while nobody watched.
@@ -184,13 +189,47 @@ impl<F: Fetch + ?Sized> Poller<F> {
             self.resource.pulse().note_change();
         }
         self.metrics.fetched(verdict.result());
-        self.resource.record(Entry { result: verdict.result(), because: state.explain(&verdict), ..entry });
+        if let Some(bytes) = entry.bytes {
+            self.metrics.looked_at(bytes);
+        }
+        let entry = Entry { result: verdict.result(), because: state.explain(&verdict), ..entry };
+        if let Some(what) = worth_telling(&verdict, state, was_stale) {
+            self.tell(what, &entry);
+        }
+        self.resource.record(entry);
         (verdict, ring)
+    }
+
+    fn tell(&self, what: &'static str, entry: &Entry) {
+        self.metrics.happened(Happening {
+            number: 0,
+            at: entry.at,
+            route: Arc::clone(&self.plan.route),
+            resource: self.resource.handle().to_owned(),
+            url: Arc::clone(&self.resource.key().target),
+            what,
+            because: entry.because.clone(),
+            trigger: entry.trigger.as_str(),
+            status: entry.status,
+            bytes: entry.bytes,
+            took: entry.took,
+        });
     }
 
     fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
         self.metrics.fetched(result);
         self.resource.record(Entry { result, because, ..Entry::of(look, trigger) });
+    }
+}
+
+/// What an operator would want to hear of a look, if anything.
+fn worth_telling(verdict: &Verdict, state: &State, was_stale: bool) -> Option<&'static str> {
+    match verdict {
+        Verdict::Changed if state.head().newest().is_some_and(|newest| newest.version.position == 1) => Some("first"),
+        Verdict::Changed => Some("changed"),
+        Verdict::Ended => Some("ended"),
+        Verdict::Failed(_) => (!was_stale).then_some("stale"),
+        Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified => was_stale.then_some("live"),
     }
 }
 

@@ -4,6 +4,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, 
 use http::{HeaderMap, HeaderValue};
 
 use crate::model::{ResourceKey, Validators};
+use crate::resource::Seat;
 
 /// One look to be made.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct WatchRequest<'a> {
     pub validators: Validators,
     /// The largest decoded body that is worth having, in bytes.
     pub max_body: u64,
+    /// Where the resource is looked at.
+    pub seat: &'a Seat,
 }
 
 const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));

@@ -199,14 +199,10 @@ impl Visitor {
         let mut shape = Shape::default();
         shape.push(&body);
         let mut sent = head.clone();
-        forward(&mut sent, self.peer, &self.site.options().trusted, &self.site.upstream())
-            .map_err(|_| bad("not a header"))?;
-        let answer = self
-            .site
-            .upstream()
-            .exchange_once(sent, body, MOST_REPLY)
-            .await
-            .map_err(|text| (StatusCode::BAD_GATEWAY, text))?;
+        let upstream = self.site.upstream();
+        forward(&mut sent, self.peer, &self.site.options().trusted, &upstream).map_err(|_| bad("not a header"))?;
+        let answer =
+            upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text))?;
         if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
             self.site.wrote(&asked, &shape, answer.status, &answer.headers);
         }

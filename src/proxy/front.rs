@@ -50,8 +50,8 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl Front {
     /// A front for `site`.
     pub fn new(site: Arc<Site>, options: FrontOptions) -> Self {
-        let conf =
-            ServerConf { upstream_keepalive_pool_size: site.upstream().options().keepalive, ..ServerConf::default() };
+        let keepalive = site.replicas().options().replicas.iter().map(|replica| replica.keepalive).sum();
+        let conf = ServerConf { upstream_keepalive_pool_size: keepalive, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(Phases::new(Arc::clone(&site)), Arc::new(conf));
         proxy.handle_init_modules();
         let mut server = HttpServerOptions::default();
@@ -90,7 +90,7 @@ impl Front {
         let connection = h1::serve(
             Arc::clone(site),
             Arc::clone(&self.h2.proxy),
-            H1 { stream, buffer, chunks: true },
+            H1 { stream, buffer, chunks: true, sent: 0 },
             shutdown.clone(),
         );
         site.tasks.spawn(connection);

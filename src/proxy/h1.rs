@@ -23,15 +23,17 @@ use super::request::{Peer, Request};
 use super::site::Site;
 use super::strict::is_ambiguous;
 use super::tunnel;
+use crate::clock;
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
 use crate::model::fields;
+use crate::telemetry::Visit;
 
 /// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
 enum Next {
     Request(H1),
-    Hold(H1, Box<Session>),
-    Socket(H1, Box<Socket>),
-    Tunnel(H1, Box<RequestHeader>),
+    Hold(H1, Box<Session>, Option<Box<Visit>>),
+    Socket(H1, Box<Socket>, Option<Box<Visit>>),
+    Tunnel(H1, Box<RequestHeader>, Option<Box<Visit>>),
     Close,
 }
 
@@ -47,18 +49,22 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
     loop {
         match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut())).await {
             Next::Request(again) => connection = again,
-            Next::Hold(held, session) => {
+            Next::Hold(held, session, visit) => {
                 drop((site, proxy, shutdown, stopping));
                 let mut wire = Wire::H1(held);
-                return session.run(&mut wire).await;
+                session.run(&mut wire).await;
+                if let Some(mut visit) = visit {
+                    visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
+                }
+                return;
             }
-            Next::Socket(held, socket) => {
+            Next::Socket(held, socket, _visit) => {
                 drop((site, proxy, shutdown, stopping));
                 return Box::pin(socket.run(held)).await;
             }
-            Next::Tunnel(taken, request) => {
+            Next::Tunnel(taken, request, visit) => {
                 drop((proxy, shutdown, stopping));
-                return Box::pin(tunnel::run(&site, taken, request, peer)).await;
+                return Box::pin(tunnel::run(&site, taken, request, peer, visit)).await;
             }
             Next::Close => return,
         }
@@ -97,6 +103,7 @@ async fn next(
         respond(Wire::H1(connection), &answer, true, patience).await;
         return Next::Close;
     }
+    let began = clock::now();
     connection.chunks = request.version == Version::HTTP_11;
     let raw = connection.buffer.split_to(length);
     let mut wire = Wire::H1(connection);
@@ -111,20 +118,39 @@ async fn next(
     };
     match (disposition, wire) {
         (Disposition::Answer(answer), wire) => {
+            let mut visit = site.visit(&request, peer, began, answer.from());
+            if let Some(visit) = &mut visit {
+                visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
             let close = !persistent || site.stopping.is_cancelled();
             respond(wire, &answer, close, patience).await.map_or(Next::Close, Next::Request)
         }
         (Disposition::Whole(whole), Wire::H1(mut connection)) => {
+            if let Some(mut visit) = site.visit(&request, peer, began, "memory") {
+                visit.answered(StatusCode::OK.as_u16(), Some(whole.body().len() as u64));
+            }
             let close = !persistent || site.stopping.is_cancelled();
             let written = connection.answer(&whole, close, patience).await;
             if written.is_ok() && !close { Next::Request(connection) } else { Next::Close }
         }
-        (Disposition::Hold(session), Wire::H1(connection)) => Next::Hold(slim(connection), session),
-        (Disposition::Tunnel, Wire::H1(connection)) => Next::Tunnel(connection, request),
+        (Disposition::Hold(session), Wire::H1(connection)) => {
+            let visit = site.visit(&request, peer, began, session.delivery.name());
+            Next::Hold(slim(connection), session, visit)
+        }
+        (Disposition::Tunnel, Wire::H1(connection)) => {
+            let visit = site.visit(&request, peer, began, "tunnel");
+            Next::Tunnel(connection, request, visit)
+        }
         (Disposition::Socket(opening), Wire::H1(mut connection)) => {
             let head = response_head(StatusCode::SWITCHING_PROTOCOLS, &opening.headers);
             match connection.write(&[&head, b"\r\n"], patience).await {
-                Ok(()) => Next::Socket(slim(connection), Box::new(opening.socket)),
+                Ok(()) => {
+                    let mut visit = site.visit(&request, peer, began, "websocket");
+                    if let Some(visit) = &mut visit {
+                        visit.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), None);
+                    }
+                    Next::Socket(slim(connection), Box::new(opening.socket), visit)
+                }
                 Err(_) => Next::Close,
             }
         }
@@ -137,7 +163,11 @@ async fn next(
             }
             hand_over(site, proxy, connection, rest, shutdown).await
         }
-        (Disposition::Gone, _) | (_, Wire::H2(_)) => Next::Close,
+        (Disposition::Gone, _) => {
+            drop(site.visit(&request, peer, began, "own"));
+            Next::Close
+        }
+        (_, Wire::H2(_)) => Next::Close,
     }
 }
 
@@ -167,7 +197,7 @@ async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, rest: BytesM
         Some(reused) => {
             let (stream, _): (Stream, _) = reused.consume();
             let stream = Gathered::release(stream);
-            stream.map_or(Next::Close, |stream| Next::Request(H1 { stream, buffer: rest, chunks: true }))
+            stream.map_or(Next::Close, |stream| Next::Request(H1 { stream, buffer: rest, chunks: true, sent: 0 }))
         }
         None => Next::Close,
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::HttpSession;
@@ -11,10 +12,12 @@ use super::decide::Disposition;
 use super::front::Proxy;
 use super::request::{Peer, Request};
 use super::site::Site;
+use crate::clock;
 use crate::deliver::{Answer, Wire};
 
 /// Serves one request.
 pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSession, shutdown: &ShutdownWatch) {
+    let began = clock::now();
     let peer = Peer::of(session.digest());
     let request = Box::new(session.req_header().clone());
     let mut wire = Wire::H2(Box::new(session));
@@ -22,11 +25,35 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
         Some(asked) => Box::pin(site.dispose(&asked, &mut wire)).await,
         None => Disposition::Proxy,
     };
+    let how = match &disposition {
+        Disposition::Hold(held) => Some(held.delivery.name()),
+        Disposition::Answer(answer) => Some(answer.from()),
+        Disposition::Whole(_) => Some("memory"),
+        Disposition::Gone | Disposition::Socket(_) => Some("own"),
+        Disposition::Proxy | Disposition::Tunnel => None,
+    };
+    let mut visit = how.and_then(|how| site.visit(&request, peer, began, how));
     drop(request);
     match disposition {
-        Disposition::Hold(held) => held.run(&mut wire).await,
-        Disposition::Answer(answer) => respond(&mut wire, &answer, site).await,
-        Disposition::Whole(whole) => respond(&mut wire, &whole.answer(), site).await,
+        Disposition::Hold(held) => {
+            held.run(&mut wire).await;
+            if let Some(visit) = &mut visit {
+                visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
+            }
+        }
+        Disposition::Answer(answer) => {
+            if let Some(visit) = &mut visit {
+                visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
+            respond(&mut wire, &answer, site).await;
+        }
+        Disposition::Whole(whole) => {
+            let answer = whole.answer();
+            if let Some(visit) = &mut visit {
+                visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
+            respond(&mut wire, &answer, site).await;
+        }
         // There are no WebSockets on HTTP/2 here (RFC 8441 is not spoken), so none is ever opened.
         Disposition::Gone | Disposition::Socket(_) => {}
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::model::{EndReason, Representation, ResourceKey, Validators};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
-use crate::resource::{Decline, Ended, Outcome, Refusal};
+use crate::resource::{Decline, Ended, Outcome, Refusal, Seat};
 use crate::route::{Facts, Route, Target};
 
 /// Why a path is watched under each client's credentials though its answers bear no mark.
@@ -103,7 +103,8 @@ impl Site {
     async fn look_once(&self, route: &Route, key: &ResourceKey) -> Option<Representation> {
         route.metrics.triggered("sample");
         let _permit = self.budget.admit(Urgency::Routine, clock::now()).await;
-        let request = WatchRequest { key, validators: Validators::default(), max_body: route.plan.max_body };
+        let (validators, seat) = (Validators::default(), Seat::default());
+        let request = WatchRequest { key, validators, max_body: route.plan.max_body, seat: &seat };
         match self.upstream.fetch(&request).await {
             Outcome::Fresh(answer) => Some(answer),
             _ => None,

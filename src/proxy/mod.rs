@@ -30,6 +30,7 @@ mod site;
 mod stream;
 mod strict;
 mod tunnel;
+mod visit;
 mod writes;
 
 pub use forward::TrustedProxies;

@@ -21,7 +21,8 @@ use super::strict::{is_ambiguous, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
 use crate::route::{Route, Target};
-use crate::upstream::ConnectError;
+use crate::telemetry::Visit;
+use crate::upstream::{Chosen, ConnectError};
 
 /// The phases of a proxied request.
 pub struct Phases {
@@ -39,6 +40,10 @@ impl Phases {
 #[derive(Debug, Default)]
 pub struct Passage {
     attempts: usize,
+    /// Who was chosen to answer it.
+    upstream: Option<Chosen>,
+    /// What the access log will be told.
+    visit: Option<Box<Visit>>,
     /// What an upload looks like.
     shape: Shape,
     /// Why there was no connection, in our words.
@@ -60,13 +65,17 @@ impl ProxyHttp for Phases {
     /// None: bodies pass as they are, so that an endless one is never kept waiting in a compressor.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<()> {
         // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
         if session.get_keepalive().is_some() {
             let keepalive = self.site.options().keepalive.as_secs();
             session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
         }
         session.set_write_timeout(Some(self.site.options().write_timeout));
+        if self.site.access.is_on() {
+            let peer = Peer::of(session.digest());
+            passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
+        }
         let head = session.req_header_mut();
         if is_ambiguous(head) || (head.version != Version::HTTP_2 && !to_origin_form(head)) {
             return Err(Error::new_down(ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16())));
@@ -76,7 +85,8 @@ impl ProxyHttp for Phases {
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
-        match self.site.upstream().peer().await {
+        let upstream = passage.upstream.insert(self.site.upstream());
+        match upstream.peer().await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(error) => {
                 passage.unreachable = Some(error.to_string());
@@ -92,12 +102,19 @@ impl ProxyHttp for Phases {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        self.site.upstream().unreachable();
+        let replicas = self.site.replicas();
         // Nothing was sent yet, so whatever the method, another address may be tried.
-        error.set_retry(passage.attempts < self.site.upstream().attempts());
-        let address = self.site.upstream().options().address.clone();
-        passage.unreachable =
-            Some(ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string());
+        error.set_retry(passage.attempts < replicas.attempts());
+        if let Some(upstream) = &passage.upstream {
+            upstream.unreachable();
+            let address = upstream.options().address.clone();
+            let text = ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string();
+            if replicas.iter().count() > 1 {
+                // Whoever comes next goes to another.
+                upstream.outage().failed(&text);
+            }
+            passage.unreachable = Some(text);
+        }
         error
     }
 
@@ -107,15 +124,18 @@ impl ProxyHttp for Phases {
         request: &mut RequestHeader,
         passage: &mut Passage,
     ) -> Result<()> {
+        let Some(upstream) = &passage.upstream else { return Err(Error::new_up(ErrorType::ConnectNoRoute)) };
         // The version that the client spoke is what `Via` tells, not the one that we speak to the backend.
         let spoken = session.req_header().version;
         let sent = request.version;
         request.set_version(spoken);
         request.remove_header(&POLL_MARK);
-        let forwarded =
-            forward(request, Peer::of(session.digest()), &self.site.options().trusted, &self.site.upstream());
+        let forwarded = forward(request, Peer::of(session.digest()), &self.site.options().trusted, upstream);
         request.set_version(sent);
         forwarded?;
+        if let Some(trace) = passage.visit.as_ref().and_then(|visit| visit.traceparent()) {
+            request.insert_header("traceparent", trace)?;
+        }
         let site = &self.site;
         let asked = Request::new(session.req_header(), Peer::of(session.digest()), &site.options().trusted);
         passage.candidate = asked.and_then(|asked| Candidate::of(site, &asked));
@@ -148,7 +168,7 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> Result<()> {
-        let upstream = self.site.upstream();
+        let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
         let head = session.req_header();
         if head.method.is_safe() && !upstream.rewrites() && !self.site.is_routed(head) {
@@ -156,7 +176,7 @@ impl ProxyHttp for Phases {
         }
         let peer = Peer::of(session.digest());
         let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
-        for (name, value) in self.site.upstream().response_rewrites(&response.headers, &request.client.origin) {
+        for (name, value) in upstream.response_rewrites(&response.headers, &request.client.origin) {
             response.insert_header(name, value)?;
         }
         self.site.note_cookies(&request, &response.headers);
@@ -204,13 +224,24 @@ impl ProxyHttp for Phases {
         };
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
-            self.site.upstream().outage().failed(&text);
+            if let Some(upstream) = &passage.upstream {
+                upstream.outage().failed(&text);
+            }
         }
         if let Ok(status) = StatusCode::from_u16(status) {
             // The client may have gone meanwhile; then nobody misses this text.
             let _ = respond(session, status).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, passage: &mut Passage) {
+        if let Some(visit) = &mut passage.visit
+            && let Some(written) = session.response_written()
+        {
+            let (status, bytes) = (written.status.as_u16(), session.body_bytes_sent() as u64);
+            visit.answered(status, Some(bytes));
+        }
     }
 
     /// pingora would log every client that goes away; what matters is logged by [`crate::upstream::Outage`].

@@ -87,7 +87,7 @@ impl Site {
             resource.demand(since);
             let known =
                 resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));
-            head = timeout(self.upstream().options().fetch_timeout, known).await.ok()?;
+            head = timeout(self.fetch_timeout(), known).await.ok()?;
         }
         if let Some(ended) = head.ended() {
             self.heed(route, request.target.path, request.headers(), ended);

@@ -16,8 +16,8 @@ use crate::poll::{Budget, Poller};
 use crate::resource::{Resource, Retire};
 use crate::route::{Client, Route, Table};
 use crate::shim::Shims;
-use crate::telemetry::Metrics;
-use crate::upstream::{Current, Upstream};
+use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::{Chosen, Current, Replicas};
 
 /// What the listener itself was configured to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Site {
     pub writes: Writes,
     /// The browser script.
     pub shims: Shims,
+    /// What was asked.
+    pub access: Arc<AccessLog>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Connections.
@@ -85,9 +87,19 @@ impl Site {
         self.options.load_full()
     }
 
-    /// The backend of this moment.
-    pub fn upstream(&self) -> Arc<Upstream> {
+    /// The backend of this moment, all of it.
+    pub fn replicas(&self) -> Arc<Replicas> {
         self.upstream.load()
+    }
+
+    /// Who is asked next; for one request this is called once.
+    pub(super) fn upstream(&self) -> Chosen {
+        self.replicas().choose()
+    }
+
+    /// How long a look may take.
+    pub(super) fn fetch_timeout(&self) -> Duration {
+        self.replicas().options().replicas.first().map_or(Duration::ZERO, |replica| replica.fetch_timeout)
     }
 
     /// Completes when the time to stop is over.

@@ -132,9 +132,10 @@ impl Site {
             head.remove_header(&name);
         }
         head.remove_header(&EXPECT);
-        forward(&mut head, request.peer, &self.options().trusted, &self.upstream()).ok()?;
+        let upstream = self.upstream();
+        forward(&mut head, request.peer, &self.options().trusted, &upstream).ok()?;
         let target = std::str::from_utf8(request.head.raw_path()).ok()?;
-        let answer = self.upstream().peek(target, &head.headers).await?;
+        let answer = upstream.peek(target, &head.headers).await?;
         answer.status.is_success().then(|| MediaType::of(&answer.headers).is_event_stream())
     }
 }

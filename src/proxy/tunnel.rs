@@ -22,7 +22,8 @@ use super::request::{Peer, Request};
 use super::site::Site;
 use crate::deliver::{Answer, H1, Wire};
 use crate::model::fields;
-use crate::upstream::ConnectError;
+use crate::telemetry::Visit;
+use crate::upstream::Upstream;
 
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 8 * 1024;
@@ -31,13 +32,34 @@ const BUFFER: usize = 8 * 1024;
 const MOST_HEAD: usize = 64 * 1024;
 
 /// Serves a connection whose next request is `request`, to its end.
-pub(super) async fn run(site: &Site, mut client: H1, request: Box<RequestHeader>, peer: Peer) {
-    match exchange(site, &mut client, &request, peer).await {
+pub(super) async fn run(
+    site: &Site,
+    mut client: H1,
+    request: Box<RequestHeader>,
+    peer: Peer,
+    mut visit: Option<Box<Visit>>,
+) {
+    let failure = match site.replicas().connect().await {
+        Ok((upstream, stream)) => {
+            let tunnel = Tunnel { site, upstream: &upstream, request: &request, peer };
+            match tunnel.exchange(&mut client, stream, visit.as_deref_mut()).await {
+                Err(Failure::Upstream(text)) => {
+                    upstream.outage().failed(&text);
+                    Err(Failure::Upstream(text))
+                }
+                other => other,
+            }
+        }
+        Err(error) => Err(Failure::Upstream(error.to_string())),
+    };
+    match failure {
         Ok(()) => {}
         Err(Failure::Client) => return,
-        Err(Failure::Upstream(text)) => {
-            site.upstream().outage().failed(&text);
+        Err(Failure::Upstream(_)) => {
             let answer = Answer::text(StatusCode::BAD_GATEWAY, apology(StatusCode::BAD_GATEWAY));
+            if let Some(visit) = &mut visit {
+                visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
             let mut wire = Wire::H1(client);
             let _ = wire.answer(answer.status, &answer.headers, &answer.body, true, site.options().write_timeout).await;
             return;
@@ -53,63 +75,104 @@ enum Failure {
     Upstream(String),
 }
 
-async fn exchange(site: &Site, client: &mut H1, request: &RequestHeader, peer: Peer) -> Result<(), Failure> {
-    let upgrade = Request::new(request, peer, &site.options().trusted).is_some_and(|asked| asked.is_websocket());
-    let head = outgoing(site, request, upgrade, peer).ok_or(Failure::Client)?;
-    let mut upstream =
-        site.upstream().connect().await.map_err(|error: ConnectError| Failure::Upstream(error.to_string()))?;
-    let sent = async {
-        upstream.write_all(&head).await?;
-        upstream.flush().await
-    };
-    sent.await.map_err(|error| Failure::Upstream(error.to_string()))?;
-    let mut received = BytesMut::with_capacity(1024);
-    let (mut answer, length) = tokio::select! {
-        biased;
-        answer = read_answer(&mut upstream, &mut received) => answer.map_err(|error| Failure::Upstream(error.to_string()))?,
-        () = client.gone() => return Err(Failure::Client),
-    };
-    site.upstream().outage().answered();
-    received.advance(length);
-    let switched = upgrade && answer.status == StatusCode::SWITCHING_PROTOCOLS;
-    let content_length = content_length(&answer, &request.method);
-    returned(site, &mut answer, request, switched, peer);
-    let head = wire_head(&answer);
-    let patience = site.options().write_timeout;
-    client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
-    if switched {
-        let early = std::mem::take(&mut client.buffer);
-        both_ways(site, &mut client.stream, upstream, &early, patience).await;
-        return Ok(());
-    }
-    let rest = content_length.map_or(u64::MAX, |length| length.saturating_sub(received.len() as u64));
-    let mut body = upstream.take(rest);
-    let H1 { stream, .. } = client;
-    let (mut from_client, mut to_client) = tokio::io::split(stream);
-    tokio::select! {
-        _ = pump(&mut body, &mut to_client, patience) => {}
-        () = silence(&mut from_client) => {}
-        () = site.stopped() => {}
-    }
-    Ok(())
+/// A request, and who is to answer it.
+struct Tunnel<'a> {
+    site: &'a Site,
+    upstream: &'a Upstream,
+    request: &'a RequestHeader,
+    peer: Peer,
 }
 
-/// The request's head as the backend is sent it.
-fn outgoing(site: &Site, request: &RequestHeader, upgrade: bool, peer: Peer) -> Option<BytesMut> {
-    let mut head = request.clone();
-    for name in fields::hop_by_hop(&request.headers) {
-        head.remove_header(&name);
+impl Tunnel<'_> {
+    async fn exchange(
+        &self,
+        client: &mut H1,
+        mut upstream: Stream,
+        mut visit: Option<&mut Visit>,
+    ) -> Result<(), Failure> {
+        let (site, request) = (self.site, self.request);
+        let asked = Request::new(request, self.peer, &site.options().trusted);
+        let upgrade = asked.is_some_and(|asked| asked.is_websocket());
+        let trace = visit.as_deref().and_then(Visit::traceparent);
+        let head = self.outgoing(upgrade, trace).ok_or(Failure::Client)?;
+        let sent = async {
+            upstream.write_all(&head).await?;
+            upstream.flush().await
+        };
+        sent.await.map_err(|error| Failure::Upstream(error.to_string()))?;
+        let mut received = BytesMut::with_capacity(1024);
+        let (mut answer, length) = tokio::select! {
+            biased;
+            answer = read_answer(&mut upstream, &mut received) => answer.map_err(|error| Failure::Upstream(error.to_string()))?,
+            () = client.gone() => return Err(Failure::Client),
+        };
+        self.upstream.outage().answered();
+        if let Some(visit) = &mut visit {
+            visit.answered(answer.status.as_u16(), None);
+        }
+        received.advance(length);
+        let switched = upgrade && answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        let content_length = content_length(&answer, &request.method);
+        self.returned(&mut answer, switched);
+        let head = wire_head(&answer);
+        let patience = site.options().write_timeout;
+        client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
+        if switched {
+            let early = std::mem::take(&mut client.buffer);
+            both_ways(site, &mut client.stream, upstream, &early, patience).await;
+            return Ok(());
+        }
+        let rest = content_length.map_or(u64::MAX, |length| length.saturating_sub(received.len() as u64));
+        let mut body = upstream.take(rest);
+        let H1 { stream, .. } = client;
+        let (mut from_client, mut to_client) = tokio::io::split(stream);
+        tokio::select! {
+            _ = pump(&mut body, &mut to_client, patience) => {}
+            () = silence(&mut from_client) => {}
+            () = site.stopped() => {}
+        }
+        Ok(())
     }
-    forward(&mut head, peer, &site.options().trusted, &site.upstream()).ok()?;
-    if upgrade {
-        head.insert_header(CONNECTION, "Upgrade").ok()?;
-        head.insert_header(UPGRADE, "websocket").ok()?;
-    } else {
-        // The connection is used for this answer alone: its end is the answer's end.
-        head.insert_header(CONNECTION, "close").ok()?;
+
+    /// The request's head as the backend is sent it.
+    fn outgoing(&self, upgrade: bool, trace: Option<String>) -> Option<BytesMut> {
+        let mut head = self.request.clone();
+        for name in fields::hop_by_hop(&self.request.headers) {
+            head.remove_header(&name);
+        }
+        forward(&mut head, self.peer, &self.site.options().trusted, self.upstream).ok()?;
+        if let Some(trace) = trace {
+            head.insert_header("traceparent", trace).ok()?;
+        }
+        if upgrade {
+            head.insert_header(CONNECTION, "Upgrade").ok()?;
+            head.insert_header(UPGRADE, "websocket").ok()?;
+        } else {
+            // The connection is used for this answer alone: its end is the answer's end.
+            head.insert_header(CONNECTION, "close").ok()?;
+        }
+        debug_assert!(head.headers.contains_key(HOST), "a head that was accepted names a host");
+        http_req_header_to_wire(&head)
     }
-    debug_assert!(head.headers.contains_key(HOST), "a head that was accepted names a host");
-    http_req_header_to_wire(&head)
+
+    /// Makes the answer's head what the client is sent: the framing stays as the bytes behind it are, the rest of what
+    /// belongs to the connection becomes ours.
+    fn returned(&self, answer: &mut ResponseHeader, switched: bool) {
+        let framing = answer.headers.get(TRANSFER_ENCODING).cloned();
+        let upgrade = answer.headers.get(UPGRADE).cloned().filter(|_| switched);
+        for name in fields::hop_by_hop(&answer.headers) {
+            answer.remove_header(&name);
+        }
+        let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
+        let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
+        let asked = Request::new(self.request, self.peer, &self.site.options().trusted);
+        let rewrites = asked.map(|asked| self.upstream.response_rewrites(&answer.headers, &asked.client.origin));
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        for (name, value) in ours.chain(rewrites.into_iter().flatten()) {
+            // Only what is no header name is refused, and these are.
+            let _ = answer.insert_header(name, value);
+        }
+    }
 }
 
 /// Reads the head of the final answer; interim ones (1xx but 101) are skipped.
@@ -159,25 +222,6 @@ fn content_length(answer: &ResponseHeader, method: &Method) -> Option<u64> {
         return None;
     }
     answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Makes the answer's head what the client is sent: the framing stays as the bytes behind it are, the rest of what
-/// belongs to the connection becomes ours.
-fn returned(site: &Site, answer: &mut ResponseHeader, request: &RequestHeader, switched: bool, peer: Peer) {
-    let framing = answer.headers.get(TRANSFER_ENCODING).cloned();
-    let upgrade = answer.headers.get(UPGRADE).cloned().filter(|_| switched);
-    for name in fields::hop_by_hop(&answer.headers) {
-        answer.remove_header(&name);
-    }
-    let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
-    let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
-    let asked = Request::new(request, peer, &site.options().trusted);
-    let rewrites = asked.map(|asked| site.upstream().response_rewrites(&answer.headers, &asked.client.origin));
-    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    for (name, value) in ours.chain(rewrites.into_iter().flatten()) {
-        // Only what is no header name is refused, and these are.
-        let _ = answer.insert_header(name, value);
-    }
 }
 
 fn wire_head(answer: &ResponseHeader) -> BytesMut {

@@ -18,6 +18,7 @@ mod look;
 mod patch;
 mod pulse;
 mod room;
+mod seat;
 mod shared;
 mod state;
 
@@ -29,5 +30,6 @@ pub use ledger::Entry;
 pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use pulse::{Listening, Pulse};
 pub use room::Room;
+pub use seat::Seat;
 pub use shared::{Resource, Retire, Subscription, Trigger};
 pub use state::{State, Verdict};

@@ -11,7 +11,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Bell, Ended, Entry, Head, Pulse, Room};
+use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
 use crate::model::{EndReason, ResourceKey};
 
 /// A reason to look now.
@@ -79,6 +79,7 @@ pub struct Resource {
     /// In nanoseconds.
     pace: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
+    seat: Seat,
 }
 
 impl Resource {
@@ -105,6 +106,7 @@ impl Resource {
             interval: AtomicU64::new(0),
             pace: AtomicU64::new(u64::MAX),
             ledger: Mutex::default(),
+            seat: Seat::default(),
         }
     }
 
@@ -188,6 +190,11 @@ impl Resource {
         self.pending.load(Ordering::Acquire) != 0
     }
 
+    /// Where it is looked at.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
     /// Tells the admin API at what interval the resource is looked at now.
     pub fn set_interval(&self, interval: Duration) {
         self.interval.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -210,6 +217,11 @@ impl Resource {
     /// The last looks, oldest first.
     pub fn ledger(&self) -> Vec<Entry> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The last look, if there was one.
+    pub fn last_look(&self) -> Option<Entry> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
     }
 
     // The clients' side.

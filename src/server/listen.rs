@@ -31,6 +31,7 @@ pub(super) fn listener_options() -> TcpSocketOptions {
 /// What the sockets that a process hands to the next are called, in `LISTEN_FDNAMES`.
 pub(super) const PUBLIC: &str = "listen";
 pub(super) const ADMIN: &str = "admin";
+pub(super) const REDIRECT: &str = "redirect";
 
 /// Sockets that somebody opened for us: systemd, or the process whose place we take (`sd_listen_fds(3)`).
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Inherited {
         let at = |wanted: &dyn Fn(&(String, TcpListener)) -> bool| self.sockets.iter().position(wanted);
         let index = at(&|(_, listener)| listener.local_addr().is_ok_and(|local| local == address))
             .or_else(|| at(&|(known, _)| known == name))
-            .or_else(|| at(&|(known, _)| name == PUBLIC && known != ADMIN))?;
+            .or_else(|| at(&|(known, _)| name == PUBLIC && known != ADMIN && known != REDIRECT))?;
         Some(self.sockets.remove(index).1)
     }
 }

@@ -8,8 +8,11 @@
 //! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
 //! sleep through a fixed time before it stops.
 
+#[cfg(feature = "otel")]
+mod export;
 mod handover;
 mod listen;
+mod redirect;
 mod reload;
 
 pub use handover::Failed as HandOverFailed;
@@ -19,7 +22,7 @@ pub use reload::Source;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::listen::{ADMIN, PUBLIC, listen, listener_options, refuse};
+use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
 use crate::admin::{self, Api};
 use crate::clock;
@@ -51,9 +54,9 @@ use crate::proxy::{Front, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, AccessLogTo, Metrics};
 use crate::tls::{Certificate, Unusable};
-use crate::upstream::{Current, Upstream};
+use crate::upstream::{Current, Replicas};
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,14 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] Unusable),
+    /// The access log cannot be written.
+    #[error("cannot write the access log to {}: {error}", to.display())]
+    AccessLog {
+        /// Where.
+        to: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// A server that accepts.
@@ -79,6 +90,7 @@ pub struct Server {
     reloader: Arc<Reloader>,
     listen: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
+    redirect: Option<SocketAddr>,
     tls: bool,
     /// Copies of the listening sockets, for a process that takes our place.
     sockets: Vec<(&'static str, Socket)>,
@@ -86,6 +98,8 @@ pub struct Server {
     shutdown: watch::Sender<bool>,
     admin_stop: CancellationToken,
     services: Vec<JoinHandle<()>>,
+    /// Sends spans.
+    exporting: Option<JoinHandle<()>>,
 }
 
 /// What a reload can change.
@@ -107,14 +121,17 @@ impl Server {
             config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
         let public = config.server.listen.iter().map(|address| listen(PUBLIC, *address, &mut inherited));
         let sockets = public.collect::<Result<Vec<_>, _>>()?;
+        let redirect = config.server.redirect.map(|address| listen(REDIRECT, address, &mut inherited)).transpose()?;
         let mut copies = Vec::new();
-        for (name, (address, socket)) in
-            sockets.iter().map(|socket| (PUBLIC, socket)).chain(admin_socket.iter().map(|socket| (ADMIN, socket)))
-        {
+        let named = sockets.iter().map(|socket| (PUBLIC, socket));
+        let others = [(ADMIN, &admin_socket), (REDIRECT, &redirect)];
+        let others = others.into_iter().filter_map(|(name, socket)| Some((name, socket.as_ref()?)));
+        for (name, (address, socket)) in named.chain(others) {
             copies.push((name, socket.try_clone().map_err(|error| refuse(*address, error))?));
         }
         let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let site = Arc::new(site(&config));
+        log_requests(&site.access, &config.access)?;
         let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain));
         running.route(&config.routes, &Plan::default());
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
@@ -143,16 +160,35 @@ impl Server {
         let mut services = vec![tokio::spawn(accepting), tokio::spawn(Arc::clone(&reloader).follow())];
         services.extend(always.map(|watch| tokio::spawn(watch.run())));
         let admin_stop = CancellationToken::new();
+        let redirect_at = redirect.as_ref().map(|(address, _)| *address);
+        if let Some((address, socket)) = redirect {
+            let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
+            let port = config.server.redirect_port.or(listen.first().map(SocketAddr::port)).unwrap_or_default();
+            services.push(tokio::spawn(redirect::serve(listener, port, site.stopping.clone())));
+        }
+        let exporting = export(&site.access);
         let mut admin = None;
         if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
-            let api = Arc::new(Api { site, reload, token: options.token });
+            let api = Arc::new(Api { site, reload, token: options.token, started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             services.push(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
             admin = Some(address);
         }
         let tls = certificate.is_some();
-        Ok(Self { running, reloader, listen, admin, tls, sockets: copies, shutdown, admin_stop, services })
+        Ok(Self {
+            running,
+            reloader,
+            listen,
+            admin,
+            redirect: redirect_at,
+            tls,
+            sockets: copies,
+            shutdown,
+            admin_stop,
+            services,
+            exporting,
+        })
     }
 
     /// What the listeners serve.
@@ -168,6 +204,11 @@ impl Server {
     /// Where operators come in.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where clients that do not speak TLS are sent on.
+    pub fn redirect(&self) -> Option<SocketAddr> {
+        self.redirect
     }
 
     /// Has the configuration read again.
@@ -210,6 +251,12 @@ impl Server {
         if gone.is_err() {
             warn!(streams = site.streams.len(), "not everybody left within the drain time");
         }
+        let access = Arc::clone(&site.access);
+        // Whoever reads the log may be slow, and must not hold up what else goes on.
+        let _ = tokio::task::spawn_blocking(move || access.close()).await;
+        if let Some(exporting) = self.exporting {
+            let _ = exporting.await;
+        }
         self.admin_stop.cancel();
         self.running.watch_files(Vec::new());
         for service in self.services {
@@ -221,7 +268,8 @@ impl Server {
 fn site(config: &Config) -> Site {
     let now = clock::now();
     Site {
-        upstream: Arc::new(Current::new(Upstream::new(config.upstream.clone()))),
+        upstream: Arc::new(Current::new(Replicas::new(config.upstream.clone()))),
+        access: Arc::default(),
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
         budget: Budget::new(config.budget),
@@ -246,8 +294,11 @@ impl Running {
     fn apply(&self, config: &Config, plan: &Plan) {
         let site = &self.site;
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
-        if *site.upstream().options() != config.upstream {
-            site.upstream.replace(Upstream::new(config.upstream.clone()));
+        if *site.replicas().options() != config.upstream {
+            site.upstream.replace(Replicas::new(config.upstream.clone()));
+        }
+        if let Err(error) = log_requests(&site.access, &config.access) {
+            error!("{error}; it is written where it was");
         }
         if **site.options.load() != config.site {
             site.options.store(Arc::new(config.site.clone()));
@@ -294,6 +345,27 @@ impl Running {
     }
 }
 
+/// Has requests logged where `to` says.
+fn log_requests(access: &AccessLog, to: &AccessLogTo) -> Result<(), StartError> {
+    access.set(to).map_err(|error| match to {
+        AccessLogTo::File(path) => StartError::AccessLog { to: path.clone(), error },
+        _ => StartError::AccessLog { to: PathBuf::from("its thread"), error },
+    })
+}
+
+/// Has requests exported as spans, if the environment says where to.
+#[cfg(feature = "otel")]
+fn export(access: &AccessLog) -> Option<JoinHandle<()>> {
+    let (spans, exporter) = export::Exporter::from_env()?;
+    access.set_exporter(Some(Arc::new(spans)));
+    Some(tokio::spawn(exporter.run()))
+}
+
+#[cfg(not(feature = "otel"))]
+fn export(_access: &AccessLog) -> Option<JoinHandle<()>> {
+    None
+}
+
 /// Watches the file of the configuration, and the certificate's.
 fn watch_always(
     source: &Source,
@@ -328,8 +400,10 @@ fn literal(path: &Path) -> Option<globset::Glob> {
 /// A route, joined to its metrics and to deliveries that exist.
 fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
     let chosen = |delivery: &&&'static dyn Delivery| options.transports.contains(&delivery.name());
+    let metrics = metrics.route(&options.plan.route);
+    metrics.set_interval(options.plan.schedule.every);
     Route {
-        metrics: metrics.route(&options.plan.route),
+        metrics,
         transports: deliver::ALL.iter().filter(chosen).copied().collect(),
         websocket: options.transports.contains(&"websocket"),
         iframe: options.transports.contains(&"iframe"),

@@ -6,7 +6,7 @@
 //! ```
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tracing::{error, info, info_span, warn};
 
 use super::Running;
-use crate::admin::{Reload, Reloaded};
+use crate::admin::{Reload, Reloaded, Standing};
+use crate::clock;
 use crate::config::{self, Config, Overrides};
 
 /// Where the configuration comes from.
@@ -34,17 +35,27 @@ const HALF_WRITTEN: Duration = Duration::from_millis(150);
 pub(super) struct Reloader {
     source: Source,
     running: Arc<Running>,
+    /// What the process was started with.
+    started: Config,
     /// What is in force; also sees to it that one reload ends before the next begins.
     current: AsyncMutex<Config>,
-    /// What is wrong with the file, if something is.
-    wrong: Mutex<Option<String>>,
+    standing: Mutex<Standing>,
     /// The file may have changed.
     pub(super) changed: Notify,
 }
 
 impl Reloader {
     pub(super) fn new(source: Source, config: Config, running: Arc<Running>) -> Self {
-        Self { source, running, current: AsyncMutex::new(config), wrong: Mutex::default(), changed: Notify::new() }
+        let standing =
+            Standing { file: source.path.clone(), read_at: clock::wall(), wrong: None, needs_restart: Vec::new() };
+        Self {
+            source,
+            running,
+            started: config.clone(),
+            current: AsyncMutex::new(config),
+            standing: Mutex::new(standing),
+            changed: Notify::new(),
+        }
     }
 
     /// Follows changes of the file.
@@ -63,9 +74,22 @@ impl Reloader {
         config::load(self.source.path.as_deref(), &self.source.overrides)
     }
 
-    fn set_wrong(&self, wrong: Option<String>) {
-        self.running.site.metrics.set_config_stale(wrong.is_some());
-        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = wrong;
+    fn is_wrong(&self, wrong: &str) {
+        self.running.site.metrics.set_config_stale(true);
+        self.standing_mut().wrong = Some(wrong.to_owned());
+    }
+
+    /// `waiting` are the keys that say something else than what the process was started with.
+    fn is_right(&self, waiting: &[&'static str]) {
+        self.running.site.metrics.set_config_stale(false);
+        let mut standing = self.standing_mut();
+        standing.wrong = None;
+        standing.read_at = clock::wall();
+        standing.needs_restart = waiting.to_vec();
+    }
+
+    fn standing_mut(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,12 +105,14 @@ impl Reload for Reloader {
             Err(wrong) => {
                 let wrong = wrong.to_string();
                 error!("the configuration cannot be used, the one of before stays in force:\n{wrong}");
-                self.set_wrong(Some(wrong.clone()));
+                self.is_wrong(&wrong);
                 return Reloaded::Wrong(wrong);
             }
         };
-        let plan = config::reload::plan(&current, &new);
-        self.set_wrong(None);
+        let mut plan = config::reload::plan(&current, &new);
+        // What needs a restart is as it was when the process started, whatever the file has said since.
+        plan.needs_restart = config::reload::plan(&self.started, &new).needs_restart;
+        self.is_right(&plan.needs_restart);
         if !plan.needs_restart.is_empty() {
             warn!("restart needed: {} cannot be changed while the server runs", plan.needs_restart.join(", "));
         }
@@ -97,7 +123,7 @@ impl Reload for Reloader {
         Reloaded::Applied { kept, added, removed, needs_restart: plan.needs_restart }
     }
 
-    fn wrong(&self) -> Option<String> {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn standing(&self) -> Standing {
+        self.standing_mut().clone()
     }
 }

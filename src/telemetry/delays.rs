@@ -31,6 +31,16 @@ impl Delays {
         self.0.nanos.fetch_add(nanos, Ordering::Relaxed);
         self.0.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Each bucket's own count.
+    pub(super) fn counts(&self) -> Vec<u64> {
+        self.0.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// The bounds of the buckets, in seconds.
+pub(super) fn bounds() -> impl Iterator<Item = f64> {
+    (0..BUCKETS).map(|at| (FIRST << at) as f64 / 1e9)
 }
 
 /// The first bucket whose bound is not below `nanos`.
@@ -41,9 +51,8 @@ fn bucket(nanos: u64) -> usize {
 
 impl EncodeMetric for Delays {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let counts: Vec<u64> = self.0.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        let bounds = (0..BUCKETS).map(|at| (FIRST << at) as f64 / 1e9).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let counts = self.counts();
+        let buckets: Vec<(f64, u64)> = bounds().chain([f64::INFINITY]).zip(counts.iter().copied()).collect();
         let sum = self.0.nanos.load(Ordering::Relaxed) as f64 / 1e9;
         encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
     }

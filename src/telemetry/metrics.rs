@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +12,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
-use super::delays::Delays;
+use super::delays::{self, Delays};
+use super::replaced::{Replaced, rate};
+use super::tail::{Happening, Tail};
+use crate::clock;
 
 /// A route, and one more label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,14 +49,19 @@ pub struct Metrics {
     endings: Counters,
     polls: Counters,
     triggers: Counters,
+    replaced: Counters,
+    look_bytes: Counters,
     delay: Family<Labels, Delays>,
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
+    replicas_away: Gauge<i64, AtomicI64>,
     budget_stretched: Gauge<i64, AtomicI64>,
     history_bytes: Gauge<u64, AtomicU64>,
     differs: Counters,
     refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
+    tail: Arc<Tail>,
+    born: Instant,
 }
 
 /// The metrics of one route.
@@ -67,6 +76,13 @@ pub struct RouteMetrics {
     resources: Gauge,
     delay: Delays,
     differs: Counters,
+    /// How often clients of this route poll, in millionths of a poll a second.
+    rate: AtomicU64,
+    replaced: Arc<Replaced>,
+    replaced_shown: Counter,
+    look_bytes: Counter,
+    tail: Arc<Tail>,
+    born: Instant,
 }
 
 /// The counters of a route that differ in one label. What counts each event must not look anything up.
@@ -92,6 +108,35 @@ impl<const N: usize> Series<N> {
         }
     }
 }
+/// What the metrics of a route say now. Counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Clients that are held, by transport.
+    pub streams: Vec<(&'static str, u64)>,
+    /// Resources that are watched.
+    pub resources: u64,
+    /// Looks, by result.
+    pub looks: Vec<(&'static str, u64)>,
+    /// Bytes of the bodies that looks brought.
+    pub look_bytes: u64,
+    /// Looks, by the reason for them.
+    pub triggers: Vec<(&'static str, u64)>,
+    /// Plain requests, by how they were answered.
+    pub polls: Vec<(&'static str, u64)>,
+    /// Events written, by kind.
+    pub events: Vec<(&'static str, u64)>,
+    /// Polls that held clients would have made.
+    pub replaced: u64,
+    /// How many changes took how long to be written, by bucket.
+    pub delays: Vec<u64>,
+}
+
+const TRANSPORTS: &[&str] =
+    &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
+const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
+const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
+const WAYS: &[&str] = &["memory", "held", "proxied"];
+const KINDS: &[&str] = &["snapshot", "patch", "stale", "live", "tick", "end"];
 
 impl Metrics {
     /// Metrics at zero.
@@ -111,6 +156,14 @@ impl Metrics {
         registry.register("polls_answered", "Plain requests for routes, by how they were answered", polls.clone());
         let triggers = Counters::default();
         registry.register("triggers", "Reasons for looks", triggers.clone());
+        let replaced = Counters::default();
+        registry.register(
+            "polls_replaced",
+            "Polls that held clients would have made at their route's interval",
+            replaced.clone(),
+        );
+        let look_bytes = Counters::default();
+        registry.register("look_bytes", "Bytes of the bodies that looks brought", look_bytes.clone());
         let delay = Family::default();
         registry.register(
             "change_to_write_seconds",
@@ -125,6 +178,8 @@ impl Metrics {
         );
         let upstream_away = Gauge::default();
         registry.register("upstream_away", "1 while the upstream does not answer", upstream_away.clone());
+        let replicas_away = Gauge::default();
+        registry.register("replicas_away", "Replicas of the upstream that are not asked", replicas_away.clone());
         let budget_stretched = Gauge::default();
         registry.register(
             "budget_stretched",
@@ -150,14 +205,19 @@ impl Metrics {
             endings,
             polls,
             triggers,
+            replaced,
+            look_bytes,
             delay,
             config_stale,
             upstream_away,
+            replicas_away,
             budget_stretched,
             history_bytes,
             differs,
             refused,
             routes: Mutex::default(),
+            tail: Arc::default(),
+            born: clock::now(),
         }
     }
 
@@ -181,6 +241,12 @@ impl Metrics {
                 differs: self.differs.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
                 delay: self.delay.get_or_create(&all).clone(),
+                rate: AtomicU64::new(rate(Duration::from_secs(1))),
+                replaced: Arc::default(),
+                replaced_shown: self.replaced.get_or_create(&all).clone(),
+                look_bytes: self.look_bytes.get_or_create(&all).clone(),
+                tail: Arc::clone(&self.tail),
+                born: self.born,
                 all,
             })
         });
@@ -197,9 +263,10 @@ impl Metrics {
         self.budget_stretched.set(stretched.into());
     }
 
-    /// Whether the upstream does not answer.
-    pub fn set_upstream_away(&self, away: bool) {
+    /// Whether the upstream does not answer, and how many of its replicas are not asked.
+    pub fn set_upstream_away(&self, away: bool, replicas: usize) {
         self.upstream_away.set(away.into());
+        self.replicas_away.set(i64::try_from(replicas).unwrap_or(i64::MAX));
     }
 
     /// How much memory all histories take.
@@ -212,8 +279,21 @@ impl Metrics {
         self.refused.get_or_create(&vec![("limit", limit)]).inc();
     }
 
+    /// What happened last, the newest first.
+    pub fn tail(&self) -> Vec<Happening> {
+        self.tail.read()
+    }
+
+    /// The upper bounds of the buckets of [`Figures::delays`], in seconds; the last bucket has none.
+    pub fn delay_bounds() -> Vec<f64> {
+        delays::bounds().collect()
+    }
+
     /// All of it in the Prometheus text format.
     pub fn render(&self) -> String {
+        for route in self.routes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            route.show_replaced();
+        }
         let mut text = String::new();
         // Writing into a string cannot fail; a partial page would be better than none if it did.
         let _ = encode(&mut text, &self.registry);
@@ -247,7 +327,62 @@ impl RouteMetrics {
     pub fn hold(&self, transport: &'static str) -> Held {
         let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
         gauge.inc();
-        Held(gauge)
+        let rate = self.rate.load(Ordering::Relaxed);
+        self.replaced.begin(rate, self.age());
+        Held { gauge, rate, replaced: Arc::clone(&self.replaced), born: self.born }
+    }
+
+    /// Clients of this route poll at this interval where they are not held.
+    pub fn set_interval(&self, every: Duration) {
+        self.rate.store(rate(every), Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.born)
+    }
+
+    /// Brings the counter for Prometheus up to what held clients have amounted to.
+    fn show_replaced(&self) {
+        let total = self.replaced.total(self.age());
+        self.replaced_shown.inc_by(total.saturating_sub(self.replaced_shown.get()));
+    }
+
+    /// A look brought a body of so many bytes.
+    pub fn looked_at(&self, bytes: usize) {
+        self.look_bytes.inc_by(bytes as u64);
+    }
+
+    /// Something happened that is worth telling of.
+    pub fn happened(&self, happening: Happening) {
+        self.tail.push(happening);
+    }
+
+    /// What all of this says now.
+    pub fn figures(&self) -> Figures {
+        let count = |family: &Counters, label: &'static str, values: &'static [&'static str]| {
+            let known = |value: &&'static str| {
+                family
+                    .get(&self.with(label, value))
+                    .map(|counter| (*value, counter.get()))
+                    .filter(|(_, count)| *count > 0)
+            };
+            values.iter().filter_map(known).collect()
+        };
+        let held = |transport: &&'static str| {
+            let held = self.streams.get(&self.with("transport", transport))?.get();
+            u64::try_from(held).ok().filter(|held| *held > 0).map(|held| (*transport, held))
+        };
+        Figures {
+            streams: TRANSPORTS.iter().filter_map(held).collect(),
+            resources: u64::try_from(self.resources.get()).unwrap_or(0),
+            looks: count(&self.fetches, "result", RESULTS),
+            look_bytes: self.look_bytes.get(),
+            triggers: count(&self.triggers, "kind", TRIGGERS),
+            polls: count(&self.polls.family, "how", WAYS),
+            events: count(&self.events.family, "kind", KINDS),
+            replaced: self.replaced.total(self.age()),
+            delays: self.delay.counts(),
+        }
     }
 
     /// A resource came into being, or one went.
@@ -294,10 +429,16 @@ impl fmt::Debug for RouteMetrics {
 
 /// One held client, counted while this lives.
 #[derive(Debug)]
-pub struct Held(Gauge);
+pub struct Held {
+    gauge: Gauge,
+    rate: u64,
+    replaced: Arc<Replaced>,
+    born: Instant,
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.dec();
+        self.gauge.dec();
+        self.replaced.end(self.rate, clock::now().saturating_duration_since(self.born));
     }
 }

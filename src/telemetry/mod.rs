@@ -1,8 +1,19 @@
-//! What operators see: log lines and metrics.
+//! What operators see: log lines, metrics, and what was asked.
 
+mod access;
 mod delays;
 mod log;
 mod metrics;
+mod replaced;
+#[cfg(feature = "otel")]
+mod spans;
+mod tail;
+mod trace;
 
+pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
 pub use log::{Format, init};
-pub use metrics::{Held, Metrics, RouteMetrics};
+pub use metrics::{Figures, Held, Metrics, RouteMetrics};
+#[cfg(feature = "otel")]
+pub use spans::{Resource as SpanResource, encode as encode_spans};
+pub use tail::Happening;
+pub use trace::Trace;

@@ -5,34 +5,34 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use super::Upstream;
+use super::Replicas;
 use crate::poll::{Fetch, WatchRequest};
 use crate::resource::Outcome;
 
 /// Holds the backend, and lets another take its place. What has begun with one is finished with it.
 #[derive(Debug)]
-pub struct Current(ArcSwap<Upstream>);
+pub struct Current(ArcSwap<Replicas>);
 
 impl Current {
-    /// Begins with `upstream`.
-    pub fn new(upstream: Upstream) -> Self {
-        Self(ArcSwap::from_pointee(upstream))
+    /// Begins with `replicas`.
+    pub fn new(replicas: Replicas) -> Self {
+        Self(ArcSwap::from_pointee(replicas))
     }
 
     /// The backend of this moment.
-    pub fn load(&self) -> Arc<Upstream> {
+    pub fn load(&self) -> Arc<Replicas> {
         self.0.load_full()
     }
 
     /// Puts another in its place.
-    pub fn replace(&self, upstream: Upstream) {
-        self.0.store(Arc::new(upstream));
+    pub fn replace(&self, replicas: Replicas) {
+        self.0.store(Arc::new(replicas));
     }
 }
 
 #[async_trait]
 impl Fetch for Current {
     async fn fetch(&self, request: &WatchRequest<'_>) -> Outcome {
-        self.load().fetch(request).await
+        self.load().look(request).await
     }
 }

@@ -1,8 +1,8 @@
 //! Makes looks at the real backend.
 
 use std::fmt;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::http::RequestHeader;
@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::decode::Decoder;
 use super::{ConnectError, Upstream};
 use crate::clock;
-use crate::poll::{Answer, Fetch, WatchRequest, judge_body, judge_head};
-use crate::resource::{Failure, Outcome};
+use crate::poll::{Answer, WatchRequest, judge_body, judge_head};
+use crate::resource::Outcome;
 
 /// A whole answer, decoded.
 #[derive(Clone, Debug)]
@@ -66,26 +66,32 @@ impl fmt::Debug for Incoming {
     }
 }
 
-#[async_trait]
-impl Fetch for Upstream {
-    async fn fetch(&self, request: &WatchRequest<'_>) -> Outcome {
-        let outcome = match timeout(self.options.fetch_timeout, self.exchange(request)).await {
-            Ok(Ok(outcome)) => {
-                self.outage.answered();
-                return outcome;
-            }
-            Ok(Err(text)) => text,
-            Err(_) => format!(
-                "no complete answer within fetch_timeout ({})",
-                humantime::format_duration(self.options.fetch_timeout)
-            ),
-        };
-        self.outage.failed(&outcome);
-        Outcome::Failed(Failure { status: None, retry_after: None, text: outcome })
-    }
+/// Why a look brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unread {
+    /// There was no connection, or it broke. Another replica may do better, and at once.
+    #[error("{0}")]
+    Broken(String),
+    /// The time was over.
+    #[error("no complete answer within fetch_timeout ({})", humantime::format_duration(*.0))]
+    Late(Duration),
 }
 
 impl Upstream {
+    /// Makes one look, and takes note of whether anybody is there.
+    pub(super) async fn look(&self, request: &WatchRequest<'_>) -> Result<Outcome, Unread> {
+        let patience = self.options.fetch_timeout;
+        let looked = match timeout(patience, self.exchange(request)).await {
+            Ok(looked) => looked.map_err(Unread::Broken),
+            Err(_) => Err(Unread::Late(patience)),
+        };
+        match &looked {
+            Ok(_) => self.outage.answered(),
+            Err(unread) => self.outage.failed(&unread.to_string()),
+        }
+        looked
+    }
+
     /// Sends a GET of a client's as it would be proxied and returns only the head of the answer, to see what kind of
     /// thing the backend answers it with. `None` if there is no answer.
     pub async fn peek(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {

@@ -1,6 +1,8 @@
 //! The backend: where it is, how to connect to it, and how to look at it.
 //!
 //! ```text
+//! Replicas ──▶ one of them: an Upstream
+//!
 //! Address (url) ──▶ Resolver ──▶ HttpPeer ──┬─▶ pingora's HttpProxy (plain requests)
 //!                                           ├─▶ Upstream::fetch   (looks)
 //!                                           └─▶ Upstream::connect (tunnels)
@@ -10,7 +12,9 @@ mod address;
 mod current;
 mod decode;
 mod fetch;
+mod health;
 mod outage;
+mod replicas;
 mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
@@ -18,8 +22,10 @@ pub use current::Current;
 pub use decode::Decoder;
 pub use fetch::{Exchanged, Incoming};
 pub use outage::Outage;
+pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER};
@@ -33,7 +39,7 @@ use self::resolve::Resolver;
 use crate::model::Origin;
 use crate::tls::Outgoing;
 
-/// How to reach the backend.
+/// How to reach the backend, or one replica of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where it is.
@@ -54,13 +60,15 @@ pub struct Options {
 /// is one that may not be sent twice. The shortest idle time that common servers allow is 2 s.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// The backend.
+/// The backend, or one replica of it.
 pub struct Upstream {
     options: Options,
     resolver: Resolver,
     http: Connector,
     transport: TransportConnector,
     outage: Outage,
+    /// Requests under way.
+    busy: AtomicUsize,
 }
 
 /// Why there is no connection to the backend.
@@ -92,6 +100,7 @@ impl Upstream {
             http: Connector::new(Some(ConnectorOptions::new(options.keepalive))),
             transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
             outage: Outage::new(options.address.to_string()),
+            busy: AtomicUsize::new(0),
             options,
         }
     }
@@ -104,6 +113,24 @@ impl Upstream {
     /// Whether it answers, as far as anybody has noticed.
     pub fn outage(&self) -> &Outage {
         &self.outage
+    }
+
+    /// Whether it may be given requests.
+    pub fn is_available(&self) -> bool {
+        self.outage.is_available()
+    }
+
+    /// How many requests it has under way.
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How many addresses are worth trying for one request.

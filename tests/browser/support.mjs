@@ -85,7 +85,7 @@ async function held(admin, url, transport) {
         .reduce((sum, resource) => sum + (resource.subscribers[transport] ?? 0), 0);
 }
 
-/** Starts Sungrazer in front of `upstream`, with these routes in TOML. */
+/** Starts Sungrazer in front of `upstream`, with these routes in TOML; `admin` is where its operators come in. */
 export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     const folder = mkdtempSync(join(tmpdir(), 'sungrazer-sidecar-'));
     const file = join(folder, 'sungrazer.toml');
@@ -102,6 +102,10 @@ export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
         /** How many streams are held. */
         async streams() {
             return (await (await fetch(`${links.admin}/api/resources`)).json()).streams;
+        },
+        /** Writes another configuration in place of the first. */
+        configure(text) {
+            writeFileSync(file, text);
         },
         async stop() {
             await stop();

@@ -35,7 +35,18 @@ pub struct Program {
 
 impl Program {
     pub async fn start(args: &[&str]) -> Self {
-        let mut child = command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(args, &[]).await
+    }
+
+    /// Starts it with these variables in its environment, and no others.
+    pub async fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = command()
+            .args(args)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::<Mutex<Vec<u8>>>::default();
         let mut stderr = child.stderr.take().unwrap();
         let logging = tokio::spawn({

@@ -1,0 +1,32 @@
+//! The page on which operators see what goes on. It holds nothing itself: all that it shows it is pushed from `/api/state`.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response};
+use http_body_util::Full;
+
+const PAGE: &str = include_str!("dashboard/page.html");
+const STYLE: &str = include_str!("dashboard/style.css");
+const SCRIPT: &str = include_str!("dashboard/script.js");
+
+/// Nothing but what we serve ourselves, and nobody may show the page inside another.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page, or a part of it.
+pub(super) fn serve(path: &str) -> Option<Response<Full<Bytes>>> {
+    let (content_type, text) = match path {
+        "/" => ("text/html; charset=utf-8", PAGE),
+        "/dashboard.css" => ("text/css; charset=utf-8", STYLE),
+        "/dashboard.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        _ => return None,
+    };
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Some(response)
+}

@@ -1,0 +1,185 @@
+//! All that the dashboard shows, as one JSON document.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::api::{Api, time};
+use crate::resource::{Condition, Resource};
+use crate::route::{Route, Table};
+use crate::telemetry::{Figures, Happening, Metrics};
+use crate::upstream::Upstream;
+
+/// As many resources are shown one by one; of the others only how many there are.
+const MOST_RESOURCES: usize = 100;
+
+impl Api {
+    /// What there is to see now. Nothing in it depends on the time of day alone, so that it changes only with what it tells
+    /// of.
+    pub(super) fn state(&self) -> Value {
+        let routes = self.site.routes.load();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": time(self.started),
+            "state": if self.site.stopping.is_cancelled() { "stopping" } else { "ready" },
+            "upstream": self.upstream(),
+            "config": self.config(),
+            "streams": { "held": self.site.streams.len(), "most": self.site.streams.options().max_streams },
+            "budget": self.budget(),
+            "delay_bounds": Metrics::delay_bounds(),
+            "routes": self.routes(&routes),
+            "watched": self.site.hub.len(),
+            "resources": self.shown(&routes),
+            "happenings": self.site.metrics.tail().iter().map(happening).collect::<Vec<_>>(),
+        })
+    }
+
+    fn upstream(&self) -> Vec<Value> {
+        let replicas = self.site.replicas();
+        let describe = |replica: &Arc<Upstream>| {
+            json!({
+                "url": replica.options().address.to_string(),
+                "away": !replica.is_available(),
+                "because": replica.outage().trouble(),
+            })
+        };
+        replicas.iter().map(describe).collect()
+    }
+
+    pub(super) fn config(&self) -> Value {
+        let standing = self.reload.standing();
+        json!({
+            "file": standing.file.map(|file| file.display().to_string()),
+            "read_at": time(standing.read_at),
+            "wrong": standing.wrong,
+            "needs_restart": standing.needs_restart,
+        })
+    }
+
+    fn budget(&self) -> Value {
+        let spending = self.site.budget.spending();
+        json!({
+            "running": spending.running,
+            "waiting": spending.waiting,
+            "last_second": spending.last_second,
+            "max_fetches": spending.options.max_fetches,
+            "max_fetch_rate": spending.options.max_fetch_rate,
+            "stretched": self.site.budget.is_stretched(),
+        })
+    }
+
+    /// Routes with the same pattern are counted together, and so shown once.
+    fn routes(&self, routes: &Table) -> Vec<Value> {
+        let mut seen = HashSet::new();
+        routes.iter().filter(|route| seen.insert(route.pattern.as_str())).map(|route| describe_route(route)).collect()
+    }
+
+    /// The resources that most want to be seen: those that are stale, then those with the most clients.
+    fn shown(&self, routes: &Table) -> Vec<Value> {
+        let mut resources: Vec<_> = self
+            .site
+            .hub
+            .resources()
+            .into_iter()
+            .map(|resource| {
+                let stale = matches!(resource.head().condition, Condition::Stale { .. });
+                ((!stale, std::cmp::Reverse(resource.held())), resource)
+            })
+            .collect();
+        resources.sort_by(|(a, left), (b, right)| {
+            a.cmp(b).then_with(|| (&left.key().target, left.handle()).cmp(&(&right.key().target, right.handle())))
+        });
+        resources.truncate(MOST_RESOURCES);
+        resources.iter().map(|(_, resource)| self.show(resource, routes)).collect()
+    }
+
+    fn show(&self, resource: &Resource, routes: &Table) -> Value {
+        let mut shown = self.describe(resource, routes);
+        if let (Some(fields), Some(last)) = (shown.as_object_mut(), resource.last_look()) {
+            // When it was last looked at, and that it is as it was, is no news.
+            fields.remove("last_fetch");
+            let failed = last.result == "error";
+            fields.insert("because".to_owned(), if failed { last.because.into() } else { Value::Null });
+            fields.insert("status".to_owned(), last.status.into());
+            fields.insert("advice".to_owned(), resource.head().advice.as_deref().into());
+        }
+        shown
+    }
+}
+
+fn describe_route(route: &Route) -> Value {
+    let figures = route.metrics.figures();
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "route": route.pattern.as_str(),
+        "every_ms": millis(route.plan.schedule.every),
+        "hold_ms": route.hold.map(millis),
+        "fetch": route.fetch,
+        "streams": object(&figures.streams),
+        "resources": figures.resources,
+        "looks": object(&figures.looks),
+        "look_bytes": figures.look_bytes,
+        "triggers": object(&figures.triggers),
+        "polls": object(&figures.polls),
+        "events": object(&figures.events),
+        "replaced": figures.replaced,
+        "spared": spared(&figures),
+        "delays": figures.delays,
+    })
+}
+
+fn object(counts: &[(&'static str, u64)]) -> Map<String, Value> {
+    counts.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect()
+}
+
+fn count(counts: &[(&'static str, u64)], wanted: &[&str]) -> u64 {
+    counts.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, count)| count).sum()
+}
+
+/// What the application was spared: the requests that clients would have made, or made and had answered from memory, less
+/// the looks that were made in their place. Each is taken to weigh what a body of this route weighs on average.
+fn spared(figures: &Figures) -> Value {
+    let looks: u64 = figures.looks.iter().map(|(_, count)| count).sum();
+    let asked = figures.replaced + count(&figures.polls, &["memory", "held"]);
+    let bodies = count(&figures.looks, &["changed", "unchanged"]).max(1);
+    let mean = figures.look_bytes / bodies;
+    json!({
+        "requests": asked.saturating_sub(looks),
+        "bytes": asked.saturating_mul(mean).saturating_sub(figures.look_bytes),
+    })
+}
+
+fn happening(happening: &Happening) -> Value {
+    json!({
+        "number": happening.number,
+        "at": time(happening.at),
+        "route": &*happening.route,
+        "resource": happening.resource,
+        "url": &*happening.url,
+        "what": happening.what,
+        "because": happening.because,
+        "trigger": happening.trigger,
+        "status": happening.status,
+        "bytes": happening.bytes,
+        "took_ms": happening.took.as_secs_f64() * 1000.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spared_is_what_was_not_asked() {
+        let figures = Figures {
+            looks: vec![("changed", 2), ("unchanged", 8), ("not_modified", 5)],
+            look_bytes: 1000,
+            polls: vec![("memory", 10), ("proxied", 99)],
+            replaced: 100,
+            ..Figures::default()
+        };
+        assert_eq!(spared(&figures), json!({ "requests": 95, "bytes": 10_000 }));
+        assert_eq!(spared(&Figures::default()), json!({ "requests": 0, "bytes": 0 }));
+    }
+}

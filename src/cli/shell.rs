@@ -1,0 +1,42 @@
+//! `sungrazer completions` and `sungrazer man`: what packages install beside the program, made of its own command line.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// Prints the completions of `shell`.
+pub(super) fn completions(shell: Shell) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut text);
+    print(&text)
+}
+
+/// Prints the manual page, or writes it and those of all verbs into `folder`.
+pub(super) fn man(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let command = Cli::command();
+    match folder {
+        Some(folder) => {
+            std::fs::create_dir_all(folder)
+                .and_then(|()| clap_mangen::generate_to(command, folder))
+                .with_context(|| format!("cannot write into {}", folder.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(command).render(&mut text).context("cannot make the page")?;
+            Ok(print(&text))
+        }
+    }
+}
+
+/// Who asked for it reads it, or has gone: then there is nothing to be done.
+fn print(text: &[u8]) -> ExitCode {
+    let _ = io::Write::write_all(&mut io::stdout(), text);
+    ExitCode::SUCCESS
+}

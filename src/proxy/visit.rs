@@ -1,0 +1,65 @@
+//! What the access log is told of a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
+use http::header::USER_AGENT;
+use pingora::http::RequestHeader;
+use tokio::time::Instant;
+
+use super::request::{Peer, Request};
+use super::site::Site;
+use crate::clock;
+use crate::telemetry::{Record, Trace, Visit};
+
+/// What a client calls itself is not worth more than this.
+const MOST_AGENT: usize = 256;
+
+impl Site {
+    /// A request that came at `began` and is answered by `how`, if anybody wants to know of it.
+    pub(super) fn visit(
+        &self,
+        head: &RequestHeader,
+        peer: Peer,
+        began: Instant,
+        how: &'static str,
+    ) -> Option<Box<Visit>> {
+        if !self.access.is_on() {
+            return None;
+        }
+        let options = self.options();
+        let asked = Request::new(head, peer, &options.trusted)?;
+        let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let mut agent = text(USER_AGENT).map(str::to_owned);
+        if let Some(agent) = &mut agent {
+            agent.truncate(MOST_AGENT);
+        }
+        let routes = self.routes.load();
+        let took = clock::now().saturating_duration_since(began);
+        let record = Record {
+            at: clock::wall().checked_sub(took).unwrap_or_else(clock::wall),
+            took: Duration::ZERO,
+            client: asked.client.address,
+            method: head.method.to_string(),
+            host: asked.client.origin.public.to_string(),
+            path: asked.target.path.to_owned(),
+            protocol: protocol(head.version),
+            agent,
+            route: routes.find(&head.method, asked.target.path).map(|route| Arc::clone(&route.plan.route)),
+            status: None,
+            bytes: None,
+            how,
+            trace: head.headers.get("traceparent").and_then(|value| Trace::parse(value.to_str().ok()?)),
+        };
+        Some(Box::new(Visit::new(Arc::clone(&self.access), began, record)))
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,352 @@
+//! The access log: what was asked and how it was answered, one JSON object a line, written when a request is over.
+//!
+//! ```text
+//! request ends ─ Visit dropped ─▶ Record ─┬▶ a queue with a bound ─▶ a thread that writes
+//!                                         └▶ the exporter of spans, if there is one
+//! ```
+//!
+//! Nobody waits for the log: what the writer cannot keep up with is counted, and the log says how much it was.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::trace::Trace;
+use crate::clock;
+
+/// Where lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// Standard output, after the line that says that all is ready.
+    Stdout,
+    /// Standard error, among the log lines.
+    Stderr,
+    /// A file, which is appended to.
+    File(PathBuf),
+}
+
+/// The text names no place for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write \"off\", \"stdout\", \"stderr\", or the absolute path of a file")]
+pub struct ParseAccessLogError;
+
+impl FromStr for AccessLogTo {
+    type Err = ParseAccessLogError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAccessLogError> {
+        match text {
+            "off" => Ok(Self::Nowhere),
+            "stdout" => Ok(Self::Stdout),
+            "stderr" => Ok(Self::Stderr),
+            path if path.starts_with('/') && !path.ends_with('/') => Ok(Self::File(path.into())),
+            _ => Err(ParseAccessLogError),
+        }
+    }
+}
+
+/// One request that is over.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When it came.
+    pub at: SystemTime,
+    /// How long it took; for a held client, how long it was held.
+    pub took: Duration,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// Its method.
+    pub method: String,
+    /// The host that it was sent to.
+    pub host: String,
+    /// Its path. Queries carry secrets, so they are not logged.
+    pub path: String,
+    /// The protocol that the client spoke.
+    pub protocol: &'static str,
+    /// What the client calls itself.
+    pub agent: Option<String>,
+    /// The pattern of the route that it matched.
+    pub route: Option<Arc<str>>,
+    /// What it was answered; `None` if the client left before there was an answer.
+    pub status: Option<u16>,
+    /// Bytes of the body that were sent, where they are counted.
+    pub bytes: Option<u64>,
+    /// By whom or how: `proxied`, `memory`, `own`, `tunnel`, or the transport by which the client was held.
+    pub how: &'static str,
+    /// The trace that the request belongs to.
+    pub trace: Option<Trace>,
+}
+
+impl Record {
+    /// As it is written.
+    fn line(&self) -> String {
+        let mut object = Map::new();
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                object.insert(name.to_owned(), value);
+            }
+        };
+        put("at", humantime::format_rfc3339_millis(self.at).to_string().into());
+        put("client", self.client.map(|client| client.to_canonical().to_string()).into());
+        put("method", self.method.as_str().into());
+        put("host", self.host.as_str().into());
+        put("path", self.path.as_str().into());
+        put("protocol", self.protocol.into());
+        put("agent", self.agent.as_deref().into());
+        put("route", self.route.as_deref().into());
+        put("status", self.status.into());
+        put("bytes", self.bytes.into());
+        put("took_ms", (self.took.as_micros() as f64 / 1000.0).into());
+        put("how", self.how.into());
+        put("trace", self.trace.as_ref().map(Trace::id).into());
+        Value::Object(object).to_string()
+    }
+}
+
+/// Somebody else who wants records.
+pub trait Export: Send + Sync + 'static {
+    /// Takes one, and does not wait.
+    fn export(&self, record: Record);
+}
+
+/// The log, and whoever else is told of requests.
+#[derive(Default)]
+pub struct AccessLog {
+    writer: ArcSwapOption<Writer>,
+    exporter: Mutex<Option<Arc<dyn Export>>>,
+    /// Read without a lock for each request.
+    on: std::sync::atomic::AtomicBool,
+    exporting: std::sync::atomic::AtomicBool,
+}
+
+impl AccessLog {
+    /// Writes to `to` from now on. A file is opened anew, also if it is the same as before: whoever moves it away asks for
+    /// that.
+    ///
+    /// # Errors
+    /// If the file cannot be opened; then all stays as it was.
+    pub fn set(&self, to: &AccessLogTo) -> io::Result<()> {
+        let writer = match to {
+            AccessLogTo::Nowhere => None,
+            AccessLogTo::Stdout => Some(Writer::start(Sink::Stdout)?),
+            AccessLogTo::Stderr => Some(Writer::start(Sink::Stderr)?),
+            AccessLogTo::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path)?;
+                Some(Writer::start(Sink::File(file))?)
+            }
+        };
+        self.on.store(writer.is_some() || self.is_exporting(), Ordering::Release);
+        // The one of before writes what it has, and ends; nobody waits for it.
+        if let Some(before) = self.writer.swap(writer.map(Arc::new)) {
+            before.end();
+        }
+        Ok(())
+    }
+
+    /// Tells `exporter` of every request, too; `None`: nobody any more.
+    pub fn set_exporter(&self, exporter: Option<Arc<dyn Export>>) {
+        self.exporting.store(exporter.is_some(), Ordering::Release);
+        self.on.store(exporter.is_some() || self.writer.load().is_some(), Ordering::Release);
+        *self.exporter.lock().unwrap_or_else(PoisonError::into_inner) = exporter;
+    }
+
+    /// Whether anybody wants to know of requests.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    /// Whether spans are exported, so that requests that are passed on belong to ours.
+    pub fn is_exporting(&self) -> bool {
+        self.exporting.load(Ordering::Acquire)
+    }
+
+    /// Logs nothing more, and gives the writer a moment for what has been logged so far. Blocks meanwhile.
+    pub fn close(&self) {
+        self.set_exporter(None);
+        self.on.store(false, Ordering::Release);
+        if let Some(writer) = self.writer.swap(None) {
+            writer.end();
+            writer.wait();
+        }
+    }
+
+    fn take(&self, record: Record) {
+        if let Some(writer) = self.writer.load_full() {
+            writer.send(record.line());
+        }
+        if self.is_exporting() {
+            let exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(exporter) = exporter {
+                exporter.export(record);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessLog").field("on", &self.is_on()).finish_non_exhaustive()
+    }
+}
+
+/// A request under way; what is known of it is logged when this is dropped.
+#[derive(Debug)]
+pub struct Visit {
+    log: Arc<AccessLog>,
+    began: Instant,
+    record: Record,
+}
+
+impl Visit {
+    /// A request that came at `began`, as far as it is known.
+    pub fn new(log: Arc<AccessLog>, began: Instant, mut record: Record) -> Self {
+        if log.is_exporting() {
+            record.trace = Some(Trace::within(record.trace.take()));
+        }
+        Self { log, began, record }
+    }
+
+    /// Notes how it was answered.
+    pub fn answered(&mut self, status: u16, bytes: Option<u64>) {
+        self.record.status = Some(status);
+        self.record.bytes = bytes;
+    }
+
+    /// What the backend is told of the trace, if the request is a part of ours.
+    pub fn traceparent(&self) -> Option<String> {
+        self.record.trace.as_ref().filter(|_| self.log.is_exporting()).map(Trace::to_string)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.record.took = clock::now().saturating_duration_since(self.began);
+        self.log.take(self.record.clone());
+    }
+}
+
+/// Lines that may wait for the writer.
+const MOST_WAITING: usize = 8192;
+
+enum Sink {
+    Stdout,
+    Stderr,
+    File(File),
+}
+
+/// How long the last lines may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A thread that writes lines.
+struct Writer {
+    queue: Mutex<Option<SyncSender<String>>>,
+    lost: Arc<AtomicU64>,
+    /// Closed when the thread ends.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Writer {
+    fn start(sink: Sink) -> io::Result<Self> {
+        let (queue, lines) = sync_channel(MOST_WAITING);
+        let (ending, ended) = sync_channel(0);
+        let lost = Arc::<AtomicU64>::default();
+        let known = Arc::clone(&lost);
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            // A log that cannot be written is no reason to stop serving; there is nobody left to tell.
+            let _ = match sink {
+                Sink::Stdout => write(&lines, &known, io::stdout()),
+                Sink::Stderr => write(&lines, &known, io::stderr()),
+                Sink::File(file) => write(&lines, &known, file),
+            };
+            drop(ending);
+        })?;
+        Ok(Self { queue: Mutex::new(Some(queue)), lost, ended: Mutex::new(ended) })
+    }
+
+    fn send(&self, line: String) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = &*queue
+            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(line)
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes no more lines; the thread ends when it has written those that it has.
+    fn end(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Waits for the thread's end, for as long as is bearable: whoever should read the lines may not.
+    fn wait(&self) {
+        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PATIENCE);
+    }
+}
+
+/// Writes lines until there is nobody left to send any, and flushes whenever none waits.
+fn write(lines: &Receiver<String>, lost: &AtomicU64, to: impl Write) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
+    while let Ok(line) = lines.recv() {
+        writeln!(to, "{line}")?;
+        while let Ok(line) = lines.try_recv() {
+            writeln!(to, "{line}")?;
+        }
+        let lost = lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            writeln!(to, "{{\"lost\":{lost}}}")?;
+        }
+        to.flush()?;
+    }
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_apart() {
+        assert_eq!("off".parse(), Ok(AccessLogTo::Nowhere));
+        assert_eq!("stdout".parse(), Ok(AccessLogTo::Stdout));
+        assert_eq!("/var/log/a.json".parse(), Ok(AccessLogTo::File("/var/log/a.json".into())));
+        for wrong in ["", "on", "access.log", "/var/log/"] {
+            assert_eq!(wrong.parse::<AccessLogTo>(), Err(ParseAccessLogError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_the_client_sends() {
+        let record = Record {
+            at: SystemTime::UNIX_EPOCH,
+            took: Duration::from_micros(1500),
+            client: Some("::ffff:10.0.0.1".parse().expect("an address")),
+            method: "GET".to_owned(),
+            host: "site.example".to_owned(),
+            path: "/a\"\n{".to_owned(),
+            protocol: "HTTP/1.1",
+            agent: None,
+            route: Some("/a".into()),
+            status: Some(200),
+            bytes: Some(7),
+            how: "proxied",
+            trace: None,
+        };
+        let line = record.line();
+        assert!(!line.contains('\n'), "{line}");
+        let value: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&value["path"], &value["client"]), (&"/a\"\n{".into(), &"10.0.0.1".into()));
+        assert_eq!((&value["took_ms"], value.get("agent")), (&1.5.into(), None));
+    }
+}

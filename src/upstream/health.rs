@@ -1,0 +1,59 @@
+//! Sees to replicas that may be away: they are tried by us, so that no client has to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+use tokio::time::{sleep, timeout};
+
+use super::Upstream;
+
+const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
+
+/// So many bad answers in a row, and a replica is not given requests.
+const BAD_ENOUGH: usize = 2;
+
+/// Checks `replicas` every so often: with a path, all of them, by what they answer there; without, those that were away when
+/// anybody last tried, by whether they accept.
+pub(super) async fn watch(replicas: Vec<Arc<Upstream>>, path: Option<String>, every: Duration) {
+    let mut bad = vec![0; replicas.len()];
+    loop {
+        sleep(every).await;
+        let checks = replicas.iter().zip(&mut bad).map(|(replica, bad)| check(replica, path.as_deref(), every, bad));
+        join_all(checks).await;
+    }
+}
+
+async fn check(replica: &Upstream, path: Option<&str>, patience: Duration, bad: &mut usize) {
+    let Some(path) = path else {
+        if replica.outage().is_away() && matches!(timeout(patience, replica.connect()).await, Ok(Ok(_))) {
+            replica.outage().answered();
+        }
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    if let Ok(host) = HeaderValue::from_str(&replica.options().address.authority()) {
+        headers.insert(HOST, host);
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
+    let trouble = match timeout(patience, replica.peek(path, &headers)).await {
+        Ok(Some(answer)) if answer.status.as_u16() < 400 => None,
+        Ok(Some(answer)) => Some(format!("{path} answers {}", answer.status)),
+        Ok(None) | Err(_) => Some(format!("{path} is not answered")),
+    };
+    match trouble {
+        None => {
+            *bad = 0;
+            replica.outage().answered();
+            replica.outage().fit();
+        }
+        Some(text) => {
+            *bad += 1;
+            if *bad >= BAD_ENOUGH {
+                replica.outage().unfit(&text);
+            }
+        }
+    }
+}

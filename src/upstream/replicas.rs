@@ -1,0 +1,192 @@
+//! The backend, if it runs several times: which replica is asked next.
+//!
+//! ```text
+//! a request ─▶ Replicas::choose ─▶ by turns, or the one with the least to do ─┐
+//! a look ────▶ Replicas::look ───▶ where it was made last, until that fails ──┴─▶ Upstream
+//! ```
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+use tokio_util::task::AbortOnDropHandle;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::fetch::Unread;
+use super::{ConnectError, Options, Upstream, health};
+use crate::model::Validators;
+use crate::poll::WatchRequest;
+use crate::resource::{Failure, Outcome};
+
+/// How requests are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// Whoever has the fewest requests under way.
+    LeastConnections,
+}
+
+/// The backend, wherever it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicasOptions {
+    /// How to reach each of them; at least one.
+    pub replicas: Vec<Options>,
+    /// How requests are spread over them.
+    pub balance: Balance,
+    /// What to ask to know that one is well; `None`: those that do not accept are tried until they do.
+    pub health_path: Option<String>,
+    /// How often.
+    pub health_every: Duration,
+}
+
+/// All replicas of the backend.
+pub struct Replicas {
+    options: ReplicasOptions,
+    all: Vec<Arc<Upstream>>,
+    turn: AtomicUsize,
+    _checks: Option<AbortOnDropHandle<()>>,
+}
+
+/// A replica that has something to do for as long as this is kept.
+pub struct Chosen(Arc<Upstream>);
+
+impl Replicas {
+    /// Replicas that nobody has connected to yet. Must be called in a runtime, where those that can be away are seen to.
+    pub fn new(options: ReplicasOptions) -> Self {
+        let all: Vec<_> = options.replicas.iter().cloned().map(Upstream::new).map(Arc::new).collect();
+        let checked = all.len() > 1 || options.health_path.is_some();
+        let checks = checked
+            .then(|| tokio::spawn(health::watch(all.clone(), options.health_path.clone(), options.health_every)))
+            .map(AbortOnDropHandle::new);
+        Self { options, all, turn: AtomicUsize::new(0), _checks: checks }
+    }
+
+    /// What they were configured to be.
+    pub fn options(&self) -> &ReplicasOptions {
+        &self.options
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.all.iter()
+    }
+
+    /// Whether none of them answers.
+    pub fn are_away(&self) -> bool {
+        !self.all.iter().any(|replica| replica.is_available())
+    }
+
+    /// How many addresses are worth trying for one request.
+    pub fn attempts(&self) -> usize {
+        self.all.iter().map(|replica| replica.attempts()).sum()
+    }
+
+    /// The replica for the next request. If none is well it is one that is not: it may be by now.
+    pub fn choose(&self) -> Chosen {
+        let start = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len();
+        let in_turn = self.all[start..].iter().chain(&self.all[..start]);
+        let well = in_turn.filter(|replica| replica.is_available());
+        let chosen = match self.options.balance {
+            Balance::RoundRobin => well.into_iter().next(),
+            // The first of equals, in turn.
+            Balance::LeastConnections => well.min_by_key(|replica| replica.busy()),
+        };
+        Chosen::new(chosen.unwrap_or(&self.all[start]))
+    }
+
+    /// A connection to one of them, of one's own.
+    ///
+    /// # Errors
+    /// If none accepts.
+    pub async fn connect(&self) -> Result<(Chosen, Stream), ConnectError> {
+        let mut tried = 1;
+        loop {
+            let chosen = self.choose();
+            match chosen.connect().await {
+                Ok(stream) => return Ok((chosen, stream)),
+                Err(error) => {
+                    chosen.outage().failed(&error.to_string());
+                    if tried >= self.all.len() {
+                        return Err(error);
+                    }
+                    tried += 1;
+                }
+            }
+        }
+    }
+
+    /// The replica where looks of this resource are made: the one of the last look while that is well. Also whether it is
+    /// another than that was.
+    fn seat(&self, request: &WatchRequest<'_>) -> (&Arc<Upstream>, bool) {
+        let before = request.seat.get();
+        if let Some(seated) = before.and_then(|at| self.all.get(at)).filter(|replica| replica.is_available()) {
+            return (seated, false);
+        }
+        let target = request.key.target.as_bytes();
+        let rank = |at: &usize| (self.all[*at].is_available(), xxh3_64_with_seed(target, *at as u64));
+        let at = (0..self.all.len()).max_by_key(rank).unwrap_or(0);
+        request.seat.take(at);
+        (&self.all[at], before.is_some_and(|before| before != at))
+    }
+
+    /// Makes a look, on another replica if the one where it is usually made does not answer.
+    pub(super) async fn look(&self, request: &WatchRequest<'_>) -> Outcome {
+        let mut tried = 1;
+        loop {
+            let (replica, moved) = self.seat(request);
+            let replica = Chosen::new(replica);
+            // What one replica said of its own state is nothing to ask another with.
+            let validators = if moved { Validators::default() } else { request.validators.clone() };
+            match replica.look(&WatchRequest { validators, ..*request }).await {
+                Ok(outcome) => {
+                    if matches!(&outcome, Outcome::Failed(failure) if failure.status.is_some()) && self.all.len() > 1 {
+                        request.seat.leave(self.all.len());
+                    }
+                    return outcome;
+                }
+                Err(Unread::Broken(_)) if tried < self.all.len() && !self.are_away() => tried += 1,
+                Err(unread) => {
+                    return Outcome::Failed(Failure { status: None, retry_after: None, text: unread.to_string() });
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.all).finish()
+    }
+}
+
+impl Chosen {
+    fn new(upstream: &Arc<Upstream>) -> Self {
+        upstream.begin();
+        Self(Arc::clone(upstream))
+    }
+}
+
+impl Deref for Chosen {
+    type Target = Upstream;
+
+    fn deref(&self) -> &Upstream {
+        &self.0
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
