@@ -21,6 +21,7 @@ mod documents;
 mod examples;
 mod held_polls;
 mod injection;
+mod interop;
 mod layering;
 mod leaks;
 mod memory;
