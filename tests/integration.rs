@@ -19,6 +19,7 @@ mod deltas;
 mod demo;
 mod documents;
 mod examples;
+mod fuzzing;
 mod held_polls;
 mod injection;
 mod interop;

@@ -164,3 +164,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
