@@ -155,3 +155,65 @@ async fn a_route_that_always_changes_is_reported_once_with_what_would_calm_it() 
     events.snapshot().await;
     assert!(is_silent(&backend, &mut events).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_cannot_be_read_as_they_should_are_compared_as_bytes_and_said_to_be() {
+    let backend = Backend::start().await;
+    for (content_type, one, other, said) in [
+        (
+            "text/plain; charset=klingon",
+            &b"one 1"[..],
+            &b"one 2"[..],
+            "the body (5 bytes before, 5 now); its charset, \"klingon\", is not known: compared as bytes",
+        ),
+        (
+            "text/html; charset=utf-8",
+            b"a \xff 1",
+            b"a \xff 2",
+            "the body (5 bytes before, 5 now); it is not valid UTF-8: compared as bytes",
+        ),
+        ("application/json", b"[1,x", b"[2,y", "line 1 (2 times); it is not valid JSON (at byte 3): compared as text"),
+    ] {
+        backend.set("/a", Page::new(content_type, one));
+        let sidecar = Sidecar::start(&backend, &route("ignore = { json = [\"/0\"], regex = ['\\d$'] }"));
+        let mut events = sidecar.events("/a").await;
+        events.snapshot().await;
+        assert!(is_silent(&backend, &mut events).await, "{content_type}");
+        backend.set("/a", Page::new(content_type, other));
+        within("the change", events.snapshot()).await;
+        let text = because(&sidecar, "changed", said).await;
+        assert!(!text.starts_with("the first look"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_goes_back_and_forth_is_reported_with_what_would_calm_it() {
+    let backend = Backend::start().await;
+    let count = AtomicU64::new(0);
+    backend.handle("/a", move |_| {
+        // Two servers behind one name, each with its own idea.
+        let node = (count.fetch_add(1, Ordering::SeqCst) / 3) % 2;
+        Page::new("text/html", format!("<p>fine</p><p id=node>node {node}</p>"))
+    });
+    let sidecar = Sidecar::start(&backend, &route(""));
+    let mut events = sidecar.events("/a").await;
+    let advice = within("advice", async {
+        loop {
+            events.snapshot().await;
+            if let Some(advice) = sidecar.server.site().hub.resources()[0].head().advice.as_deref() {
+                return advice.to_owned();
+            }
+        }
+    })
+    .await;
+    assert!(advice.contains("led back to a state that was there before"), "{advice}");
+    let (_, ignore) = advice.split_once("the route needs ").unwrap();
+    assert_eq!(ignore, "ignore = { css = [\"#node\"] }");
+    let why = sidecar.admin("/api/why?url=/a").await;
+    assert!(why.text().contains("led back to a state"), "{}", why.text());
+    let calm = Sidecar::start(&backend, &route(ignore));
+    let mut events = calm.events("/a").await;
+    events.snapshot().await;
+    assert!(is_silent(&backend, &mut events).await);
+    assert_eq!(because(&calm, "unchanged", "ignored").await, "nothing that counts (ignored: #node)");
+}

@@ -93,13 +93,14 @@ async fn tokens_and_ages_in_html_are_found() {
     is_calmed(
         "text/html; charset=utf-8",
         "<!DOCTYPE html><title>Jobs</title><form><input type=hidden name=csrf value=TOKEN><input name=job value=VALUE></form>\
-         <p>VALUE jobs</p><p>DATE</p><table class=jobs><tr><td>VALUE<td>up UPTIME s<tr><td>x<td>up UPTIME s</table>\
+         <p>VALUE jobs</p><p>DATE</p><table class=jobs><tr><td>VALUE<td>UPTIME s<tr><td>x<td>UPTIME s</table><em>up UPTIME s</em>\
          <div>This page was generated for you by a machine with pleasure as answer number COUNT, with VALUE jobs.</div>\
          <i>seen 3 hours ago</i><script>var token = 'TOKEN', jobs = VALUE;</script><!-- took COUNT ms -->",
         &[
             "input[name=\\\"csrf\\\"]@value",
             "p:nth-child(",
             "td:nth-child(2)",
+            ">up (?<cut>",
             "as answer number (?<cut>",
             "(?<cut>",
             "hour|day",

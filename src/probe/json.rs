@@ -1,6 +1,6 @@
 //! What changes in JSON: by pointers, `*` for every index and for keys that are data.
 
-use super::text;
+use super::text::{self, Grammar};
 use super::trace::{Seen, Traces};
 use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::explain::{Rule, is_name};
@@ -38,14 +38,15 @@ impl<'d> Edits<'d> for Collector<'_, '_> {
         if let (Kind::String, Kind::String) = (old.kind(), new.kind())
             && text::is_prose(old.raw(), new.raw())
         {
-            text::compare(self.look, old.raw(), new.raw(), self.traces);
+            text::compare(self.look, old.raw(), new.raw(), Grammar::Plain, self.traces);
             return Ok(());
         }
         let (name, rule) = named(path, self.documents);
         let trace = self.traces.at(&name);
         let spot = path.iter().map(spelled).collect::<Vec<_>>().join("/");
         trace.rule = rule;
-        trace.seen.push(Seen { look: self.look, spot, old: old.raw().to_owned(), new: new.raw().to_owned() });
+        let (old, new) = (old.raw().to_owned(), new.raw().to_owned());
+        trace.seen.push(Seen { look: self.look, spot, old, new, raw: None });
         Ok(())
     }
 }

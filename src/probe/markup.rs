@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::selector::{Narrow, narrow};
-use super::text;
-use super::trace::{Seen, Timeline, Trace, Traces};
+use super::text::{self, Grammar};
+use super::trace::{Raw, Seen, Timeline, Trace, Traces};
 use crate::diff::{Budget, hunks};
 use crate::explain::{Rule, selector_of};
 use crate::markup::{Element, Outline};
 
 const MOST_STEPS: usize = 50_000_000;
 
-/// How many letters that do not change may stand in an element that is ignored as a whole.
-const MOST_LETTERS: usize = 16;
+/// What may stand beside the value of an element that is ignored as a whole.
+const UNITS: [&str; 16] =
+    ["", "s", "ms", "µs", "sec", "secs", "seconds", "min", "minutes", "h", "hours", "b", "bytes", "kb", "mb", "gb"];
+
+/// The most bytes of an element that is ignored with all that it contains, for want of anything that says more.
+const LARGEST: usize = 4000;
 
 /// A place that has a selector.
 type Place = (String, Option<String>);
@@ -26,29 +30,39 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
             traces.at("too much to say where").structural.push(at + 1);
             continue;
         };
+        let texts = (old.text(), new.text());
         let mut last = 0;
         for hunk in hunks {
-            match (locate(old, &hunk.old), locate(new, &hunk.new)) {
+            let raw = Raw { old: hunk.old, new: hunk.new, last };
+            last = last.max(raw.new.end);
+            let (was, is) = (locate(old, &raw.old), locate(new, &raw.new));
+            let named = is_inside_of_text(old, &raw.old)
+                && is_inside_of_text(new, &raw.new)
+                && text::can_be_named(texts, &raw, Grammar::Markup);
+            let (was, is) = match (was, is) {
+                (Some(was), Some(is)) if was.place == is.place && is.pure => (Some(was), Some(is)),
+                _ if named => (None, None),
+                _ => (cell(old, &raw.old), cell(new, &raw.new)),
+            };
+            match (was, is) {
                 (Some(was), Some(is)) if was.place == is.place => {
-                    let seen = Seen { look: at + 1, spot: is.element.to_string(), old: was.value, new: is.value };
                     let trace = found.entry(is.place).or_default();
-                    if trace.seen.last() != Some(&seen) {
-                        trace.seen.push(seen);
+                    let spot = is.element.to_string();
+                    let known = trace.seen.last().is_some_and(|last| last.look == at + 1 && last.spot == spot);
+                    if !known {
+                        let raw = named.then_some(raw);
+                        trace.seen.push(Seen { look: at + 1, spot, old: was.value, new: is.value, raw });
                     }
                 }
-                _ if is_inside_of_text(old, &hunk.old) && is_inside_of_text(new, &hunk.new) => {
-                    last = text::difference(at + 1, (old.text(), &hunk.old), (new.text(), &hunk.new), last, traces);
-                    continue;
-                }
+                _ if named => last = text::difference(at + 1, texts, &raw, Grammar::Markup, traces),
                 _ => {
-                    let (outline, range) = if hunk.new.is_empty() { (old, &hunk.old) } else { (new, &hunk.new) };
+                    let (outline, range) = if raw.new.is_empty() { (old, &raw.old) } else { (new, &raw.new) };
                     let name = outline
                         .innermost(range)
                         .map_or_else(|| "outside of all elements".to_owned(), |element| selector_of(&element));
                     traces.at(&name).structural.push(at + 1);
                 }
             }
-            last = hunk.new.end;
         }
     }
     for ((base, attribute), trace) in found {
@@ -63,6 +77,8 @@ struct Located {
     place: Place,
     element: usize,
     value: String,
+    /// Whether the place holds nothing else.
+    pure: bool,
 }
 
 fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
@@ -79,24 +95,71 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
             place: (selector_of(&element), Some(name.to_ascii_lowercase())),
             element: element.index(),
             value: attribute.value(outline).to_owned(),
+            pure: true,
         });
     }
     let inner = element.inner();
     let within = inner.start <= range.start && range.end <= inner.end;
     let content = &text[inner.clone()];
-    if !within || content.contains('<') || is_code(&element) {
+    if !within || is_code(&element) || content.contains('<') {
         return None;
     }
     let value = text::token(text, range);
-    let rest = text[inner.start..value.start.max(inner.start)]
+    let around = text[inner.start..value.start.max(inner.start)]
         .chars()
         .chain(text[value.end.min(inner.end)..inner.end].chars());
-    let letters = rest.filter(|c| c.is_alphabetic()).count();
-    (letters <= MOST_LETTERS).then(|| Located {
+    let around: String = around.filter(|c| c.is_alphabetic()).collect();
+    let pure = UNITS.contains(&&*around.to_lowercase());
+    pure.then(|| Located {
         place: (selector_of(&element), None),
         element: element.index(),
         value: content.trim().to_owned(),
+        pure,
     })
+}
+
+/// Where a difference lies that nothing around it names, and that more than text may be part of: the cell of a table or
+/// the item of a list, the outermost of those that are a small part of the page; else the innermost element.
+fn cell(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
+    let innermost = outline.innermost(range)?;
+    let found = cell_of(&innermost, outline.text().len());
+    let inner = found.inner();
+    let within = inner.start <= range.start && range.end <= inner.end;
+    (within && is_small(&found, outline.text().len()) && !is_code(&innermost)).then(|| Located {
+        place: (selector_of(&found), None),
+        element: found.index(),
+        value: words(&outline.text()[inner]),
+        pure: false,
+    })
+}
+
+fn cell_of<'o>(innermost: &Element<'o>, page: usize) -> Element<'o> {
+    let is_cell = |element: &Element<'_>| {
+        ["td", "th", "li", "dd"].iter().any(|name| element.name().eq_ignore_ascii_case(name)) && is_small(element, page)
+    };
+    let around = std::iter::successors(Some(*innermost), Element::parent);
+    around.filter(is_cell).last().unwrap_or(*innermost)
+}
+
+/// Of a larger part of the page, more would be ignored than anybody could see.
+fn is_small(element: &Element<'_>, page: usize) -> bool {
+    let size = element.inner().len();
+    size <= LARGEST && size * 4 < page
+}
+
+/// The text without its tags.
+fn words(content: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in content.chars() {
+        match c {
+            '<' => inside = true,
+            '>' if inside => inside = false,
+            c if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    text.trim().to_owned()
 }
 
 fn is_code(element: &Element<'_>) -> bool {
@@ -134,9 +197,55 @@ fn parts(trace: Trace, outlines: &[Outline<'_>], timeline: &Timeline) -> Vec<Tra
     noise.into_iter().chain((!rest.seen.is_empty()).then_some(rest)).collect()
 }
 
-/// Finds the selector for a place, and adds what was seen there.
+/// Finds the selector for a place, and adds what was seen there. Where none tells it from others, it is named by what
+/// stands around it, and what has nothing around it by the way to each element.
 fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline<'_>], traces: &mut Traces) {
-    let Some(look) = trace.seen.iter().map(|seen| seen.look).max() else { return };
+    let found = narrowed(base, attribute, &trace, outlines);
+    if let Some(Narrow { selector, others: 0 }) = found {
+        return add(selector, attribute, None, trace, traces);
+    }
+    let (named, bare): (Vec<Seen>, Vec<Seen>) = trace.seen.into_iter().partition(|seen| seen.raw.is_some());
+    for seen in &named {
+        let texts = (outlines[seen.look - 1].text(), outlines[seen.look].text());
+        if let Some(raw) = &seen.raw {
+            text::difference(seen.look, texts, raw, Grammar::Markup, traces);
+        }
+    }
+    let mut alone: BTreeMap<(String, String), Trace> = BTreeMap::new();
+    for mut seen in bare {
+        let outline = &outlines[seen.look];
+        let element = seen.spot.parse().ok().and_then(|at: usize| outline.elements().nth(at));
+        let around = element.filter(|_| attribute.is_none()).map(|element| cell_of(&element, outline.text().len()));
+        let (spot, base) = match around {
+            Some(cell) => (cell.index().to_string(), selector_of(&cell)),
+            None => (seen.spot.clone(), base.to_owned()),
+        };
+        seen.spot.clone_from(&spot);
+        alone.entry((spot, base)).or_default().seen.push(seen);
+    }
+    if alone.len() > MOST_ALONE {
+        let mut rest = Trace::default();
+        rest.seen.extend(alone.into_values().flat_map(|trace| trace.seen));
+        let doubt = "no selector tells it from others that did not change".to_owned();
+        return add(base.to_owned(), attribute, Some(doubt), rest, traces);
+    }
+    for ((_, base), trace) in alone {
+        let (selector, doubt) = match narrowed(&base, attribute, &trace, outlines) {
+            Some(Narrow { selector, others: 0 }) => (selector, None),
+            Some(Narrow { selector, others }) => {
+                (selector, Some(format!("no selector tells it from {others} that did not change")))
+            }
+            None => (base, Some("no selector was found for it".to_owned())),
+        };
+        add(selector, attribute, doubt, trace, traces);
+    }
+}
+
+/// The most elements that are named one by one.
+const MOST_ALONE: usize = 24;
+
+fn narrowed(base: &str, attribute: Option<&str>, trace: &Trace, outlines: &[Outline<'_>]) -> Option<Narrow> {
+    let look = trace.seen.iter().map(|seen| seen.look).max()?;
     let outline = &outlines[look];
     let stable = outlines.iter().all(|other| other.elements().len() == outline.elements().len());
     let changed: BTreeSet<usize> = trace
@@ -145,14 +254,10 @@ fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline
         .filter(|seen| stable || seen.look == look)
         .filter_map(|seen| seen.spot.parse().ok())
         .collect();
-    let found = narrow(outline, base, &changed, attribute);
-    let (selector, doubt) = match found {
-        Some(Narrow { selector, others: 0 }) => (selector, None),
-        Some(Narrow { selector, others }) => {
-            (selector, Some(format!("no selector tells it from {others} more that did not change")))
-        }
-        None => (base.to_owned(), Some("no selector was found for it".to_owned())),
-    };
+    narrow(outline, base, &changed, attribute)
+}
+
+fn add(selector: String, attribute: Option<&str>, doubt: Option<String>, trace: Trace, traces: &mut Traces) {
     let name = match attribute {
         Some(attribute) => format!("{selector}@{attribute}"),
         None => selector,

@@ -129,23 +129,38 @@ fn compiled<'f>(findings: impl Iterator<Item = &'f Rule>) -> Rules {
     Rules::new(json, css, regex)
 }
 
+/// Larger bodies are not compared again and again to see which rules are needed.
+const MOST_PRUNED: usize = 1 << 20;
+
+/// The pairs of successive samples that differ in what `findings` leave.
+fn loud<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s Sample, &'s Sample)> {
+    let rules = compiled(findings.iter().filter_map(|finding| finding.rule.as_ref()));
+    let meanings: Vec<_> = samples
+        .iter()
+        .map(|sample| rules.meaning(&sample.representation, sample.representation.digest()).digest)
+        .collect();
+    let pairs = samples.windows(2).zip(meanings.windows(2));
+    pairs.filter(|(_, meanings)| meanings[0] != meanings[1]).map(|(pair, _)| (&pair[0], &pair[1])).collect()
+}
+
 impl Report {
     /// Compares all samples under the rules that were found.
     fn try_out(&mut self, samples: &[Sample]) {
+        let found = loud(samples, &self.ignored);
+        self.loud = found.len();
+        self.loud_back_to_back = found.iter().filter(|(_, next)| !next.spaced).count();
         let rules = compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
-        let meaning = |sample: &Sample| rules.meaning(&sample.representation, sample.representation.digest()).digest;
-        for pair in samples.windows(2) {
-            if meaning(&pair[0]) == meaning(&pair[1]) {
-                continue;
-            }
-            self.loud += 1;
-            self.loud_back_to_back += usize::from(!pair[1].spaced);
-            let where_ = explain(&pair[0].representation, &pair[1].representation, &rules);
+        for (one, other) in &found {
+            let where_ = explain(&one.representation, &other.representation, &rules);
             for place in where_.places().iter().filter(|place| !place.ignored) {
                 if !self.left.contains(&place.name) && self.left.len() < 8 {
                     self.left.push(place.name.clone());
                 }
             }
+        }
+        let size: usize = samples.iter().map(|sample| sample.representation.body.len()).max().unwrap_or(0);
+        if found.is_empty() && size <= MOST_PRUNED {
+            self.prune(|rest| loud(samples, rest).is_empty());
         }
     }
 }

@@ -35,7 +35,7 @@ static HTTP_DATE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT|\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}"));
 static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?\b"));
 static LENGTH: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)(\d+(?:\.\d+)?) ?(w(?:eeks?)?|d(?:ays?)?|h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?|ms)\b")
+    pattern(r"(?i)(\d+(?:\.\d+)?) ?(weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|ms|w|d|h|m|s)")
 });
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d+(?:\.\d+)?"));
 
@@ -61,25 +61,36 @@ pub(super) fn moment(text: &str) -> Option<Moment> {
         let part = |at: usize| found.get(at).and_then(|part| part.as_str().parse::<f64>().ok()).unwrap_or(0.0);
         return Some(Moment { value: part(1) * 3600.0 + part(2) * 60.0 + part(3), kind: Kind::Time });
     }
-    if LENGTH.is_match(text) {
-        let value = LENGTH.captures_iter(text).map(|found| {
-            let unit = match found[2].to_ascii_lowercase().as_str() {
-                "ms" => 0.001,
-                unit if unit.starts_with('w') => 604_800.0,
-                unit if unit.starts_with('d') => 86_400.0,
-                unit if unit.starts_with('h') => 3600.0,
-                unit if unit.starts_with('m') => 60.0,
-                _ => 1.0,
-            };
-            found[1].parse::<f64>().unwrap_or(0.0) * unit
-        });
-        return Some(Moment { value: value.sum(), kind: Kind::Length });
+    if let Some(value) = length(text) {
+        return Some(Moment { value, kind: Kind::Length });
     }
     let mut numbers = NUMBER.find_iter(text);
     match (numbers.next(), numbers.next()) {
         (Some(number), None) => Some(Moment { value: number.as_str().parse().ok()?, kind: Kind::Number }),
         _ => None,
     }
+}
+
+/// The sum of all lengths of time in `text`, in seconds. `None` if there is none.
+fn length(text: &str) -> Option<f64> {
+    let mut sum = None;
+    for found in LENGTH.captures_iter(text) {
+        let end = found.get(0).map_or(0, |whole| whole.end());
+        // The unit is a word of its own: "5 streams" is no time.
+        if text[end..].starts_with(|c: char| c.is_ascii_alphabetic()) {
+            continue;
+        }
+        let unit = match found[2].to_ascii_lowercase().as_str() {
+            "ms" => 0.001,
+            unit if unit.starts_with('w') => 604_800.0,
+            unit if unit.starts_with('d') => 86_400.0,
+            unit if unit.starts_with('h') => 3600.0,
+            unit if unit.starts_with('m') => 60.0,
+            _ => 1.0,
+        };
+        *sum.get_or_insert(0.0) += found[1].parse::<f64>().unwrap_or(0.0) * unit;
+    }
+    sum
 }
 
 /// Days since 1970 of a date in the Gregorian calendar.
@@ -107,6 +118,8 @@ mod tests {
             ("12:00:01", 43_201.0, Kind::Time),
             ("1d 2h 3m 4s", 93_784.0, Kind::Length),
             ("3 minutes ago", 180.0, Kind::Length),
+            ("0d 0h03m31s UP", 211.0, Kind::Length),
+            ("5 streams", 5.0, Kind::Number),
             ("12 ms", 0.012, Kind::Length),
             ("seq 7 of", 7.0, Kind::Number),
         ] {

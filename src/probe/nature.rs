@@ -30,6 +30,9 @@ const WHOLE_SECONDS: f64 = 1.1;
 /// Over a shorter time, clocks that count seconds are not told from other numbers.
 const SHORTEST: f64 = 1.8;
 
+/// The same for clocks that count milliseconds, or less.
+const SHORTEST_FINE: f64 = 0.3;
+
 /// How far a value may be from the time of day to be called a clock, whatever its time zone.
 const A_DAY: f64 = 86_400.0;
 
@@ -51,7 +54,7 @@ pub(super) fn nature(trace: &Trace, timeline: &Timeline) -> Nature {
         Nature::Counter
     } else if always && trace.seen.iter().all(|seen| is_opaque(&seen.old) && is_opaque(&seen.new)) {
         Nature::Token
-    } else if quick > 1 || always {
+    } else if quick > 1 || always || (quick > 0 && looks.len() > quick) {
         Nature::Noise
     } else {
         Nature::Open
@@ -102,7 +105,9 @@ fn series(seen: &[&Seen], timeline: &Timeline) -> Option<Nature> {
                 (moved - passed).abs() <= slack
             });
             // A clock goes all the time, not only now and then.
-            let steady = values.len() >= 2 && (*unit != 1.0 || end >= SHORTEST);
+            let whole = timeline.at.last().copied().unwrap_or_default() - began;
+            let long = if *unit == 1.0 { SHORTEST } else { SHORTEST_FINE };
+            let steady = values.len() >= 2 && end >= long && end >= whole * 0.7;
             if fits && steady {
                 return Some(named(begin, *unit, direction, timeline));
             }
@@ -160,7 +165,7 @@ mod tests {
         for look in 1..timeline.at.len() {
             let (old, new) = (value(look - 1, timeline.at[look - 1]), value(look, timeline.at[look]));
             if old != new {
-                trace.seen.push(Seen { look, spot: "/a".to_owned(), old, new });
+                trace.seen.push(Seen { look, spot: "/a".to_owned(), old, new, raw: None });
             }
         }
         nature(&trace, &timeline)

@@ -54,8 +54,8 @@ pub struct Report {
 }
 
 /// More rules of a kind are a sign that the places were not understood.
-const MOST_RULES: usize = 40;
-const MOST_PATTERNS: usize = 12;
+const MOST_RULES: usize = 80;
+const MOST_PATTERNS: usize = 40;
 
 impl Report {
     pub(super) fn take(&mut self, traces: Traces, timeline: &Timeline) {
@@ -96,9 +96,27 @@ impl Report {
         if open > 0 && !pointed {
             self.ignored.push(Finding {
                 rule: Some(Rule::Regex(AGE.to_owned())),
-                name: "ages".to_owned(),
+                name: AGES.to_owned(),
                 why: format!("ages, {open} of them: they grow by themselves"),
             });
+        }
+    }
+
+    /// Leaves out the rules that are not needed, as `is_silent_with` the rest, the widest first.
+    pub(super) fn prune(&mut self, is_silent_with: impl Fn(&[Finding]) -> bool) {
+        let width = |finding: &Finding| match &finding.rule {
+            Some(Rule::Css(text)) if text.contains("nth-child") => 0,
+            Some(Rule::Css(_)) => 1,
+            Some(Rule::Regex(_)) => 2,
+            Some(Rule::Json(_)) | None => 3,
+        };
+        let mut order: Vec<String> = self.ignored.iter().map(|finding| finding.name.clone()).collect();
+        order.sort_by_key(|name| self.ignored.iter().find(|finding| finding.name == *name).map(width));
+        for name in order.into_iter().filter(|name| name != AGES) {
+            let rest: Vec<Finding> = self.ignored.iter().filter(|finding| finding.name != name).cloned().collect();
+            if is_silent_with(&rest) {
+                self.ignored = rest;
+            }
         }
     }
 
@@ -107,6 +125,9 @@ impl Report {
         self.loud == 0
     }
 }
+
+/// The finding of ages that stood still.
+const AGES: &str = "ages";
 
 const AGE: &str = r"\b(?:\d+|an?) (?:second|minute|min|hour|day|week|month|year)s? ago\b";
 
@@ -117,7 +138,7 @@ fn why(nature: Nature, trace: &Trace, timeline: &Timeline) -> String {
     let slow = looks.len() - quick;
     let often = match (timeline.pairs(false), timeline.pairs(true)) {
         (pairs, 0) => format!("{quick} of {pairs}"),
-        (pairs, spaced) => format!("{quick} of {pairs}, {slow} of {spaced} with a pause"),
+        (pairs, spaced) => format!("{quick} of {pairs}, and {slow} of {spaced} with a pause"),
     };
     let what = match nature {
         Nature::Open if !trace.structural.is_empty() => "something comes, goes or moves there",

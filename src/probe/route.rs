@@ -169,6 +169,14 @@ impl Block {
             names.dedup();
             self.line(&format!("ignore_query = [{}]", names.join(", ")), "only there to get past caches");
         }
+        if let Some((name, _)) = parameters.iter().find(|(name, value)| value.is_none() && cache_buster(name, None)) {
+            self.comment(
+                "",
+                &format!(
+                    "\"{name}\" in the query is a number without a name: if pages send another one with each poll, each poll is a resource of its own."
+                ),
+            );
+        }
         if let Some((name, _)) = parameters.iter().find(|(name, _)| cursor(name)) {
             self.line(
                 "fetch = false",
@@ -259,7 +267,11 @@ const USUAL_VARY: [&str; 3] = ["accept", "accept-language", "x-requested-with"];
 fn answer(facts: &Facts<'_>, last: &Sample) -> String {
     let sizes = || facts.samples.iter().map(|sample| sample.representation.body.len());
     let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
-    let size = if least == most { shown_size(most) } else { format!("{} to {}", shown_size(least), shown_size(most)) };
+    let size = if shown_size(least) == shown_size(most) {
+        shown_size(most)
+    } else {
+        format!("{} to {}", shown_size(least), shown_size(most))
+    };
     let media_type = last
         .headers
         .get(http::header::CONTENT_TYPE)

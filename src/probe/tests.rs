@@ -1,1 +1,155 @@
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Validators;
+
+/// Five looks in direct succession, and five with pauses of two seconds; `body` is given the number of the look and the
+/// time in seconds.
+fn samples(media_type: &'static str, body: impl Fn(u64, f64) -> String) -> Vec<Sample> {
+    let looks = (0..10_u64).map(|look| {
+        let at = if look < 5 { Duration::from_millis(5 * look) } else { Duration::from_secs(2 * (look - 4)) };
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]);
+        let representation = Representation {
+            status: StatusCode::OK,
+            headers: headers.clone(),
+            body: Bytes::from(body(look, at.as_secs_f64())),
+            validators: Validators::default(),
+            sets_cookie: false,
+        };
+        let wall = 1_763_809_200.0 + at.as_secs_f64();
+        Sample { representation, headers, at, wall, took: Duration::from_millis(2), spaced: look >= 5 }
+    });
+    looks.collect()
+}
+
+fn rules(report: &Report) -> Vec<&str> {
+    report.ignored.iter().filter_map(|finding| finding.rule.as_ref()).map(Rule::text).collect()
+}
+
+fn token(look: u64) -> String {
+    format!("{:016x}", (look + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+#[test]
+fn what_is_the_same_needs_no_rule() {
+    for (media_type, body) in [("application/json", "{\"a\":1}"), ("text/html", "<p>1</p>"), ("image/png", "x")] {
+        let report = examine(&samples(media_type, |_, _| body.to_owned()));
+        assert!(report.is_silent() && report.ignored.is_empty() && report.undecided.is_empty(), "{report:?}");
+    }
+    // Nor does another spelling of the same JSON.
+    let report = examine(&samples("application/json", |look, _| {
+        ["{\"a\":1,\"b\":2}", "{ \"b\":2,\"a\":1 }"][look as usize % 2].into()
+    }));
+    assert!(report.is_silent() && report.ignored.is_empty() && report.differing == 9, "{report:?}");
+}
+
+#[test]
+fn rules_are_as_narrow_as_the_place_allows() {
+    let report = examine(&samples("text/html", |look, at| {
+        format!(
+            "<p>3 jobs</p><p>{:.0}</p><p>17</p><ul><li>queued</ul><a href='/x?t={}'>x</a><a href='/y'>y</a>\
+             <table><tr><td class=ac>{:.0}s UP</td><td>4</td></tr></table>",
+            5000.0 + at,
+            token(look),
+            100.0 + at,
+        )
+    }));
+    assert!(report.is_silent(), "{report:?}");
+    let found = rules(&report);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.contains(&"p:nth-child(2)"), "{found:?}");
+    assert!(
+        found.iter().any(|rule| rule.starts_with('a') && rule.ends_with("@href") && rule.contains("nth-child")),
+        "{found:?}"
+    );
+    // How long something has been up is no news; that it is down would be.
+    assert!(
+        found.iter().any(|rule| rule.contains("(?<cut>") && rule.ends_with("s UP") || rule.contains(") UP")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_comes_and_goes_is_left_to_who_knows() {
+    let report = examine(&samples("application/json", |look, _| match look % 2 {
+        0 => "{\"l\":[{\"id\":1}]}".to_owned(),
+        _ => "{\"l\":[{\"id\":1},{\"id\":2}]}".to_owned(),
+    }));
+    assert!(!report.is_silent() && report.ignored.is_empty(), "{report:?}");
+    assert!(report.undecided[0].why.contains("comes, goes or moves"), "{report:?}");
+    assert_eq!(report.left, ["/l/*"]);
+}
+
+#[test]
+fn pages_within_json_are_ignored_in_part() {
+    let report = examine(&samples("application/json", |look, _| {
+        format!(
+            r#"{{"html":"<ul><li>one thing of many that are on this page<li>and another<li>request number {look} of today</ul>"}}"#
+        )
+    }));
+    assert!(report.is_silent(), "{report:?}");
+    assert!(rules(&report)[0].contains("request number (?<cut>"), "{report:?}");
+}
+
+#[test]
+fn heads_are_read() {
+    let mut looks = samples("text/plain", |_, _| "x".to_owned());
+    for (at, look) in looks.iter_mut().enumerate() {
+        look.headers.insert(ETAG, HeaderValue::from_str(&format!("\"{at}\"")).expect("a value"));
+        look.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        look.headers.insert(SET_COOKIE, HeaderValue::from_static("a=1"));
+        look.headers.insert(VARY, HeaderValue::from_static("*, X-A, Accept"));
+    }
+    let hazards = Hazards::of(&looks, Some(200));
+    assert!(hazards.private && hazards.vary == ["x-a"]);
+    assert!(hazards.caching[0].contains("differs where the body is the same"), "{hazards:?}");
+    assert!(hazards.sharing[0].contains("(a) on 10 of 10 answers, the same each time"), "{hazards:?}");
+    assert!(hazards.sharing[1].contains("Vary: *"), "{hazards:?}");
+    for (name, value, expected) in [
+        ("_", Some("1"), true),
+        ("1763809200123", None, true),
+        ("t", Some("1763809200123"), true),
+        ("id", Some("7"), false),
+        ("t", Some("7"), false),
+    ] {
+        assert_eq!(cache_buster(name, value), expected, "{name} {value:?}");
+    }
+    assert!(cursor("since") && cursor("RID") && !cursor("sort"));
+}
+
+fn facts(samples: &[Sample]) -> Facts<'_> {
+    Facts {
+        url: "http://127.0.0.1:1/a",
+        path: "/a",
+        query: None,
+        when: "now",
+        every: Duration::from_secs(2),
+        samples,
+        failed: (0, None),
+        gzipped: 1,
+        encoded: None,
+        without_credentials: Some(Without::Same),
+        max_body: 8 << 20,
+    }
+}
+
+proptest! {
+    /// Whatever an application answers, what is printed is TOML, and none of it is a control character.
+    #[test]
+    fn what_is_printed_can_be_read(
+        media_type in prop::sample::select(vec!["application/json", "text/html", "text/plain", "application/xml"]),
+        bodies in prop::collection::vec("([\\[{}\\],:\"]|<[abp](>| [ci]d?=)|\\PC{0,4}|\u{1b}\\[2J|[0-9a-f]{9}|[0-9]{1,3}[: ][0-9]s?|\n|'){0,14}", 2..4),
+    ) {
+        let looks = samples(media_type, |look, _| bodies[look as usize % bodies.len()].clone());
+        let report = examine(&looks);
+        let block = route_block(&facts(&looks), &report, &Hazards::of(&looks, None));
+        let read: Result<toml::Table, _> = block.parse();
+        prop_assert!(read.is_ok(), "{:?} in\n{}", read.err(), block);
+        prop_assert!(!block.chars().any(|c| c.is_control() && c != '\n'), "{}", block);
+    }
+}

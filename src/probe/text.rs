@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::trace::{Seen, Traces};
+use super::trace::{Raw, Seen, Traces};
 use crate::diff::{Budget, hunks};
 use crate::explain::Rule;
 
@@ -14,11 +14,11 @@ const BEFORE: usize = 28;
 const BEHIND: usize = 12;
 
 /// How many letters must stand around a value for it to be found again by them.
-const FEWEST_LETTERS: usize = 3;
+const FEWEST_LETTERS: usize = 2;
 
 pub(super) fn collect(texts: &[&str], traces: &mut Traces) {
     for (at, pair) in texts.windows(2).enumerate() {
-        compare(at + 1, pair[0], pair[1], traces);
+        compare(at + 1, pair[0], pair[1], Grammar::Plain, traces);
     }
 }
 
@@ -29,46 +29,55 @@ pub(super) fn is_prose(old: &str, new: &str) -> bool {
     old.len() > 60 && head + tail > old.len() / 2
 }
 
+/// What letters say something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grammar {
+    /// All do.
+    Plain,
+    /// Those of tags do not: they are all over the page.
+    Markup,
+}
+
 /// Adds what differs between two texts.
-pub(super) fn compare(look: usize, old: &str, new: &str, traces: &mut Traces) {
+pub(super) fn compare(look: usize, old: &str, new: &str, grammar: Grammar, traces: &mut Traces) {
     let Ok(hunks) = hunks(old, new, &mut Budget::new(MOST_STEPS)) else {
         traces.at("too much to say where").structural.push(look);
         return;
     };
     let mut last = 0;
     for hunk in hunks {
-        last = difference(look, (old, &hunk.old), (new, &hunk.new), last, traces);
+        last = difference(look, (old, new), &Raw { old: hunk.old, new: hunk.new, last }, grammar, traces);
     }
 }
 
-/// Adds one difference. What stands before `last` in the new text has changed as well, so it says nothing of the place.
-/// Returns up to where the new text is taken into account.
+/// Adds one difference. Returns up to where the new text is taken into account: it says nothing of the places behind.
 pub(super) fn difference(
     look: usize,
-    (old, old_range): (&str, &Range<usize>),
-    (new, new_range): (&str, &Range<usize>),
-    last: usize,
+    (old, new): (&str, &str),
+    raw: &Raw,
+    grammar: Grammar,
     traces: &mut Traces,
 ) -> usize {
-    let (old_value, new_value) = (token(old, old_range), token(new, new_range));
+    let last = raw.last;
+    let (old_value, new_value) = (token(old, &raw.old), token(new, &raw.new));
     if new_value.start < last {
         // Another part of the same value.
         return last.max(new_value.end);
     }
     let (was, is) = (&old[old_value], &new[new_value.clone()]);
-    let line = || format!("line {}", new[..new_range.start].matches('\n').count() + 1);
+    let line = || format!("line {}", new[..raw.new.start].matches('\n').count() + 1);
     if was.is_empty() || is.is_empty() || was.contains('\n') || is.contains('\n') {
         traces.at(&line()).structural.push(look);
         return new_value.end;
     }
-    let Some(around) = around(new, &new_value, last) else {
+    let Some(around) = around(new, &new_value, last, grammar) else {
         let trace = traces.at(&line());
         trace.structural.push(look);
         trace.doubt = Some("nothing around it says what it is".to_owned());
         return new_value.end;
     };
     let trace = traces.at(&around.name());
-    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned() });
+    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned(), raw: None });
     let values: BTreeSet<&str> = trace.seen.iter().flat_map(|seen| [&*seen.old, &*seen.new]).collect();
     trace.rule = Some(Rule::Regex(around.pattern(&values)));
     new_value.end
@@ -120,6 +129,8 @@ fn class(values: &BTreeSet<&str>) -> &'static str {
         r"[\d.]+"
     } else if all(&|c| digit(c) || ".:-".contains(c)) {
         r"[\d.:-]+"
+    } else if all(&|c| digit(c) || "dhmswy".contains(c)) {
+        "[0-9dhmswy]+"
     } else if all(&|c| digit(c) || ".:-TZ+".contains(c)) {
         r"[\d.:TZ+-]+"
     } else if all(&|c| c.is_ascii_hexdigit()) {
@@ -167,7 +178,35 @@ fn is_part(before: Option<char>, c: char, behind: Option<char>) -> bool {
     }
 }
 
-fn around(text: &str, value: &Range<usize>, last: usize) -> Option<Around> {
+/// Whether what stands around a difference says what it is.
+pub(super) fn can_be_named((old, new): (&str, &str), raw: &Raw, grammar: Grammar) -> bool {
+    let (was, is) = (token(old, &raw.old), token(new, &raw.new));
+    let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '<', '>']);
+    is.start < raw.last
+        || (plain(&old[was]) && plain(&new[is.clone()]) && around(new, &is, raw.last, grammar).is_some())
+}
+
+/// How many letters of `text` say something.
+fn letters(text: &str, grammar: Grammar) -> usize {
+    let mut rest = text;
+    let mut count = 0;
+    if grammar == Grammar::Markup
+        && let Some((_, behind)) = rest.split_once('>').filter(|(before, _)| !before.contains('<'))
+    {
+        rest = behind;
+    }
+    while let Some(c) = rest.chars().next() {
+        if grammar == Grammar::Markup && c == '<' && !rest.starts_with("<!--") {
+            rest = rest.split_once('>').map_or("", |(_, behind)| behind);
+            continue;
+        }
+        count += usize::from(c.is_alphabetic());
+        rest = &rest[c.len_utf8()..];
+    }
+    count
+}
+
+fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Option<Around> {
     let begin = text[..value.start].rfind('\n').map_or(0, |at| at + 1);
     let line = begin.max(last.min(value.start));
     let end = text[value.end..].find('\n').map_or(text.len(), |at| value.end + at);
@@ -182,13 +221,25 @@ fn around(text: &str, value: &Range<usize>, last: usize) -> Option<Around> {
     {
         start += space + 1;
     }
+    let letters = |text: &str| letters(text, grammar);
+    // What stands in the same element says more than what stands in the one before.
+    if grammar == Grammar::Markup
+        && let Some(tag) = text[start..value.start].rfind('>')
+        && letters(&text[start + tag..value.start]) >= FEWEST_LETTERS
+    {
+        start += tag;
+    }
     let before = &text[start..value.start];
-    let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
     let anchored = start == begin && letters(before) > 0;
     let behind: String = if anchored || letters(before) >= FEWEST_LETTERS {
         text[value.end..end].chars().take_while(|c| !c.is_alphanumeric()).take(1).collect()
     } else {
-        text[value.end..end].chars().take(BEHIND).collect()
+        let behind: String = text[value.end..end].chars().take(BEHIND).collect();
+        // What says enough before the next tag needs no tag.
+        match behind.split_once('<') {
+            Some((first, _)) if letters(first) >= FEWEST_LETTERS => first.to_owned(),
+            _ => behind,
+        }
     };
     let enough = anchored || letters(before) + letters(&behind) >= FEWEST_LETTERS;
     // In JSON and in pages that come on one line, the beginning of the line says nothing that a few words do not.

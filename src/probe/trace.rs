@@ -1,6 +1,7 @@
 //! Places, and what was seen at them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Sample;
 use crate::explain::Rule;
@@ -31,8 +32,17 @@ impl Timeline {
     }
 }
 
+/// A difference between two texts, as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Raw {
+    pub(super) old: Range<usize>,
+    pub(super) new: Range<usize>,
+    /// What of the new text is taken into account already.
+    pub(super) last: usize,
+}
+
 /// A value at one spot that is another than in the look before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Seen {
     /// The look at which it was new.
     pub(super) look: usize,
@@ -40,6 +50,8 @@ pub(super) struct Seen {
     pub(super) spot: String,
     pub(super) old: String,
     pub(super) new: String,
+    /// Where it was found, if it may have to be named in another way.
+    pub(super) raw: Option<Raw>,
 }
 
 /// All that happened at the spots that share a name.
