@@ -100,6 +100,9 @@ impl Front {
 /// Whether the client begins with the HTTP/2 preface; what was read is in `buffer`. `None`: it left.
 async fn reads_preface(stream: &mut Stream, buffer: &mut BytesMut) -> Option<bool> {
     while buffer.len() < H2_PREFACE.len() {
+        // If this is HTTP/1.x, whatever has arrived of the requests behind the first is to be read with it: pingora gives up
+        // a connection on which it finds more than the one that it was given.
+        buffer.reserve(1024);
         match stream.read_buf(buffer).await {
             Ok(1..) => {}
             _ => return None,

@@ -52,9 +52,6 @@ pub(super) async fn read_head(stream: &mut Stream, buffer: &mut BytesMut, idle: 
                 return None;
             }
             searched = buffer.len().saturating_sub(3);
-            // Whatever has arrived of the requests behind it is to be read with it: pingora gives up a connection on which
-            // it finds more than the one that it was given.
-            buffer.reserve(1024);
             match stream.read_buf(buffer).await {
                 Ok(1..) => {}
                 _ => return None,
