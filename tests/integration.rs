@@ -30,6 +30,7 @@ mod process;
 mod proxies;
 mod reload;
 mod security;
+mod shim_streams;
 mod simulation;
 mod smuggling;
 mod sse;
