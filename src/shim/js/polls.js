@@ -7,6 +7,7 @@
 const families = new Map();
 const MOST_FAMILIES = 500;
 const MOST_TARGETS = 200;
+const MOST_SHAPES = 50;
 
 class Family {
     constructor() {
@@ -14,7 +15,7 @@ class Family {
         this.moves = 0;
         /** Whether its URLs say where the page stands in something that moves on. */
         this.moving = false;
-        this.shape = undefined;
+        this.shapes = new Set();
         this.ways = new Set();
         /** What each site asked for last. */
         this.last = new WeakMap();
@@ -132,8 +133,11 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const key = `${target.text}\n${JSON.stringify(lastingHeaders)}`;
     const write = !['GET', 'HEAD', 'OPTIONS'].includes(method);
     const shape = isGet ? '' : shapeOf(body);
-    const repeated = known && shape !== undefined && family.shape === shape;
-    family.shape = shape;
+    // One URL may be asked for many things, each by a body of its own.
+    const repeated = family.shapes.has(shape);
+    if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
+        family.shapes.add(shape);
+    }
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write };
     }
