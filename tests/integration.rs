@@ -37,6 +37,7 @@ mod proxies;
 mod reload;
 mod replicas;
 mod security;
+mod shim_streams;
 mod simulation;
 mod smuggling;
 mod sse;

@@ -13,8 +13,8 @@ import { chromium } from 'playwright-core';
 const PATIENCE = 20_000;
 
 /** Waits until `condition` gives something, and returns that. For conditions that nothing announces. */
-export async function eventually(what, condition) {
-    const deadline = Date.now() + PATIENCE;
+export async function eventually(what, condition, patience = PATIENCE) {
+    const deadline = Date.now() + patience;
     for (;;) {
         const found = await condition();
         if (found) {

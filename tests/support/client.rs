@@ -199,6 +199,16 @@ impl Events {
         events
     }
 
+    /// Opens a stream by posting `body`, and expects it to begin.
+    pub async fn post(address: SocketAddr, target: &str, body: &str) -> Self {
+        let mut connection = Connection::open(address).await;
+        connection.send(head("POST", target, &[], body.as_bytes())).await;
+        connection.send(body).await;
+        let head = connection.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        Self { head, connection, text: String::new(), asides: Vec::new() }
+    }
+
     pub async fn try_open(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(address).await;
         let headers: Vec<_> = [("Accept", "text/event-stream")].into_iter().chain(headers.iter().copied()).collect();

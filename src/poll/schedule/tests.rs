@@ -155,3 +155,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nobody_learns_later_than_by_looking_himself() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let start = clock::now();
+    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    let at = start + seconds(3600);
+    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    assert!(schedule.due(at) > at + seconds(20));
+    assert_eq!(schedule.due_at(seconds(5), at), at + seconds(5));
+    // But not more often than the route says.
+    assert_eq!(schedule.due_at(Duration::from_millis(10), at), at + OPTIONS.every);
+}

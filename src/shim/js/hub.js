@@ -194,8 +194,13 @@ class Lane {
                 follow.live = false;
                 break;
             case 'end':
-                // These come back by themselves; the others do not.
-                if (!['max-age', 'drain', 'reload'].includes(record.reason)) {
+                follow.live = false;
+                if (record.reason === 'reload') {
+                    // The stream goes on without it: it is asked for anew.
+                    nativeClearTimeout(this.timer);
+                    this.timer = nativeSetTimeout(() => this.open(), RETRY);
+                } else if (!['max-age', 'drain'].includes(record.reason)) {
+                    // The stream does not end for it, and asking again would bring the same.
                     this.hub.follows.delete(follow.key);
                     this.follows.delete(follow);
                 }

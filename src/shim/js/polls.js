@@ -7,6 +7,7 @@
 const families = new Map();
 const MOST_FAMILIES = 500;
 const MOST_TARGETS = 200;
+const MOST_SHAPES = 50;
 
 class Family {
     constructor() {
@@ -14,7 +15,7 @@ class Family {
         this.moves = 0;
         /** Whether its URLs say where the page stands in something that moves on. */
         this.moving = false;
-        this.shape = undefined;
+        this.shapes = new Set();
         this.ways = new Set();
         /** What each site asked for last. */
         this.last = new WeakMap();
@@ -132,12 +133,15 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const key = `${target.text}\n${JSON.stringify(lastingHeaders)}`;
     const write = !['GET', 'HEAD', 'OPTIONS'].includes(method);
     const shape = isGet ? '' : shapeOf(body);
-    const repeated = known && shape !== undefined && family.shape === shape;
-    family.shape = shape;
+    // One URL may be asked for many things, each by a body of its own.
+    const repeated = family.shapes.has(shape);
+    if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
+        family.shapes.add(shape);
+    }
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write };
     }
-    settle(family, target, again, run);
+    const last = settle(family, target, again, run);
     if (!(isGet ? known : repeated)) {
         return { write };
     }
@@ -150,13 +154,17 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const poll = pure
         ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run)
         : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
+    if (poll && last?.run.polls === run.site.before) {
+        // The run before asked for it as well; it was only not known yet what that was.
+        run.site.before.add(poll);
+    }
     // A poll that a tick has hurried is no reason for another tick. Otherwise it is for the server to tell polls from writes:
     // it sees what comes of them.
     const mark = write && !!poll && run.hurried;
     return { poll, mine: true, write: write && !mark, mark };
 }
 
-/** Learns from the URLs that a site's runs ask for whether they move on. */
+/** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
 function settle(family, target, again, run) {
     const last = family.last.get(run.site);
     if (!again && last && last.run !== run) {
@@ -173,6 +181,7 @@ function settle(family, target, again, run) {
         }
     }
     family.last.set(run.site, { run, text: target.text });
+    return last;
 }
 
 /** Requests of one kind differ in so many ways at most; others have something in their headers that moves. */

@@ -111,6 +111,8 @@ backend app
     transmission: {
         path: '/transmission/web/',
         polls: 'POST of JSON-RPC, 5 s; its answers are deltas, so only a tick can hurry it',
+        // None of its requests can be answered by anybody else.
+        genuine: true,
         value: () => document.querySelectorAll('#torrent_list > li').length || null,
         // The application keeps each torrent in a file: that is the trigger.
         routes: (folder) => `[[route]]\npath = "/transmission/rpc"\nmethods = ["POST"]\nfetch = false\nwatch_files = ["${folder}/cfg/torrents/*"]\n`,
@@ -166,4 +168,4 @@ export const answers = (url) => eventually(`${url} to answer`, async () => {
     const answer = await fetch(url, { redirect: 'manual' }).catch(() => undefined);
     await answer?.text();
     return answer;
-});
+}, 180_000);

@@ -136,7 +136,7 @@ for (const [name, app] of Object.entries(apps)) {
             const page = await browser.open(`${counter.url}${app.path}`);
             await eventually('the same to be shown', async () => (await value(page, app)) === pushed.shown);
             await browser.stop();
-            assert.ok(pushed.asked[1] <= Math.max(without.asked[0], pushed.asked[0]) * 1.5 + 2, `${pushed.asked} requests, ${without.asked} without`);
+            assert.ok(app.genuine || pushed.asked[1] <= Math.max(without.asked[0], pushed.asked[0]) * 1.5 + 2, `${pushed.asked} requests, ${without.asked} without`);
         } finally {
             for (const stop of stops.reverse()) {
                 await stop();
