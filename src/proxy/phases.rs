@@ -171,7 +171,8 @@ impl ProxyHttp for Phases {
         let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
         let head = session.req_header();
-        if head.method.is_safe() && !upstream.rewrites() && !self.site.is_routed(head) {
+        let is_page = passage.candidate.is_some();
+        if !is_page && head.method.is_safe() && !upstream.rewrites() && !self.site.is_routed(head) {
             return Ok(());
         }
         let peer = Peer::of(session.digest());
