@@ -249,8 +249,8 @@ impl Wire {
         }
         let chunks: Vec<&Chunk> = frames.iter().map(|frame| coding.code(frame)).collect();
         match self {
-            Self::H1(h1) => h1.write_chunks(&[], &chunks, patience).await,
-            Self::H2(h2) => write_h2(h2, &chunks).await,
+            Self::H1(h1) => Box::pin(h1.write_chunks(&[], &chunks, patience)).await,
+            Self::H2(h2) => Box::pin(write_h2(h2, &chunks)).await,
         }
     }
 

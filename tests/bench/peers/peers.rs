@@ -9,6 +9,7 @@ use crate::bed::{Bed, vacant};
 use crate::connection::Tls;
 use crate::process::Process;
 use crate::publisher::Way;
+use crate::streams::Target;
 
 /// A server that runs.
 pub struct Peer {
@@ -48,8 +49,12 @@ impl Pusher {
         }
     }
 
-    pub fn path(self) -> &'static str {
-        if self == Self::Sungrazer { WATCHED } else { "/sub" }
+    /// Where streams of it are opened.
+    pub fn target(self, peer: &Peer) -> Target {
+        // pushpin asks the backend for each stream; with more at a time it answers some of them 502.
+        let opening = if self == Self::Pushpin { 32 } else { 256 };
+        let path = if self == Self::Sungrazer { WATCHED } else { "/sub" };
+        Target { opening, ..Target::new(peer.address, path) }
     }
 
     pub fn way(self, bed: &Bed) -> Way<'_> {

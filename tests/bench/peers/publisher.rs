@@ -25,6 +25,7 @@ pub enum Way<'a> {
 
 /// A connection over which news is told, and when what was told.
 pub struct Publisher<'a> {
+    address: SocketAddr,
     way: Way<'a>,
     writer: OwnedWriteHalf,
     sent: RefCell<HashMap<u32, u64>>,
@@ -40,7 +41,7 @@ impl<'a> Publisher<'a> {
             let mut buffer = vec![0; 4096];
             while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
         });
-        Self { way, writer, sent: RefCell::default(), answers }
+        Self { address, way, writer, sent: RefCell::default(), answers }
     }
 
     /// From now on `path` is `body`, the state with number `n`.
@@ -60,6 +61,12 @@ impl<'a> Publisher<'a> {
                 post("/publish/", "Content-Type: application/json\r\n", &item)
             }
         };
+        if matches!(self.way, Way::Grip) {
+            // pushpin closes the connection behind each answer.
+            let sent = self.sent.take();
+            *self = Self::new(self.address, self.way).await;
+            self.sent.replace(sent);
+        }
         self.writer.write_all(request.as_bytes()).await.unwrap();
     }
 

@@ -24,6 +24,8 @@ pub struct Target {
     /// More lines for the head of the request.
     pub headers: String,
     pub form: Form,
+    /// How many are being opened at a time.
+    pub opening: usize,
 }
 
 #[derive(Clone)]
@@ -36,7 +38,7 @@ pub enum Form {
 
 impl Target {
     pub fn new(address: SocketAddr, path: &str) -> Self {
-        Self { address, paths: vec![path.to_owned()], headers: String::new(), form: Form::H1 }
+        Self { address, paths: vec![path.to_owned()], headers: String::new(), form: Form::H1, opening: OPENING }
     }
 }
 
@@ -47,7 +49,7 @@ pub struct Streams {
     tasks: JoinSet<()>,
 }
 
-/// How many are being opened at a time.
+/// How many are being opened at a time, where nothing else is said.
 const OPENING: usize = 256;
 
 /// How long one may take to open.
@@ -70,7 +72,7 @@ impl Client {
 impl Streams {
     /// Opens `count` streams.
     pub async fn open(target: &Target, count: usize) -> Self {
-        Self::open_many(target, count, OPENING).await
+        Self::open_many(target, count, target.opening).await
     }
 
     /// Opens `count` streams, `opening` at a time.

@@ -11,7 +11,7 @@ use crate::peers::{Peer, Pusher, WATCHED};
 use crate::publisher::Publisher;
 use crate::report::Table;
 use crate::sightings::percentile;
-use crate::streams::{Streams, Target};
+use crate::streams::Streams;
 
 pub const CASE: Case = Case {
     name: "fan-out",
@@ -41,7 +41,7 @@ fn run(bed: &Bed) -> Measured<'_> {
 async fn open(bed: &Bed, pusher: Pusher, count: usize) -> (Peer, Streams) {
     bed.backend.put(WATCHED, 0, "application/json", "", &document(0, 1024));
     let peer = pusher.start(bed);
-    let streams = Streams::open(&Target::new(peer.address, pusher.path()), count).await;
+    let streams = Streams::open(&pusher.target(&peer), count).await;
     sleep(Duration::from_millis(500)).await;
     (peer, streams)
 }

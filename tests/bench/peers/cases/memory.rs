@@ -40,7 +40,7 @@ async fn table(bed: &Bed, count: usize) -> Table {
                 continue;
             }
             let peer = pusher.start(bed);
-            let target = Target::new(peer.address, pusher.path());
+            let target = pusher.target(&peer);
             table.add(pusher.name(), &of(&peer, &target, count).await);
         }
         let folder = bed.folder("tls");
