@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::backend::{Backend, Page, Seen};
 use crate::support::client::{self, Connection, Events};
+use crate::support::follower::Follower;
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -360,4 +361,83 @@ async fn heads_of_http2_requests_have_a_most() {
     }
     driver.abort();
     assert_eq!(client::get(sidecar.address, "/a", &[]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_answers_are_no_answers() {
+    let backend = Backend::start().await;
+    let raw = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
+               HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nfinal";
+    let address = raw_backend(raw).await;
+    drop(backend);
+    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{address}\"\n{ROUTE}"));
+    assert_eq!(sidecar.events("/a").await.snapshot().await.data, "final");
+    let mut socket = Follower::socket(sidecar.address, "/.sungrazer/ws", &[]).await;
+    socket.say_text(r#"{"request":{"id":1,"url":"/a"}}"#).await;
+    let replied = socket.message().await.unwrap();
+    assert_eq!((&replied["response"]["status"], &replied["response"]["body"]), (&200.into(), &"final".into()));
+    // One that never comes to an end.
+    let endless = raw_backend(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000)).await;
+    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{endless}\"\n{ROUTE}"));
+    let mut socket = Follower::socket(sidecar.address, "/.sungrazer/ws", &[]).await;
+    socket.say_text(r#"{"request":{"id":1,"url":"/a"}}"#).await;
+    assert_eq!(socket.message().await.unwrap()["response"]["status"], 502);
+    let stale = within("an event", Events::open(sidecar.address, "/a", &[]).await.next()).await.unwrap();
+    assert_eq!(stale.event.as_deref(), Some("stale"));
+}
+
+/// A backend that answers every request with these bytes, and goes on.
+async fn raw_backend(answer: &str) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = answer.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    head.push(byte);
+                    if head.ends_with(b"\r\n\r\n") {
+                        head.clear();
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_beyond_ascii_make_nobody_anonymous_and_cost_no_push() {
+    let backend = Backend::start().await;
+    // The test's backend reads text, and these bytes are some.
+    backend.handle("/a", |seen| Page::text(&format!("{:?}", seen.header("cookie"))));
+    let sidecar = Sidecar::start(&backend, &format!("{ROUTE}audience = {{ cookies = [\"sid\"] }}\n"));
+    let mut events = open(&sidecar, "/a", "name=J\u{fc}rgen; sid=1").await;
+    assert_eq!(events.snapshot().await.data, r#"Some("sid=1")"#);
+    assert_eq!(sidecar.get("/.sungrazer/nothing", &[("Cookie", "name=J\u{fc}rgen")]).await.status, 404);
+    assert_eq!(sidecar.get("/.sungrazer/nothing", &[("Host", "a!b")]).await.status, 400);
+    assert!(backend.seen("/.sungrazer/nothing").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_connection_may_not_name_is_refused_wherever_it_goes() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("x"));
+    let sidecar = Sidecar::start(&backend, "");
+    for named in ["Host", "X-Forwarded-For", "Cookie", "Content-Length"] {
+        for more in [("Accept", "text/event-stream"), ("Accept", "*/*"), ("Upgrade", "websocket")] {
+            let connection = if more.0 == "Upgrade" { format!("Upgrade, {named}") } else { named.to_owned() };
+            let answer = sidecar.get("/a", &[("Connection", &connection), more]).await;
+            assert_eq!(answer.status, 400, "{named} {more:?}");
+        }
+    }
+    assert_eq!(backend.hits("/a"), 0);
+    // An upgrade comes without a body, or is none.
+    let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    let answer = Connection::open(sidecar.address).await.request("POST", "/a", &upgrade, b"abcde").await;
+    assert_eq!(answer.text(), "x");
 }

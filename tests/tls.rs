@@ -148,7 +148,7 @@ async fn plain_clients_are_sent_to_the_listener_that_speaks_tls() {
     assert_eq!((answer.status, answer.header("location")), (308, Some(place.as_str())));
     assert_eq!(client::get(redirect, "/", &[("Host", "a/b")]).await.status, 400);
     sidecar.server.stop().await;
-    assert!(TcpStream::connect(redirect).await.is_err(), "it does not listen any more");
+    eventually("it to listen no more", || std::net::TcpStream::connect(redirect).is_err()).await;
 }
 
 /// A backend that speaks TLS and, with `clients`, asks who is there.

@@ -53,6 +53,12 @@ impl Api {
         }
         let method = request.method();
         let reads = method == Method::GET || method == Method::HEAD;
+        if self.token.is_none()
+            && let Some(objection) =
+                objection(method, request.uri().authority().map(Authority::as_str), request.headers())
+        {
+            return text(StatusCode::FORBIDDEN, objection);
+        }
         // The page itself tells nothing; it asks for the token.
         if let Some(page) = dashboard::serve(path).filter(|_| reads) {
             return page;
@@ -61,12 +67,6 @@ impl Api {
             let mut answer = text(StatusCode::UNAUTHORIZED, "Send the admin token as \"Authorization: Bearer …\".");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sungrazer\""));
             return answer;
-        }
-        if self.token.is_none()
-            && let Some(objection) =
-                objection(method, request.uri().authority().map(Authority::as_str), request.headers())
-        {
-            return text(StatusCode::FORBIDDEN, objection);
         }
         match path {
             "/metrics" if reads => {

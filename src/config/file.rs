@@ -98,6 +98,7 @@ pub struct Upstream {
     /// Where the application is: `http://`, `https://` or `unix:`; or a list, if it runs several times. Required, here or as
     /// `--upstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "http://127.0.0.1:8000")]
     pub url: Option<OneOrMany<Address>>,
     /// How requests are spread over several: `"round-robin"`, one after the other, or `"least-connections"`, to the one with
     /// the fewest under way. A resource is looked at on one of them until that one fails.

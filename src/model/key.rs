@@ -67,11 +67,9 @@ impl Identity {
     }
 
     /// Whether the cookie `name=value` is part of it.
-    pub fn has_cookie(&self, pair: &str) -> bool {
+    pub fn has_cookie(&self, pair: &[u8]) -> bool {
         let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
-        cookies
-            .flat_map(|(_, value)| value.expose().split(|byte| *byte == b';'))
-            .any(|one| one.trim_ascii() == pair.as_bytes())
+        cookies.flat_map(|(_, value)| value.expose().split(|byte| *byte == b';')).any(|one| one.trim_ascii() == pair)
     }
 
     /// The header fields, in sending order.

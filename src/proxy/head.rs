@@ -83,10 +83,12 @@ fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form.
+/// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form. Values may hold bytes
+/// beyond ASCII, as cookies of old applications do.
 fn parse(head: &[u8]) -> Option<Box<RequestHeader>> {
     let bare_line_feed = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
-    if bare_line_feed || !head.is_ascii() {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if bare_line_feed || !line.is_ascii() {
         return None;
     }
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
@@ -122,6 +124,7 @@ mod tests {
     #[test]
     fn only_what_is_well_formed_beyond_doubt_is_ours() {
         assert!(accepted("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(accepted("GET /a?b HTTP/1.1\r\nHost: x\r\nCookie: n=J\u{fc}\r\n\r\n"));
         for head in [
             "GET /a HTTP/1.1\nHost: x\n\n",
             "GET /a HTTP/1.1\r\nHost: x\n\r\n",

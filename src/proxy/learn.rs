@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
 use tracing::{info, warn};
 
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::model::{EndReason, Representation, ResourceKey, Validators};
+use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
 use crate::resource::{Decline, Ended, Outcome, Refusal, Seat};
@@ -127,20 +127,20 @@ impl Site {
 }
 
 /// The cookies of `request` that `answer` sets to another value, or takes away, as they were.
-fn replaced_cookies<'a>(request: &'a HeaderMap, answer: &HeaderMap) -> Vec<&'a str> {
-    let lines = answer.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let set: Vec<&str> = lines.map(|line| line.split(';').next().unwrap_or_default().trim()).collect();
-    let pairs = request.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    let is_replaced = |pair: &&str| {
-        let name = pair.split('=').next();
-        set.iter().any(|set| set.split('=').next() == name && set != pair)
+fn replaced_cookies<'a>(request: &'a HeaderMap, answer: &HeaderMap) -> Vec<&'a [u8]> {
+    let lines = answer.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    let set: Vec<&[u8]> =
+        lines.map(|line| line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()).collect();
+    let is_replaced = |pair: &&[u8]| {
+        let name = fields::cookie_name(pair);
+        set.iter().any(|set| fields::cookie_name(set) == name && set != pair)
     };
-    pairs.map(str::trim).filter(is_replaced).collect()
+    fields::cookies(request).filter(is_replaced).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::header::COOKIE;
 
     use super::*;
 
@@ -152,6 +152,6 @@ mod tests {
         for line in ["lang=en; Path=/", "new=1", "sid=2; HttpOnly", "theme=; Max-Age=0"] {
             answer.append(SET_COOKIE, HeaderValue::from_static(line));
         }
-        assert_eq!(replaced_cookies(&request, &answer), ["sid=1", "theme=dark"]);
+        assert_eq!(replaced_cookies(&request, &answer), [&b"sid=1"[..], b"theme=dark"]);
     }
 }

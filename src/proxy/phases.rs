@@ -77,7 +77,9 @@ impl ProxyHttp for Phases {
             passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
         }
         let head = session.req_header_mut();
-        if is_ambiguous(head) || (head.version != Version::HTTP_2 && !to_origin_form(head)) {
+        let bad = is_ambiguous(head) || (head.version != Version::HTTP_2 && !to_origin_form(head));
+        // What is ours and came this far was malformed in a way that keeps us from answering it.
+        if bad || self.site.own_path(head.uri.path()).is_some() {
             return Err(Error::new_down(ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16())));
         }
         Ok(())

@@ -121,7 +121,8 @@ impl<'a> Request<'a> {
 
     /// Whether this upgrade is one to the WebSocket protocol.
     pub(super) fn is_websocket(&self) -> bool {
-        self.is_upgrade() && fields::has_token(self.headers(), &UPGRADE, "websocket")
+        let is_websocket = self.is_upgrade() && fields::has_token(self.headers(), &UPGRADE, "websocket");
+        is_websocket && self.head.method == Method::GET && self.content_length() == Some(0)
     }
 
     /// Whether a page is being navigated to, rather than polled by one.

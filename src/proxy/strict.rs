@@ -1,8 +1,10 @@
 //! What makes a request one that servers might take apart differently.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::RequestHeader;
+
+use crate::model::fields;
 
 /// Whether servers might disagree on whom an HTTP/1.x request is for, or on where it ends (RFC 9112 sections 3.2 and 6.3).
 pub(super) fn is_ambiguous(head: &RequestHeader) -> bool {
@@ -10,13 +12,22 @@ pub(super) fn is_ambiguous(head: &RequestHeader) -> bool {
     let hosts = count(HOST);
     let (length, coding) = (count(CONTENT_LENGTH), count(TRANSFER_ENCODING));
     let bad_host = head.headers.get(HOST).is_some_and(|host| host.as_bytes().iter().any(|byte| !is_of_host(*byte)));
+    // Taken out on the way, these would leave another request.
+    let taken_out = fields::list(&head.headers, &CONNECTION).any(|name| {
+        let name = name.to_ascii_lowercase();
+        NEVER_NOMINATED.contains(&name.as_str()) || name.starts_with("x-forwarded-")
+    });
     bad_host
+        || taken_out
         || match head.version {
             Version::HTTP_11 => hosts != 1 || length + coding > 1,
             Version::HTTP_10 => hosts > 1 || length > 1 || coding > 0,
             _ => false,
         }
 }
+
+/// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.
+const NEVER_NOMINATED: [&str; 7] = ["host", "content-length", "cookie", "authorization", "forwarded", "via", "origin"];
 
 /// What can stand in a registered name, an address or a port (RFC 3986 section 3.2.2).
 fn is_of_host(byte: u8) -> bool {
@@ -68,6 +79,8 @@ mod tests {
             &[("host", "x/y")],
             &[("host", "x y")],
             &[("host", "a@b")],
+            &[host, ("connection", "close, Host")],
+            &[host, ("connection", "X-Forwarded-For")],
             &[host, ("content-length", "1"), ("content-length", "1")],
             &[host, ("content-length", "1"), ("transfer-encoding", "chunked")],
             &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],

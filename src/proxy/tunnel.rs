@@ -113,6 +113,10 @@ impl Tunnel<'_> {
         received.advance(length);
         let switched = upgrade && answer.status == StatusCode::SWITCHING_PROTOCOLS;
         let content_length = content_length(&answer, &request.method);
+        if let Some(length) = content_length.filter(|_| !switched) {
+            // More than it said is no part of the answer.
+            received.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
         self.returned(&mut answer, switched);
         let head = wire_head(&answer);
         let patience = site.options().write_timeout;
@@ -162,6 +166,9 @@ impl Tunnel<'_> {
         let upgrade = answer.headers.get(UPGRADE).cloned().filter(|_| switched);
         for name in fields::hop_by_hop(&answer.headers) {
             answer.remove_header(&name);
+        }
+        if framing.is_some() {
+            answer.remove_header(&CONTENT_LENGTH);
         }
         let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
         let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];

@@ -151,20 +151,15 @@ fn whole(headers: &HeaderMap, split: &[HeaderName]) -> Vec<(HeaderName, Secret)>
 }
 
 fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Vec<(HeaderName, Secret)> {
-    let mut fields: Vec<(HeaderName, Secret)> = Vec::new();
-    let pairs: Vec<&str> = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .map(str::trim)
-        .filter(|pair| cookies.iter().any(|name| pair.split('=').next() == Some(name)))
-        .collect();
+    let mut selected: Vec<(HeaderName, Secret)> = Vec::new();
+    let named = |pair: &&[u8]| cookies.iter().any(|name| fields::cookie_name(pair) == name.as_bytes());
+    let pairs: Vec<&[u8]> = fields::cookies(headers).filter(named).collect();
     if !pairs.is_empty() {
-        fields.push((COOKIE, Secret::new(pairs.join("; ").as_bytes())));
+        selected.push((COOKIE, Secret::new(&pairs.join(&b"; "[..]))));
     }
-    fields.extend(names.iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))));
-    fields
+    selected
+        .extend(names.iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))));
+    selected
 }
 
 /// `Accept` without the types that ask to be held; `*/*` if nothing else is left, so that a page's `EventSource` and its

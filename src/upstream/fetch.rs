@@ -135,7 +135,13 @@ impl Upstream {
                 session.write_body(&body).await?;
             }
             session.finish_body().await?;
-            session.read_resp_header_parts().await
+            for _ in 0..=MOST_INTERIM {
+                let head = session.read_resp_header_parts().await?;
+                if !head.status.is_informational() {
+                    return Ok(head);
+                }
+            }
+            only_interim()
         };
         let answer = whole.await.map_err(|error| brief(&error))?;
         let (status, headers) = (answer.status, answer.headers.clone());
@@ -209,11 +215,27 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
     }
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;
-    session.read_response_header().await?;
-    match session.response_header() {
-        Some(head) => Ok(Answer { status: head.status, headers: head.headers.clone() }),
-        None => pingora::Error::e_explain(pingora::ErrorType::InvalidHTTPHeader, "an answer without a head"),
+    for _ in 0..=MOST_INTERIM {
+        session.read_response_header().await?;
+        match session.response_header() {
+            Some(head) if head.status.is_informational() => {}
+            Some(head) => return Ok(Answer { status: head.status, headers: head.headers.clone() }),
+            None => {
+                return pingora::Error::e_explain(pingora::ErrorType::InvalidHTTPHeader, "an answer without a head");
+            }
+        }
     }
+    only_interim()
+}
+
+/// Interim answers (RFC 9110 section 15.2) that may come before the final one.
+const MOST_INTERIM: usize = 16;
+
+fn only_interim<T>() -> pingora::Result<T> {
+    pingora::Error::e_explain(
+        pingora::ErrorType::InvalidHTTPHeader,
+        "one interim answer after another, and no final one",
+    )
 }
 
 /// What went wrong, without the library's own bookkeeping.
