@@ -165,6 +165,8 @@ async fn pages_of_other_sites_are_answered_by_the_backend_alone() {
         }
     }
     assert_eq!(events.head.header("access-control-allow-origin"), None);
+    let frame = "/.sungrazer/iframe?url=/a&callback=opener.f";
+    assert_eq!(sidecar.get(frame, &[("Sec-Fetch-Dest", "document")]).await.status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,6 +142,10 @@ impl Site {
     }
 
     fn iframe(self: &Arc<Self>, request: &Request<'_>) -> Disposition {
+        // What it calls is in the page around it. As a page of its own it could reach only whoever opened it.
+        if request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
+            return Disposition::text(StatusCode::FORBIDDEN, "This is for a frame in a page of this site.");
+        }
         let callback = request.target.parameter("callback").unwrap_or_default();
         let Some(frame) = Iframe::new(&callback) else {
             let text = "callback is the name of a function, such as parent.update.";
@@ -151,6 +155,8 @@ impl Site {
         let policy = "default-src 'none'; script-src 'unsafe-inline'; frame-ancestors 'self'";
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
         headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+        let opener = HeaderName::from_static("cross-origin-opener-policy");
+        headers.insert(opener, HeaderValue::from_static("same-origin"));
         match asked_by_query(request) {
             Ok(asked) => {
                 let manner = Manner { headers, ..Manner::default() };
