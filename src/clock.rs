@@ -1,8 +1,9 @@
 //! The one place that reads the clocks and draws real randomness. Everything else takes `now` and a seed.
 
+use std::pin::Pin;
 use std::time::SystemTime;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The monotonic time; under a paused test runtime, the time of that runtime.
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
@@ -14,6 +15,39 @@ pub fn now() -> Instant {
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// A timer that is put off again and again, and hardly ever goes off. Putting it off costs nothing: it is left to go off early,
+/// and looks then whether it is time. Setting one anew takes a lock that all tasks share.
+#[derive(Debug)]
+pub struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    /// One that was never waited for.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Box::pin(sleep_until(now())))
+    }
+
+    /// Completes at `deadline`.
+    pub async fn at(&mut self, deadline: Instant) {
+        if deadline < self.0.deadline() {
+            self.0.as_mut().reset(deadline);
+        }
+        loop {
+            self.0.as_mut().await;
+            if now() >= deadline {
+                return;
+            }
+            self.0.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A seed from the operating system.

@@ -145,7 +145,7 @@ impl Live {
         let preferred =
             fields::list(request.headers(), &PREFER).find_map(|item| item.strip_prefix("delta=")?.parse().ok());
         let delta: Option<DeltaKind> = preferred.filter(|_| delivery.shape().is_some());
-        let asked = Asked { url: Arc::clone(&self.key.target), claim, delta, ..Asked::default() };
+        let asked = Asked { url: Arc::clone(&self.key.target), claim: claim.map(Box::new), delta, ..Asked::default() };
         let (near, far) = tokio::io::duplex(PIPE);
         let live = Arc::clone(self);
         tokio::spawn(async move {
@@ -179,7 +179,7 @@ impl Live {
         let form = asked.delta.and_then(|_| delivery.with_deltas()).unwrap_or(delivery);
         let source = Source::Resource(subscription);
         let follower = Follower::new(asked, source, None, delivery.name(), Arc::clone(&self.metrics));
-        let session = Session {
+        let mut session = Session {
             followers: Followers::one(follower),
             desk: None,
             bell,
@@ -187,7 +187,7 @@ impl Live {
             delivery: Form::Common(form),
             options: deliver::Options::default(),
             gzip: false,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             once: false,
             seed: clock::seed(),
         };

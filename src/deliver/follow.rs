@@ -123,7 +123,7 @@ pub struct Asked {
     /// Its number among those that the client asks for.
     pub number: usize,
     /// What the client says it holds.
-    pub claim: Option<Claim>,
+    pub claim: Option<Box<Claim>>,
     /// How it would like to be told of changes.
     pub delta: Option<DeltaKind>,
     /// Whether it is only to be told when to ask for this itself.

@@ -1,11 +1,12 @@
 //! The held loop: what happens to a client from its first byte to its last.
 
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
 use super::delivery::Form;
@@ -33,7 +34,7 @@ pub struct Session {
     /// Whether the client takes gzip.
     pub gzip: bool,
     /// What else the head of the response says.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether it ends as soon as there was something to tell, as a poll does.
     pub once: bool,
     /// Of its own moments within the common ones.
@@ -120,16 +121,18 @@ impl Ending {
 }
 
 impl Session {
-    /// Holds the client until it leaves, its time is over, or there is nothing more to tell.
-    pub async fn run(mut self, wire: &mut Wire) {
+    /// Holds the client until it leaves, its time is over, or there is nothing more to tell. That is all that a session is
+    /// good for; it is lent all the same, because a future has room twice for what it is given.
+    pub async fn run(&mut self, wire: &mut Wire) {
         let patience = self.options.write_timeout;
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
         let preamble = frames.len();
+        let headers = self.response_headers();
         let mut spoken = self.collect(&mut frames);
         let mut told = frames.len() > preamble;
-        if let Err(error) = Box::pin(wire.open(&self.response_headers(), &frames, &mut coding, patience)).await {
+        if let Err(error) = Box::pin(wire.open(headers, &frames, &mut coding, patience)).await {
             return self.followers.lose(error.into());
         }
         let mut alarm = pin!(sleep_until(ending.at.min(spoken + self.options.heartbeat)));
@@ -185,8 +188,8 @@ impl Session {
         now
     }
 
-    fn response_headers(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
+    fn response_headers(&mut self) -> HeaderMap {
+        let mut headers = HeaderMap::from_iter(mem::take(&mut self.headers));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.delivery.content_type()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

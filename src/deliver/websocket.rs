@@ -285,7 +285,7 @@ impl Socket {
         };
         match said {
             Said { subscribe: Some(url), delta, since, tick, unsubscribe: None, request: None } => {
-                let claim = since.as_deref().and_then(Claim::parse);
+                let claim = since.as_deref().and_then(Claim::parse).map(Box::new);
                 let asked = Asked { url: url.into(), number: *number, claim, tick, ..Asked::default() };
                 self.subscribe(asked, delta.as_deref(), followers, number)
             }

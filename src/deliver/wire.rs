@@ -207,7 +207,7 @@ impl Wire {
     /// As [`H1::write`].
     pub async fn open(
         &mut self,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         frames: &[Frame],
         coding: &mut Coding,
         patience: Duration,
@@ -217,7 +217,7 @@ impl Wire {
         match self {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
-                put_head(&mut head, StatusCode::OK, headers);
+                put_head(&mut head, StatusCode::OK, &headers);
                 head.put_slice(if h1.chunks {
                     b"transfer-encoding: chunked\r\n\r\n"
                 } else {
@@ -228,7 +228,8 @@ impl Wire {
             }
             Self::H2(h2) => {
                 h2.set_write_timeout(Some(patience));
-                h2.write_response_header(response_header(StatusCode::OK, headers)?, false).map_err(io::Error::other)?;
+                h2.write_response_header(response_header(StatusCode::OK, &headers)?, false)
+                    .map_err(io::Error::other)?;
                 write_h2(h2, &chunks).await
             }
         }

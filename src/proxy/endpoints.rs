@@ -43,7 +43,7 @@ const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the s
 #[derive(Default)]
 struct Manner {
     /// What else the head of the response says.
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
     lenient: bool,
     /// Whether the stream ends when there was something to tell.
@@ -151,12 +151,13 @@ impl Site {
             let text = "callback is the name of a function, such as parent.update.";
             return Disposition::text(StatusCode::BAD_REQUEST, text);
         };
-        let mut headers = HeaderMap::new();
         let policy = "default-src 'none'; script-src 'unsafe-inline'; frame-ancestors 'self'";
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-        headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-        let opener = HeaderName::from_static("cross-origin-opener-policy");
-        headers.insert(opener, HeaderValue::from_static("same-origin"));
+        let headers = [
+            (CONTENT_SECURITY_POLICY, policy),
+            (HeaderName::from_static("x-content-type-options"), "nosniff"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        ];
+        let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
         match asked_by_query(request) {
             Ok(asked) => {
                 let manner = Manner { headers, ..Manner::default() };
@@ -270,14 +271,14 @@ fn asked_by_query(request: &Request<'_>) -> Result<Vec<Asked>, String> {
         .chain(ticks)
         .enumerate()
         .map(|(number, (url, tick))| {
-            let claim = since.next().and_then(|since| Claim::parse(&since));
+            let claim = since.next().and_then(|since| Claim::parse(&since)).map(Box::new);
             Asked { url: url.into(), number, claim, delta, tick, ..Asked::default() }
         })
         .collect();
     let last = request.last_event_id();
     let claims = last.map(|id| resume_multiplexed(&id, asked.len())).unwrap_or_default();
     let asked = asked.into_iter().enumerate().map(|(number, asked)| match claims.get(number) {
-        Some(Some(claim)) => Asked { claim: Some(claim.clone()), ..asked },
+        Some(Some(claim)) => Asked { claim: Some(Box::new(claim.clone())), ..asked },
         _ => asked,
     });
     few_enough(asked.collect())
@@ -295,7 +296,7 @@ fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, Posted), String> {
         Ok(Asked {
             url: posted.url.into(),
             number,
-            claim: posted.since.as_deref().and_then(Claim::parse),
+            claim: posted.since.as_deref().and_then(Claim::parse).map(Box::new),
             delta,
             tick: posted.tick,
             headers: headers.collect::<Result<_, _>>()?,

@@ -18,12 +18,13 @@ use super::decide::Disposition;
 use super::front::Proxy;
 use super::gather::Gathered;
 use super::head::{Head, read_head};
+use super::hold::hold;
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::strict::is_ambiguous;
 use super::tunnel;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
 use crate::model::fields;
 use crate::telemetry::Visit;
@@ -46,32 +47,24 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
     };
     // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
     let mut stopping = Box::pin(site.stopping.clone().cancelled_owned());
+    let mut alarm = Alarm::new();
     loop {
-        match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut())).await {
+        match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut(), &mut alarm)).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session, visit) => {
-                site.tasks.spawn(hold(held, session, visit));
+                site.tasks.spawn(hold(Wire::H1(held), session, visit));
                 return;
             }
             Next::Socket(held, socket, _visit) => {
-                drop((site, proxy, shutdown, stopping));
+                drop((site, proxy, shutdown, stopping, alarm));
                 return Box::pin(socket.run(held)).await;
             }
             Next::Tunnel(taken, request, visit) => {
-                drop((proxy, shutdown, stopping));
+                drop((proxy, shutdown, stopping, alarm));
                 return Box::pin(tunnel::run(&site, taken, request, peer, visit)).await;
             }
             Next::Close => return,
         }
-    }
-}
-
-/// Holds a client to its end: a task of its own, with room for nothing else.
-async fn hold(connection: H1, session: Box<Session>, visit: Option<Box<Visit>>) {
-    let mut wire = Wire::H1(connection);
-    session.run(&mut wire).await;
-    if let Some(mut visit) = visit {
-        visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
     }
 }
 
@@ -83,13 +76,14 @@ async fn next(
     shutdown: &ShutdownWatch,
     peer: Peer,
     stopping: Pin<&mut WaitForCancellationFutureOwned>,
+    alarm: &mut Alarm,
 ) -> Next {
     let options = site.options();
     let patience = options.write_timeout;
     let H1 { stream, buffer, .. } = &mut connection;
     let head = tokio::select! {
         biased;
-        head = read_head(stream, buffer, options.keepalive, options.head_timeout) => head,
+        head = read_head(stream, buffer, alarm, options.keepalive, options.head_timeout) => head,
         () = stopping => Head::Closed,
     };
     let (request, length) = match head {
@@ -211,10 +205,6 @@ async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, rest: BytesM
 mod tests {
     use super::*;
 
-    fn size_of_holding<F>(_: impl FnOnce(H1, Box<Session>, Option<Box<Visit>>) -> F) -> usize {
-        size_of::<F>()
-    }
-
     fn size_of_a_request<F>(
         _: impl FnOnce(
             &'static Arc<Site>,
@@ -223,16 +213,16 @@ mod tests {
             &'static ShutdownWatch,
             Peer,
             Pin<&'static mut WaitForCancellationFutureOwned>,
+            &'static mut Alarm,
         ) -> F,
     ) -> usize {
         size_of::<F>()
     }
 
-    /// Each held client has one of the first, and each request in flight one of the second.
+    /// Each request in flight has one.
     #[test]
-    fn who_is_held_costs_little() {
-        let (holding, request) = (size_of_holding(hold), size_of_a_request(next));
-        assert!(holding <= 1_800, "{holding} bytes");
+    fn a_request_costs_little() {
+        let request = size_of_a_request(next);
         assert!(request <= 2_400, "{request} bytes");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::HttpSession;
@@ -10,6 +9,7 @@ use pingora::server::ShutdownWatch;
 
 use super::decide::Disposition;
 use super::front::Proxy;
+use super::hold::hold;
 use super::request::{Peer, Request};
 use super::site::Site;
 use crate::clock;
@@ -35,12 +35,7 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     let mut visit = how.and_then(|how| site.visit(&request, peer, began, how));
     drop(request);
     match disposition {
-        Disposition::Hold(held) => {
-            held.run(&mut wire).await;
-            if let Some(visit) = &mut visit {
-                visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
-            }
-        }
+        Disposition::Hold(held) => drop(site.tasks.spawn(hold(wire, held, visit))),
         Disposition::Answer(answer) => {
             if let Some(visit) = &mut visit {
                 visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));

@@ -8,7 +8,8 @@ use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+
+use crate::clock::{self, Alarm};
 
 /// What was read.
 pub(super) enum Head {
@@ -34,39 +35,45 @@ const MOST_HEADERS: usize = 128;
 const MOST_BYTES: usize = 1 << 20;
 
 /// Reads into `buffer` until it holds a whole head. `idle` is how long the first byte may take, `patience` the rest.
-pub(super) async fn read_head(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, patience: Duration) -> Head {
+pub(super) async fn read_head(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    alarm: &mut Alarm,
+    idle: Duration,
+    patience: Duration,
+) -> Head {
     if buffer.is_empty() {
         buffer.reserve(1024);
-        match timeout(idle, stream.read_buf(buffer)).await {
-            Ok(Ok(1..)) => {}
-            _ => return Head::Closed,
+        let idle = clock::now() + idle;
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(buffer) => read,
+            () = alarm.at(idle) => return Head::Closed,
+        };
+        if !matches!(read, Ok(1..)) {
+            return Head::Closed;
         }
     }
-    let rest = async {
-        let mut searched = 0;
-        loop {
-            if let Some(end) = find_end(buffer, searched) {
-                return Some(end);
-            }
-            if buffer.len() > MOST_BYTES {
-                return None;
-            }
-            searched = buffer.len().saturating_sub(3);
-            match stream.read_buf(buffer).await {
-                Ok(1..) => {}
-                _ => return None,
-            }
+    let late = clock::now() + patience;
+    let mut searched = 0;
+    let length = loop {
+        if let Some(end) = find_end(buffer, searched) {
+            break end;
+        }
+        if buffer.len() > MOST_BYTES {
+            return Head::Foreign;
+        }
+        searched = buffer.len().saturating_sub(3);
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(buffer) => read,
+            () = alarm.at(late) => return Head::Late,
+        };
+        if !matches!(read, Ok(1..)) {
+            return Head::Closed;
         }
     };
-    match timeout(patience, rest).await {
-        Err(_) => Head::Late,
-        Ok(None) if buffer.len() > MOST_BYTES => Head::Foreign,
-        Ok(None) => Head::Closed,
-        Ok(Some(length)) => match parse(&buffer[..length]) {
-            Some(request) => Head::Ours { request, length },
-            None => Head::Foreign,
-        },
-    }
+    parse(&buffer[..length]).map_or(Head::Foreign, |request| Head::Ours { request, length })
 }
 
 /// Where the head ends: behind its first empty line, however that line ends.

@@ -20,6 +20,7 @@ mod gather;
 mod h1;
 mod h2;
 mod head;
+mod hold;
 mod inject;
 mod learn;
 mod phases;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::EXPECT;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tracing::debug;
 
 use super::decide::Disposition;
@@ -17,7 +17,7 @@ use crate::resource::Decline;
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
-fn applied(delta: DeltaKind) -> HeaderMap {
+fn applied(delta: DeltaKind) -> Vec<(HeaderName, HeaderValue)> {
     let value = HeaderValue::from_str(&format!("delta={delta}"));
     value.into_iter().map(|value| (HeaderName::from_static("preference-applied"), value)).collect()
 }
@@ -100,7 +100,7 @@ impl Site {
                     let delta = request.delta().filter(|_| delivery.shape().is_some());
                     let asked = Asked {
                         url: Arc::clone(&key.target),
-                        claim: request.resumes_from(),
+                        claim: request.resumes_from().map(Box::new),
                         delta,
                         ..Asked::default()
                     };

@@ -30,7 +30,7 @@ impl Process {
                     let said = fs::read_to_string(&log).unwrap_or_default();
                     panic!("{name} does not listen at {address}; it said: {said}");
                 }
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         process

@@ -8,6 +8,7 @@ mod pass_through;
 mod polls;
 mod quiet;
 mod staleness;
+mod start;
 mod storm;
 mod topics;
 mod triggers;
@@ -29,6 +30,7 @@ pub struct Case {
 
 /// All cases, in the order of the document.
 pub static ALL: &[Case] = &[
+    start::CASE,
     memory::CASE,
     fan_out::CASE,
     pass_through::CASE,

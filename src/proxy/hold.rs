@@ -1,0 +1,38 @@
+//! A held client, to its end.
+
+use http::StatusCode;
+
+use crate::deliver::{Session, Wire};
+use crate::telemetry::Visit;
+
+/// Holds a client to its end: a task of its own, with room for nothing else.
+#[allow(clippy::manual_async_fn, reason = "an async fn would have room for its arguments twice")]
+pub(super) fn hold(
+    mut wire: Wire,
+    mut session: Box<Session>,
+    mut visit: Option<Box<Visit>>,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        session.run(&mut wire).await;
+        if let Some(visit) = &mut visit {
+            visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_holding<F>(_: impl FnOnce(Wire, Box<Session>, Option<Box<Visit>>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each held client has one of both.
+    #[test]
+    fn who_is_held_costs_little() {
+        let (holding, session) = (size_of_holding(hold), size_of::<Session>());
+        assert!(holding <= 640, "{holding} bytes");
+        assert!(session <= 288, "{session} bytes");
+    }
+}
