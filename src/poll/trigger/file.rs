@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -86,8 +87,13 @@ impl FileWatch {
         let hint = Arc::new(Notify::new());
         let watcher = notify::recommended_watcher({
             let hint = Arc::clone(&hint);
-            // Whatever it is, it is only a hint; an error may mean that hints were lost.
-            move |_event| hint.notify_one()
+            // An error may mean that hints were lost.
+            move |event: notify::Result<Event>| {
+                if event.is_ok_and(|event| !may_be_a_change(event.kind)) {
+                    return;
+                }
+                hint.notify_one();
+            }
         });
         let watcher = watcher.inspect_err(|error| warn!("files are looked at every {SLOW_LOOK:?} only: {error}")).ok();
         Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false })
@@ -227,9 +233,49 @@ impl Walk<'_> {
     }
 }
 
+/// Whether more than a look was taken: we look ourselves, and would be told of that for ever.
+fn may_be_a_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
 /// The path before a pattern's first special character, up to a whole segment.
 fn fixed_part(glob: &str) -> PathBuf {
     let special =
         |component: &Component<'_>| component.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\']);
     Path::new(glob).components().take_while(|component| !special(component)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn to_look_is_no_reason_to_look_again() {
+        let folder = std::env::temp_dir().join(format!("sungrazer-looks-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let file = folder.join("state");
+        fs::write(&file, "1").expect("written");
+        let (told, tells) = channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let _ = told.send(event.expect("an event").kind);
+        })
+        .expect("a watcher");
+        watcher.watch(&folder, RecursiveMode::NonRecursive).expect("watched");
+        fs::read_dir(&folder).expect("a folder").for_each(drop);
+        fs::read(&file).expect("read");
+        fs::write(&file, "2").expect("written");
+        let mut kinds = Vec::new();
+        while kinds.last() != Some(&EventKind::Access(AccessKind::Close(AccessMode::Write))) {
+            kinds.push(tells.recv_timeout(Duration::from_secs(10)).expect("an event"));
+        }
+        let news = kinds.iter().position(|kind| may_be_a_change(*kind)).expect("news");
+        assert!(news > 0 && kinds[..news].iter().all(|kind| kind.is_access()), "{kinds:?}");
+        assert!(matches!(kinds[news], EventKind::Modify(_)), "{kinds:?}");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 }
