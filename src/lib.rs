@@ -35,7 +35,7 @@
 //! | [`proxy`], [`admin`] | the listeners |
 //! | [`config`], [`server`] | from a file to options; from options to listeners that accept |
 //! | [`cli`] | one file a verb |
-//! | [`clock`], [`telemetry`] | the only reader of clocks; logs and metrics |
+//! | [`clock`], [`files`], [`telemetry`] | the only reader of clocks; files that the configuration names; logs and metrics |
 //!
 //! # In another program
 //!
@@ -62,6 +62,7 @@ pub mod config;
 pub mod deliver;
 pub mod diff;
 pub mod explain;
+pub mod files;
 pub mod hub;
 pub mod json;
 pub mod markup;

@@ -14,6 +14,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 
+use crate::files;
+
 /// A certificate chain and its key, as files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
@@ -102,13 +104,15 @@ fn certified(files: &Files) -> Result<CertifiedKey, Unusable> {
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let chain: Vec<_> = read.map_err(|error| unusable(path, &error))?;
+    let text = files::secret(path).map_err(|error| unusable(path, &error))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let chain = chain.map_err(|error| unusable(path, &error))?;
     if chain.is_empty() { Err(unusable(path, &"it holds no certificate in PEM")) } else { Ok(chain) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| unusable(path, &error))
+    let text = files::secret(path).map_err(|error| unusable(path, &error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| unusable(path, &error))
 }
 
 /// How TLS is spoken to a backend.

@@ -6,6 +6,7 @@ use std::path::Path;
 /// A room, and the rooms that it may use.
 const EDGES: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("files", &[]),
     ("json", &[]),
     ("markup", &[]),
     ("model", &[]),
@@ -19,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hub", &["model", "resource"]),
     ("deliver", &["clock", "model", "normalise", "diff", "resource", "telemetry"]),
     ("shim", &["model"]),
-    ("tls", &[]),
+    ("tls", &["files"]),
     ("upstream", &["clock", "model", "poll", "resource", "tls"]),
     ("route", &["clock", "deliver", "model", "poll", "resource", "telemetry"]),
     (
@@ -40,7 +41,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["deliver", "hub", "model", "normalise", "poll", "proxy", "resource", "route", "telemetry", "tls", "upstream"],
+        &[
+            "deliver",
+            "files",
+            "hub",
+            "model",
+            "normalise",
+            "poll",
+            "proxy",
+            "resource",
+            "route",
+            "telemetry",
+            "tls",
+            "upstream",
+        ],
     ),
     (
         "admin",

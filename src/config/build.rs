@@ -1,13 +1,17 @@
 //! From the file's shape to the options of each feature.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{self, Audience, AudienceName, Balance, File, Transport};
 use super::value::{Switch, Text};
 use crate::deliver;
+use crate::files;
 use crate::hub;
 use crate::model::{Digest, RouteId, Secret};
 use crate::normalise::Rules;
@@ -276,14 +280,17 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
 /// Reads a secret: `env:NAME`, `file:PATH`, or itself.
 fn secret(text: &str) -> Result<Secret, String> {
     let value = if let Some(name) = text.strip_prefix("env:") {
-        std::env::var(name).map_err(|_| format!("the environment has no {name}"))?
+        let value = std::env::var(name).map_err(|_| format!("the environment has no {name}"))?;
+        Zeroizing::new(value.into_bytes())
     } else if let Some(path) = text.strip_prefix("file:") {
-        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?
+        files::secret(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?
     } else {
-        text.to_owned()
+        Zeroizing::new(text.as_bytes().to_vec())
     };
-    match value.trim() {
-        "" => Err("the token is empty".to_owned()),
-        token => Ok(Secret::new(token.as_bytes())),
+    match value.trim_ascii() {
+        b"" => Err("the token is empty".to_owned()),
+        // It is compared with what comes in a header.
+        token if token.iter().all(|byte| (b' '..=b'~').contains(byte)) => Ok(Secret::new(token)),
+        _ => Err("the token is not one line of printable ASCII".to_owned()),
     }
 }

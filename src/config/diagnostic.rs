@@ -18,24 +18,38 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
-/// All mistakes of one file, and the file.
+/// All mistakes of one file, or as many as anybody reads, and the file.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
     name: String,
     text: String,
     all: Vec<Diagnostic>,
+    /// Whether there are more than are kept.
+    more: bool,
     color: bool,
 }
+
+/// More are not kept: each is shown within the whole file.
+const MOST: usize = 50;
 
 impl Diagnostics {
     /// None yet, in the file `name` that holds `text`.
     pub fn new(name: &str, text: &str) -> Self {
-        Self { name: name.to_owned(), text: text.to_owned(), all: Vec::new(), color: false }
+        Self { name: name.to_owned(), text: text.to_owned(), all: Vec::new(), more: false, color: false }
     }
 
-    /// Adds one.
+    /// Adds one, if there are not too many already.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.all.push(diagnostic);
+        if self.is_full() {
+            self.more = true;
+        } else {
+            self.all.push(diagnostic);
+        }
+    }
+
+    /// Whether further mistakes are of no interest before some of these are repaired.
+    pub fn is_full(&self) -> bool {
+        self.all.len() >= MOST
     }
 
     /// Whether nothing is wrong.
@@ -86,6 +100,9 @@ impl fmt::Display for Diagnostics {
                 groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
             }
             f.write_str(&renderer.render(&groups))?;
+        }
+        if self.more {
+            write!(f, "\n\nThere are more mistakes than these {MOST}: repair some of them, and check again.")?;
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub use value::{ListenAddress, Period, Size, Switch};
 
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// What the command line and the environment say, which wins over the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -58,7 +60,7 @@ pub enum Error {
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Error> {
     let (name, text) = match path {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
+            let text = files::text(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
             (path.display().to_string(), text)
         }
         None => ("(no file)".to_owned(), String::new()),

@@ -91,9 +91,35 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, Fil
         return (tree, File::default());
     }
     unknown_keys(root.get_mut(), &schema(), "", found);
+    // Each by itself: a mistake in one is no reason to read all others again.
+    let routes = take_routes(root.get_mut());
+    let mut file: File = without_mistakes(root, found);
+    if let Some(routes) = routes {
+        file.route = routes.into_iter().map(|route| without_mistakes(route, found)).collect();
+    }
+    (tree, file)
+}
+
+/// Takes the tables of `[[route]]` out of `root`, if that is what is written there.
+fn take_routes<'i>(root: &mut DeTable<'i>) -> Option<Vec<Spanned<DeTable<'i>>>> {
+    let DeValue::Array(array) = root.get("route")?.get_ref() else { return None };
+    if !array.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) {
+        return None;
+    }
+    let tables = array.iter().filter_map(|item| match item.get_ref() {
+        DeValue::Table(table) => Some(Spanned::new(item.span(), table.clone())),
+        _ => None,
+    });
+    let tables = tables.collect();
+    root.remove("route");
+    Some(tables)
+}
+
+/// What `root` says, leaving out what cannot be read.
+fn without_mistakes<'de, T: Deserialize<'de> + Default>(mut root: Spanned<DeTable<'de>>, found: &mut Diagnostics) -> T {
     loop {
-        let error = match File::deserialize(Deserializer::from(root.clone())) {
-            Ok(file) => return (tree, file),
+        let error = match T::deserialize(Deserializer::from(root.clone())) {
+            Ok(read) => return read,
             Err(error) => error,
         };
         let span = error.span().unwrap_or_else(|| root.span());
@@ -103,8 +129,8 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, Fil
             label: "not this".to_owned(),
             help: None,
         });
-        if !remove(root.get_mut(), &span) {
-            return (tree, File::default());
+        if found.is_full() || !remove(root.get_mut(), &span) {
+            return T::default();
         }
     }
 }
@@ -136,6 +162,9 @@ fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut
     let unknown: Vec<_> =
         table.iter().map(|(key, _)| key.clone()).filter(|key| !known.contains_key(key.get_ref().as_ref())).collect();
     for key in unknown {
+        if found.is_full() {
+            return;
+        }
         let name = key.get_ref().to_string();
         let place = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in {path}") };
         found.push(Diagnostic {

@@ -1,0 +1,61 @@
+//! Reads files that the configuration names: small ones, and nothing that never ends.
+
+use std::fs::{self, File};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// Secrets, certificates and keys are smaller than this.
+const MOST_SECRET: u64 = 1 << 20;
+
+/// And so is any configuration that somebody wrote.
+const MOST_TEXT: u64 = 16 << 20;
+
+/// Reads what may be a secret. What was read is overwritten when it is dropped.
+///
+/// # Errors
+/// If it cannot be read, is larger than a mebibyte, or is no regular file: a device or a pipe would be read for ever.
+pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut content = Zeroizing::new(Vec::new());
+    bounded(path, MOST_SECRET, &mut content)?;
+    Ok(content)
+}
+
+/// Reads a configuration, which may come through a pipe.
+///
+/// # Errors
+/// If it cannot be read, is larger than 16 MiB, or is not UTF-8.
+pub fn text(path: &Path) -> Result<String> {
+    let mut content = Vec::new();
+    bounded(path, MOST_TEXT, &mut content)?;
+    String::from_utf8(content).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+fn bounded(path: &Path, most: u64, content: &mut Vec<u8>) -> Result<()> {
+    File::open(path)?.take(most + 1).read_to_end(content)?;
+    if content.len() as u64 > most {
+        let text = format!("it is larger than {} MiB, which no such file is", most >> 20);
+        return Err(Error::new(ErrorKind::FileTooLarge, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_is_not_read_to_its_end() {
+        let zero = Path::new("/dev/zero");
+        assert_eq!(secret(zero).unwrap_err().to_string(), "it is no regular file");
+        assert!(text(zero).unwrap_err().to_string().contains("larger than 16 MiB"));
+        assert_eq!(secret(Path::new("/")).unwrap_err().to_string(), "it is no regular file");
+        assert_eq!(secret(Path::new("/proc/self/nothing")).unwrap_err().kind(), ErrorKind::NotFound);
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(text(&own).unwrap().as_bytes(), &secret(&own).unwrap()[..]);
+    }
+}
