@@ -33,6 +33,12 @@ pub trait Delivery: Send + Sync + 'static {
         text_of(representation).is_some()
     }
 
+    /// Whether a stream that is open has to end where this comes, since it must not be sent in this form at all. Most forms
+    /// show as much of it as they can.
+    fn ends_at(&self, _representation: &Representation) -> bool {
+        false
+    }
+
     /// What every stream begins with.
     fn preamble(&self, _retry: Duration) -> Option<Frame> {
         None

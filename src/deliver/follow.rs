@@ -359,6 +359,11 @@ impl Follower {
                 }
                 continue;
             }
+            if let Update::Snapshot(snapshot) = &update
+                && delivery.ends_at(&snapshot.representation)
+            {
+                return Some(Ended::Closed(EndReason::Gone));
+            }
             if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
                 // What a client begins with may have been known for long.
                 if self.told.replace(now).is_some() {

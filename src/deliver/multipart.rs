@@ -1,18 +1,31 @@
 //! `multipart/x-mixed-replace`: each part takes the place of the one before, as browsers show images.
 
+use std::sync::LazyLock;
+
 use super::delivery::{Delivery, Url, shared};
+use crate::clock;
 use crate::model::{Frame, Representation, Snapshot, Update};
 
 use bytes::{BufMut, BytesMut};
 use http::header::CONTENT_TYPE;
+use memchr::memmem;
 
 /// Each part is one whole body, of any type. The boundary behind it is sent at once, since many a browser shows a part
 /// only when it has seen that. There is no way to break a silence, and no words but bodies.
 #[derive(Debug)]
 pub(super) struct Multipart;
 
-/// What separates parts. No body is searched for it: each part says its length.
-const BOUNDARY: &str = "--sungrazer-part-3fNw8Yq1\r\n";
+const MEDIA_TYPE: &str = "multipart/x-mixed-replace";
+
+/// What separates parts, drawn anew for each process: a body that is made without knowing it does not hold it. Whoever has seen
+/// it in a stream could make one that does, and so begin a part of his own in the eyes of clients that do not heed lengths.
+/// So a body that holds it is never a part.
+static BOUNDARY: LazyLock<String> = LazyLock::new(|| format!("sungrazer-{:016x}{:016x}", clock::seed(), clock::seed()));
+
+static CONTENT_TYPE_OF_STREAM: LazyLock<String> = LazyLock::new(|| format!("{MEDIA_TYPE}; boundary={}", *BOUNDARY));
+
+/// What is written before each part, and so behind the one before it.
+static DELIMITER: LazyLock<String> = LazyLock::new(|| format!("--{}\r\n", *BOUNDARY));
 
 impl Delivery for Multipart {
     fn name(&self) -> &'static str {
@@ -20,19 +33,23 @@ impl Delivery for Multipart {
     }
 
     fn accept(&self) -> &'static str {
-        "multipart/x-mixed-replace"
+        MEDIA_TYPE
     }
 
     fn content_type(&self) -> &'static str {
-        "multipart/x-mixed-replace; boundary=sungrazer-part-3fNw8Yq1"
+        &CONTENT_TYPE_OF_STREAM
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
-        true
+    fn carries(&self, representation: &Representation) -> bool {
+        memmem::find(&representation.body, BOUNDARY.as_bytes()).is_none()
+    }
+
+    fn ends_at(&self, representation: &Representation) -> bool {
+        !self.carries(representation)
     }
 
     fn preamble(&self, _retry: std::time::Duration) -> Option<Frame> {
-        Some(Frame::new(BOUNDARY.as_bytes()))
+        Some(Frame::new(DELIMITER.as_bytes()))
     }
 
     fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
@@ -58,6 +75,6 @@ fn part(snapshot: &Snapshot) -> BytesMut {
     part.put_slice(format!("Content-Length: {}\r\nETag: {}\r\n\r\n", body.len(), snapshot.version.etag()).as_bytes());
     part.put_slice(body);
     part.put_slice(b"\r\n");
-    part.put_slice(BOUNDARY.as_bytes());
+    part.put_slice(DELIMITER.as_bytes());
     part
 }

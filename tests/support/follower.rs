@@ -310,7 +310,9 @@ impl Follower {
                     let head = String::from_utf8(self.text[..at].to_vec()).unwrap();
                     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
                     let length: usize = field("Content-Length: ").unwrap().parse().unwrap();
-                    let boundary = "--sungrazer-part-3fNw8Yq1\r\n";
+                    let content_type = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+                    let boundary = content_type.unwrap().1.split_once("; boundary=").unwrap().1;
+                    let boundary = format!("--{boundary}\r\n");
                     let whole = at + length + 2 + boundary.len();
                     if self.text.len() < whole {
                         return None;
