@@ -36,7 +36,7 @@ async fn deaf(address: SocketAddr) -> TcpStream {
 }
 
 /// The memory of a process that is resident, in bytes.
-fn resident(pid: u32) -> usize {
+pub fn resident(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10

@@ -133,6 +133,39 @@ fn headings(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether there is a test that is called so: a function or a file of the integration tests, a module with unit tests, or a
+/// file.
+fn is_a_test(name: &str) -> bool {
+    let read = |path: String| fs::read_to_string(root().join(path)).ok();
+    if name.contains('/') {
+        return read(name.to_owned()).is_some();
+    }
+    match name.split_once("::") {
+        None => read(format!("tests/{name}.rs")).is_some_and(|text| text.contains("fn ")),
+        Some((file, function)) => match read(format!("tests/{file}.rs")) {
+            Some(text) => text.contains(&format!("fn {function}(")),
+            None => read(format!("src/{}.rs", name.replace("::", "/"))).is_some_and(|text| text.contains("mod tests")),
+        },
+    }
+}
+
+#[test]
+fn every_threat_has_a_test_that_exists() {
+    let text = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (_, table) = text.split_once("| threat | what stands against it | test |\n").expect("the table of threats");
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10, "the table has lost its rows");
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test covers this: {row}");
+        for name in named {
+            assert!(is_a_test(name), "docs/security.md names {name}, and there is no such test");
+        }
+    }
+    assert!(!is_a_test("security::nothing") && !is_a_test("nothing") && !is_a_test("proxy::nothing"));
+}
+
 #[test]
 fn what_is_shown_of_the_examples_is_what_they_are() {
     for (example, document) in [

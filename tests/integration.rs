@@ -11,6 +11,7 @@
 
 mod support;
 
+mod attacks;
 mod bounds;
 mod changes;
 mod curl;
@@ -19,6 +20,7 @@ mod deltas;
 mod demo;
 mod documents;
 mod examples;
+mod floods;
 mod fuzzing;
 mod held_polls;
 mod injection;

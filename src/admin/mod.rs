@@ -11,6 +11,7 @@ mod dashboard;
 mod guard;
 mod live;
 mod reload;
+mod spare;
 mod state;
 
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -32,6 +34,7 @@ use tracing::{debug, warn};
 pub use self::api::Api;
 use self::live::Live;
 pub use self::reload::{Reload, Reloaded, Standing};
+use self::spare::Spare;
 
 /// How long an operator's client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,9 +42,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the process has no file descriptor left, accepting is tried again after this.
 const BREATH: Duration = Duration::from_millis(200);
 
+/// Connections of operators and of those who collect metrics.
+const MOST_CONNECTIONS: usize = 256;
+
 /// Serves the admin API on `listener` until `stopped`.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationToken) {
     let live = Arc::new(Live::new(Arc::clone(&api)));
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut spare = Spare::default();
+    spare.keep();
+    let mut complained = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,6 +59,12 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
         };
         match accepted {
             Ok((stream, peer)) => {
+                complained = false;
+                spare.keep();
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    api.site.metrics.limit_hit("admin_connections");
+                    continue;
+                };
                 let (api, live, stopped) = (Arc::clone(&api), Arc::clone(&live), stopped.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -57,12 +73,18 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
                         },
                         () = stopped.cancelled() => {}
                     }
+                    drop(place);
                 });
             }
             Err(error) => {
-                warn!("admin listener: {error}");
+                if !std::mem::replace(&mut complained, true) {
+                    warn!("admin listener: {error}");
+                }
                 // Without a descriptor the error would come again at once, and nothing tells when there is one.
-                sleep(BREATH).await;
+                if !spare.give_up() {
+                    sleep(BREATH).await;
+                    spare.keep();
+                }
             }
         }
     }

@@ -56,9 +56,10 @@ pub struct Server {
     /// Where each request is logged, as one JSON object a line: `"stdout"`, `"stderr"`, a file, or `"off"`. A file is opened
     /// anew whenever the configuration is read again.
     pub access_log: Text<AccessLogTo>,
-    /// Clients that are held at a time, in all.
+    /// Clients that are held at a time, in all; no more than three quarters of the file descriptors that the process may have,
+    /// which it says at start if it matters.
     pub max_streams: usize,
-    /// Clients that are held at a time, from one address.
+    /// Clients that are held at a time, from one address, or one network of 64 bits of IPv6.
     pub max_streams_per_address: usize,
     /// Resources that are watched at a time, in all.
     pub max_resources: usize,

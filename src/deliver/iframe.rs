@@ -27,7 +27,9 @@ impl Iframe {
             let starts = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '$';
             chars.next().is_some_and(starts) && chars.all(|c| starts(c) || c.is_ascii_digit())
         };
-        let good = callback.len() <= LONGEST_CALLBACK && callback.split('.').all(is_name);
+        // Whoever opened the window may have become another page of this site meanwhile, of which no part is to be called.
+        let good =
+            callback.len() <= LONGEST_CALLBACK && callback.split('.').all(|part| is_name(part) && part != "opener");
         good.then(|| Self { callback: callback.to_owned() })
     }
 }
@@ -89,7 +91,20 @@ mod tests {
         for good in ["f", "parent.f", "parent.a.$b_1"] {
             assert!(Iframe::new(good).is_some(), "{good}");
         }
-        for bad in ["", "f()", "a..b", ".a", "1a", "a b", "a;b", "a\u{e9}", "alert(1)//", &"a".repeat(200)] {
+        for bad in [
+            "",
+            "f()",
+            "a..b",
+            ".a",
+            "1a",
+            "a b",
+            "a;b",
+            "a\u{e9}",
+            "alert(1)//",
+            "opener.f",
+            "top.opener.a.click",
+            &"a".repeat(200),
+        ] {
             assert!(Iframe::new(bad).is_none(), "{bad}");
         }
     }

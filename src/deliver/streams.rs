@@ -10,6 +10,7 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
+use crate::model::Network;
 use crate::resource::Bell;
 
 /// How many clients may be held.
@@ -65,7 +66,7 @@ pub struct Streams {
 struct Roster {
     options: StreamsOptions,
     bells: Slab<Arc<Bell>>,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Network, usize>,
     by_browser: HashMap<u64, usize>,
 }
 
@@ -74,7 +75,7 @@ struct Roster {
 pub struct Place {
     streams: Arc<Streams>,
     slot: usize,
-    address: Option<IpAddr>,
+    address: Option<Network>,
     browser: Option<u64>,
 }
 
@@ -103,8 +104,8 @@ impl Streams {
         if roster.bells.len() >= max_streams {
             return Err(Overload::Full(max_streams));
         }
-        if who
-            .address
+        let address = who.address.map(Network::of);
+        if address
             .is_some_and(|address| roster.by_address.get(&address).is_some_and(|held| *held >= max_streams_per_address))
         {
             return Err(Overload::FullForAddress(max_streams_per_address));
@@ -116,18 +117,13 @@ impl Streams {
         {
             return Err(Overload::LastConnections);
         }
-        if let Some(address) = who.address {
+        if let Some(address) = address {
             *roster.by_address.entry(address).or_default() += 1;
         }
         if let Some(browser) = who.browser {
             *roster.by_browser.entry(browser).or_default() += 1;
         }
-        Ok(Place {
-            slot: roster.bells.insert(bell),
-            streams: Arc::clone(self),
-            address: who.address,
-            browser: who.browser,
-        })
+        Ok(Place { slot: roster.bells.insert(bell), streams: Arc::clone(self), address, browser: who.browser })
     }
 
     /// How many clients are held.
@@ -195,5 +191,25 @@ fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
         if *count == 0 {
             counts.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_has_the_places_of_one_host_however_many_addresses_it_has() {
+        let streams = Streams::new(StreamsOptions { max_streams: 10, max_streams_per_address: 2 }, crate::clock::now());
+        let enter = |address: &str| {
+            let address = Some(address.parse().expect("an address"));
+            streams.enter(Arc::default(), Entering { address, ..Entering::default() })
+        };
+        let held = [enter("2001:db8::1"), enter("2001:db8::2")];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(enter("2001:db8::3").err(), Some(Overload::FullForAddress(2)));
+        assert!(enter("2001:db8:0:1::3").is_ok() && enter("10.0.0.1").is_ok());
+        drop(held);
+        assert!(enter("2001:db8::3").is_ok());
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use self::accounts::{Accounts, Charge};
 use self::recent::Recent;
-use crate::model::ResourceKey;
+use crate::model::{Network, ResourceKey};
 use crate::resource::{Bell, Pulse, Resource, Retire, Room, Subscription};
 
 /// What the hub may hold.
@@ -270,7 +270,7 @@ impl Hub {
     fn charge(&self, key: &ResourceKey, address: Option<IpAddr>) -> Result<Charge, Full> {
         let options = self.options.load();
         let (identity, place) = (options.max_resources_per_identity, options.max_resources_per_address);
-        let place_of = |address| (self.hasher.hash_one(network(address)), place, Full::Address(place));
+        let place_of = |address| (self.hasher.hash_one(Network::of(address)), place, Full::Address(place));
         let mut on: Vec<_> = address.map(place_of).into_iter().collect();
         if key.identity.fields().next().is_some() {
             on.push((self.hasher.hash_one(&key.identity), identity, Full::Identity(identity)));
@@ -335,14 +335,6 @@ impl Retire for Hub {
 
     fn forget(&self, resource: &Arc<Resource>) {
         self.remove_if(resource, |_| true);
-    }
-}
-
-/// Who is told from whom by address: one host has all addresses of an IPv6 network.
-fn network(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

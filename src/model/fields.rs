@@ -85,6 +85,58 @@ const NEUTRAL: [&str; 62] = [
     "x-requested-with",
 ];
 
+/// Request fields by which a client asks that its request be taken for one by another method. Many frameworks heed them.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Whether an application might take a request for one by another method than it names: such a request is never repeated
+/// by us, and what it does is not known.
+pub fn overrides_method(headers: &HeaderMap) -> bool {
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(*name))
+}
+
+/// Request fields by which a proxy in front of an application tells it who the client is. Sorted.
+const ASSERTIONS: [&str; 16] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "remote-user",
+    "true-client-ip",
+    "x-client-cert",
+    "x-client-dn",
+    "x-client-ip",
+    "x-client-verify",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-webauth-user",
+];
+
+/// How the names of others of them begin.
+const ASSERTION_PREFIXES: [&str; 12] = [
+    "cf-access-",
+    "remote-",
+    "ssl-client-",
+    "tailscale-user-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-forwarded-",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
+    "x-ssl-",
+];
+
+/// Whether `name` is one by which proxies in front of applications say who the client is. Such a proxy sees only the
+/// request by which a client came, and not what that client says later on the same connection.
+pub fn is_assertion(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    ASSERTIONS.binary_search(&name).is_ok() || ASSERTION_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Whether `name` may be left out of a client's identity.
 pub fn is_neutral(name: &HeaderName) -> bool {
     NEUTRAL.binary_search(&name.as_str()).is_ok()
@@ -133,13 +185,15 @@ pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     known.chain(named).filter(|name| headers.contains_key(name)).collect()
 }
 
-/// The elements of a comma-separated list field, over all its lines, trimmed and not empty.
+/// The elements of a comma-separated list field, over all its lines, trimmed and not empty. Bytes beyond ASCII cost the
+/// element that they are in, and no other.
 pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter(|item| item.is_ascii())
+        .filter_map(|item| std::str::from_utf8(item).ok())
         .map(str::trim)
         .filter(|item| !item.is_empty())
 }
@@ -173,5 +227,24 @@ mod tests {
         assert!(is_neutral(&header::USER_AGENT));
         assert!(!is_neutral(&header::COOKIE) && !is_neutral(&header::AUTHORIZATION));
         assert!(!is_neutral(&HeaderName::from_static("x-api-key")));
+    }
+
+    #[test]
+    fn what_proxies_assert_is_known() {
+        assert!(ASSERTIONS.is_sorted());
+        for name in ["x-real-ip", "remote-user", "remote-email", "x-auth-request-email", "x-forwarded-user"] {
+            assert!(is_assertion(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["authorization", "x-csrf-token", "x-api-key", "x-requested-with"] {
+            assert!(!is_assertion(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_element_that_cannot_be_read_hides_no_other() {
+        let mut headers = HeaderMap::new();
+        let value = header::HeaderValue::from_bytes(b"x=\"\xe9\", private , no-store").unwrap();
+        headers.append(header::CACHE_CONTROL, value);
+        assert_eq!(list(&headers, &header::CACHE_CONTROL).collect::<Vec<_>>(), ["private", "no-store"]);
     }
 }

@@ -27,7 +27,11 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
         206 => return Err(failed(answer, now, "206 Partial Content to a request for the whole")),
         200..=299 => {}
         304 if !request.validators.is_empty() => {
-            return Err(Box::new(Outcome::NotModified(shared_headers(&answer.headers))));
+            // Its head takes the place of the one that is kept, and may say what that did not (RFC 9111 section 4.3.4).
+            return Err(Box::new(match rekey(request.key, &answer.headers) {
+                Some(decline) => Outcome::Declined(decline),
+                None => Outcome::NotModified(shared_headers(&answer.headers)),
+            }));
         }
         408 | 425 | 429 | 500..=599 => {
             return Err(failed(answer, now, &format!("the upstream answered {status}")));

@@ -52,7 +52,8 @@ impl WatchRequest<'_> {
         for (name, value) in self.key.identity.fields() {
             if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
                 value.set_sensitive(true);
-                headers.append(name, value);
+                // Once, though `vary` may name it as well.
+                headers.insert(name, value);
             }
         }
         if let Some(etag) = &self.validators.etag {

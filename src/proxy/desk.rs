@@ -116,6 +116,9 @@ impl Desk for Visitor {
         let follower =
             |source, since| Follower::new(asked.clone(), source, since, delivery, Arc::clone(&route.metrics));
         let headers = self.headers_for(asked);
+        if fields::overrides_method(&headers) {
+            return Err(Unfollowed::Malformed("is asked for with a header that makes it a request by another method"));
+        }
         if watched.is_some() {
             let (subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
             if let Some(pace) = asked.pace {
@@ -229,14 +232,15 @@ impl Visitor {
     }
 }
 
-/// A header that a page could set on a request of its own. Names that browsers keep to themselves are theirs here, too.
+/// A header that a page could set on a request of its own. Names that browsers keep to themselves are theirs here, too, and
+/// those by which a proxy in front of us says who the client is are that proxy's.
 pub(super) fn own_header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
     let name: HeaderName = name.parse().ok()?;
     let text = name.as_str();
     let forbidden = fields::is_of_connection(&name)
         || text.starts_with("sec-")
         || text.starts_with("proxy-")
-        || text.starts_with("x-forwarded-")
+        || fields::is_assertion(&name)
         || [
             "cookie",
             "origin",
@@ -252,5 +256,8 @@ pub(super) fn own_header(name: &str, value: &Value) -> Option<(HeaderName, Heade
     if forbidden {
         return None;
     }
-    Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
+    let mut value = HeaderValue::from_str(value.as_str()?).ok()?;
+    // It may be a credential.
+    value.set_sensitive(true);
+    Some((name, value))
 }

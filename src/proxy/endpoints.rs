@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CONTENT_SECURITY_POLICY, EXPECT, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION,
+    SEC_WEBSOCKET_VERSION, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::decide::Disposition;
 use super::desk::{Visitor, own_header};
-use super::request::{Request, is_from_here};
+use super::request::{Request, is_from_same_origin};
 use super::site::Site;
 use crate::clock;
 use crate::deliver::{
@@ -89,7 +89,7 @@ impl Site {
         if !matches!(rest, "/stream" | "/ws" | "/iframe" | "/shim.js") {
             return Disposition::text(StatusCode::NOT_FOUND, "There is nothing here.");
         }
-        if !is_from_here(request) {
+        if !is_from_same_origin(request) {
             return Disposition::text(StatusCode::FORBIDDEN, "Pages of other sites may not follow this one.");
         }
         match (rest, &request.head.method) {
@@ -155,6 +155,8 @@ impl Site {
         let headers = [
             (CONTENT_SECURITY_POLICY, policy),
             (HeaderName::from_static("x-content-type-options"), "nosniff"),
+            // For browsers that need frames because they know nothing else: they do not know policies either.
+            (X_FRAME_OPTIONS, "SAMEORIGIN"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
         let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();

@@ -1,8 +1,8 @@
 //! What a forwarded request says about the client, and whom we believe about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use http::header::{FORWARDED, HOST, VIA};
+use http::header::{COOKIE, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
@@ -47,7 +47,8 @@ impl TrustedProxies {
             if !self.contains(Some(address)) {
                 break;
             }
-            match hop.parse() {
+            // Some proxies tell the port as well.
+            match hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip())) {
                 Ok(hop) => address = hop,
                 Err(_) => break,
             }
@@ -93,6 +94,7 @@ pub(super) fn forward(
             None => drop(head.remove_header(&name)),
         }
     }
+    join_crumbs(head)?;
     let address = peer.address.map_or_else(String::new, |address| address.to_canonical().to_string());
     append(head, &X_FORWARDED_FOR, believed, address)?;
     let mut element = format!("for={};proto={}", node(peer.address), if peer.tls { "https" } else { "http" });
@@ -116,6 +118,21 @@ pub(super) fn forward(
         head.insert_header(name, value)?;
     }
     Ok(())
+}
+
+/// Makes one field of a cookie that came in several, as HTTP/2 allows and HTTP/1.1 does not (RFC 9113 section 8.2.3): an
+/// application may heed the first alone.
+fn join_crumbs(head: &mut RequestHeader) -> pingora::Result<()> {
+    if head.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    let crumbs: Vec<&[u8]> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return Ok(());
+    }
+    let Ok(mut whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) else { return Ok(()) };
+    whole.set_sensitive(true);
+    head.insert_header(COOKIE, whole)
 }
 
 /// Adds `element` to the list field `name`, or makes it the only one.
@@ -153,6 +170,12 @@ mod tests {
         assert_eq!(trusted().client_address(address("9.9.9.9"), &headers), address("9.9.9.9"));
         assert_eq!(trusted().client_address(address("10.0.0.1"), &HeaderMap::new()), address("10.0.0.1"));
         assert_eq!(trusted().client_address(address("::ffff:10.0.0.1"), &headers), address("1.2.3.4"));
+        for (hop, expected) in
+            [("1.2.3.4:5678", "1.2.3.4"), ("[2001:db8::1]:80", "2001:db8::1"), ("nobody", "10.0.0.1")]
+        {
+            let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static(hop))]);
+            assert_eq!(trusted().client_address(address("10.0.0.1"), &headers), address(expected), "{hop}");
+        }
     }
 
     #[test]

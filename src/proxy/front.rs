@@ -15,6 +15,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
+use super::doors::{Doors, turn_away};
 use super::phases::Phases;
 use super::site::Site;
 use super::{h1, h2};
@@ -31,6 +32,7 @@ pub struct FrontOptions {
 pub struct Front {
     options: FrontOptions,
     h2: Arc<H2>,
+    doors: Arc<Doors>,
 }
 
 /// pingora's proxy with our phases.
@@ -48,8 +50,8 @@ const MOST_H2_HEADERS: u32 = 64 * 1024;
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Front {
-    /// A front for `site`.
-    pub fn new(site: Arc<Site>, options: FrontOptions) -> Self {
+    /// A front for `site`, with at most so many connections.
+    pub fn new(site: Arc<Site>, options: FrontOptions, connections: usize) -> Self {
         let keepalive = site.replicas().options().replicas.iter().map(|replica| replica.keepalive).sum();
         let conf = ServerConf { upstream_keepalive_pool_size: keepalive, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(Phases::new(Arc::clone(&site)), Arc::new(conf));
@@ -61,12 +63,17 @@ impl Front {
         h2.max_concurrent_streams(MOST_H2_STREAMS)
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_header_list_size(MOST_H2_HEADERS);
-        Self { options, h2: Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 }) }
+        let h2 = Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 });
+        Self { options, h2, doors: Arc::new(Doors::new(connections)) }
     }
 
     /// Serves one connection to its end.
     pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let site = &self.h2.site;
+        let Some(open) = Doors::enter(&self.doors) else {
+            site.metrics.limit_hit("connections");
+            return turn_away(stream).await;
+        };
         let mut buffer = BytesMut::new();
         let mut http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         if self.options.h2c && stream.get_ssl_digest().is_none() {
@@ -92,6 +99,7 @@ impl Front {
             Arc::clone(&self.h2.proxy),
             H1 { stream, buffer, chunks: true, sent: 0 },
             shutdown.clone(),
+            open,
         );
         site.tasks.spawn(connection);
     }

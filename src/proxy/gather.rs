@@ -14,33 +14,48 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 
+use super::chunks::Chunks;
+
 /// What pingora's proxy is given of a connection: it writes the head of a response, and the pieces of its body, one by
 /// one. The connection itself has no buffer, since all who are held would have one, too.
 #[derive(Debug)]
-pub(super) struct Gathered(BufWriter<Stream>);
+pub(super) struct Gathered {
+    stream: BufWriter<Stream>,
+    /// Where the body of the request stands, if it is chunked: it is looked at before pingora does.
+    chunks: Option<Chunks>,
+}
 
 /// One packet on most networks.
 const ROOM: usize = 1460;
 
 impl Gathered {
-    pub(super) fn new(stream: Stream) -> Box<Self> {
-        Box::new(Self(BufWriter::with_capacity(ROOM, stream)))
+    pub(super) fn new(stream: Stream, chunks: Option<Chunks>) -> Box<Self> {
+        Box::new(Self { stream: BufWriter::with_capacity(ROOM, stream), chunks })
     }
 
     /// The connection again, once all that was written has been flushed.
     pub(super) fn release(stream: Stream) -> Option<Stream> {
         let gathered = stream.into_any().downcast::<Self>().ok()?;
-        gathered.0.buffer().is_empty().then(|| gathered.0.into_inner())
+        gathered.stream.buffer().is_empty().then(|| gathered.stream.into_inner())
     }
 
     fn inner(self: Pin<&mut Self>) -> Pin<&mut BufWriter<Stream>> {
-        Pin::new(&mut self.get_mut().0)
+        Pin::new(&mut self.get_mut().stream)
     }
 }
 
 impl AsyncRead for Gathered {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_read(context, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let (Poll::Ready(Ok(())), Some(chunks)) = (&read, &mut this.chunks)
+            && let Err(error) = chunks.follow(&buffer.filled()[before..])
+        {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(error));
+        }
+        read
     }
 }
 
@@ -58,7 +73,7 @@ impl AsyncWrite for Gathered {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -74,56 +89,56 @@ impl AsyncWrite for Gathered {
 impl Shutdown for Gathered {
     async fn shutdown(&mut self) {
         // Whether the client hears the rest is its own affair.
-        let _ = self.0.flush().await;
-        Shutdown::shutdown(&mut **self.0.get_mut()).await;
+        let _ = self.stream.flush().await;
+        Shutdown::shutdown(&mut **self.stream.get_mut()).await;
     }
 }
 
 #[async_trait]
 impl Peek for Gathered {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.0.get_mut().try_peek(buffer).await
+        self.stream.get_mut().try_peek(buffer).await
     }
 }
 
 impl UniqueID for Gathered {
     fn id(&self) -> UniqueIDType {
-        self.0.get_ref().id()
+        self.stream.get_ref().id()
     }
 }
 
 impl Ssl for Gathered {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.0.get_ref().get_ssl_digest()
+        self.stream.get_ref().get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.0.get_ref().selected_alpn_proto()
+        self.stream.get_ref().selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Gathered {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.0.get_ref().get_timing_digest()
+        self.stream.get_ref().get_timing_digest()
     }
 }
 
 impl GetProxyDigest for Gathered {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.0.get_ref().get_proxy_digest()
+        self.stream.get_ref().get_proxy_digest()
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.0.get_mut().set_proxy_digest(digest);
+        self.stream.get_mut().set_proxy_digest(digest);
     }
 }
 
 impl GetSocketDigest for Gathered {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.0.get_ref().get_socket_digest()
+        self.stream.get_ref().get_socket_digest()
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.0.get_mut().set_socket_digest(digest);
+        self.stream.get_mut().set_socket_digest(digest);
     }
 }

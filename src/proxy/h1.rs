@@ -1,11 +1,12 @@
 //! One HTTP/1.x connection, request after request.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
@@ -14,15 +15,17 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::chunks::Chunks;
 use super::decide::Disposition;
+use super::doors::Open;
 use super::front::Proxy;
 use super::gather::Gathered;
-use super::head::{Head, read_head};
+use super::head::{Head, find_end, read_head};
 use super::hold::hold;
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
-use super::strict::is_ambiguous;
+use super::strict::{refusal, stay_in_http1};
 use super::tunnel;
 use crate::clock::{self, Alarm};
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
@@ -39,7 +42,7 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch) {
+pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch, open: Open) {
     let socket = connection.stream.get_socket_digest();
     let peer = Peer {
         address: socket.and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip())),
@@ -52,7 +55,7 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
         match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut(), &mut alarm)).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session, visit) => {
-                site.tasks.spawn(hold(Wire::H1(held), session, visit));
+                site.tasks.spawn(hold(Wire::H1(held), session, visit, Some(open)));
                 return;
             }
             Next::Socket(held, socket, _visit) => {
@@ -88,16 +91,22 @@ async fn next(
     };
     let (request, length) = match head {
         Head::Closed => return Next::Close,
-        Head::Foreign => return hand_over(site, proxy, connection, BytesMut::new(), shutdown).await,
+        Head::Foreign => {
+            let chunks = foreign_chunks(&connection.buffer);
+            return hand_over(site, proxy, connection, BytesMut::new(), chunks, shutdown).await;
+        }
         Head::Late => {
             let answer = Answer::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
             respond(Wire::H1(connection), &answer, true, patience).await;
             return Next::Close;
         }
-        Head::Ours { request, length } => (request, length),
+        Head::Ours { mut request, length } => {
+            stay_in_http1(&mut request);
+            (request, length)
+        }
     };
-    if is_ambiguous(&request) {
-        let answer = Answer::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST));
+    if let Some(status) = refusal(&request) {
+        let answer = Answer::text(status, apology(status));
         respond(Wire::H1(connection), &answer, true, patience).await;
         return Next::Close;
     }
@@ -153,13 +162,15 @@ async fn next(
             }
         }
         (Disposition::Proxy, Wire::H1(mut connection)) => {
+            let chunked = request.headers.contains_key(TRANSFER_ENCODING);
+            let chunks = chunked.then(|| followed(&connection.buffer)).transpose();
             let mut rest = std::mem::replace(&mut connection.buffer, raw);
             // pingora gives up a connection on which it read more than one request. Where this one ends is known only if
             // it has no body.
             if !bodiless {
                 connection.buffer.unsplit(std::mem::take(&mut rest));
             }
-            hand_over(site, proxy, connection, rest, shutdown).await
+            hand_over(site, proxy, connection, rest, chunks, shutdown).await
         }
         (Disposition::Gone, _) => {
             drop(site.visit(&request, peer, began, "own"));
@@ -184,11 +195,38 @@ fn slim(mut connection: H1) -> H1 {
     connection
 }
 
+/// What has been seen of a chunked body of which these bytes have been read.
+fn followed(body: &[u8]) -> io::Result<Chunks> {
+    let mut chunks = Chunks::default();
+    chunks.follow(body).map(|()| chunks)
+}
+
+/// The same of a request whose head pingora is to judge, if it says that its body is chunked.
+fn foreign_chunks(buffer: &[u8]) -> io::Result<Option<Chunks>> {
+    let Some(end) = find_end(buffer, 0) else { return Ok(None) };
+    let (head, body) = buffer.split_at(end);
+    let name = TRANSFER_ENCODING.as_str().as_bytes();
+    let chunked = head.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name));
+    chunked.then(|| followed(body)).transpose()
+}
+
 /// Gives the connection to pingora's proxy for one request, with all that was read of it. `rest` is what was read of those
-/// behind it.
-async fn hand_over(site: &Site, proxy: &Arc<Proxy>, connection: H1, rest: BytesMut, shutdown: &ShutdownWatch) -> Next {
+/// behind it, and `chunks` is where a body that is chunked stands.
+async fn hand_over(
+    site: &Site,
+    proxy: &Arc<Proxy>,
+    connection: H1,
+    rest: BytesMut,
+    chunks: io::Result<Option<Chunks>>,
+    shutdown: &ShutdownWatch,
+) -> Next {
+    let Ok(chunks) = chunks else {
+        let answer = Answer::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST));
+        respond(Wire::H1(connection), &answer, true, site.options().write_timeout).await;
+        return Next::Close;
+    };
     let H1 { stream, buffer, .. } = connection;
-    let mut session = ServerSession::new_http1(Gathered::new(stream));
+    let mut session = ServerSession::new_http1(Gathered::new(stream, chunks));
     session.set_keepalive(Some(site.options().keepalive.as_secs()));
     session.set_pipelined_prefix(buffer);
     match proxy.process_new_http(session, shutdown).await {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::HttpSession;
@@ -10,8 +11,11 @@ use pingora::server::ShutdownWatch;
 use super::decide::Disposition;
 use super::front::Proxy;
 use super::hold::hold;
+use super::pace::Pace;
+use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
+use super::strict::refusal;
 use crate::clock;
 use crate::deliver::{Answer, Wire};
 
@@ -19,10 +23,17 @@ use crate::deliver::{Answer, Wire};
 pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSession, shutdown: &ShutdownWatch) {
     let began = clock::now();
     let peer = Peer::of(session.digest());
+    let goes_on = !session.is_body_empty();
     let request = Box::new(session.req_header().clone());
     let mut wire = Wire::H2(Box::new(session));
     let disposition = match Request::new(&request, peer, &site.options().trusted) {
-        Some(asked) => Box::pin(site.dispose(&asked, &mut wire)).await,
+        _ if refusal(&request).is_some() => {
+            Disposition::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST))
+        }
+        Some(mut asked) => {
+            asked.goes_on = goes_on;
+            Box::pin(site.dispose(&asked, &mut wire)).await
+        }
         None => Disposition::Proxy,
     };
     let how = match &disposition {
@@ -35,7 +46,10 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     let mut visit = how.and_then(|how| site.visit(&request, peer, began, how));
     drop(request);
     match disposition {
-        Disposition::Hold(held) => drop(site.tasks.spawn(hold(wire, held, visit))),
+        Disposition::Hold(held) => {
+            // Waited for: to pingora a connection on which nothing is served is idle, and it would close it.
+            let _ = site.tasks.spawn(hold(wire, held, visit, None)).await;
+        }
         Disposition::Answer(answer) => {
             if let Some(visit) = &mut visit {
                 visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
@@ -53,8 +67,18 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
         Disposition::Gone | Disposition::Socket(_) => {}
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
         Disposition::Proxy | Disposition::Tunnel => {
-            let Wire::H2(session) = wire else { return };
-            proxy.process_new_http(ServerSession::H2(*session), shutdown).await;
+            let Wire::H2(mut session) = wire else { return };
+            if !goes_on {
+                proxy.process_new_http(ServerSession::H2(*session), shutdown).await;
+                return;
+            }
+            let pace = Pace::new();
+            session.req_header_mut().extensions_mut().insert(pace.clone());
+            tokio::select! {
+                _ = proxy.process_new_http(ServerSession::H2(*session), shutdown) => {}
+                // What is dropped is reset.
+                () = pace.stalled() => site.metrics.limit_hit("upload_pace"),
+            }
         }
     }
 }

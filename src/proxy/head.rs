@@ -77,7 +77,7 @@ pub(super) async fn read_head(
 }
 
 /// Where the head ends: behind its first empty line, however that line ends.
-fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
+pub(super) fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(found) = buffer[at..].iter().position(|byte| *byte == b'\n') {
         at += found + 1;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::doors::Open;
 use crate::deliver::{Session, Wire};
 use crate::telemetry::Visit;
 
@@ -11,8 +12,10 @@ pub(super) fn hold(
     mut wire: Wire,
     mut session: Box<Session>,
     mut visit: Option<Box<Visit>>,
+    open: Option<Open>,
 ) -> impl Future<Output = ()> + Send {
     async move {
+        let _open = open;
         session.run(&mut wire).await;
         if let Some(visit) = &mut visit {
             visit.answered(StatusCode::OK.as_u16(), Some(wire.sent()));
@@ -24,7 +27,7 @@ pub(super) fn hold(
 mod tests {
     use super::*;
 
-    fn size_of_holding<F>(_: impl FnOnce(Wire, Box<Session>, Option<Box<Visit>>) -> F) -> usize {
+    fn size_of_holding<F>(_: impl FnOnce(Wire, Box<Session>, Option<Box<Visit>>, Option<Open>) -> F) -> usize {
         size_of::<F>()
     }
 

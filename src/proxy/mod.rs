@@ -11,8 +11,10 @@
 //!
 //! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
 
+mod chunks;
 mod decide;
 mod desk;
+mod doors;
 mod endpoints;
 mod forward;
 mod front;
@@ -23,6 +25,7 @@ mod head;
 mod hold;
 mod inject;
 mod learn;
+mod pace;
 mod phases;
 mod plain;
 mod reference;

@@ -1,5 +1,6 @@
 //! What pingora's proxy is told about requests that the backend answers: glue, no decisions of its own.
 
+use std::io::{self, ErrorKind::InvalidData};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
 use super::inject::{Candidate, Injection};
+use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
-use super::strict::{is_ambiguous, to_origin_form};
+use super::strict::{refusal, stay_in_http1, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
+use crate::model::fields;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
 use crate::upstream::{Chosen, ConnectError};
@@ -77,12 +80,13 @@ impl ProxyHttp for Phases {
             passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
         }
         let head = session.req_header_mut();
-        let bad = is_ambiguous(head) || (head.version != Version::HTTP_2 && !to_origin_form(head));
-        // What is ours and came this far was malformed in a way that keeps us from answering it.
-        if bad || self.site.own_path(head.uri.path()).is_some() {
-            return Err(Error::new_down(ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16())));
-        }
-        Ok(())
+        stay_in_http1(head);
+        let bad = refusal(head).or_else(|| {
+            let usable = head.version == Version::HTTP_2 || to_origin_form(head);
+            // What is ours and came this far was malformed in a way that keeps us from answering it.
+            (!usable || self.site.own_path(head.uri.path()).is_some()).then_some(StatusCode::BAD_REQUEST)
+        });
+        bad.map_or(Ok(()), |status| Err(Error::new_down(ErrorType::HTTPStatus(status.as_u16()))))
     }
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
@@ -151,6 +155,9 @@ impl ProxyHttp for Phases {
         end: bool,
         passage: &mut Passage,
     ) -> Result<()> {
+        if let Some(pace) = session.req_header().extensions.get::<Pace>() {
+            pace.note(end);
+        }
         if let Some(piece) = body
             && !session.req_header().method.is_safe()
         {
@@ -174,7 +181,12 @@ impl ProxyHttp for Phases {
         upstream.outage().answered();
         let head = session.req_header();
         let is_page = passage.candidate.is_some();
-        if !is_page && head.method.is_safe() && !upstream.rewrites() && !self.site.is_routed(head) {
+        if !is_page
+            && head.method.is_safe()
+            && !fields::overrides_method(&head.headers)
+            && !upstream.rewrites()
+            && !self.site.is_routed(head)
+        {
             return Ok(());
         }
         let peer = Peer::of(session.digest());
@@ -213,8 +225,10 @@ impl ProxyHttp for Phases {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
+        let malformed = error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData);
         let status = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(status), _) => *status,
+            (_, ErrorSource::Downstream) if malformed => 400,
             (
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::TLSHandshakeTimedout,
                 ErrorSource::Upstream,
@@ -269,6 +283,7 @@ pub(super) fn apology(status: StatusCode) -> &'static str {
         StatusCode::BAD_GATEWAY => "The application behind this proxy cannot be reached, or broke off its answer.",
         StatusCode::GATEWAY_TIMEOUT => "The application behind this proxy does not answer in time.",
         StatusCode::BAD_REQUEST => "This request cannot be understood.",
+        StatusCode::NOT_IMPLEMENTED => "No transfer coding but chunked is understood here.",
         _ => "This request cannot be served.",
     }
 }

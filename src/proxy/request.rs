@@ -52,6 +52,8 @@ pub(super) struct Request<'a> {
     pub(super) target: Target<'a>,
     /// The client.
     pub(super) client: Client,
+    /// Whether a body follows that the head does not tell of, as one may in HTTP/2.
+    pub(super) goes_on: bool,
 }
 
 impl Peer {
@@ -87,6 +89,7 @@ impl<'a> Request<'a> {
             head,
             target,
             client: Client::new(trusted.client_address(peer.address, &head.headers), origin),
+            goes_on: false,
         })
     }
 
@@ -94,13 +97,20 @@ impl<'a> Request<'a> {
         &self.head.headers
     }
 
-    /// Whether this is a GET for the whole of something, without a body.
+    /// Whether this is a GET for the whole of something, without a body, and nothing else to any application.
     pub(super) fn is_plain_get(&self) -> bool {
         let headers = self.headers();
         self.head.method == Method::GET
+            && !self.goes_on
+            && !fields::overrides_method(headers)
             && !headers.contains_key(RANGE)
             && !headers.contains_key(TRANSFER_ENCODING)
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+    }
+
+    /// Whether it may change something at the backend.
+    pub(super) fn may_write(&self) -> bool {
+        !self.head.method.is_safe() || fields::overrides_method(self.headers())
     }
 
     /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
@@ -238,9 +248,27 @@ pub(super) fn is_from_here(request: &Request<'_>) -> bool {
         return false;
     }
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    let ours = &request.client.origin;
-    host.is_some_and(|host| host.eq_ignore_ascii_case(&ours.public) || host.eq_ignore_ascii_case(&ours.host))
+    origin.to_str().is_ok_and(|origin| is_ours(origin, &request.client.origin))
+}
+
+/// The same, where pages of other hosts of the same site (RFC 6265bis) have no business either: what is below our own
+/// prefix.
+pub(super) fn is_from_same_origin(request: &Request<'_>) -> bool {
+    is_from_here(request) && request.headers().get("sec-fetch-site").is_none_or(|site| site != "same-site")
+}
+
+/// Whether `origin` (RFC 6454) is that of the site. A site that is known to be reached by TLS has no pages that came without:
+/// anybody on the way may have made those. One that is not known to be may stand behind a proxy that speaks TLS and is not
+/// trusted to say so.
+fn is_ours(origin: &str, ours: &Origin) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else { return false };
+    let (secure, port) = match scheme {
+        "https" => (true, ":443"),
+        "http" => (false, ":80"),
+        _ => return false,
+    };
+    let same = |known: &str| host.eq_ignore_ascii_case(known.strip_suffix(port).unwrap_or(known));
+    (secure || ours.scheme == Scheme::Http) && (same(&ours.public) || same(&ours.host))
 }
 
 /// The quality of an item of a list (RFC 9110 section 12.4.2): one, unless it says otherwise.
@@ -259,4 +287,33 @@ fn lower(text: &str) -> Arc<str> {
 /// What goes into headers that we write ourselves holds nothing but what a host can.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_a_site_have_its_origin() {
+        let site = |scheme, host: &str| Origin { scheme, host: host.into(), public: "public.example".into() };
+        for (origin, scheme, host, ours) in [
+            ("http://a.example", Scheme::Http, "a.example", true),
+            ("HTTP://a.example", Scheme::Http, "a.example", false),
+            ("http://A.example", Scheme::Http, "a.example", true),
+            ("http://a.example", Scheme::Http, "a.example:80", true),
+            ("https://a.example", Scheme::Https, "a.example:443", true),
+            ("https://a.example:8443", Scheme::Https, "a.example:8443", true),
+            ("https://a.example", Scheme::Http, "a.example", true),
+            ("https://public.example", Scheme::Https, "a.example", true),
+            ("http://a.example", Scheme::Https, "a.example", false),
+            ("http://a.example:8080", Scheme::Http, "a.example", false),
+            ("http://a.example", Scheme::Http, "a.example:443", false),
+            ("chrome-extension://a.example", Scheme::Http, "a.example", false),
+            ("http://b.example", Scheme::Http, "a.example", false),
+            ("http://xa.example", Scheme::Http, "a.example", false),
+            ("null", Scheme::Http, "null", false),
+        ] {
+            assert_eq!(is_ours(origin, &site(scheme, host)), ours, "{origin} at {scheme:?} {host}");
+        }
+    }
 }

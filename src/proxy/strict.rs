@@ -1,13 +1,28 @@
 //! What makes a request one that servers might take apart differently.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{Method, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, StatusCode, Version};
 use pingora::http::RequestHeader;
 
 use crate::model::fields;
 
-/// Whether servers might disagree on whom an HTTP/1.x request is for, or on where it ends (RFC 9112 sections 3.2 and 6.3).
-pub(super) fn is_ambiguous(head: &RequestHeader) -> bool {
+/// Why a request is refused: servers might disagree on whom it is for, or on where it ends (RFC 9112 sections 3.2 and 6.3,
+/// RFC 9113 section 8.3.1), or it is coded in a way that is not understood here (RFC 9112 section 6.1).
+pub(super) fn refusal(head: &RequestHeader) -> Option<StatusCode> {
+    if is_ambiguous(head) {
+        return Some(StatusCode::BAD_REQUEST);
+    }
+    let coding = head.headers.get(TRANSFER_ENCODING)?;
+    if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        return None;
+    }
+    let codings: Vec<&str> = fields::list(&head.headers, &TRANSFER_ENCODING).collect();
+    let ends_in_chunks = codings.len() > 1 && codings.last().is_some_and(|last| last.eq_ignore_ascii_case("chunked"));
+    // Where it ends can be found, but what is in it could only be handed on as something that it is not.
+    Some(if ends_in_chunks { StatusCode::NOT_IMPLEMENTED } else { StatusCode::BAD_REQUEST })
+}
+
+fn is_ambiguous(head: &RequestHeader) -> bool {
     let count = |name| head.headers.get_all(name).iter().count();
     let hosts = count(HOST);
     let (length, coding) = (count(CONTENT_LENGTH), count(TRANSFER_ENCODING));
@@ -17,13 +32,25 @@ pub(super) fn is_ambiguous(head: &RequestHeader) -> bool {
         let name = name.to_ascii_lowercase();
         NEVER_NOMINATED.contains(&name.as_str()) || name.starts_with("x-forwarded-")
     });
-    bad_host
+    // There are no tunnels here, and an application is asked for what it has.
+    head.method == Method::CONNECT
+        || bad_host
         || taken_out
         || match head.version {
             Version::HTTP_11 => hosts != 1 || length + coding > 1,
             Version::HTTP_10 => hosts > 1 || length > 1 || coding > 0,
-            _ => false,
+            _ => hosts > 1 || length > 1 || coding > 0 || head.headers.contains_key(CONNECTION),
         }
+}
+
+/// Takes out the wish to go on in HTTP/2 (RFC 7540 section 3.2, which RFC 9113 has withdrawn): an application that grants it
+/// would be spoken to past everything that is here. Nobody has to grant it, so nobody notices.
+pub(super) fn stay_in_http1(head: &mut RequestHeader) {
+    let asks = |protocol: &str| protocol.eq_ignore_ascii_case("h2c") || protocol.eq_ignore_ascii_case("h2");
+    if fields::list(&head.headers, &UPGRADE).any(asks) {
+        head.remove_header(&UPGRADE);
+        head.remove_header("http2-settings");
+    }
 }
 
 /// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.
@@ -86,6 +113,28 @@ mod tests {
             &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         ] {
             assert!(is_ambiguous(&head("POST", "/", headers)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_coding_but_chunked_is_understood() {
+        for (coding, expected) in [
+            ("chunked", None),
+            ("Chunked", None),
+            ("gzip, chunked", Some(StatusCode::NOT_IMPLEMENTED)),
+            ("chunked, chunked", Some(StatusCode::NOT_IMPLEMENTED)),
+            ("deflate, gzip, chunked", Some(StatusCode::NOT_IMPLEMENTED)),
+            ("gzip", Some(StatusCode::BAD_REQUEST)),
+            ("chunked, gzip", Some(StatusCode::BAD_REQUEST)),
+            ("chunked, gzip, br", Some(StatusCode::BAD_REQUEST)),
+            ("xchunked", Some(StatusCode::BAD_REQUEST)),
+            ("chunked;q=1", Some(StatusCode::BAD_REQUEST)),
+            ("", Some(StatusCode::BAD_REQUEST)),
+            ("chunked,", Some(StatusCode::BAD_REQUEST)),
+            (",", Some(StatusCode::BAD_REQUEST)),
+        ] {
+            let found = refusal(&head("POST", "/", &[("host", "x"), ("transfer-encoding", coding)]));
+            assert_eq!(found, expected, "{coding:?}");
         }
     }
 

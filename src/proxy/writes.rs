@@ -109,10 +109,10 @@ impl Site {
     /// Takes note of `request`, if it is one that may have changed something. The backend has answered it with `status`
     /// and `headers`; the client does not have the answer yet.
     pub(super) fn wrote(&self, request: &Request<'_>, shape: &Shape, status: StatusCode, headers: &HeaderMap) {
-        let method = &request.head.method;
-        if method.is_safe() {
+        if !request.may_write() {
             return;
         }
+        let method = &request.head.method;
         let now = clock::now();
         let routes = self.routes.load();
         let path = request.target.path;

@@ -73,7 +73,11 @@ impl Route {
         split.retain(fields::may_split);
         let audience = if facts.private.is_some() { &Audience::Credentials } else { &self.variant.audience };
         let identity = match audience {
-            Audience::Credentials => Identity::whole(whole(headers, &split)),
+            Audience::Credentials => {
+                // What may identify a client splits by being a part of its identity, and is kept as what that is.
+                split.retain(fields::is_neutral);
+                Identity::whole(whole(headers, &split))
+            }
             Audience::Public => Identity::partial(Vec::new()),
             Audience::Selected { cookies, headers: names } => Identity::partial(selected(headers, cookies, names)),
         };
@@ -89,6 +93,10 @@ impl Route {
                 }
                 value => value,
             };
+            let value = value.map(|mut value| {
+                value.set_sensitive(!fields::is_neutral(&name));
+                value
+            });
             (name, value)
         });
         let mut ignored = Cow::Borrowed(&self.variant.ignore_query);

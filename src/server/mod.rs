@@ -8,6 +8,7 @@
 //! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
 //! sleep through a fixed time before it stops.
 
+mod descriptors;
 #[cfg(feature = "otel")]
 mod export;
 mod handover;
@@ -19,6 +20,7 @@ pub use handover::Failed as HandOverFailed;
 pub use listen::Inherited;
 pub use reload::Source;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::descriptors::Allowance;
 use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
 use crate::admin::{self, Api};
@@ -108,6 +111,8 @@ struct Running {
     /// Watches the files of routes.
     files: StdMutex<Option<JoinHandle<()>>>,
     drain: StdMutex<Duration>,
+    /// What the system allows, whatever is configured.
+    allowance: Allowance,
 }
 
 impl Server {
@@ -129,17 +134,19 @@ impl Server {
         for (name, (address, socket)) in named.chain(others) {
             copies.push((name, socket.try_clone().map_err(|error| refuse(*address, error))?));
         }
+        let allowance = Allowance::claim(&config);
         let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        let site = Arc::new(site(&config));
+        let site = Arc::new(site(&config, allowance));
         log_requests(&site.access, &config.access)?;
-        let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain));
+        let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain, allowance));
         running.route(&config.routes, &Plan::default());
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
         let always = watch_always(source, &reloader, certificate.as_ref());
 
         let (shutdown, watching) = watch::channel(false);
         let mut fds = Fds::new();
-        let mut service = Service::new("public".to_owned(), Front::new(Arc::clone(&site), config.front));
+        let mut service =
+            Service::new("public".to_owned(), Front::new(Arc::clone(&site), config.front, allowance.connections));
         let listen: Vec<SocketAddr> = sockets.iter().map(|(address, _)| *address).collect();
         for (address, socket) in sockets {
             let mut endpoint = ListenerConfig::tcp(address.to_string())
@@ -164,7 +171,7 @@ impl Server {
         if let Some((address, socket)) = redirect {
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             let port = config.server.redirect_port.or(listen.first().map(SocketAddr::port)).unwrap_or_default();
-            services.push(tokio::spawn(redirect::serve(listener, port, site.stopping.clone())));
+            services.push(tokio::spawn(redirect::serve(listener, port, allowance.redirects, site.stopping.clone())));
         }
         let exporting = export(&site.access);
         let mut admin = None;
@@ -265,7 +272,7 @@ impl Server {
     }
 }
 
-fn site(config: &Config) -> Site {
+fn site(config: &Config, allowance: Allowance) -> Site {
     let now = clock::now();
     Site {
         upstream: Arc::new(Current::new(Replicas::new(config.upstream.clone()))),
@@ -273,7 +280,7 @@ fn site(config: &Config) -> Site {
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
         budget: Budget::new(config.budget),
-        streams: Streams::new(config.streams, now),
+        streams: Streams::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
         writes: Writes::new(now),
         shims: Shims::new(),
@@ -286,8 +293,8 @@ fn site(config: &Config) -> Site {
 }
 
 impl Running {
-    fn new(site: Arc<Site>, drain: Duration) -> Self {
-        Self { site, files: StdMutex::default(), drain: StdMutex::new(drain) }
+    fn new(site: Arc<Site>, drain: Duration, allowance: Allowance) -> Self {
+        Self { site, files: StdMutex::default(), drain: StdMutex::new(drain), allowance }
     }
 
     /// Puts `config` in force, as `plan` says.
@@ -304,7 +311,7 @@ impl Running {
             site.options.store(Arc::new(config.site.clone()));
         }
         site.hub.set_options(config.hub);
-        site.streams.set_options(config.streams);
+        site.streams.set_options(self.allowance.clamp(config.streams));
         site.budget.set_options(config.budget);
         let before = site.routes.load_full();
         self.route(&config.routes, plan);
@@ -320,8 +327,9 @@ impl Running {
     /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
     fn route(&self, options: &[RouteOptions], plan: &Plan) {
         let before = self.site.routes.load_full();
+        let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
         let kept = |options: &RouteOptions| {
-            before.iter().find(|route| route.id == options.id && plan.kept.contains(&options.id)).cloned()
+            plan.kept.contains(&options.id).then(|| known.get(&options.id).map(|route| Arc::clone(route))).flatten()
         };
         let mut watched = Vec::new();
         let routes = options.iter().map(|options| {

@@ -20,18 +20,15 @@ use tracing::warn;
 /// How long a client may take to say what it wants, and to be told where to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Clients that are told at a time.
-const MOST: usize = 1024;
-
 /// When the process has no file descriptor left, accepting is tried again after this.
 const BREATH: Duration = Duration::from_millis(200);
 
 /// The port of `https`.
 const HTTPS: u16 = 443;
 
-/// Answers on `listener` until `stopped`; clients are sent to `port`.
-pub(super) async fn serve(listener: TcpListener, port: u16, stopped: CancellationToken) {
-    let places = std::sync::Arc::new(Semaphore::new(MOST));
+/// Answers on `listener` until `stopped`, `most` clients at a time; they are sent to `port`.
+pub(super) async fn serve(listener: TcpListener, port: u16, most: usize, stopped: CancellationToken) {
+    let places = std::sync::Arc::new(Semaphore::new(most));
     let accepting = async {
         loop {
             let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };

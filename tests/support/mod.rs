@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod client;
 pub mod follower;
+pub mod frames;
 pub mod oracle;
 pub mod program;
 pub mod sidecar;

@@ -1,0 +1,148 @@
+//! Where a chunked body ends, for those who take every word of RFC 9112 section 7.1 seriously.
+
+use std::io;
+
+/// Follows a chunked body as it arrives. Servers differ in what they let pass between a chunk's size and its line end: one
+/// that ends the line at a lone line feed sees another body than one that does not, and what is data to the one is a request to
+/// the other. pingora takes what is in an extension for nothing, whatever it is; here nothing but a line end ends a line, and
+/// nothing that could be taken for one is let through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chunks(Place);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the size of a chunk, of so many digits.
+    Size { digits: u8, size: u64 },
+    /// Behind the size.
+    Extension { size: u64 },
+    /// Behind the carriage return that ends the line of a size.
+    SizeEnd { size: u64 },
+    /// In a chunk of which so much is to come.
+    Data { left: u64 },
+    /// Behind a chunk; behind its carriage return.
+    DataEnd { returned: bool },
+    /// At the beginning of a line behind the last chunk.
+    TrailerStart,
+    /// In such a line; behind its carriage return.
+    Trailer { returned: bool },
+    /// Behind the carriage return of the empty line.
+    LastEnd,
+    /// Behind the body.
+    Done,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Size { digits: 0, size: 0 }
+    }
+}
+
+/// As many as a length of 64 bits has.
+const MOST_DIGITS: u8 = 16;
+
+impl Chunks {
+    /// Takes in what comes next.
+    ///
+    /// # Errors
+    /// `InvalidData` if this is no chunked body, or one that is not the same to everybody.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while let Some((byte, rest)) = bytes.split_first() {
+            if let Place::Data { left } = self.0 {
+                let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                bytes = &bytes[taken..];
+                self.0 = match left - taken as u64 {
+                    0 => Place::DataEnd { returned: false },
+                    left => Place::Data { left },
+                };
+                continue;
+            }
+            if self.0 == Place::Done {
+                return Ok(());
+            }
+            self.0 = self.0.after(*byte).ok_or(io::ErrorKind::InvalidData)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The place behind `byte`; `None` if that cannot stand here.
+    fn after(self, byte: u8) -> Option<Self> {
+        let visible = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+        Some(match (self, byte) {
+            (Self::Size { digits: 1.., size }, b'\r') => Self::SizeEnd { size },
+            (Self::Size { digits: 1.., size }, b';' | b' ' | b'\t') => Self::Extension { size },
+            (Self::Size { digits, size }, _) if digits < MOST_DIGITS => {
+                let digit = char::from(byte).to_digit(16)?;
+                Self::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+            }
+            (Self::Extension { size }, b'\r') => Self::SizeEnd { size },
+            (Self::Extension { size }, _) if visible => Self::Extension { size },
+            (Self::SizeEnd { size: 0 }, b'\n') => Self::TrailerStart,
+            (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
+            (Self::DataEnd { returned: false }, b'\r') => Self::DataEnd { returned: true },
+            (Self::DataEnd { returned: true }, b'\n') => Self::default(),
+            (Self::TrailerStart, b'\r') => Self::LastEnd,
+            (Self::TrailerStart | Self::Trailer { returned: false }, _) if visible => Self::Trailer { returned: false },
+            (Self::Trailer { returned: false }, b'\r') => Self::Trailer { returned: true },
+            (Self::Trailer { returned: true }, b'\n') => Self::TrailerStart,
+            (Self::LastEnd, b'\n') => Self::Done,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of `body`, whole and byte by byte: whether it is let through, and whether it ends.
+    fn followed(body: &str) -> (bool, bool) {
+        let mut whole = Chunks::default();
+        let good = whole.follow(body.as_bytes()).is_ok();
+        let mut pieces = Chunks::default();
+        let same = body.as_bytes().chunks(1).try_for_each(|byte| pieces.follow(byte)).is_ok();
+        assert_eq!((good, whole), (same, pieces), "{body:?}");
+        (good, whole.0 == Place::Done)
+    }
+
+    #[test]
+    fn bodies_that_are_well_formed_end_where_they_do() {
+        for body in [
+            "0\r\n\r\n",
+            "5\r\nab\ncd\r\n0\r\n\r\n",
+            "5;a=b;c=\"d e\"\r\nabcde\r\n0;x\r\n\r\n",
+            "a \r\n0123456789\r\n00\r\nX: y\r\nZ:\r\n\r\n",
+            "0\r\n\r\nGET / HTTP/1.1\nwhatever follows",
+        ] {
+            assert_eq!(followed(body), (true, true), "{body:?}");
+        }
+        for unfinished in ["", "5", "5\r\nab", "5\r\nabcde\r\n", "0\r\n", "0\r\nX: y\r\n"] {
+            assert_eq!(followed(unfinished), (true, false), "{unfinished:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_line_end_ends_a_line() {
+        for body in [
+            "5;a\nabcde\r\n0\r\n\r\n",
+            "5;\nX\r\nabcde\r\n",
+            "5\nabcde\r\n",
+            "5;a\rb\r\n",
+            "5;\0\r\n",
+            "5\r\nabcde\n0\r\n\r\n",
+            "5\r\nabcdeXX0\r\n\r\n",
+            "0\r\nX: y\n\r\n",
+            "0\r\n\n",
+            "\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "00000000000000001\r\n",
+        ] {
+            assert!(!followed(body).0, "{body:?}");
+        }
+    }
+}
