@@ -194,7 +194,7 @@ impl Visitor {
         if !body.is_empty() || has_meaning {
             head.insert_header(header::CONTENT_LENGTH, body.len()).map_err(|_| bad("not a header"))?;
         }
-        if !head.method.is_safe() {
+        if !head.method.is_safe() || fields::overrides_method(&head.headers) {
             // What a browser would say of a request of this page's.
             let origin = format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public);
             head.insert_header(header::ORIGIN, origin).map_err(|_| bad("not a header"))?;

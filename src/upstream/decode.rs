@@ -22,7 +22,10 @@ enum Coding {
     Deflate(Vec<u8>, Limited),
     Zlib(Box<flate2::write::ZlibDecoder<Limited>>),
     RawDeflate(Box<flate2::write::DeflateDecoder<Limited>>),
-    Brotli(Box<brotli::DecompressorWriter<Limited>>),
+    Brotli {
+        decoder: Box<brotli::DecompressorWriter<Limited>>,
+        begun: bool,
+    },
     Zstd(Box<zstd::stream::write::Decoder<'static, Limited>>),
 }
 
@@ -48,6 +51,13 @@ impl Write for Limited {
 
 const BROTLI_BUFFER: usize = 4096;
 
+/// The largest window of Zstandard in HTTP, as a power of two (RFC 9659): what a decoder has to keep, whatever comes of it.
+const ZSTD_WINDOW: u32 = 23;
+
+/// How a brotli stream begins whose window is larger than any in HTTP (RFC 7932 section 9.1 has no such; others may ask for a
+/// gibibyte).
+const BROTLI_LARGE: u8 = 0b001_0001;
+
 impl Decoder {
     /// A decoder for a body with these headers, of which at most `limit` decoded bytes are kept.
     ///
@@ -61,8 +71,10 @@ impl Decoder {
             (None, _) => Coding::Identity(out),
             (Some("gzip" | "x-gzip"), None) => Coding::Gzip(Box::new(flate2::write::MultiGzDecoder::new(out))),
             (Some("deflate"), None) => Coding::Deflate(Vec::with_capacity(2), out),
-            (Some("br"), None) => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(out, BROTLI_BUFFER))),
-            (Some("zstd"), None) => match zstd::stream::write::Decoder::new(out) {
+            (Some("br"), None) => {
+                Coding::Brotli { decoder: Box::new(brotli::DecompressorWriter::new(out, BROTLI_BUFFER)), begun: false }
+            }
+            (Some("zstd"), None) => match zstd(out) {
                 Ok(decoder) => Coding::Zstd(Box::new(decoder)),
                 Err(error) => return Err(Decline::Undecodable(error.to_string())),
             },
@@ -82,7 +94,15 @@ impl Decoder {
             Coding::Gzip(decoder) => decoder.write_all(piece),
             Coding::Zlib(decoder) => decoder.write_all(piece),
             Coding::RawDeflate(decoder) => decoder.write_all(piece),
-            Coding::Brotli(decoder) => decoder.write_all(piece),
+            Coding::Brotli { decoder, begun } => {
+                if let (false, Some(first)) = (*begun, piece.first()) {
+                    if first & 0x7f == BROTLI_LARGE {
+                        return Err(Decline::Undecodable("brotli with a larger window than HTTP has".to_owned()));
+                    }
+                    *begun = true;
+                }
+                decoder.write_all(piece)
+            }
             Coding::Zstd(decoder) => decoder.write_all(piece),
             Coding::Deflate(first, out) => {
                 first.extend_from_slice(piece);
@@ -116,7 +136,7 @@ impl Decoder {
             Coding::Gzip(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
             Coding::Zlib(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
             Coding::RawDeflate(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
-            Coding::Brotli(decoder) => taken(decoder.get_mut()),
+            Coding::Brotli { decoder, .. } => taken(decoder.get_mut()),
             Coding::Zstd(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
         }
     }
@@ -133,7 +153,7 @@ impl Decoder {
             Coding::Gzip(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
             Coding::Zlib(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
             Coding::RawDeflate(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
-            Coding::Brotli(mut decoder) => {
+            Coding::Brotli { mut decoder, .. } => {
                 decoder.close().map_err(|error| refuse(&error))?;
                 decoder.into_inner().map_err(|_| Decline::Undecodable("the brotli stream is damaged".to_owned()))?
             }
@@ -148,6 +168,12 @@ impl Decoder {
     fn refuse(&self, error: &io::Error) -> Decline {
         refuse(error, self.limit)
     }
+}
+
+fn zstd(out: Limited) -> io::Result<zstd::stream::write::Decoder<'static, Limited>> {
+    let mut decoder = zstd::stream::write::Decoder::new(out)?;
+    decoder.window_log_max(ZSTD_WINDOW)?;
+    Ok(decoder)
 }
 
 fn refuse(error: &io::Error, limit: u64) -> Decline {
@@ -168,6 +194,21 @@ mod tests {
 
     fn headers(coding: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))])
+    }
+
+    #[test]
+    fn windows_larger_than_those_of_http_are_not_made_room_for() {
+        let zstd = |window: u32| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window).unwrap();
+            encoder.write_all(b"hello").unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(decode("zstd", &zstd(ZSTD_WINDOW), 100).unwrap(), "hello");
+        assert!(matches!(decode("zstd", &zstd(27), 100), Err(Decline::Undecodable(_))));
+        let large = [BROTLI_LARGE | 0x80, 0x1e, 0, 0, 0, 0, 0];
+        let refused = decode("br", &large, 100).unwrap_err();
+        assert_eq!(refused, Decline::Undecodable("brotli with a larger window than HTTP has".to_owned()));
     }
 
     fn decode(coding: &'static str, encoded: &[u8], limit: u64) -> Result<Bytes, Decline> {
