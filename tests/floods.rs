@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bounds::resident;
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection};
+use crate::support::follower::{Follower, Form, Over};
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
     LAST_REMEMBERED, PING, RST_STREAM, SETTINGS, block, frame, get, remembered,
@@ -454,4 +455,17 @@ async fn a_get_with_a_body_that_its_head_does_not_tell_of_is_the_backends_own() 
         assert_eq!(String::from_utf8(body).unwrap(), "\"{\\\"query\\\":1}\"", "{accept}");
     }
     assert_eq!(sidecar.held(), 1);
+}
+
+/// A connection on which somebody is held is in use, however long nothing is asked for on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_held_over_http2_is_not_taken_for_idle() {
+    let backend = Backend::start().await;
+    backend.set("/a/x", Page::text("1"));
+    let sidecar = front(&backend, "keepalive = \"1s\"");
+    let mut held = Follower::open(Form::Sse, Over::H2, sidecar.address, "/a/x", None).await;
+    assert_eq!(held.next().await.unwrap().body(), "1");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    backend.set("/a/x", Page::text("2"));
+    assert_eq!(within("the change", held.next()).await.expect("the connection was closed").body(), "2");
 }
