@@ -15,6 +15,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
+use super::busy::Busy;
 use super::doors::{Doors, turn_away};
 use super::phases::Phases;
 use super::site::Site;
@@ -58,7 +59,6 @@ impl Front {
         proxy.handle_init_modules();
         let mut server = HttpServerOptions::default();
         server.h2c = options.h2c;
-        server.h2_idle_timeout = Some(site.options().keepalive);
         let mut h2 = default_h2_options();
         h2.max_concurrent_streams(MOST_H2_STREAMS)
             .max_send_buffer_size(H2_SEND_BUFFER)
@@ -90,7 +90,11 @@ impl Front {
         }
         if http2 {
             let _in_use = site.tasks.token();
-            self.h2.process_new(stream, shutdown).await;
+            let connection = Arc::new(H2Connection { h2: Arc::clone(&self.h2), busy: Arc::default() });
+            tokio::select! {
+                _ = connection.process_new(stream, shutdown) => {}
+                () = connection.busy.idle(site.options().keepalive) => {}
+            }
             return;
         }
         // A task of our own: what pingora's holds for a connection is freed, whatever becomes of this one.
@@ -143,25 +147,32 @@ pub(super) struct H2 {
     h2: H2Options,
 }
 
+/// One HTTP/2 connection.
+struct H2Connection {
+    h2: Arc<H2>,
+    busy: Arc<Busy>,
+}
+
 #[async_trait]
-impl HttpServerApp for H2 {
+impl HttpServerApp for H2Connection {
     async fn process_new_http(
         self: &Arc<Self>,
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let H2 { site, proxy, .. } = &*self.h2;
         match session {
-            ServerSession::H2(session) => h2::serve(&self.site, &self.proxy, session, shutdown).await,
-            other => drop(self.proxy.process_new_http(other, shutdown).await),
+            ServerSession::H2(session) => h2::serve(site, proxy, session, shutdown, Busy::begin(&self.busy)).await,
+            other => drop(proxy.process_new_http(other, shutdown).await),
         }
         None
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.server)
+        Some(&self.h2.server)
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2.clone())
+        Some(self.h2.h2.clone())
     }
 }

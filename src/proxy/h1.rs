@@ -21,7 +21,7 @@ use super::doors::Open;
 use super::front::Proxy;
 use super::gather::Gathered;
 use super::head::{Head, find_end, read_head};
-use super::hold::hold;
+use super::hold::{Kept, hold};
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
@@ -55,7 +55,7 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
         match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut(), &mut alarm)).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session, visit) => {
-                site.tasks.spawn(hold(Wire::H1(held), session, visit, Some(open)));
+                site.tasks.spawn(hold(Wire::H1(held), session, visit, Kept::Connection(open)));
                 return;
             }
             Next::Socket(held, socket, _visit) => {

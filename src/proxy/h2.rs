@@ -8,9 +8,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::HttpSession;
 use pingora::server::ShutdownWatch;
 
+use super::busy::InUse;
 use super::decide::Disposition;
 use super::front::Proxy;
-use super::hold::hold;
+use super::hold::{Kept, hold};
 use super::pace::Pace;
 use super::phases::apology;
 use super::request::{Peer, Request};
@@ -20,7 +21,13 @@ use crate::clock;
 use crate::deliver::{Answer, Wire};
 
 /// Serves one request.
-pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSession, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    site: &Arc<Site>,
+    proxy: &Arc<Proxy>,
+    session: HttpSession,
+    shutdown: &ShutdownWatch,
+    in_use: InUse,
+) {
     let began = clock::now();
     let peer = Peer::of(session.digest());
     let goes_on = !session.is_body_empty();
@@ -46,10 +53,7 @@ pub(super) async fn serve(site: &Arc<Site>, proxy: &Arc<Proxy>, session: HttpSes
     let mut visit = how.and_then(|how| site.visit(&request, peer, began, how));
     drop(request);
     match disposition {
-        Disposition::Hold(held) => {
-            // Waited for: to pingora a connection on which nothing is served is idle, and it would close it.
-            let _ = site.tasks.spawn(hold(wire, held, visit, None)).await;
-        }
+        Disposition::Hold(held) => drop(site.tasks.spawn(hold(wire, held, visit, Kept::Stream(in_use)))),
         Disposition::Answer(answer) => {
             if let Some(visit) = &mut visit {
                 visit.answered(answer.status.as_u16(), Some(answer.body.len() as u64));
