@@ -13,6 +13,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::chunks::Chunks;
@@ -41,6 +42,9 @@ enum Next {
     Close,
 }
 
+/// A client that has just connected has a request on the way, which nobody else will answer.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Serves a connection until it ends.
 pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch, open: Open) {
     let socket = connection.stream.get_socket_digest();
@@ -51,8 +55,10 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
     // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
     let mut stopping = Box::pin(site.stopping.clone().cancelled_owned());
     let mut alarm = Alarm::new();
+    let mut expected = Some(clock::now() + FIRST_REQUEST);
     loop {
-        match Box::pin(next(&site, &proxy, connection, &shutdown, peer, stopping.as_mut(), &mut alarm)).await {
+        let leave = leave(stopping.as_mut(), expected.take());
+        match Box::pin(next(&site, &proxy, connection, &shutdown, peer, leave, &mut alarm)).await {
             Next::Request(again) => connection = again,
             Next::Hold(held, session, visit) => {
                 site.tasks.spawn(hold(Wire::H1(held), session, visit, Kept::Connection(open)));
@@ -71,6 +77,14 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
     }
 }
 
+/// Completes when a connection on which nothing is asked is to be closed, because the server stops. Not before `expected`.
+async fn leave(stopping: Pin<&mut WaitForCancellationFutureOwned>, expected: Option<Instant>) {
+    stopping.await;
+    if let Some(expected) = expected {
+        sleep_until(expected).await;
+    }
+}
+
 /// Reads one request and sees to its answer.
 async fn next(
     site: &Arc<Site>,
@@ -78,7 +92,7 @@ async fn next(
     mut connection: H1,
     shutdown: &ShutdownWatch,
     peer: Peer,
-    stopping: Pin<&mut WaitForCancellationFutureOwned>,
+    leave: impl Future<Output = ()>,
     alarm: &mut Alarm,
 ) -> Next {
     let options = site.options();
@@ -87,7 +101,7 @@ async fn next(
     let head = tokio::select! {
         biased;
         head = read_head(stream, buffer, alarm, options.keepalive, options.head_timeout) => head,
-        () = stopping => Head::Closed,
+        () = leave => Head::Closed,
     };
     let (request, length) = match head {
         Head::Closed => return Next::Close,
@@ -250,7 +264,7 @@ mod tests {
             H1,
             &'static ShutdownWatch,
             Peer,
-            Pin<&'static mut WaitForCancellationFutureOwned>,
+            Pin<Box<dyn Future<Output = ()>>>,
             &'static mut Alarm,
         ) -> F,
     ) -> usize {
