@@ -200,7 +200,8 @@ pub struct Route {
     pub audience: Audience,
     /// Request headers that split a resource and are sent to the application.
     pub vary: Vec<Text<FieldName>>,
-    /// Query parameters that never split a resource, such as cache busters. Looks do not carry them.
+    /// Query parameters that never split a resource, such as cache busters. Looks do not carry them. `#` in a name stands
+    /// for digits: `"#"` is a parameter that is a bare number.
     pub ignore_query: Vec<String>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,

@@ -85,14 +85,15 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Path and query as the backend will see them in looks: without the parameters named in `ignored`.
+    /// Path and query as the backend will see them in looks: without the parameters named in `ignored`, where `#` in a
+    /// name stands for digits.
     pub fn canonical(&self, ignored: &[String]) -> String {
         let kept = self.query.map(|query| {
             let kept: Vec<&str> = query
                 .split('&')
                 .filter(|parameter| {
                     let name = parameter.split('=').next().unwrap_or_default();
-                    !ignored.iter().any(|ignored| ignored == name)
+                    !ignored.iter().any(|ignored| is_called(name, ignored))
                 })
                 .collect();
             kept.join("&")
@@ -102,6 +103,15 @@ impl<'a> Target<'a> {
             _ => self.path.to_owned(),
         }
     }
+}
+
+/// Whether `pattern`, in which `#` stands for one digit or more, is the name of the parameter `name`. No query that a
+/// request can carry has that character.
+fn is_called(name: &str, pattern: &str) -> bool {
+    let Some((before, behind)) = pattern.split_once('#') else { return name == pattern };
+    let Some(rest) = name.strip_prefix(before) else { return false };
+    let other = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    other.len() < rest.len() && is_called(other, behind)
 }
 
 #[cfg(test)]
@@ -153,6 +163,19 @@ mod tests {
             ("/a?b=%20&_=1&a", "/a?b=%20&a"),
             ("/a?_x=1", "/a?_x=1"),
             ("/a?b=1?_=2", "/a?b=1?_=2"),
+        ] {
+            assert_eq!(
+                Target::parse(target).map(|target| target.canonical(&ignored)).as_deref(),
+                Some(canonical),
+                "{target}"
+            );
+        }
+        let ignored = ["#".to_owned(), "t#x".to_owned()];
+        for (target, canonical) in [
+            ("/a?1795324069242", "/a"),
+            ("/a?content=0&1795324069242", "/a?content=0"),
+            ("/a?t17x=1&t17=1&tx=1&17x", "/a?t17=1&tx=1&17x"),
+            ("/a?&b", "/a?&b"),
         ] {
             assert_eq!(
                 Target::parse(target).map(|target| target.canonical(&ignored)).as_deref(),
