@@ -1,7 +1,8 @@
 //! What changes in JSON: by pointers, `*` for every index and for keys that are data.
 
-use super::text::{self, Grammar};
+use super::text;
 use super::trace::{Seen, Traces};
+use super::value::Grammar;
 use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::explain::{Rule, is_name};
 use crate::json::{Document, Kind, Value, unescape};
@@ -46,7 +47,7 @@ impl<'d> Edits<'d> for Collector<'_, '_> {
         let spot = path.iter().map(spelled).collect::<Vec<_>>().join("/");
         trace.rule = rule;
         let (old, new) = (old.raw().to_owned(), new.raw().to_owned());
-        trace.seen.push(Seen { look: self.look, spot, old, new, raw: None });
+        trace.seen.push(Seen { look: self.look, spot, old, new, unit: "", raw: None });
         Ok(())
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::nature::is_noisy;
 use super::selector::{Narrow, narrow};
-use super::text::{self, Grammar};
+use super::text;
 use super::trace::{Raw, Seen, Timeline, Trace, Traces};
+use super::value::{Grammar, token, unit, untagged};
 use crate::diff::{Budget, hunks};
 use crate::explain::{Rule, selector_of};
 use crate::markup::{Element, Outline};
@@ -24,6 +26,7 @@ type Place = (String, Option<String>);
 
 pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut Traces) {
     let mut found: BTreeMap<Place, Trace> = BTreeMap::new();
+    let mut moving: BTreeMap<String, Trace> = BTreeMap::new();
     for (at, pair) in outlines.windows(2).enumerate() {
         let (old, new) = (&pair[0], &pair[1]);
         let Ok(hunks) = hunks(old.text(), new.text(), &mut Budget::new(MOST_STEPS)) else {
@@ -31,16 +34,17 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
             continue;
         };
         let texts = (old.text(), new.text());
+        let grammar = Grammar::of_markup(new.text());
         let mut last = 0;
         for hunk in hunks {
             let raw = Raw { old: hunk.old, new: hunk.new, last };
             last = last.max(raw.new.end);
             let (was, is) = (locate(old, &raw.old), locate(new, &raw.new));
-            let named = is_inside_of_text(old, &raw.old)
-                && is_inside_of_text(new, &raw.new)
-                && text::can_be_named(texts, &raw, Grammar::Markup);
+            let grouped = text::is_grouped(texts, &raw, grammar);
+            let inside = is_inside_of_text(old, &raw.old) && is_inside_of_text(new, &raw.new);
+            let named = (inside || grouped) && text::can_be_named(texts, &raw, grammar);
             let (was, is) = match (was, is) {
-                (Some(was), Some(is)) if was.place == is.place && is.pure => (Some(was), Some(is)),
+                (Some(was), Some(is)) if was.place == is.place && is.pure && !grouped => (Some(was), Some(is)),
                 _ if named => (None, None),
                 _ => (cell(old, &raw.old), cell(new, &raw.new)),
             };
@@ -51,19 +55,36 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
                     let known = trace.seen.last().is_some_and(|last| last.look == at + 1 && last.spot == spot);
                     if !known {
                         let raw = named.then_some(raw);
-                        trace.seen.push(Seen { look: at + 1, spot, old: was.value, new: is.value, raw });
+                        trace.seen.push(Seen { look: at + 1, spot, old: was.value, new: is.value, unit: is.unit, raw });
                     }
                 }
-                _ if named => last = text::difference(at + 1, texts, &raw, Grammar::Markup, traces),
+                _ if named => last = text::difference(at + 1, texts, &raw, grammar, traces),
                 _ => {
-                    let (outline, range) = if raw.new.is_empty() { (old, &raw.old) } else { (new, &raw.new) };
-                    let name = outline
-                        .innermost(range)
-                        .map_or_else(|| "outside of all elements".to_owned(), |element| selector_of(&element));
-                    traces.at(&name).structural.push(at + 1);
+                    // Where something is gone, what it was part of is told by the look before.
+                    let gone = raw.new.is_empty();
+                    let (outline, range) = if gone { (old, &raw.old) } else { (new, &raw.new) };
+                    match outline.innermost(range) {
+                        Some(element) => {
+                            let trace = moving.entry(selector_of(&element)).or_default();
+                            trace.structural.push(at + 1);
+                            let (look, spot) = (at + usize::from(!gone), element.index().to_string());
+                            trace.seen.push(Seen {
+                                look,
+                                spot,
+                                old: String::new(),
+                                new: String::new(),
+                                unit: "",
+                                raw: None,
+                            });
+                        }
+                        None => traces.at("outside of all elements").structural.push(at + 1),
+                    }
                 }
             }
         }
+    }
+    for (base, trace) in moving {
+        churn(&base, &trace, outlines, timeline, traces);
     }
     for ((base, attribute), trace) in found {
         for part in parts(trace, outlines, timeline) {
@@ -72,11 +93,41 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
     }
 }
 
+/// Adds an element in which something comes, goes or moves; if it does in direct succession, with the selector that means it.
+fn churn(base: &str, trace: &Trace, outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut Traces) {
+    traces.at(base).structural.extend(&trace.structural);
+    let looks: BTreeSet<usize> = trace.structural.iter().copied().filter(|look| !timeline.spaced[*look]).collect();
+    let all: BTreeSet<usize> = trace.structural.iter().copied().collect();
+    if !is_noisy(looks.len(), all.len(), timeline.pairs(false)) {
+        return;
+    }
+    let elements = trace.seen.iter().filter_map(|seen| {
+        let at: usize = seen.spot.parse().ok()?;
+        outlines[seen.look].elements().nth(at)
+    });
+    let page = outlines.iter().map(|outline| outline.text().len()).max().unwrap_or(0);
+    let small = elements.clone().all(|element| is_small(&element, page));
+    let whole = elements.clone().any(|element| is_frame(&element));
+    if let Some(Narrow { selector, others: 0 }) = narrowed(base, None, trace, outlines).filter(|_| !whole) {
+        let into = traces.at(base);
+        into.rule = Some(Rule::Css(selector));
+        into.churns = true;
+        into.doubt = (!small).then(|| "so large a part of the page is left to you".to_owned());
+    }
+}
+
+/// Whether the element holds all of the page.
+fn is_frame(element: &Element<'_>) -> bool {
+    ["html", "head", "body"].iter().any(|name| element.name().eq_ignore_ascii_case(name))
+}
+
 /// Where a difference lies, if all of that place may be ignored for it.
 struct Located {
     place: Place,
     element: usize,
     value: String,
+    /// The unit of time that stands behind it.
+    unit: &'static str,
     /// Whether the place holds nothing else.
     pure: bool,
 }
@@ -95,6 +146,7 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
             place: (selector_of(&element), Some(name.to_ascii_lowercase())),
             element: element.index(),
             value: attribute.value(outline).to_owned(),
+            unit: "",
             pure: true,
         });
     }
@@ -104,7 +156,7 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
     if !within || is_code(&element) || content.contains('<') {
         return None;
     }
-    let value = text::token(text, range);
+    let value = token(text, range);
     let around = text[inner.start..value.start.max(inner.start)]
         .chars()
         .chain(text[value.end.min(inner.end)..inner.end].chars());
@@ -114,6 +166,7 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
         place: (selector_of(&element), None),
         element: element.index(),
         value: content.trim().to_owned(),
+        unit: unit(&text[inner.end..]),
         pure,
     })
 }
@@ -128,7 +181,8 @@ fn cell(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
     (within && is_small(&found, outline.text().len()) && !is_code(&innermost)).then(|| Located {
         place: (selector_of(&found), None),
         element: found.index(),
-        value: words(&outline.text()[inner]),
+        unit: unit(&outline.text()[inner.end..]),
+        value: untagged(&outline.text()[inner]),
         pure: false,
     })
 }
@@ -145,21 +199,6 @@ fn cell_of<'o>(innermost: &Element<'o>, page: usize) -> Element<'o> {
 fn is_small(element: &Element<'_>, page: usize) -> bool {
     let size = element.inner().len();
     size <= LARGEST && size * 4 < page
-}
-
-/// The text without its tags.
-fn words(content: &str) -> String {
-    let mut text = String::new();
-    let mut inside = false;
-    for c in content.chars() {
-        match c {
-            '<' => inside = true,
-            '>' if inside => inside = false,
-            c if !inside => text.push(c),
-            _ => {}
-        }
-    }
-    text.trim().to_owned()
 }
 
 fn is_code(element: &Element<'_>) -> bool {
@@ -208,7 +247,7 @@ fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline
     for seen in &named {
         let texts = (outlines[seen.look - 1].text(), outlines[seen.look].text());
         if let Some(raw) = &seen.raw {
-            text::difference(seen.look, texts, raw, Grammar::Markup, traces);
+            text::difference(seen.look, texts, raw, Grammar::of_markup(texts.1), traces);
         }
     }
     let mut alone: BTreeMap<(String, String), Trace> = BTreeMap::new();

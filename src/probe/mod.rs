@@ -19,6 +19,7 @@ mod route;
 mod selector;
 mod text;
 mod trace;
+mod value;
 
 pub use hazards::{Hazards, cache_buster, cursor};
 pub use report::{Finding, Report};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::moment::{Kind, Moment, moment};
 use super::trace::{Seen, Timeline, Trace};
+use super::value::untagged;
 
 /// Why a value changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(super) enum Nature {
     Token,
     /// It differs between looks between which nothing can have happened, in no way that is known here.
     Noise,
+    /// It says how long something takes or took, or how long ago it was, and went in steps.
+    Length,
+    /// Parts of it come, go or move even in direct succession.
+    Churn,
     /// It may be what the page is about.
     Open,
 }
@@ -38,7 +43,7 @@ const A_DAY: f64 = 86_400.0;
 
 pub(super) fn nature(trace: &Trace, timeline: &Timeline) -> Nature {
     if trace.seen.is_empty() || !trace.structural.is_empty() {
-        return Nature::Open;
+        return if trace.churns { Nature::Churn } else { Nature::Open };
     }
     if let Some(nature) = with_the_clock(trace, timeline) {
         return nature;
@@ -54,11 +59,28 @@ pub(super) fn nature(trace: &Trace, timeline: &Timeline) -> Nature {
         Nature::Counter
     } else if always && trace.seen.iter().all(|seen| is_opaque(&seen.old) && is_opaque(&seen.new)) {
         Nature::Token
-    } else if quick > 1 || always || (quick > 0 && looks.len() > quick) {
+    } else if is_noisy(quick, looks.len(), timeline.pairs(false)) {
         Nature::Noise
+    } else if trace.seen.iter().all(is_length) {
+        Nature::Length
     } else {
         Nature::Open
     }
+}
+
+/// Whether what differed in `quick` of so many pairs of looks in direct succession, and in `all` pairs in all, is noise:
+/// once by itself may be a coincidence.
+pub(super) fn is_noisy(quick: usize, all: usize, pairs: usize) -> bool {
+    quick > 1 || (quick > 0 && (quick == pairs || all > quick))
+}
+
+/// Whether it was and is nothing but a length of time.
+fn is_length(seen: &Seen) -> bool {
+    let is = |text: &str| {
+        let text = untagged(text);
+        text.len() <= 24 && moment(&format!("{text} {}", seen.unit)).is_some_and(|moment| moment.kind == Kind::Length)
+    };
+    is(&seen.old) && is(&seen.new)
 }
 
 /// Long, and no word, no sentence, no number.
@@ -143,6 +165,8 @@ impl Nature {
             Self::Counter => "counts the looks",
             Self::Token => "made anew for each answer",
             Self::Noise => "differs even in direct succession",
+            Self::Length => "a length of time",
+            Self::Churn => "something comes, goes or moves there even in direct succession",
             Self::Open => "changes",
         }
     }
@@ -165,7 +189,7 @@ mod tests {
         for look in 1..timeline.at.len() {
             let (old, new) = (value(look - 1, timeline.at[look - 1]), value(look, timeline.at[look]));
             if old != new {
-                trace.seen.push(Seen { look, spot: "/a".to_owned(), old, new, raw: None });
+                trace.seen.push(Seen { look, spot: "/a".to_owned(), old, new, unit: "", raw: None });
             }
         }
         nature(&trace, &timeline)

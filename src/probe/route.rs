@@ -158,23 +158,18 @@ impl Block {
             .filter(|parameter| !parameter.is_empty())
             .map(|parameter| parameter.split_once('=').map_or((parameter, None), |(name, value)| (name, Some(value))))
             .collect();
-        let busters: Vec<String> = parameters
-            .iter()
-            .filter(|(name, value)| value.is_some() && cache_buster(name, *value))
-            .map(|(name, _)| quoted(name))
-            .collect();
-        if !busters.is_empty() {
-            let mut names = vec![quoted("_")];
-            names.extend(busters);
-            names.dedup();
-            self.line(&format!("ignore_query = [{}]", names.join(", ")), "only there to get past caches");
-        }
-        if let Some((name, _)) = parameters.iter().find(|(name, value)| value.is_none() && cache_buster(name, None)) {
-            self.comment(
-                "",
-                &format!(
-                    "\"{name}\" in the query is a number without a name: if pages send another one with each poll, each poll is a resource of its own."
-                ),
+        let mut busters = vec!["_"];
+        let found = parameters.iter().filter(|(name, value)| cache_buster(name, *value));
+        // A number without a name is another one each time.
+        busters.extend(found.map(|(name, value)| if value.is_none_or(str::is_empty) { "#" } else { *name }));
+        if busters.len() > 1 {
+            busters.sort_by_key(|name| (*name != "_", *name));
+            busters.dedup();
+            let names: Vec<String> = busters.iter().copied().map(quoted).collect();
+            let what = if busters.contains(&"#") { ", \"#\" being any number without a name" } else { "" };
+            self.line(
+                &format!("ignore_query = [{}]", names.join(", ")),
+                &format!("only there to get past caches{what}"),
             );
         }
         if let Some((name, _)) = parameters.iter().find(|(name, _)| cursor(name)) {

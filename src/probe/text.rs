@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::trace::{Raw, Seen, Traces};
+use super::value::{DIVIDED, DURATION, Grammar, class, is_divided, unit, value};
 use crate::diff::{Budget, hunks};
 use crate::explain::Rule;
 
@@ -29,15 +30,6 @@ pub(super) fn is_prose(old: &str, new: &str) -> bool {
     old.len() > 60 && head + tail > old.len() / 2
 }
 
-/// What letters say something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grammar {
-    /// All do.
-    Plain,
-    /// Those of tags do not: they are all over the page.
-    Markup,
-}
-
 /// Adds what differs between two texts.
 pub(super) fn compare(look: usize, old: &str, new: &str, grammar: Grammar, traces: &mut Traces) {
     let Ok(hunks) = hunks(old, new, &mut Budget::new(MOST_STEPS)) else {
@@ -59,7 +51,7 @@ pub(super) fn difference(
     traces: &mut Traces,
 ) -> usize {
     let last = raw.last;
-    let (old_value, new_value) = (token(old, &raw.old), token(new, &raw.new));
+    let (old_value, new_value) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     if new_value.start < last {
         // Another part of the same value.
         return last.max(new_value.end);
@@ -76,10 +68,16 @@ pub(super) fn difference(
         trace.doubt = Some("nothing around it says what it is".to_owned());
         return new_value.end;
     };
+    let unit = unit(&new[new_value.end..]);
     let trace = traces.at(&around.name());
-    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned(), raw: None });
+    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned(), unit, raw: None });
     let values: BTreeSet<&str> = trace.seen.iter().flat_map(|seen| [&*seen.old, &*seen.new]).collect();
-    trace.rule = Some(Rule::Regex(around.pattern(&values)));
+    let class = if grammar == Grammar::Grouped && values.iter().all(|value| is_divided(value)) {
+        DIVIDED
+    } else {
+        class(&values)
+    };
+    trace.rule = Some(Rule::Regex(around.pattern(class)));
     new_value.end
 }
 
@@ -93,12 +91,16 @@ struct Around {
 
 impl Around {
     fn name(&self) -> String {
-        format!("{}…{}", self.before.trim_start(), self.behind.trim_end())
+        format!("{}…{}", self.before.trim_start().replace('\n', " "), self.behind.trim_end())
     }
 
-    fn pattern(&self, values: &BTreeSet<&str>) -> String {
+    fn pattern(&self, class: &str) -> String {
         let anchor = if self.anchored { "(?m)^" } else { "" };
-        format!("{anchor}{}(?<cut>{}){}", literal(&self.before), class(values), literal(&self.behind))
+        let behind = literal(&self.behind);
+        // How long something has been up is as little news as how long it will have been down: only which of them it is.
+        let word = self.behind.strip_prefix(' ').filter(|word| word.chars().all(char::is_alphabetic));
+        let behind = if class == DURATION && word.is_some_and(|word| word.len() > 1) { r" \w+" } else { &behind };
+        format!("{anchor}{}(?<cut>{class}){behind}", literal(&self.before))
     }
 }
 
@@ -112,76 +114,28 @@ fn literal(text: &str) -> String {
                 pattern.push_str(r"\d+");
             }
         } else {
-            pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+            match c {
+                '\n' => pattern.push_str(r"\n"),
+                '\r' => pattern.push_str(r"\r"),
+                c => pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+            }
         }
         digits = c.is_ascii_digit();
     }
     pattern
 }
 
-/// The narrowest of a few classes that holds all values.
-fn class(values: &BTreeSet<&str>) -> &'static str {
-    let all = |allowed: &dyn Fn(char) -> bool| values.iter().all(|value| value.chars().all(allowed));
-    let digit = |c: char| c.is_ascii_digit();
-    if all(&digit) {
-        r"\d+"
-    } else if all(&|c| digit(c) || c == '.') {
-        r"[\d.]+"
-    } else if all(&|c| digit(c) || ".:-".contains(c)) {
-        r"[\d.:-]+"
-    } else if all(&|c| digit(c) || "dhmswy".contains(c)) {
-        "[0-9dhmswy]+"
-    } else if all(&|c| digit(c) || ".:-TZ+".contains(c)) {
-        r"[\d.:TZ+-]+"
-    } else if all(&|c| c.is_ascii_hexdigit()) {
-        "[0-9A-Fa-f]+"
-    } else if all(&|c| c.is_alphanumeric() || c == '_') {
-        r"\w+"
-    } else {
-        r"[\w.:+-]+"
-    }
-}
-
-/// The stretch of `text` that holds all of the value of which `range` is a part.
-pub(super) fn token(text: &str, range: &Range<usize>) -> Range<usize> {
-    let mut start = range.start;
-    while let Some(c) = text[..start].chars().next_back() {
-        let before = text[..start - c.len_utf8()].chars().next_back();
-        let behind = text[start..].chars().next();
-        if is_part(before, c, behind) {
-            start -= c.len_utf8();
-        } else {
-            break;
-        }
-    }
-    let mut end = range.end;
-    while let Some(c) = text[end..].chars().next() {
-        let before = text[..end].chars().next_back();
-        let behind = text[end + c.len_utf8()..].chars().next();
-        if is_part(before, c, behind) {
-            end += c.len_utf8();
-        } else {
-            break;
-        }
-    }
-    start..end
-}
-
-/// Whether `c` is within a value: a letter, a digit, or what holds numbers together.
-fn is_part(before: Option<char>, c: char, behind: Option<char>) -> bool {
-    let inner = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let digits = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-    match c {
-        '_' => true,
-        '.' | ':' | '-' | '+' => inner(before) && inner(behind) && (digits(before) || digits(behind)),
-        _ => c.is_alphanumeric(),
-    }
+/// Whether a difference lies in a number that is divided into groups.
+pub(super) fn is_grouped((old, new): (&str, &str), raw: &Raw, grammar: Grammar) -> bool {
+    let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
+    grammar == Grammar::Grouped && (old[was].contains('<') || new[is].contains('<'))
 }
 
 /// Whether what stands around a difference says what it is.
 pub(super) fn can_be_named((old, new): (&str, &str), raw: &Raw, grammar: Grammar) -> bool {
-    let (was, is) = (token(old, &raw.old), token(new, &raw.new));
-    let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '<', '>']);
+    let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
+    let plain =
+        |text: &str| !text.is_empty() && !text.contains('\n') && (!text.contains(['<', '>']) || is_divided(text));
     is.start < raw.last
         || (plain(&old[was]) && plain(&new[is.clone()]) && around(new, &is, raw.last, grammar).is_some())
 }
@@ -190,13 +144,13 @@ pub(super) fn can_be_named((old, new): (&str, &str), raw: &Raw, grammar: Grammar
 fn letters(text: &str, grammar: Grammar) -> usize {
     let mut rest = text;
     let mut count = 0;
-    if grammar == Grammar::Markup
+    if grammar.is_markup()
         && let Some((_, behind)) = rest.split_once('>').filter(|(before, _)| !before.contains('<'))
     {
         rest = behind;
     }
     while let Some(c) = rest.chars().next() {
-        if grammar == Grammar::Markup && c == '<' && !rest.starts_with("<!--") {
+        if grammar.is_markup() && c == '<' && !rest.starts_with("<!--") {
             rest = rest.split_once('>').map_or("", |(_, behind)| behind);
             continue;
         }
@@ -223,7 +177,7 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
     }
     let letters = |text: &str| letters(text, grammar);
     // What stands in the same element says more than what stands in the one before.
-    if grammar == Grammar::Markup
+    if grammar.is_markup()
         && let Some(tag) = text[start..value.start].rfind('>')
         && letters(&text[start + tag..value.start]) >= FEWEST_LETTERS
     {
@@ -242,7 +196,35 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
         }
     };
     let enough = anchored || letters(before) + letters(&behind) >= FEWEST_LETTERS;
+    if !enough && grammar == Grammar::Plain {
+        return headed(text, value);
+    }
     // In JSON and in pages that come on one line, the beginning of the line says nothing that a few words do not.
     let anchored = anchored && letters(before) < FEWEST_LETTERS;
     enough.then(|| Around { anchored, before: before.to_owned(), behind })
+}
+
+/// What stands around a value on a line of nothing but numbers: the end of the line above, which says what they are.
+fn headed(text: &str, value: &Range<usize>) -> Option<Around> {
+    let (above, line) = text[..value.start].rsplit_once('\n')?;
+    let head = above.rsplit('\n').next().unwrap_or_default();
+    let mut tail: String = head.chars().rev().take(BEFORE).collect::<Vec<_>>().into_iter().rev().collect();
+    if tail.len() < head.len()
+        && let Some(space) = tail.find(' ')
+    {
+        tail.drain(..=space);
+    }
+    let named = tail.chars().filter(|c| c.is_alphabetic()).count() >= FEWEST_LETTERS;
+    let bare = line.chars().all(|c| !c.is_alphabetic());
+    let behind = text[value.end..].chars().take(1).filter(|c| !c.is_alphanumeric()).collect();
+    // The numbers before it may be other ones next time: in a pattern they are all the same.
+    let mut before = format!("{tail}\n");
+    for c in line.chars() {
+        match c {
+            '0'..='9' if before.ends_with('0') => {}
+            '0'..='9' => before.push('0'),
+            c => before.push(c),
+        }
+    }
+    (named && bare).then_some(Around { anchored: false, before, behind })
 }

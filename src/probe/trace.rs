@@ -50,6 +50,8 @@ pub(super) struct Seen {
     pub(super) spot: String,
     pub(super) old: String,
     pub(super) new: String,
+    /// The unit of time that stands behind it; empty if none does.
+    pub(super) unit: &'static str,
     /// Where it was found, if it may have to be named in another way.
     pub(super) raw: Option<Raw>,
 }
@@ -60,6 +62,8 @@ pub(super) struct Trace {
     pub(super) seen: Vec<Seen>,
     /// The looks at which something came, went or moved there.
     pub(super) structural: Vec<usize>,
+    /// Whether they do in direct succession as well.
+    pub(super) churns: bool,
     /// What would ignore it, and nothing else if that is possible.
     pub(super) rule: Option<Rule>,
     /// Why that rule ignores more than what was seen to change, or why there is none.

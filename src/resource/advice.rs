@@ -40,7 +40,13 @@ impl Observer {
 
     /// A look was a change to `meaning`, for the reasons in `why`. Returns what an operator should know.
     pub(super) fn changed(&mut self, meaning: Digest, why: &Explanation) -> Option<String> {
-        let rules: Vec<Rule> = why.rules().cloned().collect();
+        let mut rules: Vec<Rule> = Vec::new();
+        for rule in why.rules() {
+            // What was added and what was changed may be covered by one.
+            if !rules.contains(rule) {
+                rules.push(rule.clone());
+            }
+        }
         self.streak += 1;
         narrow(&mut self.streak_rules, &rules);
         let returned = self.meanings.iter().any(|(known, _)| *known == meaning);
@@ -101,6 +107,14 @@ mod tests {
 
     fn why(rules: &[&str]) -> Explanation {
         Explanation::of_rules(rules.iter().map(|rule| Rule::Json((*rule).to_owned())))
+    }
+
+    #[test]
+    fn a_rule_is_named_once() {
+        let mut observer = Observer::default();
+        let why = why(&["/a", "/now", "/a"]);
+        let said = (0..10).find_map(|n| observer.changed(meaning(n), &why)).expect("advice");
+        assert!(said.ends_with("{ json = [\"/a\", \"/now\"] }"), "{said}");
     }
 
     fn meaning(n: usize) -> Digest {

@@ -1,13 +1,10 @@
 //! Makes looks at the real backend.
 
-use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
-use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::timeout;
 
@@ -16,55 +13,6 @@ use super::{ConnectError, Upstream};
 use crate::clock;
 use crate::poll::{Answer, WatchRequest, judge_body, judge_head};
 use crate::resource::Outcome;
-
-/// A whole answer, decoded.
-#[derive(Clone, Debug)]
-pub struct Exchanged {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers, as they came.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
-}
-
-/// An answer of which the body is still to be read.
-pub struct Incoming {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers, as they came.
-    pub headers: HeaderMap,
-    session: HttpSessionV1,
-}
-
-impl Incoming {
-    /// The next piece of the body, as it was received; `None` at its end.
-    ///
-    /// # Errors
-    /// If the connection breaks before.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, String> {
-        self.session.read_body_bytes().await.map_err(|error| brief(&error))
-    }
-
-    /// All of it, decoded.
-    ///
-    /// # Errors
-    /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
-    pub async fn whole(mut self, limit: u64) -> Result<Exchanged, String> {
-        let mut decoder = Decoder::new(&self.headers, limit).map_err(|decline| decline.to_string())?;
-        while let Some(piece) = self.piece().await? {
-            decoder.push(&piece).map_err(|decline| decline.to_string())?;
-        }
-        let body = decoder.finish().map_err(|decline| decline.to_string())?;
-        Ok(Exchanged { status: self.status, headers: self.headers, body })
-    }
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
-    }
-}
 
 /// Why a look brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -101,51 +49,6 @@ impl Upstream {
             ask(&mut session, target, headers).await.ok()
         };
         timeout(self.options.fetch_timeout, asking).await.ok()?
-    }
-
-    /// Sends one request of a client's, whatever its method, and reads the whole answer, if that is no larger than `limit`.
-    /// Over a connection of its own: what was sent once is not sent again.
-    ///
-    /// # Errors
-    /// What went wrong, in words.
-    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
-        let exchanging = async { self.send(head, body).await?.whole(limit).await };
-        match timeout(self.options.fetch_timeout, exchanging).await {
-            Ok(exchanged) => exchanged,
-            Err(_) => Err("the application did not answer in time".to_owned()),
-        }
-    }
-
-    /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
-    ///
-    /// # Errors
-    /// What went wrong, in words.
-    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
-        match timeout(self.options.fetch_timeout, self.send(head, Bytes::new())).await {
-            Ok(incoming) => incoming,
-            Err(_) => Err("the application did not answer in time".to_owned()),
-        }
-    }
-
-    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
-        let mut session = HttpSessionV1::new(self.connect().await.map_err(|error| error.to_string())?);
-        let whole = async {
-            session.write_request_header(Box::new(head)).await?;
-            if !body.is_empty() {
-                session.write_body(&body).await?;
-            }
-            session.finish_body().await?;
-            for _ in 0..=MOST_INTERIM {
-                let head = session.read_resp_header_parts().await?;
-                if !head.status.is_informational() {
-                    return Ok(head);
-                }
-            }
-            only_interim()
-        };
-        let answer = whole.await.map_err(|error| brief(&error))?;
-        let (status, headers) = (answer.status, answer.headers.clone());
-        Ok(Incoming { status, headers, session })
     }
 
     /// One look. An idle connection that turns out to be closed is no failure of the backend: the look is made again.
@@ -229,9 +132,9 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
 }
 
 /// Interim answers (RFC 9110 section 15.2) that may come before the final one.
-const MOST_INTERIM: usize = 16;
+pub(super) const MOST_INTERIM: usize = 16;
 
-fn only_interim<T>() -> pingora::Result<T> {
+pub(super) fn only_interim<T>() -> pingora::Result<T> {
     pingora::Error::e_explain(
         pingora::ErrorType::InvalidHTTPHeader,
         "one interim answer after another, and no final one",
@@ -239,7 +142,7 @@ fn only_interim<T>() -> pingora::Result<T> {
 }
 
 /// What went wrong, without the library's own bookkeeping.
-fn brief(error: &pingora::Error) -> String {
+pub(super) fn brief(error: &pingora::Error) -> String {
     match &error.cause {
         Some(cause) => format!("{} ({cause})", error.etype.as_str()),
         None => match &error.context {

@@ -11,6 +11,7 @@
 mod address;
 mod current;
 mod decode;
+mod exchange;
 mod fetch;
 mod health;
 mod outage;
@@ -20,7 +21,7 @@ mod resolve;
 pub use address::{Address, HostMode, ParseAddressError};
 pub use current::Current;
 pub use decode::Decoder;
-pub use fetch::{Exchanged, Incoming};
+pub use exchange::{Exchanged, Incoming};
 pub use outage::Outage;
 pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 

@@ -1,0 +1,156 @@
+//! Requests that are made as they are, over connections of their own: what clients ask for through a socket, and what the
+//! command line asks for.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
+use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
+use tokio::time::timeout;
+
+use super::Upstream;
+use super::decode::Decoder;
+use super::fetch::{MOST_INTERIM, brief, only_interim};
+
+/// A whole answer, decoded.
+#[derive(Clone, Debug)]
+pub struct Exchanged {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// An answer of which the body is still to be read.
+pub struct Incoming {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    session: HttpSessionV1,
+}
+
+impl Incoming {
+    /// The next piece of the body, as it was received; `None` at its end.
+    ///
+    /// # Errors
+    /// If the connection breaks before.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+        self.session.read_body_bytes().await.map_err(|error| brief(&error))
+    }
+
+    /// All of it, decoded.
+    ///
+    /// # Errors
+    /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
+    pub async fn whole(mut self, limit: u64) -> Result<Exchanged, String> {
+        self.rest(limit).await
+    }
+
+    async fn rest(&mut self, limit: u64) -> Result<Exchanged, String> {
+        let mut decoder = Decoder::new(&self.headers, limit).map_err(|decline| decline.to_string())?;
+        while let Some(piece) = self.piece().await? {
+            decoder.push(&piece).map_err(|decline| decline.to_string())?;
+        }
+        let body = decoder.finish().map_err(|decline| decline.to_string())?;
+        Ok(Exchanged { status: self.status, headers: self.headers.clone(), body })
+    }
+
+    /// The connection, if both sides are willing to go on with it.
+    async fn connection(mut self) -> Option<Stream> {
+        self.session.respect_keepalive();
+        self.session.reuse().await
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Sends one request of a client's, whatever its method, and reads the whole answer, if that is no larger than `limit`.
+    /// Over a connection of its own: what was sent once is not sent again.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
+        let exchanging = async { self.send(head, body).await?.whole(limit).await };
+        match timeout(self.options.fetch_timeout, exchanging).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => Err("the application did not answer in time".to_owned()),
+        }
+    }
+
+    /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
+        match timeout(self.options.fetch_timeout, self.send(head, Bytes::new())).await {
+            Ok(incoming) => incoming,
+            Err(_) => Err("the application did not answer in time".to_owned()),
+        }
+    }
+
+    /// Sends a request without a body and reads the whole answer, over the connection in `kept` if there is one, which is
+    /// left there for the next: as looks are made.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn exchange_kept(
+        &self,
+        kept: &mut Option<Stream>,
+        head: RequestHeader,
+        limit: u64,
+    ) -> Result<Exchanged, String> {
+        let exchanging = async {
+            let again = match kept.take() {
+                // It may have been closed in the meantime, which is no failure.
+                Some(stream) => send_over(stream, head.clone(), Bytes::new()).await.ok(),
+                None => None,
+            };
+            let mut incoming = match again {
+                Some(incoming) => incoming,
+                None => self.send(head, Bytes::new()).await?,
+            };
+            let exchanged = incoming.rest(limit).await?;
+            *kept = incoming.connection().await;
+            Ok(exchanged)
+        };
+        match timeout(self.options.fetch_timeout, exchanging).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => Err("the application did not answer in time".to_owned()),
+        }
+    }
+
+    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+        send_over(self.connect().await.map_err(|error| error.to_string())?, head, body).await
+    }
+}
+
+async fn send_over(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+    let mut session = HttpSessionV1::new(stream);
+    let whole = async {
+        session.write_request_header(Box::new(head)).await?;
+        if !body.is_empty() {
+            session.write_body(&body).await?;
+        }
+        session.finish_body().await?;
+        for _ in 0..=MOST_INTERIM {
+            let head = session.read_resp_header_parts().await?;
+            if !head.status.is_informational() {
+                return Ok(head);
+            }
+        }
+        only_interim()
+    };
+    let answer = whole.await.map_err(|error| brief(&error))?;
+    let (status, headers) = (answer.status, answer.headers.clone());
+    Ok(Incoming { status, headers, session })
+}
