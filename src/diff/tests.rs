@@ -7,6 +7,7 @@ use crate::json::{Document, same};
 #[path = "../../tests/support/oracle.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod oracle;
+mod pages;
 
 fn applied(kind: DeltaKind, base: &str, patch: &str, reader: Reader) -> Result<Json, String> {
     let read = |text| Json::read(text, reader);
@@ -354,6 +355,34 @@ proptest! {
             }
             prop_assert_eq!(held, Json::read(history.last().unwrap(), Reader::LastWins));
         }
+    }
+
+    #[test]
+    fn splices_along_a_history_lead_to_its_end(history in prop::collection::vec(text(), 2..6)) {
+        let mut held = history[0].clone();
+        for target in &history[1..] {
+            held = match delta(DeltaKind::Splice, &held, target) {
+                Ok(patch) => {
+                    let patch = Json::read(std::str::from_utf8(&patch).unwrap(), Reader::LastWins);
+                    oracle::splice(&held, &patch).unwrap()
+                }
+                Err(_) => target.clone(),
+            };
+            prop_assert_eq!(&held, target);
+        }
+    }
+
+    #[test]
+    fn what_lies_deep_is_found(depth in 1usize..100, lists in any::<u128>(), base in json(), target in json()) {
+        let deep = |inner: &str| {
+            let mut text = inner.to_owned();
+            for level in 0..depth {
+                text = if lists >> level & 1 == 0 { format!("{{\"é😀\":{text},\"\":[]}}") } else { format!("[{{}}, {text}]") };
+            }
+            text
+        };
+        check(DeltaKind::JsonPatch, &deep(&base), &deep(&target));
+        check(DeltaKind::MergePatch, &deep(&base), &deep(&target));
     }
 
     #[test]
