@@ -48,7 +48,7 @@ fn documents() -> Vec<PathBuf> {
     fn visit(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("node_modules") {
+            if path.is_dir() && !path.ends_with("node_modules") && !path.ends_with("target") {
                 visit(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 found.push(path);

@@ -6,11 +6,12 @@
 #[path = "../../support/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
+#[allow(dead_code)]
 mod targets;
 
 /// Where the other tests have it.
 mod support {
-    pub use crate::oracle;
+    pub(crate) use crate::oracle;
 }
 
 use std::sync::LazyLock;

@@ -96,7 +96,7 @@ pub fn paths(data: &[u8]) {
     let (pattern, target) = text.split_once('\0').unwrap_or(("/**", text));
     let _ = target.parse::<WritePattern>();
     if let Some(target) = Target::parse(target) {
-        let ignored = ["_".to_owned(), "a".to_owned()];
+        let ignored = ["_".to_owned(), "a".to_owned(), "b#".to_owned(), "#".to_owned()];
         let once = target.canonical(&ignored);
         let again = Target::parse(&once).unwrap();
         assert_eq!(again.canonical(&ignored), once);
