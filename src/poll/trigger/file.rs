@@ -274,7 +274,7 @@ mod tests {
             kinds.push(tells.recv_timeout(Duration::from_secs(10)).expect("an event"));
         }
         let news = kinds.iter().position(|kind| may_be_a_change(*kind)).expect("news");
-        assert!(news > 0 && kinds[..news].iter().all(|kind| kind.is_access()), "{kinds:?}");
+        assert!(news > 0 && kinds[..news].iter().all(EventKind::is_access), "{kinds:?}");
         assert!(matches!(kinds[news], EventKind::Modify(_)), "{kinds:?}");
         fs::remove_dir_all(&folder).expect("removed");
     }
