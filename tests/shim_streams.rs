@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::backend::{Backend, Page};
 use crate::support::client::Events;
 use crate::support::sidecar::Sidecar;
-use crate::support::within;
+use crate::support::{eventually, within};
 
 const FAST: &str = "[[route]]\npath = \"/a/**\"\nevery = \"20ms\"\nevery_max = \"20ms\"\nheartbeat = \"1s\"\n";
 
@@ -87,6 +87,26 @@ async fn a_stream_can_be_for_one_piece_of_news() {
     assert!(tokio::time::timeout(Duration::from_millis(300), silent.next()).await.is_err(), "it ended at once");
     let mut silent = follow(&sidecar, asked(&version)).await;
     assert!(within("the end", silent.next()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_keep_the_pace_of_the_most_eager_client_while_it_is_there() {
+    let backend = Backend::start().await;
+    backend.set("/a/b", Page::text("one"));
+    let slow = "[[route]]\npath = \"/a/**\"\nevery = \"1m\"\nevery_max = \"1m\"\nheartbeat = \"200ms\"\n";
+    let sidecar = Sidecar::start(&backend, slow);
+    let asked = |every: u32| json!({ "follow": [{ "url": "/a/b", "every": every }], "exact": true });
+    let mut patient = follow(&sidecar, asked(60_000)).await;
+    record(&mut patient).await;
+    let mut eager = follow(&sidecar, asked(300)).await;
+    record(&mut eager).await;
+    // It would ask by itself, whatever the route says.
+    eventually("looks at its pace", || backend.hits("/a/b") > 3).await;
+    drop(eager);
+    eventually("its leaving to be noticed", || sidecar.held() == 1).await;
+    let before = backend.hits("/a/b");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(backend.hits("/a/b") <= before + 1, "looks at the pace of somebody who has left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

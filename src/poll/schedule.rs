@@ -35,6 +35,9 @@ const QUIET_SHARE: u32 = 10;
 /// backend is not asked more often than the route says.
 const JITTER: f64 = 0.1;
 
+/// Who says that he would look more often by himself is not taken at his word.
+const FASTEST_PACE: Duration = Duration::from_millis(250);
+
 /// An upstream that asks to be left alone for longer than this is asked again nevertheless.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -78,9 +81,10 @@ impl Schedule {
         self.due_at(Duration::MAX, now)
     }
 
-    /// The same, if somebody is held who would look at this pace himself. It hurries nobody beyond the route's interval.
+    /// The same, if somebody is held who would look at this pace himself. He would even if the route's interval is
+    /// longer, and then the look spares one of his own.
     pub fn due_at(&self, pace: Duration, now: Instant) -> Instant {
-        let interval = self.interval.min(pace.max(self.options.every));
+        let interval = self.interval.min(pace.max(FASTEST_PACE));
         let regular = self.looked.map_or(now, |looked| looked + interval);
         let next = self.afterthought.map_or(regular, |after| after.min(regular));
         next.max(self.not_before.unwrap_or(now)).max(now)

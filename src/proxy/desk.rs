@@ -120,9 +120,9 @@ impl Desk for Visitor {
             return Err(Unfollowed::Malformed("is asked for with a header that makes it a request by another method"));
         }
         if watched.is_some() {
-            let (subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
+            let (mut subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
             if let Some(pace) = asked.pace {
-                subscription.resource().keep_pace(pace);
+                subscription.keep_pace(pace);
             }
             return Ok(vec![follower(Source::Resource(subscription), Some(since))]);
         }

@@ -1,6 +1,6 @@
 //! The handle by which a poller and any number of clients share a resource.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -226,15 +226,7 @@ impl Resource {
 
     // The clients' side.
 
-    /// A client that is held here would look this often itself: it is not to learn of anything later than that.
-    pub fn keep_pace(&self, pace: Duration) {
-        let nanos = u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX);
-        if self.pace.fetch_min(nanos, Ordering::AcqRel) > nanos {
-            self.attention.notify_one();
-        }
-    }
-
-    /// How often the most eager of the clients that were held here would look.
+    /// How often the most eager of the clients that are held here would look.
     pub fn pace(&self) -> Duration {
         Duration::from_nanos(self.pace.load(Ordering::Acquire))
     }
@@ -334,7 +326,7 @@ impl Resource {
         if roster.bells.len() == 1 {
             self.attention.notify_one();
         }
-        Subscription { resource: Arc::clone(self), delivery, slot }
+        Subscription { resource: Arc::clone(self), delivery, slot, pace: None }
     }
 
     /// Held clients by delivery.
@@ -352,9 +344,17 @@ impl Resource {
 struct Roster {
     bells: Slab<Arc<Bell>>,
     by_delivery: Vec<(&'static str, usize)>,
+    /// How often those look by themselves who say so.
+    paces: BTreeSet<(Duration, usize)>,
 }
 
 impl Roster {
+    /// The shortest of the paces, in nanoseconds.
+    fn pace(&self) -> u64 {
+        let shortest = self.paces.first().and_then(|(pace, _)| u64::try_from(pace.as_nanos()).ok());
+        shortest.unwrap_or(u64::MAX)
+    }
+
     fn count(&mut self, delivery: &'static str, change: isize) {
         match self.by_delivery.iter_mut().find(|(name, _)| *name == delivery) {
             Some((_, count)) => *count = count.saturating_add_signed(change),
@@ -387,6 +387,7 @@ pub struct Subscription {
     resource: Arc<Resource>,
     delivery: &'static str,
     slot: usize,
+    pace: Option<Duration>,
 }
 
 impl Subscription {
@@ -394,12 +395,29 @@ impl Subscription {
     pub fn resource(&self) -> &Arc<Resource> {
         &self.resource
     }
+
+    /// Its client would look this often by itself: while it is held it is not to learn of anything later than that.
+    pub fn keep_pace(&mut self, pace: Duration) {
+        let mut roster = self.resource.roster();
+        if let Some(before) = self.pace.replace(pace) {
+            roster.paces.remove(&(before, self.slot));
+        }
+        roster.paces.insert((pace, self.slot));
+        let shortest = roster.pace();
+        if self.resource.pace.swap(shortest, Ordering::AcqRel) > shortest {
+            self.resource.attention.notify_one();
+        }
+    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut roster = self.resource.roster();
         roster.bells.remove(self.slot);
+        if let Some(pace) = self.pace {
+            roster.paces.remove(&(pace, self.slot));
+            self.resource.pace.store(roster.pace(), Ordering::Release);
+        }
         roster.count(self.delivery, -1);
         if roster.bells.is_empty() {
             self.resource.attention.notify_one();

@@ -102,6 +102,9 @@ impl Policy<'_> {
             }
         }
         let worker = policies.iter().filter_map(Directives::worker).find(|worker| !self.allows(worker, self.script));
+        // A worker by its URL would be a violation, which is reported.
+        let typed = policies.iter().filter_map(Directives::typed).find(|typed| typed.has("'script'"));
+        let worker = worker.or(typed);
         let connect = policies.iter().filter_map(Directives::connect).find(|to| !self.allows(to, self.stream));
         match (worker, connect) {
             (Some(_), Some(connect)) => refuse(connect, Effect::NoStream),
@@ -209,6 +212,10 @@ impl<'a> Directives<'a> {
         self.find(&["worker-src", "child-src", "script-src", "default-src"])
     }
 
+    fn typed(&self) -> Option<&Directive<'a>> {
+        self.find(&["require-trusted-types-for"])
+    }
+
     fn connect(&self) -> Option<&Directive<'a>> {
         self.find(&["connect-src", "default-src"])
     }
@@ -277,6 +284,7 @@ mod tests {
             ("script-src 'self' 'strict-dynamic' 'sha256-x'", Effect::NotInjected),
             ("sandbox allow-scripts", Effect::NotInjected),
             ("worker-src 'none'", Effect::NoWorker),
+            ("require-trusted-types-for 'script'", Effect::NoWorker),
             ("worker-src 'none'; connect-src https://app.example/api/", Effect::NoStream),
         ] {
             assert_eq!(effects(policy).first(), Some(&effect), "{policy}");

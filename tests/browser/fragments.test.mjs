@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { startBackend } from './backend.mjs';
+import { startApplication } from './application.mjs';
 import { eventually, startBrowser, startSidecar } from './support.mjs';
 
 const ROUTES = `
@@ -21,33 +21,33 @@ every_max = "100ms"
 /** How often the pages here ask by themselves. */
 const INTERVAL = 2000;
 
-let backend;
+let application;
 let sidecar;
 let browser;
 
 before(async () => {
-    backend = await startBackend();
-    sidecar = await startSidecar(backend.url, ROUTES);
+    application = await startApplication();
+    sidecar = await startSidecar(application.url, ROUTES);
     browser = await startBrowser();
 });
 
 after(async () => {
     await browser?.stop();
     await sidecar?.stop();
-    await backend?.stop();
+    await application?.stop();
 });
 
 /** Opens a page with these scripts and this body. */
 async function open(scripts, body) {
     const tags = scripts.map((script) => `<script src="/lib/${script}"></script>`).join('');
-    backend.set('/', 'text/html', `<!doctype html><html><head><title>A page</title>${tags}</head><body>${body}</body></html>`);
+    application.set('/', 'text/html', `<!doctype html><html><head><title>A page</title>${tags}</head><body>${body}</body></html>`);
     return browser.open(`${sidecar.url}/`);
 }
 
 const text = (page) => page.evaluate(() => document.getElementById('shown').textContent);
 
 /** The fragment that the application gives from now on. */
-const say = (what) => backend.set('/fragment', 'text/html; charset=utf-8', `<b title="it's">${what}</b>\n<i>&amp;</i>`);
+const say = (what) => application.set('/fragment', 'text/html; charset=utf-8', `<b title="it's">${what}</b>\n<i>&amp;</i>`);
 
 /** Changes the fragment some times; the page must show it each time, and sooner than it would by itself. */
 async function shows(page) {
@@ -105,7 +105,7 @@ for (const version of ['htmx.org', 'htmx4']) {
 
 test("Turbo's stream source carries out what a turbo stream says, each time that it says something else", async () => {
     const stream = (what) =>
-        backend.set(
+        application.set(
             '/stream',
             'text/vnd.turbo-stream.html; charset=utf-8',
             `<turbo-stream action="update" target="shown">\n<template>${what}</template>\n</turbo-stream>

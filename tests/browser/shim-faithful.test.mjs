@@ -2,55 +2,39 @@
 // has to come to the same.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { page, startLegacy } from './legacy.mjs';
-import { eventually, startBrowser, startSidecar } from './support.mjs';
-
-let legacy;
-let sidecar;
-let browser;
+import { page } from './application.mjs';
+import { stage } from './stage.mjs';
+import { eventually } from './support.mjs';
 
 const XML = '<?xml version="1.0"?><state><count>3</count></state>';
 
-before(async () => {
-    legacy = await startLegacy({
-        '/empty': page(''),
-        '/quirks': '<title>Quirks</title><p id=count>',
-        '/json': (request, answer, send) => send(200, 'application/json', '{ "count":  1.50 }', { etag: '"one"', 'x-own': 'a' }),
-        '/xml': (request, answer, send) => send(200, 'text/xml', XML),
-        '/latin': (request, answer, send) => send(200, 'text/plain; charset=iso-8859-1', Buffer.from('caf\u00e9', 'latin1')),
-        '/bytes': (request, answer, send) => send(200, 'application/octet-stream', Buffer.from([0, 255, 128, 10])),
-        '/nothing': (request, answer, send) => send(204, 'text/plain', ''),
-        '/html': (request, answer, send) => send(200, 'text/html', '<p>one</p>'),
-        '/missing': (request, answer, send) => send(409, 'text/plain', 'no'),
-        '/conditional': (request, answer, send) => request.headers['if-none-match'] === '"one"'
-            ? send(304, 'text/plain', '', { etag: '"one"' })
-            : send(200, 'text/plain', 'text', { etag: '"one"' }),
-    });
-    sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
-    browser = await startBrowser();
-});
-
-afterEach(() => browser?.clear());
-
-after(async () => {
-    await browser?.stop();
-    await sidecar?.stop();
-    await legacy?.stop();
+const on = stage({
+    '/empty': page(''),
+    '/quirks': '<title>Quirks</title><p id=count>',
+    '/json': (request, send) => send(200, 'application/json', '{ "count":  1.50 }', { etag: '"one"', 'x-own': 'a' }),
+    '/xml': (request, send) => send(200, 'text/xml', XML),
+    '/latin': (request, send) => send(200, 'text/plain; charset=iso-8859-1', Buffer.from('caf\u00e9', 'latin1')),
+    '/bytes': (request, send) => send(200, 'application/octet-stream', Buffer.from([0, 255, 128, 10])),
+    '/nothing': (request, send) => send(204, 'text/plain', ''),
+    '/html': (request, send) => send(200, 'text/html', '<p>one</p>'),
+    '/missing': (request, send) => send(409, 'text/plain', 'no'),
+    '/conditional': (request, send) => request.headers['if-none-match'] === '"one"'
+        ? send(304, 'text/plain', '', { etag: '"one"' })
+        : send(200, 'text/plain', 'text', { etag: '"one"' }),
 });
 
 /** What `work` comes to in a page by the browser alone, and with the script. */
 async function both(work, path = '/empty', argument) {
-    const results = [];
-    for (const base of [legacy.url, sidecar.url]) {
-        const page = await browser.open(`${base}${path}`);
-        assert.equal(await page.evaluate(() => 'sungrazer' in window), base === sidecar.url);
-        results.push(await page.evaluate(work, argument));
+    return Promise.all([on.application.url, on.sidecar.url].map(async (base) => {
+        const page = await on.browser.open(`${base}${path}`);
+        assert.equal(await page.evaluate(() => 'sungrazer' in window), base === on.sidecar.url);
+        const result = await page.evaluate(work, argument);
         assert.deepEqual(page.errors, []);
         await page.close();
-    }
-    return results;
+        return result;
+    }));
 }
 
 test('timers behave as natively', async () => {
@@ -89,7 +73,7 @@ test('timers behave as natively', async () => {
 });
 
 test('a timer keeps its pace, though others are fired early', async () => {
-    const page = await browser.open(`${sidecar.url}/empty`);
+    const page = await on.open('/empty');
     const late = await page.evaluate(async () => {
         const ticks = [];
         const start = performance.now();
@@ -164,7 +148,7 @@ function observeXhr({ path, type, conditional, sync }) {
 
 /** The same, by a timer that asks again and again: the last of what it observed, and whether that was from the replica. */
 async function repeated(base, work, argument) {
-    const page = await browser.open(`${base}/empty`);
+    const page = await on.browser.open(`${base}/empty`);
     await page.evaluate(([work, argument]) => {
         const observe = eval(`(${work})`);
         window.observed = [];
@@ -175,7 +159,7 @@ async function repeated(base, work, argument) {
     const count = () => page.evaluate(() => observed.length);
     const network = () => page.times(argument.path.split('?')[0]);
     let quiet = true;
-    if (base === sidecar.url) {
+    if (base === on.sidecar.url) {
         quiet = await eventually('an answer from the replica', async () => {
             const [before, asked] = [await count(), network()];
             await eventually('two more', async () => (await count()) > before + 1);
@@ -197,8 +181,7 @@ for (const argument of [
     { path: '/conditional', conditional: '"one"' }, { path: '/json', sync: true },
 ]) {
     test(`XMLHttpRequest from the replica is as from the network: ${JSON.stringify(argument)}`, async () => {
-        const native = await repeated(legacy.url, observeXhr, argument);
-        const shimmed = await repeated(sidecar.url, observeXhr, argument);
+        const [native, shimmed] = await Promise.all([on.application.url, on.sidecar.url].map((base) => repeated(base, observeXhr, argument)));
         // The version is a validator where the application gives none.
         assert.deepEqual(shimmed, native);
     });
@@ -228,7 +211,8 @@ for (const argument of [
     { path: '/xml', how: 'blob' }, { path: '/nothing', how: 'text' }, { path: '/latin', how: 'arrayBuffer' },
 ]) {
     test(`fetch from the replica is as from the network: ${JSON.stringify(argument)}`, async () => {
-        assert.deepEqual(await repeated(sidecar.url, observeFetch, argument), await repeated(legacy.url, observeFetch, argument));
+        const [native, shimmed] = await Promise.all([on.application.url, on.sidecar.url].map((base) => repeated(base, observeFetch, argument)));
+        assert.deepEqual(shimmed, native);
     });
 }
 
@@ -260,9 +244,9 @@ test('requests can be reused and aborted, with an answer from the replica as wit
         xhr.open('GET', path);
         xhr.send();
     });
-    const [native, shimmed] = [await repeated(legacy.url, work, { path: '/json' }), await (async () => {
+    const [native, shimmed] = [await repeated(on.application.url, work, { path: '/json' }), await (async () => {
         // What follows the first answer is not the timer's any more, and goes to the network.
-        const page = await browser.open(`${sidecar.url}/empty`);
+        const page = await on.open('/empty');
         await page.evaluate((work) => {
             const observe = eval(`(${work})`);
             window.observed = [];
@@ -278,7 +262,7 @@ test('requests can be reused and aborted, with an answer from the replica as wit
 });
 
 test('a page that asks again at once does not stand still', async () => {
-    const page = await browser.open(`${sidecar.url}/empty`);
+    const page = await on.open('/empty');
     await page.evaluate(() => {
         window.rounds = 0;
         window.beats = 0;

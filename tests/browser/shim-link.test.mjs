@@ -2,13 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { Agent, createServer, request as ask } from 'node:http';
-import { after, afterEach, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { page, startLegacy } from './legacy.mjs';
-import { eventually, startBrowser, startSidecar } from './support.mjs';
+import { isLook, page } from './application.mjs';
+import { LEARNS, drawsAgain, stage } from './stage.mjs';
+import { eventually, startSidecar } from './support.mjs';
 
-const INTERVAL = 2000;
-const ROUTES = '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n';
+const INTERVAL = 1000;
 
 const POLLS = page(`
     window.shown = [];
@@ -16,35 +16,19 @@ const POLLS = page(`
     const poll = () => fetch('/state').then((r) => r.json()).then(draw).catch((error) => (window.failed = String(error)));
     poll(); setInterval(poll, ${INTERVAL});`);
 
-let legacy;
-let sidecar;
-let browser;
-
-before(async () => {
-    const policed = (policy) => (request, answer, send) => send(200, 'text/html', POLLS, { 'content-security-policy': policy });
-    legacy = await startLegacy({
-        '/polls': POLLS,
-        '/empty': page(''),
-        '/no-worker': policed("worker-src 'none'"),
-        '/no-worker-in-markup': POLLS.replace('<title>', `<meta http-equiv="content-security-policy" content="worker-src 'none'"><title>`),
-        '/no-stream-in-markup': POLLS.replace('<title>', `<meta http-equiv="content-security-policy" content="worker-src 'none'; connect-src http://127.0.0.1:*/state"><title>`),
-    });
-    sidecar = await startSidecar(legacy.url, ROUTES);
-    browser = await startBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
-});
-
-afterEach(() => browser?.clear());
-
-after(async () => {
-    await browser?.stop();
-    await sidecar?.stop();
-    await legacy?.stop();
-});
+const policed = (policy) => (request, send) => send(200, 'text/html', POLLS, { 'content-security-policy': policy });
+const on = stage({
+    '/polls': POLLS,
+    '/empty': page(''),
+    '/no-worker': policed("worker-src 'none'"),
+    '/no-worker-in-markup': POLLS.replace('<title>', `<meta http-equiv="content-security-policy" content="worker-src 'none'"><title>`),
+    '/no-stream-in-markup': POLLS.replace('<title>', `<meta http-equiv="content-security-policy" content="worker-src 'none'; connect-src http://127.0.0.1:*/state"><title>`),
+}, { ignoreDefaultArgs: ['--disable-back-forward-cache'] });
 
 /** Changes the state, and waits until all pages show it. */
 async function changes(...pages) {
-    legacy.state = { count: legacy.state.count + 1 };
-    await Promise.all(pages.map((page) => page.waitForFunction((count) => drawn.at(-1)?.count === count, legacy.state.count)));
+    const count = on.change();
+    await Promise.all(pages.map((page) => page.waitForFunction((count) => drawn.at(-1)?.count === count, count)));
 }
 
 /** Waits until a change is shown without any of the pages having asked over the network. */
@@ -52,40 +36,37 @@ async function live(...pages) {
     const asked = () => pages.map((page) => page.times('/state')).join();
     await eventually('polls to leave the network', async () => {
         const before = asked();
-        await Promise.all(pages.map(async (page) => {
-            const draws = await page.evaluate(() => window.draws);
-            await page.waitForFunction((draws) => window.draws > draws, draws);
-        }));
+        await Promise.all(pages.map((page) => drawsAgain(page)));
         await changes(...pages);
         return asked() === before;
     });
 }
 
 test('tabs share one stream, which ends with the last of them', async () => {
-    const pages = [await browser.open(`${sidecar.url}/polls`), await browser.open(`${sidecar.url}/polls`)];
+    const pages = [await on.open('/polls'), await on.open('/polls')];
     await live(...pages);
-    assert.equal(await sidecar.streams(), 1);
+    assert.equal(await on.sidecar.streams(), 1);
     await pages[0].close();
     await live(pages[1]);
     await pages[1].close();
-    await eventually('the stream to end', async () => (await sidecar.streams()) === 0);
+    await eventually('the stream to end', async () => (await on.sidecar.streams()) === 0);
 });
 
 for (const path of ['/no-worker', '/no-worker-in-markup']) {
     test(`${path}: one of the tabs leads, and another takes its place`, async () => {
-        const pages = [await browser.open(`${sidecar.url}${path}`), await browser.open(`${sidecar.url}${path}`)];
+        const pages = [await on.open(path), await on.open(path)];
         await live(...pages);
-        await eventually('one stream', async () => (await sidecar.streams()) === 1);
+        await eventually('one stream', async () => (await on.sidecar.streams()) === 1);
         await pages[0].close();
         await live(pages[1]);
         assert.deepEqual(pages[1].errors, []);
         await pages[1].close();
-        await eventually('the stream to end', async () => (await sidecar.streams()) === 0);
+        await eventually('the stream to end', async () => (await on.sidecar.streams()) === 0);
     });
 }
 
 test('a page that may not open the stream polls as it always did', async () => {
-    const page = await browser.open(`${sidecar.url}/no-stream-in-markup`);
+    const page = await on.open('/no-stream-in-markup');
     await page.waitForFunction(() => draws > 3);
     await changes(page);
     assert.deepEqual(page.errors, []);
@@ -93,11 +74,11 @@ test('a page that may not open the stream polls as it always did', async () => {
 });
 
 test('a page that comes back from the back-forward cache follows on', async () => {
-    const page = await browser.open(`${sidecar.url}/polls`);
+    const page = await on.open('/polls');
     await live(page);
     await page.evaluate(() => (window.mark = 1));
-    await page.goto(`${sidecar.url}/empty`);
-    await eventually('the stream to be given up', async () => (await sidecar.streams()) === 0);
+    await page.goto(`${on.sidecar.url}/empty`);
+    await eventually('the stream to be given up', async () => (await on.sidecar.streams()) === 0);
     // It is not loaded again, which is what goBack would wait for.
     await page.evaluate(() => setTimeout(() => history.back(), 0));
     await eventually('the page to come back', () => page.evaluate(() => window.shown?.length > 1).catch(() => false));
@@ -108,20 +89,51 @@ test('a page that comes back from the back-forward cache follows on', async () =
 });
 
 test('a server that is away for a while is found again', async () => {
-    const other = await startSidecar(legacy.url, ROUTES);
-    const page = await browser.open(`${other.url}/polls`);
+    const other = await startSidecar(on.application.url, LEARNS);
+    const page = await on.browser.open(`${other.url}/polls`);
     await live(page);
     await other.stop();
     await page.waitForFunction(() => window.failed);
-    const again = await startSidecar(legacy.url, ROUTES, new URL(other.url).host);
+    const again = await startSidecar(on.application.url, LEARNS, new URL(other.url).host);
     await live(page);
     assert.deepEqual(page.errors, []);
     await page.close();
     await again.stop();
 });
 
+test('a page that was frozen shows what it has missed as soon as it goes on', async () => {
+    const page = await on.open('/polls');
+    await live(page);
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    const asked = page.times('/state');
+    const count = on.change();
+    const looks = () => on.application.askedFor('/state', isLook).length;
+    const before = looks();
+    await eventually('the change to be seen by Sungrazer', () => looks() > before + 1);
+    await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+    const begun = performance.now();
+    await page.waitForFunction((count) => drawn.at(-1).count === count, count);
+    const took = performance.now() - begun;
+    assert.ok(took < INTERVAL / 2, `${took} ms`);
+    assert.equal(page.times('/state'), asked, 'it asked by itself');
+    await live(page);
+    assert.deepEqual(page.errors, []);
+});
+
+test('a browser that was offline follows on as soon as it is online', async () => {
+    // Its own tab leads: the network of a worker cannot be cut.
+    const page = await on.open('/no-worker');
+    await live(page);
+    await page.context().setOffline(true);
+    await page.waitForFunction(() => window.failed);
+    await page.context().setOffline(false);
+    await live(page);
+    assert.deepEqual(page.errors, []);
+});
+
 /** Stands between browser and Sungrazer, and treats answers of the stream as `treat` says. */
-async function startMiddleman(treat) {
+async function startMiddleman(treat, sidecar = on.sidecar) {
     const { hostname: host, port } = new URL(sidecar.url);
     const agent = new Agent({ keepAlive: true });
     const server = createServer((request, answer) => {
@@ -156,11 +168,42 @@ test('somebody in between who holds back what is not complete is found out', asy
             answer.end(Buffer.concat(pieces));
         });
     });
-    const page = await browser.open(`${middleman.url}/polls`);
+    const page = await on.browser.open(`${middleman.url}/polls`);
+    const begun = performance.now();
+    await live(page);
+    const took = performance.now() - begun;
+    console.log(`somebody who holds back: found out, and a change shown, after ${Math.round(took)} ms`);
+    assert.ok(took < 12_000, `${took} ms`);
+    assert.deepEqual(page.errors, []);
+    await page.close();
+    middleman.stop();
+});
+
+test('a stream that has fallen silent is replaced after two heartbeats and a half', async () => {
+    const HEARTBEAT = 800;
+    const sidecar = await startSidecar(on.application.url, `${LEARNS}heartbeat = "${HEARTBEAT}ms"\n`);
+    const streams = [];
+    let silent;
+    const middleman = await startMiddleman((got, answer, pass) => {
+        streams.push(performance.now());
+        pass();
+        silent = () => {
+            got.unpipe(answer);
+            return performance.now();
+        };
+    }, sidecar);
+    const page = await on.browser.open(`${middleman.url}/polls`);
+    await live(page);
+    const before = streams.length;
+    const since = silent();
+    await eventually('another stream', () => streams.length > before);
+    const took = streams.at(-1) - since;
+    assert.ok(took > HEARTBEAT && took < HEARTBEAT * 4, `${took} ms`);
     await live(page);
     assert.deepEqual(page.errors, []);
     await page.close();
     middleman.stop();
+    await sidecar.stop();
 });
 
 test('somebody in between who lets no stream pass leaves a page that polls', async () => {
@@ -169,7 +212,7 @@ test('somebody in between who lets no stream pass leaves a page that polls', asy
         answer.writeHead(403);
         answer.end();
     });
-    const page = await browser.open(`${middleman.url}/polls`);
+    const page = await on.browser.open(`${middleman.url}/polls`);
     await page.waitForFunction(() => draws > 3);
     await changes(page);
     assert.deepEqual(page.errors, []);

@@ -1,18 +1,15 @@
 // Pages that load themselves again, libraries that poll for their pages, and frames.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { page, startLegacy } from './legacy.mjs';
-import { eventually, startBrowser, startSidecar } from './support.mjs';
+import { page } from './application.mjs';
+import { shows, stage } from './stage.mjs';
+import { eventually } from './support.mjs';
 
 /** Seconds. */
-const REFRESH = 3;
-
-let legacy;
-let sidecar;
-let browser;
+const REFRESH = 2;
 
 const rows = (state) => Array.from({ length: 60 }, (_, n) => `<tr><td>row ${n}<td>${n === 1 ? state.count : n}`).join('\n');
 
@@ -23,48 +20,24 @@ const status = (state, head = '', body = '') => `<html><head><title>Status ${sta
 
 const META = `<meta http-equiv="refresh" content="${REFRESH}">`;
 
-before(async () => {
-    const html = (make) => (request, answer, send, legacy) => send(200, 'text/html; charset=iso-8859-1', make(legacy.state));
-    legacy = await startLegacy({
-        '/meta': html((state) => status(state, META)),
-        '/late-meta': html((state) => status(state, `<script>window.early = 1;</script>${META}`)),
-        '/header': (request, answer, send, legacy) => send(200, 'text/html', status(legacy.state), { refresh: String(REFRESH) }),
-        '/scripted': html((state) => status(state, META, '<script>document.querySelector("h1").append("!");</script>')),
-        '/reloads': html((state) => status(state, '', `<script>setTimeout(() => location.reload(), ${REFRESH * 1000});</script>`)),
-        '/assigns': html((state) => status(state, '', `<script>setInterval(() => { location.href = location.href; }, ${REFRESH * 1000});</script>`)),
-        '/frames': '<!doctype html><title>Frames</title><iframe src="/meta" name="inner"></iframe>',
-        '/frameset': '<html><head><title>Frames</title></head><frameset cols="50%,50%"><frame src="/meta"><frame src="/empty"></frameset></html>',
-        '/empty': page(''),
-        '/fragment': html((state) => `<b id="count">${state.count}</b>`),
-        '/htmx': page('', '<script src="/lib/htmx.js"></script>').replace('<output id="count"></output>', `<div hx-get="/fragment" hx-trigger="load, every 2s"></div>`),
-        '/htmx4': page('', '<script src="/lib/htmx4.js"></script>').replace('<output id="count"></output>', `<div hx-get="/fragment" hx-trigger="load, every 2s"></div>`),
-        '/turbo': page('setInterval(() => document.querySelector("turbo-frame").reload(), 2000);', '<script src="/lib/turbo.js"></script>')
-            .replace('<output id="count"></output>', '<turbo-frame id="frame" src="/turbo-frame"></turbo-frame>'),
-        '/turbo-frame': html((state) => `<html><body><turbo-frame id="frame"><b id="count">${state.count}</b></turbo-frame></body></html>`),
-    });
-    sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
-    browser = await startBrowser();
+const html = (make) => (request, send, application) => send(200, 'text/html; charset=iso-8859-1', make(application.state));
+const on = stage({
+    '/meta': html((state) => status(state, META)),
+    '/late-meta': html((state) => status(state, `<script>window.early = 1;</script>${META}`)),
+    '/header': (request, send, application) => send(200, 'text/html', status(application.state), { refresh: String(REFRESH) }),
+    '/scripted': html((state) => status(state, META, '<script>document.querySelector("h1").append("!");</script>')),
+    '/reloads': html((state) => status(state, '', `<script>setTimeout(() => location.reload(), ${REFRESH * 1000});</script>`)),
+    '/assigns': html((state) => status(state, '', `<script>setInterval(() => { location.href = location.href; }, ${REFRESH * 1000});</script>`)),
+    '/frames': '<!doctype html><title>Frames</title><iframe src="/meta" name="inner"></iframe>',
+    '/frameset': '<html><head><title>Frames</title></head><frameset cols="50%,50%"><frame src="/meta"><frame src="/empty"></frameset></html>',
+    '/empty': page(''),
+    '/fragment': html((state) => `<b id="count">${state.count}</b>`),
+    '/htmx': page('', '<script src="/lib/htmx.org/dist/htmx.js"></script>').replace('<output id="count"></output>', `<div hx-get="/fragment" hx-trigger="load, every 2s"></div>`),
+    '/htmx4': page('', '<script src="/lib/htmx4/dist/htmx.js"></script>').replace('<output id="count"></output>', `<div hx-get="/fragment" hx-trigger="load, every 2s"></div>`),
+    '/turbo': page('setInterval(() => document.querySelector("turbo-frame").reload(), 2000);', '<script src="/lib/@hotwired/turbo/dist/turbo.es2017-umd.js"></script>')
+        .replace('<output id="count"></output>', '<turbo-frame id="frame" src="/turbo-frame"></turbo-frame>'),
+    '/turbo-frame': html((state) => `<html><body><turbo-frame id="frame"><b id="count">${state.count}</b></turbo-frame></body></html>`),
 });
-
-afterEach(() => browser?.clear());
-
-after(async () => {
-    await browser?.stop();
-    await sidecar?.stop();
-    await legacy?.stop();
-});
-
-const change = () => {
-    legacy.state = { count: legacy.state.count + 1 };
-    return legacy.state.count;
-};
-
-/** Waits until `target` shows the count, and says how long that took. */
-async function shows(target, count) {
-    const begun = performance.now();
-    await target.waitForFunction((count) => document.getElementById('count')?.textContent === String(count), count);
-    return performance.now() - begun;
-}
 
 /** Waits until the page is followed: its own time to load again has passed, and it has not. */
 async function held(page, path) {
@@ -77,7 +50,7 @@ async function held(page, path) {
 
 for (const path of ['/meta', '/late-meta', '/header']) {
     test(`${path}: is made anew in place when it has changed, and only then`, async () => {
-        const page = await browser.open(`${sidecar.url}${path}`);
+        const page = await on.open(path);
         await held(page, path);
         await page.fill('#typed', 'half a word');
         await page.evaluate(() => {
@@ -87,15 +60,15 @@ for (const path of ['/meta', '/late-meta', '/header']) {
         });
         const scrolled = await page.evaluate(() => scrollY);
         assert.ok(scrolled > 0);
-        const took = await shows(page, change());
-        console.log(`${path}: shown after ${Math.round(took)} ms; the page loads itself again every ${REFRESH} s`);
+        const took = await shows(page, on.change());
+        console.log(`${path}: shown after ${took} ms; the page loads itself again every ${REFRESH} s`);
         assert.ok(took < REFRESH * 1000 / 3, `${took} ms`);
         const state = await page.evaluate(() => ({
             mark: 'mark' in window, typed: document.activeElement.value, selected: document.activeElement.selectionStart,
             scrolled: scrollY, row: window.row === document.querySelectorAll('tr')[7], title: document.title, mode: document.compatMode,
             cells: document.querySelectorAll('td').length, second: document.querySelectorAll('td')[3].textContent.trim(),
         }));
-        const count = legacy.state.count;
+        const count = on.application.state.count;
         assert.deepEqual(state, {
             mark: true, typed: 'half a word', selected: 2, scrolled, row: true, title: `Status ${count}`, mode: 'BackCompat',
             cells: 120, second: String(count),
@@ -107,11 +80,11 @@ for (const path of ['/meta', '/late-meta', '/header']) {
 
 for (const path of ['/scripted', '/reloads', '/assigns']) {
     test(`${path}: a page that its scripts have changed is loaded again once when it has changed, and only then`, async () => {
-        const page = await browser.open(`${sidecar.url}${path}`);
+        const page = await on.open(path);
         await held(page, path);
         const before = page.times(path);
-        const took = await shows(page, change());
-        console.log(`${path}: shown after ${Math.round(took)} ms; the page loads itself again every ${REFRESH} s`);
+        const took = await shows(page, on.change());
+        console.log(`${path}: shown after ${took} ms; the page loads itself again every ${REFRESH} s`);
         assert.ok(took < REFRESH * 1000 / 2, `${took} ms`);
         assert.ok(page.times(path) <= before + 1);
         await held(page, path);
@@ -122,12 +95,12 @@ for (const path of ['/scripted', '/reloads', '/assigns']) {
 
 for (const [path, selector] of [['/frames', 'iframe'], ['/frameset', 'frame']]) {
     test(`${path}: a page in a frame that loads itself again`, async () => {
-        const page = await browser.open(`${sidecar.url}${path}`);
+        const page = await on.open(path);
         const frame = await (await page.waitForSelector(selector, { state: 'attached' })).contentFrame();
-        await shows(frame, legacy.state.count);
+        await shows(frame, on.application.state.count);
         await frame.evaluate(() => (window.mark = 1));
         await sleep(REFRESH * 1000 + 500);
-        const took = await shows(frame, change());
+        const took = await shows(frame, on.change());
         assert.ok(took < REFRESH * 1000 / 3, `${took} ms`);
         assert.equal(await frame.evaluate(() => window.mark), 1);
         assert.deepEqual(page.errors, []);
@@ -137,18 +110,18 @@ for (const [path, selector] of [['/frames', 'iframe'], ['/frameset', 'frame']]) 
 
 for (const path of ['/htmx', '/htmx4', '/turbo']) {
     test(`${path}: what the library polls for follows the stream`, async () => {
-        const page = await browser.open(`${sidecar.url}${path}`);
-        await shows(page, legacy.state.count);
+        const page = await on.open(path);
+        await shows(page, on.application.state.count);
         const target = path === '/turbo' ? '/turbo-frame' : '/fragment';
         await eventually('polls to leave the network', async () => {
             const before = page.times(target);
-            await sleep(2500);
+            await sleep(2300);
             return before > 1 && page.times(target) === before;
         });
         const took = [];
         for (let round = 0; round < 3; round++) {
             await sleep(300);
-            took.push(Math.round(await shows(page, change())));
+            took.push(await shows(page, on.change()));
         }
         console.log(`${path}: shown after ${took.join(', ')} ms; the page polls every 2 s`);
         assert.ok(took.every((ms) => ms < 1000), took.join());

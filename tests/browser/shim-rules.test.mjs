@@ -1,82 +1,55 @@
 // What the browser script must never do, and what a page must never notice.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { isLook, page, startLegacy } from './legacy.mjs';
-import { eventually, startBrowser, startSidecar } from './support.mjs';
+import { isLook, page } from './application.mjs';
+import { draws, followed, stage } from './stage.mjs';
+import { eventually } from './support.mjs';
 
 const INTERVAL = 800;
 
-let legacy;
-let sidecar;
-let browser;
+const counted = (send, value) => send(200, 'application/json', JSON.stringify(value));
 
-const counted = (answer, send, value) => send(200, 'application/json', JSON.stringify(value));
-
-before(async () => {
-    let served = 0;
-    legacy = await startLegacy({
-        '/empty': page(''),
-        '/write': (request, answer, send, legacy) => {
-            legacy.state = { count: Number(request.body) };
-            send(204, 'text/plain', '');
-        },
-        // Each of these is no pure read, though only the first two say so.
-        '/inbox': (request, answer, send) => counted(answer, send, { count: ++served }),
-        '/queue/pop': (request, answer, send) => counted(answer, send, { count: ++served }),
-        '/log': (request, answer, send) => counted(answer, send, { count: ++served }),
-        '/post-page': page(`
-            const poll = () => fetch('/inbox', { method: 'POST', body: JSON.stringify({ id: Date.now(), method: 'get' }) })
-                .then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL * 4});`),
-        '/pop-page': page(`
-            const poll = () => fetch('/queue/pop').then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL * 4});`),
-        '/since-page': page(`
-            const poll = () => fetch('/log?since=' + (drawn.length && drawn.at(-1).count)).then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL * 4});`),
-        '/stands-page': page(`
-            const poll = () => fetch('/log?after=7').then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL * 4});`),
-        '/counts-page': page(`
-            let n = 100;
-            const poll = () => fetch('/log?n=' + n++).then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL * 4});`),
-        '/poll-page': page(`
-            const poll = () => fetch('/state').then((r) => r.json()).then(draw);
-            poll(); setInterval(poll, ${INTERVAL});`),
-        '/broken': (request, answer, send, legacy) =>
-            legacy.broken ? send(503, 'text/plain', 'Out of order.') : counted(answer, send, { count: 1 }),
-        '/broken-page': page(`
-            window.statuses = [];
-            const poll = () => fetch('/broken').then((r) => { statuses.push(r.status); draw({ count: r.status }); });
-            poll(); setInterval(poll, ${INTERVAL});`),
-    });
-    sidecar = await startSidecar(legacy.url, '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n');
-    browser = await startBrowser();
+let served = 0;
+const on = stage({
+    '/empty': page(''),
+    '/write': (request, send, application) => {
+        application.state = { count: Number(request.body) };
+        send(204, 'text/plain', '');
+    },
+    // Each of these is no pure read, though only the first two say so.
+    '/inbox': (request, send) => counted(send, { count: ++served }),
+    '/queue/pop': (request, send) => counted(send, { count: ++served }),
+    '/log': (request, send) => counted(send, { count: ++served }),
+    '/post-page': page(`
+        const poll = () => fetch('/inbox', { method: 'POST', body: JSON.stringify({ id: Date.now(), method: 'get' }) })
+            .then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL * 4});`),
+    '/pop-page': page(`
+        const poll = () => fetch('/queue/pop').then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL * 4});`),
+    '/since-page': page(`
+        const poll = () => fetch('/log?since=' + (drawn.length && drawn.at(-1).count)).then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL * 4});`),
+    '/stands-page': page(`
+        const poll = () => fetch('/log?after=7').then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL * 4});`),
+    '/counts-page': page(`
+        let n = 100;
+        const poll = () => fetch('/log?n=' + n++).then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL * 4});`),
+    '/poll-page': page(`
+        const poll = () => fetch('/state').then((r) => r.json()).then(draw);
+        poll(); setInterval(poll, ${INTERVAL});`),
+    '/broken': (request, send, application) =>
+        application.broken ? send(503, 'text/plain', 'Out of order.') : counted(send, { count: 1 }),
+    '/broken-page': page(`
+        window.statuses = [];
+        const poll = () => fetch('/broken').then((r) => { statuses.push(r.status); draw({ count: r.status }); });
+        poll(); setInterval(poll, ${INTERVAL});`),
 });
-
-afterEach(() => browser?.clear());
-
-after(async () => {
-    await browser?.stop();
-    await sidecar?.stop();
-    await legacy?.stop();
-});
-
-const draws = (page) => page.evaluate(() => window.draws);
-
-/** Waits until polls of `path` are answered without the network. */
-async function followed(page, path = '/state') {
-    await eventually('polls to leave the network', async () => {
-        const before = await draws(page);
-        const asked = page.times(path);
-        await eventually('two more polls', async () => (await draws(page)) > before + 1);
-        return before > 0 && page.times(path) === asked;
-    });
-}
 
 for (const [name, path, target, least = 2] of [
     ['a POST', '/post-page', '/inbox'],
@@ -86,20 +59,20 @@ for (const [name, path, target, least = 2] of [
     ['a number that counts', '/counts-page', '/log', 3],
 ]) {
     test(`${name} is never asked for by anybody but the page, and never answered from memory; a write fires its timer`, async () => {
-        legacy.asked.length = 0;
-        const page = await browser.open(`${sidecar.url}${path}`);
+        on.application.asked.length = 0;
+        const page = await on.open(path);
         await eventually('polls', async () => (await draws(page)) >= least);
         // Whoever follows needs a moment for it, and the next poll is far away.
         await sleep(INTERVAL);
         const before = await draws(page);
-        const writer = await browser.open(`${sidecar.url}/empty`);
+        const writer = await on.open('/empty');
         const wrote = performance.now();
         // The same again and again would be a poll.
         await writer.evaluate((path) => fetch(`/write?${path}`, { method: 'POST', body: '1' }), path);
         await eventually('an early poll', async () => (await draws(page)) > before);
         const took = performance.now() - wrote;
         assert.ok(took < INTERVAL * 2, `${took} ms after the write; the page polls every ${INTERVAL * 4} ms`);
-        const [polls, drawn] = [legacy.asked.filter((request) => request.path === target), await page.evaluate(() => drawn)];
+        const [polls, drawn] = [on.application.asked.filter((request) => request.path === target), await page.evaluate(() => drawn)];
         assert.ok(!polls.some(isLook), 'Sungrazer asked for it itself');
         // Each answer is one of its own, and all of them were drawn, in order.
         assert.equal(new Set(drawn.map(({ count }) => count)).size, drawn.length);
@@ -112,7 +85,7 @@ for (const [name, path, target, least = 2] of [
 }
 
 test('what a user asks for is asked of the application', async () => {
-    const page = await browser.open(`${sidecar.url}/poll-page`);
+    const page = await on.open('/poll-page');
     await followed(page);
     const before = page.times('/state');
     await page.evaluate(() => {
@@ -126,7 +99,7 @@ test('what a user asks for is asked of the application', async () => {
 });
 
 test('after a write of its own a page is never shown the state before', async () => {
-    const page = await browser.open(`${sidecar.url}/poll-page`);
+    const page = await on.open('/poll-page');
     await followed(page);
     for (let value = 1001; value < 1006; value++) {
         const seen = await page.evaluate(async (value) => {
@@ -145,11 +118,11 @@ test('after a write of its own a page is never shown the state before', async ()
 });
 
 test('what goes wrong at the application is what the page sees, and it recovers', async () => {
-    const page = await browser.open(`${sidecar.url}/broken-page`);
+    const page = await on.open('/broken-page');
     await followed(page, '/broken');
-    legacy.broken = true;
+    on.application.broken = true;
     await page.waitForFunction(() => statuses.at(-1) === 503);
-    legacy.broken = false;
+    on.application.broken = false;
     await page.waitForFunction(() => statuses.at(-1) === 200);
     await followed(page, '/broken');
     assert.deepEqual(page.errors, []);
@@ -157,7 +130,7 @@ test('what goes wrong at the application is what the page sees, and it recovers'
 });
 
 test('a change is a DOM event, and a URL can be followed by a function', async () => {
-    const page = await browser.open(`${sidecar.url}/empty`);
+    const page = await on.open('/empty');
     await page.evaluate(() => {
         window.events = [];
         window.states = [];
@@ -165,13 +138,13 @@ test('a change is a DOM event, and a URL can be followed by a function', async (
         window.stop = window.sungrazer.subscribe('/state', ({ url, version, body }) => states.push({ url, version, body }));
     });
     await page.waitForFunction(() => states.length === 1);
-    legacy.state = { count: 77 };
+    on.application.state = { count: 77 };
     await page.waitForFunction(() => states.at(-1).body.count === 77);
     const [events, states] = await page.evaluate(() => [window.events, window.states]);
     assert.deepEqual(events.at(-1), states.at(-1));
     assert.equal(states.at(-1).url, '/state');
     await page.evaluate(() => window.stop());
-    const looks = () => legacy.times('/state', isLook);
+    const looks = () => on.application.askedFor('/state', isLook).length;
     await eventually('the looks to end', async () => {
         const before = looks();
         await sleep(500);
@@ -184,7 +157,7 @@ test('ten tabs ask the application no more than one', async () => {
     const count = async (tabs) => {
         const pages = [];
         for (let n = 0; n < tabs; n++) {
-            pages.push(await browser.open(`${sidecar.url}/poll-page`));
+            pages.push(await on.open('/poll-page'));
         }
         for (const page of pages) {
             await page.waitForFunction(() => draws > 5);
@@ -193,9 +166,9 @@ test('ten tabs ask the application no more than one', async () => {
         const before = asks();
         await sleep(INTERVAL * 3);
         const asked = asks() - before;
-        legacy.state = { count: legacy.state.count + 1 };
+        on.change();
         for (const page of pages) {
-            await page.waitForFunction((count) => drawn.at(-1).count === count, legacy.state.count);
+            await page.waitForFunction((count) => drawn.at(-1).count === count, on.application.state.count);
         }
         await Promise.all(pages.map((page) => page.close()));
         return asked;

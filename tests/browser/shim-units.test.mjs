@@ -78,6 +78,53 @@ test('splices are applied in order', () => {
     assert.equal(spliced('', []), '');
 });
 
+test('a stream that was silent while the computer slept is given up when it wakes, not minutes later', async () => {
+    const HEARTBEAT = 1000;
+    let clock = 0;
+    let timers = [];
+    const { streamOnce } = part(['stream'], 'streamOnce', {
+        attempt,
+        prefix: '/.sungrazer',
+        Date: { now: () => clock },
+        nativeSetTimeout: (work, delay) => timers.push({ work, at: clock + delay }),
+        nativeClearTimeout: (id) => (timers[id - 1] = { at: Infinity }),
+        nativeFetch: (url, { signal }) => new Promise((resolve, reject) => {
+            const pieces = new ReadableStream({
+                start(stream) {
+                    stream.enqueue(new TextEncoder().encode(': begins\n'));
+                    signal.addEventListener('abort', () => stream.error(new Error('aborted')));
+                },
+            });
+            resolve({ ok: true, headers: new Headers({ 'content-type': 'text/event-stream' }), body: pieces });
+        }),
+    });
+    let beats = 0;
+    const ended = streamOnce({ follow: [], heartbeat: HEARTBEAT, signal: new AbortController().signal, told() {}, heard: () => (beats += 1) });
+    while (beats === 0) {
+        await new Promise((resolve) => setImmediate(resolve));
+    }
+    /** Timers run for `ms`, as those of browsers do while a computer is awake. */
+    const awake = (ms) => {
+        for (const until = clock + ms; ;) {
+            const [next] = timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at);
+            if (!next) {
+                clock = until;
+                return;
+            }
+            clock = Math.max(clock, next.at);
+            next.at = Infinity;
+            next.work();
+        }
+    };
+    awake(HEARTBEAT / 2);
+    assert.equal(await Promise.race([ended, 'goes on']), 'goes on');
+    // It sleeps for an hour, in which no timer moves.
+    clock += 3_600_000;
+    timers = timers.map(({ work, at }) => ({ work, at: at + 3_600_000 }));
+    awake(HEARTBEAT);
+    assert.equal(await ended, 'failed');
+});
+
 test('the script is small', async () => {
     const { code } = await minify(shim());
     const size = gzipSync(code, { level: 9 }).length;

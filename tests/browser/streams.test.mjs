@@ -6,7 +6,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 
-import { startBackend } from './backend.mjs';
+import { startApplication } from './application.mjs';
 import { eventually, startBrowser, startSidecar } from './support.mjs';
 
 const ROUTE = '[[route]]\npath = "/news"\nevery = "50ms"\nevery_max = "100ms"\nretry = "50ms"\n';
@@ -14,18 +14,18 @@ const JSON_TYPE = 'application/json';
 // Long enough that a patch is smaller than the whole.
 const FILLER = 'x'.repeat(200);
 
-let backend;
+let application;
 let sidecar;
 let browser;
 
 /** Lets the application say number `n`. */
-const say = (n) => backend.set('/news', JSON_TYPE, JSON.stringify({ filler: FILLER, n }));
+const say = (n) => application.set('/news', JSON_TYPE, JSON.stringify({ filler: FILLER, n }));
 
 before(async () => {
-    backend = await startBackend();
-    backend.set('/', 'text/html', '<!doctype html><title>A page</title>');
+    application = await startApplication();
+    application.set('/', 'text/html', '<!doctype html><title>A page</title>');
     say(1);
-    sidecar = await startSidecar(backend.url, ROUTE);
+    sidecar = await startSidecar(application.url, ROUTE);
     browser = await startBrowser();
 });
 
@@ -34,11 +34,11 @@ beforeEach(() => say(1));
 after(async () => {
     await browser?.stop();
     await sidecar?.stop();
-    await backend?.stop();
+    await application?.stop();
 });
 
 test('npm eventsource is given every change, and comes back by itself', async (t) => {
-    const short = await startSidecar(backend.url, `${ROUTE}max_age = "300ms"\n`);
+    const short = await startSidecar(application.url, `${ROUTE}max_age = "300ms"\n`);
     t.after(() => short.stop());
     const seen = [];
     let opened = 0;
@@ -61,7 +61,7 @@ test('npm eventsource is given every change, and comes back by itself', async (t
 });
 
 test('fetch-event-source is given snapshots and patches where it asks for deltas, and resumes', async (t) => {
-    const short = await startSidecar(backend.url, `${ROUTE}max_age = "1s"\n`);
+    const short = await startSidecar(application.url, `${ROUTE}max_age = "1s"\n`);
     t.after(() => short.stop());
     const page = await browser.open(`${short.url}/`);
     await page.evaluate(async () => {
@@ -113,12 +113,12 @@ async function conversation(send, messages) {
     const patch = await find('a patch', (message) => message.event === 'patch');
     assert.equal(patch.base, first.version);
     assert.deepEqual(patch.patch, [{ op: 'replace', path: '/n', value: 2 }]);
-    backend.set('/save', JSON_TYPE, '{"saved":true}', { status: 201 });
+    application.set('/save', JSON_TYPE, '{"saved":true}', { status: 201 });
     const headers = { 'content-type': JSON_TYPE };
     await send({ request: { id: 7, method: 'POST', url: '/save', headers, body: '{"text":"\u00e9"}' } });
     const { response } = await find('an answer', (message) => message.response);
     assert.deepEqual([response.id, response.status, response.body], [7, 201, '{"saved":true}']);
-    const saved = backend.asked('/save').at(-1);
+    const saved = application.askedFor('/save').at(-1);
     assert.deepEqual([saved.method, saved.body, saved.headers['content-type']], ['POST', '{"text":"\u00e9"}', JSON_TYPE]);
     await send({ unsubscribe: '/news' });
     await eventually('nobody to follow it', async () => (await sidecar.held('/news', 'websocket')) === 0);

@@ -165,6 +165,8 @@ fn nobody_learns_later_than_by_looking_himself() {
     schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
     assert!(schedule.due(at) > at + seconds(20));
     assert_eq!(schedule.due_at(seconds(5), at), at + seconds(5));
-    // But not more often than the route says.
-    assert_eq!(schedule.due_at(Duration::from_millis(10), at), at + OPTIONS.every);
+    // Nor if he looks more often than the route says.
+    assert_eq!(schedule.due_at(Duration::from_millis(500), at), at + Duration::from_millis(500));
+    // But nobody has looks made as fast as he likes.
+    assert_eq!(schedule.due_at(Duration::from_millis(10), at), at + FASTEST_PACE);
 }

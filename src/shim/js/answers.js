@@ -1,11 +1,15 @@
 // Replicas as the answers that the page asks for.
 
 /** The answer of `poll`'s replica to a request with these headers, if there is one that is as good as a genuine one. */
-function answerOf(poll, headers) {
-    if (!poll || poll.tick || !poll.live || !poll.replica) {
+function answerOf(poll, headers, run) {
+    if (!poll || poll.tick || !poll.live || !poll.replica || !poll.served || navigator.onLine === false) {
         return undefined;
     }
     const { replica } = poll;
+    if (run && poll.given !== replica.version) {
+        run.seen.news = true;
+    }
+    poll.given = replica.version;
     const has = replica.headers;
     const asked = headers['if-none-match'];
     const date = headers['if-modified-since'];

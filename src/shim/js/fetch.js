@@ -2,30 +2,30 @@
 
 function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
-        const go = (changed) => apply(native, self, changed || args);
         const asked = (self === undefined || self === scope) && attempt(() => describe(args));
-        if (!asked || !asked.url) {
-            return go();
+        const run = attempt(currentRun);
+        const { poll, mine, write, mark } = asked && attempt(() => consider(asked)) || {};
+        // Made before anything is promised: if it cannot be, the application is asked.
+        const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked.url));
+        if (response) {
+            return settled(asked, response, run);
         }
-        const { poll, mine, write, mark } = attempt(() => consider(asked)) || {};
-        const answer = mine && attempt(() => answerOf(poll, asked.headers));
-        if (answer && (!answer.charset || /^utf-?8$/i.test(answer.charset) || answer.replica.encoding)) {
-            return settled(asked, answer);
-        }
-        const sent = go(mark ? attempt(() => marked(args)) : undefined);
-        if (write || poll) {
-            sent.then((response) => attempt(() => {
-                if (write) {
-                    page.wrote = true;
-                    link.renew();
-                } else if (!poll.tick) {
-                    poll.statusText = response.statusText;
-                    answered(poll, response.headers.get('etag'));
-                }
-            }), () => write && attempt(() => link.renew()));
-        }
-        return sent;
+        asksOthers(run);
+        const sent = apply(native, self, mark && attempt(() => marked(args)) || args);
+        return goesOn(sent, run, (write || poll) && ((response) => {
+            if (write) {
+                page.wrote = true;
+                link.renew();
+            } else if (response && !poll.tick) {
+                poll.served = true;
+                poll.statusText = response.statusText;
+                answered(poll, response.headers.get('etag'));
+            }
+        }));
     });
+    for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
+        wrap(Response.prototype, name, (native, self, args) => goesOn(apply(native, self, args), attempt(currentRun)));
+    }
     const { sendBeacon } = Navigator.prototype;
     if (sendBeacon) {
         wrap(Navigator.prototype, 'sendBeacon', (native, self, args) => {
@@ -44,7 +44,12 @@ function describe([input, init]) {
         return undefined;
     }
     const method = String(options.method ?? request?.method ?? 'GET').toUpperCase();
-    const given = new Headers(options.headers ?? request?.headers);
+    const named = options.headers ?? request?.headers;
+    if (named && typeof named.next === 'function') {
+        // It could be read only once.
+        return undefined;
+    }
+    const given = new Headers(named);
     const headers = { accept: '*/*', ...Object.fromEntries(given) };
     const option = (name) => options[name] ?? request?.[name];
     const plain = option('credentials') !== 'omit' && option('mode') !== 'no-cors' && !option('integrity')
@@ -60,8 +65,8 @@ function marked([input, init]) {
     return [input, { ...init, headers }];
 }
 
-/** The answer, in a task of its own, as from the network: a page that asks again at once must not stand still. */
-function settled({ url, signal }, answer) {
+/** The response, in a task of its own, as from the network: a page that asks again at once must not stand still. */
+function settled({ signal }, response, run) {
     return new Promise((resolve, reject) => {
         const abort = () => reject(signal.reason ?? new DOMException('The user aborted a request.', 'AbortError'));
         if (signal?.aborted) {
@@ -71,19 +76,24 @@ function settled({ url, signal }, answer) {
         signal?.addEventListener('abort', abort, { once: true });
         soon(() => {
             signal?.removeEventListener('abort', abort);
-            resolve(asResponse(answer, url.href.split('#')[0]));
+            attempt(() => run && resume(run));
+            resolve(response);
         });
     });
 }
 
+/** The response to a page that has asked for `url`; `undefined` if its text has to be read in a way of the browser's. */
 function asResponse(answer, url) {
-    const { status, statusText, headers } = answer;
-    const response = new Response(answer.hasBody ? answer.bytes() : null, { status, statusText, headers });
-    const properties = {
-        url: { value: url },
-        type: { value: 'basic' },
-        clone: { value: () => like(Response.prototype.clone.call(response)) },
+    const { status, statusText, headers, charset } = answer;
+    if (charset && !/^utf-?8$/i.test(charset) && !answer.replica.encoding) {
+        return undefined;
+    }
+    const { clone } = Response.prototype;
+    const like = (response) => {
+        for (const [name, value] of [['url', url.href.split('#')[0]], ['type', 'basic'], ['clone', () => like(apply(clone, response, []))]]) {
+            Object.defineProperty(response, name, { __proto__: null, value });
+        }
+        return response;
     };
-    const like = (copy) => Object.defineProperties(copy, { ...properties, clone: { value: () => like(Response.prototype.clone.call(copy)) } });
-    return Object.defineProperties(response, properties);
+    return like(new Response(answer.hasBody ? answer.bytes() : null, { status, statusText, headers }));
 }

@@ -109,7 +109,7 @@ class Lane {
     }
 
     isFresh() {
-        return this.control && now() - this.heard < this.hub.heartbeat * SILENT;
+        return this.control && Date.now() - this.heard < this.hub.heartbeat * SILENT;
     }
 
     /** What is to be followed has changed. What is known goes on to be told of from where it stands. */
@@ -139,21 +139,22 @@ class Lane {
         const control = (this.control = new AbortController());
         // What the one before has still to say of ticks, the next one does not know.
         const relieve = () => before && nativeSetTimeout(() => before.abort(), RELIEF);
-        const opened = now();
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
         const follow = asked.map(({ url, headers, tick, every, version, live }) =>
             ({ url, headers, tick, every: every && Math.round(every), since: version, confirm: !live, delta: 'splice' }));
+        let begun = false;
         const ended = await streamOnce({
             follow,
             once: this.once,
             heartbeat: this.hub.heartbeat,
             signal: control.signal,
             heard: () => {
-                if (this.heard < opened) {
+                if (!begun) {
+                    begun = true;
                     relieve();
                 }
-                this.heard = now();
+                this.heard = Date.now();
             },
             told: (record) => {
                 const follow = byUrl.get(record.url);

@@ -156,7 +156,7 @@ const link = {
         };
         // Held for as long as this tab lives: the leader learns by it when that ends.
         const held = new Promise((resolve) => released.signal.addEventListener('abort', resolve));
-        locks.request(`${name}:${me}`, () => held);
+        locks.request(`${name}:${me}`, () => held).catch(() => {});
         channel.postMessage({ seeks: true });
         const lead = () => new Promise((resolve) => {
             done = resolve;

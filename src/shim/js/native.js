@@ -2,12 +2,18 @@
 // itself.
 
 const scope = self;
+const {
+    Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, Date, Event, ProgressEvent, TextEncoder,
+    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException,
+} = scope;
 const inPage = typeof document === 'object';
 const nativeFetch = scope.fetch && scope.fetch.bind(scope);
 const nativeSetTimeout = scope.setTimeout.bind(scope);
 const nativeClearTimeout = scope.clearTimeout.bind(scope);
 const now = performance.now.bind(performance);
 const apply = Reflect.apply;
+const { then } = Promise.prototype;
+const addListener = scope.EventTarget && EventTarget.prototype.addEventListener;
 
 /** Where the script was loaded from, without the query that names its version; beside it is the stream. */
 const ownTag = inPage ? document.currentScript : undefined;
@@ -55,9 +61,10 @@ function wrapGetter(holder, name, get) {
 const tasks = [];
 const { port1: taskIn, port2: taskOut } = new MessageChannel();
 taskOut.onmessage = () => attempt(tasks.shift());
+const post = taskIn.postMessage.bind(taskIn);
 
 /** Runs `work` in a task of its own, behind all microtasks of this one. */
 function soon(work) {
     tasks.push(work);
-    taskIn.postMessage(0);
+    post(0);
 }

@@ -98,6 +98,9 @@ function isShown(version) {
 
 /** Whether nothing but the page's own markup has made it what it is. */
 function mayMorph(before) {
+    if (document.contentType !== 'text/html') {
+        return false;
+    }
     const scripts = [...document.scripts].filter((script) => !isOurs(script) && /^$|javascript|module/.test(script.type));
     if (scripts.length === 0) {
         return true;
@@ -139,7 +142,8 @@ function watchReloads() {
         const again = event.navigationType === 'reload'
             || (event.navigationType !== 'traverse' && own(event.destination.url) === own(location.href) && !event.hashChange);
         const run = currentRun() || parentRun();
-        if (!again || event.destination.sameDocument || !run || !event.cancelable || event.userInitiated || event.formData || event.downloadRequest || page.passes || page.wrote) {
+        // A page that loads itself again because of an answer has its reasons.
+        if (run?.answered || !again || event.destination.sameDocument || !run || !event.cancelable || event.userInitiated || event.formData || event.downloadRequest || page.passes || page.wrote) {
             return;
         }
         event.preventDefault();

@@ -59,6 +59,8 @@ class Poll {
         this.asked = now();
         this.pace = pace;
         this.replica = undefined;
+        /** Whether the page has been answered by the application: it may ask for this, as far as the browser goes. */
+        this.served = false;
         /** Whether the replica is what the application would answer now. */
         this.live = false;
         polls.set(key, this);
@@ -107,6 +109,7 @@ class Poll {
     hurry() {
         for (const site of this.sites) {
             if (site.leadsTo(this)) {
+                site.due.add(this);
                 hurry(site);
             }
         }
@@ -115,12 +118,12 @@ class Poll {
 
 /**
  * Looks at a request that the page is about to make: `method`, `url`, `headers` with names in lower case, `body`, and
- * whether it is `plain`, made with the same credentials and in the same way as any other. `run` is where it began, if not
- * here. Returns what is known of it.
+ * whether it is `plain`, made with the same credentials and in the same way as any other. `run` is where it began, if that
+ * is not here. Returns what is known of it.
  */
 function consider({ method, url, headers, body, plain, run: begun }) {
     const target = targetOf(url);
-    const run = currentRun() || begun;
+    const run = begun || currentRun();
     const isGet = method === 'GET' && (body === undefined || body === null) && plain
         && !Object.keys(headers).some((name) => OF_OTHERS.test(name));
     const family = familyOf(`${method} ${target.family.replace(/\d+/g, '0')}`);
@@ -142,6 +145,9 @@ function consider({ method, url, headers, body, plain, run: begun }) {
         return { poll: isGet ? polls.get(key) : undefined, write };
     }
     const last = settle(family, target, again, run);
+    if (run.answered && !(isGet && isAskedAnyway(run, key))) {
+        return { poll: isGet ? polls.get(key) : undefined, write };
+    }
     if (!(isGet ? known : repeated)) {
         return { write };
     }
@@ -167,7 +173,7 @@ function consider({ method, url, headers, body, plain, run: begun }) {
 /** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
 function settle(family, target, again, run) {
     const last = family.last.get(run.site);
-    if (!again && last && last.run !== run) {
+    if (!again && last && last.run.polls !== run.polls) {
         family.moves++;
         // A number that is another one each time counts something.
         const numbers = last.text.replace(/\d+/g, '#') === target.text.replace(/\d+/g, '#');
@@ -203,6 +209,7 @@ function pollOf(key, what, run) {
     poll.asked = now();
     poll.sites.add(site);
     run.polls.add(poll);
+    site.due.delete(poll);
     return poll;
 }
 

@@ -2,7 +2,8 @@
 //
 //     setInterval, or the line that calls setTimeout again and again ─▶ Site ─ each callback is a Run ─▶ requests
 //
-// A request belongs to the run whose callback makes it, or the microtasks that this resolves.
+// A request belongs to the run whose callback makes it, or the microtasks that this resolves; or what comes of an answer
+// that the run has asked for.
 
 /** A page's timers with a delay below this need no help. */
 const FASTEST = 250;
@@ -19,7 +20,13 @@ class Site {
         /** Timers that will fire. */
         this.waiting = new Set();
         this.pace = Infinity;
+        /** The delay of the timer that fired last. */
+        this.fired = 0;
         this.hurried = -Infinity;
+        /** The polls for which its timers are to be hurried. */
+        this.due = new Set();
+        /** What its runs ask for when they have been answered, as far as that may depend on the answer. */
+        this.chain = new Map();
     }
 
     /** Whether another run will most likely ask for `poll`, and for nothing else than the runs before did. */
@@ -30,8 +37,8 @@ class Site {
 
 const sites = new Map();
 
-/** Frames that are enough to tell one line of code from another. */
-const DEPTH = 6;
+/** Frames that tell one line of code from another, though both set their timers by way of the same library. */
+const DEPTH = 12;
 
 /** The site of the line that is calling. */
 function callingSite() {
@@ -61,7 +68,7 @@ let running;
 
 /** Begins a run of `site`'s, `hurried` if by us; or goes on with `run`, which has set a short timer. */
 function begin(site, run, hurried) {
-    const current = run || { site, hurried, polls: new Set() };
+    const current = run || { site, hurried, polls: new Set(), seen: { news: false } };
     running = current;
     if (!run) {
         site.before = site.last;
@@ -74,6 +81,55 @@ function begin(site, run, hurried) {
         }
     });
     return current;
+}
+
+/** What `run` waited for has come, in this task. */
+function resume(run) {
+    begin(run.site, run.answered ? run : { ...run, answered: true });
+}
+
+/** The run asks for something that is not answered by us. */
+function asksOthers(run) {
+    if (run) {
+        run.seen.news = true;
+    }
+}
+
+const MOST_LINKS = 50;
+
+/**
+ * Whether a run that has been answered asks for `key` whatever the answer was. If it does so only when there was news,
+ * it has to be given what is not older than that.
+ */
+function isAskedAnyway({ site, seen }, key) {
+    const { chain, runs } = site;
+    const known = chain.get(key);
+    const quiet = (known && runs - known.runs < 2 ? known.quiet : 0) + !seen.news;
+    if (known || chain.size < MOST_LINKS) {
+        chain.set(key, { runs, quiet });
+    }
+    return quiet > 1;
+}
+
+/**
+ * The promise that a page is given for `promise`: with its outcome goes on what began in `run`, if that is known. `after`
+ * is told of it first.
+ */
+function goesOn(promise, run, after) {
+    const come = (value) => {
+        attempt(() => after && after(value));
+        attempt(() => run && resume(run));
+    };
+    return run || after ? apply(then, promise, [
+        (value) => {
+            come(value);
+            return value;
+        },
+        (error) => {
+            come();
+            throw error;
+        },
+    ]) : promise;
 }
 
 /** What a user does is not what a timer does, even in the same moment. */

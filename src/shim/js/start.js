@@ -3,7 +3,7 @@
 const SWEEP = 30_000;
 
 function start() {
-    Object.defineProperty(scope, 'sungrazer', { value: Object.freeze({ subscribe }), configurable: true });
+    Object.defineProperty(scope, 'sungrazer', { value: Object.freeze({ subscribe }), configurable: true, writable: true });
     // For frames of this page, and for a second tag in it.
     Object.defineProperty(scope, Symbol.for('sungrazer'), { value: { run: currentRun, holdRefresh }, configurable: true });
     wrapTimers();
@@ -21,9 +21,10 @@ function start() {
     scope.addEventListener('pagehide', () => attempt(() => link.leave()));
     scope.addEventListener('pageshow', ({ persisted }) => persisted && begin());
     const wake = () => document.visibilityState === 'visible' && link.post({ wake: true });
-    for (const [target, event] of [[document, 'visibilitychange'], [document, 'resume'], [scope, 'online']]) {
-        target.addEventListener(event, wake);
-    }
+    document.addEventListener('visibilitychange', wake);
+    document.addEventListener('resume', wake);
+    // Whatever was open is of another network.
+    scope.addEventListener('online', () => attempt(() => link.renew()));
     nativeSetTimeout(function sweep() {
         attempt(sweepPolls);
         nativeSetTimeout(sweep, SWEEP);
@@ -42,7 +43,7 @@ function stopWhereForbidden() {
 
 if (!inPage) {
     work();
-} else if (!scope.sungrazer && nativeFetch && scope.Proxy && scope.WeakMap) {
+} else if (!scope.sungrazer && nativeFetch && scope.Proxy && scope.WeakMap && scope.origin !== 'null') {
     attempt(start);
 }
 if (told.refresh) {

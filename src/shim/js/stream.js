@@ -18,12 +18,18 @@ async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
     let timer;
     let begun = false;
     let late = false;
-    const watch = (patience) => {
+    // Looks at the clock more often than it needs to: timers stand still while a computer sleeps.
+    const watch = (patience, since = Date.now()) => {
         nativeClearTimeout(timer);
+        const rest = since + patience - Date.now();
         timer = nativeSetTimeout(() => {
-            late = true;
-            stop();
-        }, patience);
+            if (rest > heartbeat) {
+                watch(patience, since);
+            } else {
+                late = true;
+                stop();
+            }
+        }, Math.min(rest, heartbeat));
     };
     try {
         watch(once ? heartbeat * SILENT + BEGINS : BEGINS);

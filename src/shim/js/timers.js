@@ -3,8 +3,8 @@
 const timers = new Map();
 
 class Timer {
-    constructor({ site, run, handler, args, repeats }) {
-        Object.assign(this, { site, run, handler, args, repeats, beside: [], hurried: [] });
+    constructor({ site, run, parent, handler, args, repeats, delay }) {
+        Object.assign(this, { site, run, parent, handler, args, repeats, delay, beside: [], hurried: [] });
     }
 
     /** Sets it natively. What has to be cleared with it is `beside`. */
@@ -28,7 +28,19 @@ class Timer {
         if (!this.repeats) {
             this.forget();
         }
+        if (this.site) {
+            this.site.fired = this.delay;
+        }
         begin(this.site, this.run, hurried);
+    }
+
+    /**
+     * Whether it is for one of `polls`, as others of its site were. One that was set by a run that did not ask for it is
+     * another's; and so is one that is to fire much later than they did, if it is not known what has set it.
+     */
+    isFor(polls) {
+        const { parent } = this;
+        return this.repeats || (parent ? [...polls].some((poll) => parent.polls.has(poll)) : this.delay <= 2 * this.site.fired);
     }
 
     /** The page may not clear it any more, or has. */
@@ -60,10 +72,11 @@ class Timer {
     }
 }
 
-/** Hurries the timers of `site`, and does so no more often than it can be seen. */
+/** Hurries the timers of `site` that are for what is due, and does so no more often than it can be seen. */
 const SEEN = 50;
 
 function hurry(site) {
+    const { due } = site;
     const wait = site.hurried + SEEN - now();
     if (wait > 0) {
         site.later ??= nativeSetTimeout(() => {
@@ -73,8 +86,13 @@ function hurry(site) {
         return;
     }
     site.hurried = now();
-    for (const timer of [...site.waiting]) {
+    const timers = [...site.waiting].filter((timer) => timer.isFor(due));
+    for (const timer of timers) {
         attempt(() => timer.hurry());
+    }
+    // While a run is under way there may be none. Then the next is hurried, if that run does not ask again.
+    if (timers.length > 0) {
+        due.clear();
     }
 }
 
@@ -96,10 +114,13 @@ function setTimer(native, args, repeats) {
         return undefined;
     }
     site.pace = Math.min(site.pace, delay);
-    const timer = new Timer({ site, handler, args: rest, repeats });
+    const timer = new Timer({ site, parent: currentRun(), handler, args: rest, repeats, delay });
     timer.id = timer.arm(native, delay);
     timers.set(timer.id, timer);
     site.waiting.add(timer);
+    if (site.due.size > 0) {
+        soon(() => hurry(site));
+    }
     return timer.id;
 }
 
@@ -120,14 +141,23 @@ function wrapTimers() {
     }
     // A page that draws again and again may ask as often; it cannot be hurried, but its polls can be answered.
     wrap(scope, 'requestAnimationFrame', (target, self, [handler, ...rest]) => {
-        const site = typeof handler === 'function' ? attempt(frameSite) : undefined;
-        if (!site) {
+        if (typeof handler !== 'function') {
             return apply(target, self, [handler, ...rest]);
         }
+        const site = attempt(frameSite);
+        const run = currentRun();
+        const own = run?.site === site ? undefined : run;
         return apply(target, self, [function (...args) {
-            attempt(() => begin(site));
+            attempt(() => begin(site, own));
             return apply(handler, this, args);
         }, ...rest]);
+    });
+    wrap(scope, 'requestIdleCallback', (target, self, [handler, ...rest]) => {
+        const run = typeof handler === 'function' && currentRun();
+        return apply(target, self, [run ? function (...args) {
+            attempt(() => begin(run.site, run));
+            return apply(handler, this, args);
+        } : handler, ...rest]);
     });
 }
 

@@ -39,7 +39,6 @@ function wrapXhr() {
                 sync: !isAsync,
                 plain: user === undefined && password === undefined,
                 headers: {},
-                // Some look for a cookie, or sign, between this and sending.
                 run: currentRun(),
             });
         }, () => requests.delete(self));
@@ -50,6 +49,7 @@ function wrapXhr() {
         return result;
     });
     method('setRequestHeader', (go, self, [name, value], request) => {
+        notSent(request, 'setRequestHeader');
         const result = go();
         if (request) {
             const key = String(name).toLowerCase();
@@ -66,7 +66,17 @@ function wrapXhr() {
         return result;
     });
     method('send', (go, self, [body], request) => {
-        if (!request || !request.url || request.state !== undefined) {
+        notSent(request, 'send');
+        if (!request) {
+            return go();
+        }
+        // Some look for a cookie, or sign, between opening and this.
+        const run = (request.run ??= currentRun());
+        if (run && !request.sync) {
+            attempt(() => apply(addListener, self, ['readystatechange', goesOnWith, true]));
+        }
+        if (!request.url) {
+            asksOthers(run);
             return go();
         }
         const { poll, mine, write, mark } = attempt(() => consider({
@@ -74,11 +84,12 @@ function wrapXhr() {
             headers: { accept: '*/*', ...request.headers },
             body: request.method === 'GET' ? undefined : body,
         })) || {};
-        const answer = mine && attempt(() => fitting(request, answerOf(poll, request.headers)));
+        const answer = mine && attempt(() => fitting(request, answerOf(poll, request.headers, run)));
         if (answer) {
             deliver(self, request, answer);
             return undefined;
         }
+        asksOthers(run);
         if (mark) {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', '1']));
         }
@@ -87,7 +98,8 @@ function wrapXhr() {
                 if (write) {
                     page.wrote = true;
                     link.renew();
-                } else if (!poll.tick) {
+                } else if (!poll.tick && self.status) {
+                    poll.served = true;
                     poll.statusText = self.statusText;
                     answered(poll, self.getResponseHeader('etag'));
                 }
@@ -97,7 +109,7 @@ function wrapXhr() {
                 after();
                 return result;
             }
-            self.addEventListener('loadend', after, { once: true });
+            apply(addListener, self, ['loadend', after, { once: true }]);
         }
         return go();
     });
@@ -156,6 +168,23 @@ function wrapXhr() {
         const faked = ['', 'document'].includes(self.responseType) ? shown(self, DONE) : undefined;
         return faked && (faked.answer ? response('document', faked, self.responseType) : null);
     });
+}
+
+/** What began in a run goes on when its request is done; before the page hears of it. */
+function goesOnWith() {
+    attempt(() => {
+        const { run } = requests.get(this);
+        if (run && this.readyState === DONE) {
+            resume(run);
+        }
+    });
+}
+
+/** Natively, a request that is answered here was never sent. */
+function notSent(request, name) {
+    if (request?.state !== undefined) {
+        throw new DOMException(`Failed to execute '${name}' on 'XMLHttpRequest': The object's state must be OPENED.`, 'InvalidStateError');
+    }
 }
 
 /** An answer, unless it would have to be read in a way that only the browser knows. */
