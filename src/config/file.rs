@@ -189,7 +189,8 @@ pub struct Route {
     pub path: Option<Text<Pattern>>,
     /// Which methods. Only `GET` is ever asked by Sungrazer itself.
     pub methods: Vec<Text<MethodName>>,
-    /// How often to look while somebody watches.
+    /// How often to look while somebody watches. A page with the browser script that asks more often itself is looked for as
+    /// often.
     pub every: Text<Period>,
     /// How far to back off while nothing changes.
     pub every_max: Text<Period>,

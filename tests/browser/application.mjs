@@ -31,7 +31,12 @@ export async function startApplication(pages = {}) {
     };
     const server = createServer(async (request, response) => {
         const { pathname: path } = new URL(request.url, 'http://site.example');
-        const body = Buffer.concat(await request.toArray()).toString();
+        const pieces = await request.toArray().catch(() => undefined);
+        if (!pieces) {
+            // Whoever asked has left.
+            return;
+        }
+        const body = Buffer.concat(pieces).toString();
         const seen = { method: request.method, path, url: request.url, headers: request.headers, body };
         application.asked.push(seen);
         const send = (status, type, body, headers = {}) => {

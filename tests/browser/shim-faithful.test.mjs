@@ -19,7 +19,9 @@ const on = stage({
     '/bytes': (request, send) => send(200, 'application/octet-stream', Buffer.from([0, 255, 128, 10])),
     '/nothing': (request, send) => send(204, 'text/plain', ''),
     '/html': (request, send) => send(200, 'text/html', '<p>one</p>'),
-    '/missing': (request, send) => send(409, 'text/plain', 'no'),
+    '/conflict': (request, send) => send(409, 'text/plain', 'no', { 'x-own': 'a' }),
+    '/never': () => {},
+    '/upload': (request, send) => send(201, 'text/plain', `${request.body.length} of ${request.headers['content-type']}`),
     '/conditional': (request, send) => request.headers['if-none-match'] === '"one"'
         ? send(304, 'text/plain', '', { etag: '"one"' })
         : send(200, 'text/plain', 'text', { etag: '"one"' }),
@@ -186,6 +188,63 @@ for (const argument of [
         assert.deepEqual(shimmed, native);
     });
 }
+
+test('a poll that is answered with an error is answered with that error', async () => {
+    const [native, shimmed] = await both(() => new Promise((resolve) => {
+        const said = [];
+        const poll = () => {
+            const xhr = new XMLHttpRequest();
+            xhr.onloadend = () => said.push([xhr.status, xhr.statusText, xhr.responseText, xhr.getResponseHeader('x-own')]) > 6 && resolve(said);
+            xhr.open('GET', '/conflict');
+            xhr.send();
+            fetch('/conflict').then(async (response) => said.push([response.status, response.ok, await response.text()]));
+        };
+        setInterval(poll, 250);
+    }));
+    assert.deepEqual(new Set(shimmed.map(String)), new Set(native.map(String)));
+});
+
+test('an upload goes its own way, with all that it says on it', async () => {
+    const [native, shimmed] = await both(() => new Promise((resolve) => {
+        const said = [];
+        let uploads = 0;
+        const upload = () => {
+            const xhr = new XMLHttpRequest();
+            for (const event of ['loadstart', 'load', 'loadend']) {
+                xhr.upload.addEventListener(event, (seen) => said.push(['upload', event, seen.loaded, seen.total]));
+                xhr.addEventListener(event, () => said.push([event, xhr.status, xhr.responseText]));
+            }
+            xhr.open('POST', '/upload');
+            xhr.setRequestHeader('Content-Type', 'application/octet-stream');
+            xhr.timeout = 10_000;
+            xhr.onloadend = () => (++uploads < 3 ? setTimeout(upload, 300) : setTimeout(() => resolve(said), 0));
+            xhr.send(new Uint8Array(100_000));
+        };
+        upload();
+    }));
+    assert.deepEqual(shimmed, native);
+});
+
+test('a request that takes too long times out, and one that cannot be made fails, as natively', async () => {
+    const [native, shimmed] = await both(() => new Promise((resolve) => {
+        const said = [];
+        let open = 4;
+        const ask = (url, timeout) => {
+            const xhr = new XMLHttpRequest();
+            for (const event of ['load', 'error', 'timeout', 'abort']) {
+                xhr.addEventListener(event, () => said.push([url, event, xhr.readyState, xhr.status]));
+            }
+            xhr.onloadend = () => --open || resolve(said.sort());
+            xhr.open('GET', url);
+            xhr.timeout = timeout;
+            xhr.send();
+        };
+        const asks = () => { ask('/never', 100); ask('http://127.0.0.1:1/', 0); };
+        setTimeout(asks, 260);
+        setTimeout(asks, 800);
+    }));
+    assert.deepEqual(shimmed, native);
+});
 
 async function observeFetch({ path, how, request }) {
     const init = { headers: { 'X-Own': 'b' } };

@@ -65,6 +65,20 @@ for (const path of ['/no-worker', '/no-worker-in-markup']) {
     });
 }
 
+test('on a site without TLS tabs share a worker; where they may not, each has a stream of its own', async () => {
+    // Not a loopback address by its name: there are no locks.
+    const site = `http://site.example:${new URL(on.sidecar.url).port}`;
+    for (const [path, streams] of [['/polls', 1], ['/no-worker', 2]]) {
+        const pages = [await on.browser.open(`${site}${path}`), await on.browser.open(`${site}${path}`)];
+        assert.equal(await pages[0].evaluate(() => isSecureContext), false);
+        await live(...pages);
+        assert.equal(await on.sidecar.streams(), streams, path);
+        assert.deepEqual(pages.flatMap((page) => page.errors), []);
+        await on.browser.clear();
+        await eventually('the streams to end', async () => (await on.sidecar.streams()) === 0);
+    }
+});
+
 test('a page that may not open the stream polls as it always did', async () => {
     const page = await on.open('/no-stream-in-markup');
     await page.waitForFunction(() => draws > 3);

@@ -29,6 +29,9 @@ const on = stage({
     '/reloads': html((state) => status(state, '', `<script>setTimeout(() => location.reload(), ${REFRESH * 1000});</script>`)),
     '/assigns': html((state) => status(state, '', `<script>setInterval(() => { location.href = location.href; }, ${REFRESH * 1000});</script>`)),
     '/frames': '<!doctype html><title>Frames</title><iframe src="/meta" name="inner"></iframe>',
+    '/reloads-frame': `<!doctype html><title>Frames</title><iframe src="/plain" name="inner"></iframe>
+        <script>setInterval(() => frames[0].location.reload(), ${REFRESH * 1000});</script>`,
+    '/plain': html((state) => status(state)),
     '/frameset': '<html><head><title>Frames</title></head><frameset cols="50%,50%"><frame src="/meta"><frame src="/empty"></frameset></html>',
     '/empty': page(''),
     '/fragment': html((state) => `<b id="count">${state.count}</b>`),
@@ -93,7 +96,7 @@ for (const path of ['/scripted', '/reloads', '/assigns']) {
     });
 }
 
-for (const [path, selector] of [['/frames', 'iframe'], ['/frameset', 'frame']]) {
+for (const [path, selector] of [['/frames', 'iframe'], ['/frameset', 'frame'], ['/reloads-frame', 'iframe']]) {
     test(`${path}: a page in a frame that loads itself again`, async () => {
         const page = await on.open(path);
         const frame = await (await page.waitForSelector(selector, { state: 'attached' })).contentFrame();

@@ -43,6 +43,10 @@ const on = stage({
     '/poll-page': page(`
         const poll = () => fetch('/state').then((r) => r.json()).then(draw);
         poll(); setInterval(poll, ${INTERVAL});`),
+    '/pauses-page': page(`
+        const poll = () => document.hidden || fetch('/state').then((r) => r.json()).then(draw);
+        document.addEventListener('visibilitychange', poll);
+        poll(); setInterval(poll, ${INTERVAL});`),
     '/broken': (request, send, application) =>
         application.broken ? send(503, 'text/plain', 'Out of order.') : counted(send, { count: 1 }),
     '/broken-page': page(`
@@ -83,6 +87,25 @@ for (const [name, path, target, least = 2] of [
         await writer.close();
     });
 }
+
+test('a page that pauses while nobody sees it is left in peace', async () => {
+    const page = await on.open('/pauses-page');
+    await followed(page);
+    const hide = (hidden) => page.evaluate((hidden) => {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+        Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await hide(true);
+    const before = await draws(page);
+    const asked = page.times('/state');
+    const count = on.change();
+    await sleep(INTERVAL * 2);
+    assert.deepEqual([await draws(page), page.times('/state')], [before, asked]);
+    await hide(false);
+    await page.waitForFunction((count) => drawn.at(-1).count === count, count);
+    assert.deepEqual(page.errors, []);
+});
 
 test('what a user asks for is asked of the application', async () => {
     const page = await on.open('/poll-page');

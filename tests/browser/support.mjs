@@ -137,7 +137,7 @@ export function shim() {
 }
 
 /** Starts Chromium with an empty profile; it talks to nobody but the pages that it is sent to. */
-export async function startBrowser(options = {}) {
+export async function startBrowser({ patience = PATIENCE, ...options } = {}) {
     const profile = mkdtempSync(join(tmpdir(), 'sungrazer-browser-'));
     const context = await chromium.launchPersistentContext(profile, {
         executablePath: installed('chromium', 'chromium-browser', 'google-chrome'),
@@ -145,6 +145,8 @@ export async function startBrowser(options = {}) {
         ...options,
         args: [
             '--no-sandbox',
+            // A name that is here, and is not known to be.
+            '--host-resolver-rules=MAP site.example 127.0.0.1',
             '--disable-gpu',
             '--disable-quic',
             '--no-first-run',
@@ -166,7 +168,7 @@ export async function startBrowser(options = {}) {
             page.asked = [];
             page.on('request', (request) => page.asked.push(new URL(request.url()).pathname));
             page.times = (path) => page.asked.filter((asked) => asked === path).length;
-            page.setDefaultTimeout(PATIENCE);
+            page.setDefaultTimeout(patience);
             await page.goto(url);
             return page;
         },

@@ -57,10 +57,29 @@ function torrent(name) {
     return Buffer.concat([Buffer.from('d'), text('announce'), text('http://127.0.0.1:9/announce'), text('info'), info, Buffer.from('e')]);
 }
 
+/** What a request came to, if that is what it should. */
+async function done(answer, ...statuses) {
+    const text = await answer.text();
+    if (!statuses.includes(answer.status)) {
+        throw new Error(`${answer.url}: ${answer.status} ${text.slice(0, 200)}`);
+    }
+    return text;
+}
+
+/** Looks as often as one's own patience asks for. */
+const OFTEN = '[[route]]\npath = "/**"\nshim = "learn"\nevery = "250ms"\n';
+
+/**
+ * Each has a page that polls every `interval` milliseconds, something that is to be seen there (`value`), and two ways to
+ * change that: `change`, behind its back, and `write`, by a request to `base`, as its own pages make them. `routes` are
+ * those that it needs to be followed at all; `tuned`, what one would write to have it followed well.
+ */
 export const apps = {
     'rq-dashboard': {
         path: '/',
+        interval: 2500,
         polls: 'XMLHttpRequest, setTimeout after completion, 2.5 s',
+        tuned: () => OFTEN,
         value: () => document.querySelector('#queues tbody tr td:nth-child(2)')?.innerText,
         async start(folder, port) {
             const redis = await vacant();
@@ -69,13 +88,20 @@ export const apps = {
             stops.push(runs(venv('RQ', 'rq-dashboard'), ['--bind', '127.0.0.1', '--port', port, '--redis-url', `redis://127.0.0.1:${redis}`]));
             const code = `from redis import Redis; from rq import Queue\nQueue("default", connection=Redis(port=${redis})).enqueue("time.sleep", 1)`;
             const change = () => output(venv('RQ', 'python'), ['-c', code]);
+            const write = async (base) => {
+                const { jobs: [{ id }] } = JSON.parse(await done(await fetch(`${base}/0/data/jobs/default/queued/1/asc/1.json`), 200));
+                await done(await fetch(`${base}/job/${id}/delete`, { method: 'POST' }), 200);
+            };
             await change();
-            return { change, stops };
+            return { change, write, stops };
         },
     },
     haproxy: {
         path: '/stats',
+        interval: 5000,
         polls: 'Refresh header, 5 s',
+        // Its counters change with every look. These are what its log advises to ignore.
+        tuned: () => `${OFTEN}ignore = { css = ["tr > td > p", "table.det > tr > td", "td.ac", "tr.frontend > td", "tr.backend > td"] }\n`,
         credentials: { username: 'admin', password: 'ha' },
         value: () => `${(document.body.innerText.match(/\bMAINT\b/g) || []).length}/${document.querySelectorAll('tr.maintain').length}`,
         async start(folder, port) {
@@ -95,6 +121,7 @@ listen stats
   stats uri /stats
   stats refresh 5s
   stats auth admin:ha
+  stats admin if TRUE
 backend app
   server s1 127.0.0.1:9 weight 10
   server s2 127.0.0.1:9 weight 20
@@ -105,11 +132,18 @@ backend app
                 const client = connect(socket, () => client.end(`${down ? 'disable' : 'enable'} server app/s1\n`));
                 client.once('error', reject).once('close', resolve).resume();
             });
-            return { change, stops: [runs('haproxy', ['-W', '-db', '-f', join(folder, 'haproxy.cfg')])] };
+            const write = async (base) => {
+                down = !down;
+                const body = new URLSearchParams({ s: 's1', action: down ? 'maint' : 'ready', b: '#3' });
+                const headers = { authorization: `Basic ${btoa('admin:ha')}` };
+                await done(await fetch(`${base}/stats`, { method: 'POST', headers, body, redirect: 'manual' }), 303);
+            };
+            return { change, write, stops: [runs('haproxy', ['-W', '-db', '-f', join(folder, 'haproxy.cfg')])] };
         },
     },
     transmission: {
         path: '/transmission/web/',
+        interval: 5000,
         polls: 'POST of JSON-RPC, 5 s; its answers are deltas, so only a tick can hurry it',
         // None of its requests can be answered by anybody else.
         genuine: true,
@@ -129,23 +163,27 @@ backend app
             await eventually('transmission', () => listens(port));
             const rpc = `http://127.0.0.1:${port}/transmission/rpc`;
             let count = 0;
-            const change = async () => {
-                const session = (await fetch(rpc)).headers.get('x-transmission-session-id');
+            const write = async (base) => {
+                const url = new URL(rpc).pathname;
+                const session = (await fetch(`${base}${url}`)).headers.get('x-transmission-session-id');
                 const metainfo = torrent(`file-${count++}.bin`).toString('base64');
                 const body = JSON.stringify({ method: 'torrent-add', arguments: { paused: true, metainfo } });
-                const answer = await fetch(rpc, { method: 'POST', headers: { 'x-transmission-session-id': session }, body });
-                const { result } = await answer.json();
+                const answer = await fetch(`${base}${url}`, { method: 'POST', headers: { 'x-transmission-session-id': session }, body });
+                const { result } = JSON.parse(await done(answer, 200));
                 if (result !== 'success') {
                     throw new Error(`transmission: ${result}`);
                 }
             };
+            const change = () => write(new URL(rpc).origin);
             await change();
-            return { change, stops };
+            return { change, write, stops };
         },
     },
     jupyterlab: {
         path: '/lab?token=tok',
+        interval: 10_000,
         polls: 'fetch with a bare number as cache buster, 10 s and more',
+        tuned: () => OFTEN,
         value: () => document.querySelector('.jp-DirListing-content') && document.querySelectorAll('.jp-DirListing-item').length,
         async start(folder, port) {
             const files = join(folder, 'files');
@@ -157,8 +195,14 @@ backend app
             const args = ['--allow-root', '--no-browser', '--ip=127.0.0.1', `--port=${port}`, '--ServerApp.port_retries=0', '--IdentityProvider.token=tok', `--ServerApp.root_dir=${files}`];
             let count = 0;
             const change = async () => writeFileSync(join(files, `file-${count++}.txt`), 'text');
+            const write = async (base) => {
+                const name = `file-${count++}.txt`;
+                const body = JSON.stringify({ type: 'file', format: 'text', content: 'text' });
+                const headers = { authorization: 'token tok', 'content-type': 'application/json' };
+                await done(await fetch(`${base}/api/contents/${name}`, { method: 'PUT', headers, body }), 201);
+            };
             await change();
-            return { change, stops: [runs(venv('JUPYTER', 'jupyter-lab'), args, { env })] };
+            return { change, write, stops: [runs(venv('JUPYTER', 'jupyter-lab'), args, { env })] };
         },
     },
 };
