@@ -5,8 +5,8 @@ import { after, afterEach, before } from 'node:test';
 import { startApplication } from './application.mjs';
 import { eventually, startBrowser, startSidecar } from './support.mjs';
 
-/** A route that learns what its pages poll, and looks often. */
-export const LEARNS = '[[route]]\npath = "/**"\nevery = "50ms"\nshim = "learn"\n';
+/** A route that learns what its pages poll, and looks often, however long nothing has changed. */
+export const LEARNS = '[[route]]\npath = "/**"\nevery = "50ms"\nevery_max = "50ms"\nshim = "learn"\n';
 
 /** Sets up `application`, `sidecar` and `browser` for the tests of a file, which are given them when they run. */
 export function stage(pages, { routes = LEARNS, ...options } = {}) {

@@ -2,7 +2,7 @@
 
 function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
-        const asked = (self === undefined || self === scope) && attempt(() => describe(args));
+        const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
         const { poll, mine, write, mark } = asked && attempt(() => consider(asked)) || {};
         // Made before anything is promised: if it cannot be, the application is asked.

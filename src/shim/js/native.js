@@ -32,6 +32,9 @@ function attempt(work, otherwise) {
     }
 }
 
+/** Whether a function of the page's global object is called as one. */
+const isOwn = (self) => self === undefined || self === null || self === scope;
+
 /** Replaces a function by one that looks and feels the same. `trap` is given the native one, `this` and the arguments. */
 function wrap(holder, name, trap) {
     const native = holder[name];

@@ -126,7 +126,8 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const run = begun || currentRun();
     const isGet = method === 'GET' && (body === undefined || body === null) && plain
         && !Object.keys(headers).some((name) => OF_OTHERS.test(name));
-    const family = familyOf(`${method} ${target.family.replace(/\d+/g, '0')}`);
+    const name = `${method} ${target.family.replace(/\d+/g, '0')}`;
+    const family = familyOf(name);
     const known = family.targets.size > 0;
     const again = family.targets.has(target.text);
     if (!again && family.targets.size < MOST_TARGETS) {
@@ -144,6 +145,7 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write };
     }
+    run.seen.asked.add(name);
     const last = settle(family, target, again, run);
     if (run.answered && !(isGet && isAskedAnyway(run, key))) {
         return { poll: isGet ? polls.get(key) : undefined, write };

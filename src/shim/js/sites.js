@@ -40,8 +40,11 @@ const sites = new Map();
 /** Frames that tell one line of code from another, though both set their timers by way of the same library. */
 const DEPTH = 12;
 
-/** The site of the line that is calling. */
-function callingSite() {
+/**
+ * The site of the line that is calling, in the run `parent` or outside of any. What that has asked for is part of it: a
+ * library may keep any number of loops going by one line.
+ */
+function callingSite(parent) {
     const limit = Error.stackTraceLimit;
     Error.stackTraceLimit = DEPTH + 8;
     const { stack } = new Error();
@@ -51,7 +54,7 @@ function callingSite() {
     }
     const own = ownUrl.origin + ownUrl.pathname;
     const lines = stack.split('\n').filter((line) => /[:@]/.test(line) && !line.includes(own));
-    const key = lines.slice(0, DEPTH).join();
+    const key = [...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : [])].join();
     let site = sites.get(key);
     if (!site) {
         if (sites.size >= MOST_SITES) {
@@ -68,7 +71,7 @@ let running;
 
 /** Begins a run of `site`'s, `hurried` if by us; or goes on with `run`, which has set a short timer. */
 function begin(site, run, hurried) {
-    const current = run || { site, hurried, polls: new Set(), seen: { news: false } };
+    const current = run || { site, hurried, polls: new Set(), seen: { news: false, asked: new Set() } };
     running = current;
     if (!run) {
         site.before = site.last;

@@ -109,12 +109,13 @@ function setTimer(native, args, repeats) {
     if (!isCode && typeof handler !== 'function') {
         return undefined;
     }
-    const site = repeats ? new Site() : callingSite();
+    const parent = currentRun();
+    const site = repeats ? new Site() : callingSite(parent);
     if (!site) {
         return undefined;
     }
     site.pace = Math.min(site.pace, delay);
-    const timer = new Timer({ site, parent: currentRun(), handler, args: rest, repeats, delay });
+    const timer = new Timer({ site, parent, handler, args: rest, repeats, delay });
     timer.id = timer.arm(native, delay);
     timers.set(timer.id, timer);
     site.waiting.add(timer);
@@ -128,7 +129,7 @@ function wrapTimers() {
     for (const [name, repeats] of [['setTimeout', false], ['setInterval', true]]) {
         const native = scope[name].bind(scope);
         wrap(scope, name, (target, self, args) => {
-            const ours = (self === undefined || self === scope) && args.length > 0;
+            const ours = isOwn(self) && args.length > 0;
             const id = ours ? attempt(() => setTimer(native, args, repeats)) : undefined;
             return id ?? apply(target, self, args);
         });
