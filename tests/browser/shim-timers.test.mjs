@@ -20,9 +20,12 @@ const drawsBoth = `
 const POLLER = `
     class Poller {
         constructor(work, interval) { Object.assign(this, { work, interval }); this.schedule(); }
-        schedule() { setTimeout(() => this.run(), this.interval); }
+        schedule() { later(() => this.run(), this.interval); }
         async run() { try { await this.work(); } finally { this.schedule(); } }
-    }`;
+    }
+    const waiting = [];
+    const arm = () => { for (const args of waiting.splice(0)) { setTimeout(...args); } };
+    function later(...args) { waiting.push(args); queueMicrotask(arm); }`;
 
 /** What a library does with the timers of a page: all of them are set by the same lines of it. */
 const LIBRARY = `
@@ -64,7 +67,7 @@ const on = stage({
         poll(); setInterval(poll, ${INTERVAL});`),
     '/pollers': page(`${drawsBoth}${POLLER}
         let left, right;
-        new Poller(async () => { left = await get.call(null, '/left'); draws += 1; if (right) show(left, right); }, ${INTERVAL});
+        new Poller(async () => { left = await get.call(null, '/left'); draws += 1; later(() => fetch('/saved', { method: 'PUT', body: String(draws) }), 300); if (right) show(left, right); }, ${INTERVAL});
         new Poller(async () => { right = await fetch.call(null, '/right').then((r) => r.json()); if (left) show(left, right); }, ${INTERVAL * 1.3});
         new Poller(() => fetch('/state', { method: 'POST', body: 'beats' }), ${INTERVAL * 0.7});`),
     '/idle': page(`

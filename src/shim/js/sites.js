@@ -41,10 +41,10 @@ const sites = new Map();
 const DEPTH = 12;
 
 /**
- * The site of the line that is calling, in the run `parent` or outside of any. What that has asked for is part of it: a
- * library may keep any number of loops going by one line.
+ * The site of the line that is calling, in the run `parent` or outside of any. What that has asked for is part of it, and
+ * so is about how long the timer is to take: a library may keep any number of loops going by one line.
  */
-function callingSite(parent) {
+function callingSite(parent, delay) {
     const limit = Error.stackTraceLimit;
     Error.stackTraceLimit = DEPTH + 8;
     const { stack } = new Error();
@@ -54,7 +54,7 @@ function callingSite(parent) {
     }
     const own = ownUrl.origin + ownUrl.pathname;
     const lines = stack.split('\n').filter((line) => /[:@]/.test(line) && !line.includes(own));
-    const key = [...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : [])].join();
+    const key = [...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : []), Math.round(Math.log2(delay))].join();
     let site = sites.get(key);
     if (!site) {
         if (sites.size >= MOST_SITES) {

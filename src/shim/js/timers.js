@@ -110,7 +110,7 @@ function setTimer(native, args, repeats) {
         return undefined;
     }
     const parent = currentRun();
-    const site = repeats ? new Site() : callingSite(parent);
+    const site = repeats ? new Site() : callingSite(parent, delay);
     if (!site) {
         return undefined;
     }
