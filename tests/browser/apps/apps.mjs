@@ -183,7 +183,8 @@ backend app
         path: '/lab?token=tok',
         interval: 10_000,
         polls: 'fetch with a bare number as cache buster, 10 s and more',
-        // It saves how its windows are arranged each time that it has asked. That is no news.
+        // Each tab saves how its windows are arranged each time that it has asked, and asks what all have saved.
+        restless: true,
         tuned: () => '[[route]]\npath = "/**"\nshim = "learn"\nrefresh_on = ["* /api/**"]\n',
         value: () => document.querySelector('.jp-DirListing-content') && document.querySelectorAll('.jp-DirListing-item').length,
         async start(folder, port) {
