@@ -34,9 +34,9 @@ function program() {
     return process.env.SUNGRAZER;
 }
 
-/** Starts the program in the folder `cwd`, and reads its lines until `ready` has what it needs of them. */
-async function start(args, ready, cwd) {
-    const child = spawn(program(), args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
+/** Starts the program, and reads its lines until `ready` has what it needs of them. */
+async function start(args, ready) {
+    const child = spawn(program(), args, { stdio: ['ignore', 'pipe', 'inherit'] });
     const ended = new Promise((resolve) => child.once('exit', resolve));
     for await (const line of createInterface({ input: child.stdout })) {
         if (ready(line)) {
@@ -91,11 +91,11 @@ export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     const file = join(folder, 'sungrazer.toml');
     writeFileSync(file, routes);
     let links;
-    const args = ['run', '-c', 'sungrazer.toml', '--upstream', upstream, '--listen', listen, '--admin', '127.0.0.1:0'];
+    const args = ['run', '-c', file, '--upstream', upstream, '--listen', listen, '--admin', '127.0.0.1:0'];
     const stop = await start(args, (line) => {
         links = line.match(/ listen=(?<url>http:\S+) admin=(?<admin>http:\S+)/)?.groups;
         return links;
-    }, folder);
+    });
     return {
         ...links,
         held: (url, transport) => held(links.admin, url, transport),
