@@ -322,23 +322,31 @@ async fn ten_upgrades_under_load_lose_no_request_and_no_change() {
             asked
         }
     });
-    // Another follows, comes back whenever its stream ends, and says what it holds.
-    let following = tokio::spawn({
+    // An operator's probe does the same.
+    let probing = tokio::spawn({
         let done = done.clone();
         async move {
-            let (mut held, mut last) = (String::new(), String::new());
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                let mut events = Events::open(address, "/a", &[("Last-Event-ID", &held)]).await;
-                while let Ok(Some(event)) =
-                    tokio::time::timeout(std::time::Duration::from_millis(200), events.next()).await
-                {
-                    if let Some(id) = event.id {
-                        assert_ne!(event.data, last, "what was held was sent again");
-                        (held, last) = (id, event.data);
-                    }
+                assert_eq!(client::get(admin, "/readyz", &[]).await.status, 200);
+            }
+        }
+    });
+    // Another follows, comes back whenever its stream ends, and says what it holds.
+    let (seen, mut saw) = tokio::sync::watch::channel(String::new());
+    let following = tokio::spawn(async move {
+        let (mut held, mut last) = (String::new(), String::new());
+        while last != "last" {
+            let mut events = Events::open(address, "/a", &[("Last-Event-ID", &held)]).await;
+            while let Some(event) = events.next().await {
+                if let Some(id) = event.id {
+                    assert_ne!(event.data, last, "what was held was sent again");
+                    (held, last) = (id, event.data);
+                    seen.send_replace(last.clone());
+                }
+                if last == "last" {
+                    break;
                 }
             }
-            last
         }
     });
     let mut pid = program.pid();
@@ -357,13 +365,13 @@ async fn ten_upgrades_under_load_lose_no_request_and_no_change() {
             !std::path::Path::new(&format!("/proc/{old}")).exists() || is_zombie(old)
         })
         .await;
-        assert_eq!(client::get(admin, "/readyz", &[]).await.status, 200);
+        within("the change", saw.wait_for(|seen| *seen == round.to_string())).await.unwrap();
     }
     backend.set("/a", Page::text("last"));
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    within("the follower", following).await.unwrap();
     done.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(within("the follower", following).await.unwrap(), "last");
     assert!(within("the asker", asking).await.unwrap() > 10);
+    within("the probe", probing).await.unwrap();
     program::signal(pid, "TERM");
     crate::support::eventually("the last process to be gone", || {
         !std::path::Path::new(&format!("/proc/{pid}")).exists()

@@ -122,6 +122,11 @@ impl Live {
         }
     }
 
+    /// Sends all watchers away: the next process will take them.
+    pub(super) fn leave(&self) {
+        self.streams.drain(clock::now(), Duration::ZERO);
+    }
+
     /// In which form `request` asks to be held, if it does.
     pub(super) fn delivery<B>(request: &Request<B>) -> Option<&'static dyn Delivery> {
         if request.method() != http::Method::GET || request.uri().path() != PATH {

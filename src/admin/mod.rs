@@ -29,12 +29,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use self::api::Api;
 use self::live::Live;
 pub use self::reload::{Reload, Reloaded, Standing};
 use self::spare::Spare;
+use crate::proxy::serve_until;
 
 /// How long an operator's client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,17 +47,18 @@ const BREATH: Duration = Duration::from_millis(200);
 /// Connections of operators and of those who collect metrics.
 const MOST_CONNECTIONS: usize = 256;
 
-/// Serves the admin API on `listener` until `stopped`.
+/// Serves the admin API on `listener` until `stopped`, and whoever has come until then.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationToken) {
     let live = Arc::new(Live::new(Arc::clone(&api)));
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut spare = Spare::default();
     spare.keep();
     let mut complained = false;
+    let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped.cancelled() => return,
+            () = stopped.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -66,12 +69,9 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
                     continue;
                 };
                 let (api, live, stopped) = (Arc::clone(&api), Arc::clone(&live), stopped.clone());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        result = connection(stream, api, live) => if let Err(error) = result {
-                            debug!(%peer, "admin connection: {error}");
-                        },
-                        () = stopped.cancelled() => {}
+                tasks.spawn(async move {
+                    if let Err(error) = connection(stream, api, live, stopped).await {
+                        debug!(%peer, "admin connection: {error}");
                     }
                     drop(place);
                 });
@@ -88,20 +88,29 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
             }
         }
     }
+    drop(listener);
+    live.leave();
+    tasks.close();
+    tasks.wait().await;
 }
 
-async fn connection(stream: TcpStream, api: Arc<Api>, live: Arc<Live>) -> hyper::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    api: Arc<Api>,
+    live: Arc<Live>,
+    stopped: CancellationToken,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let (api, live) = (Arc::clone(&api), Arc::clone(&live));
         async move { Ok::<_, Infallible>(answer(&api, &live, &request).await) }
     });
     // News is small, and must not wait for more.
     let _ = stream.set_nodelay(true);
-    http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+        .serve_connection(TokioIo::new(stream), service);
+    serve_until(connection, stopped).await
 }
 
 type Body = Either<Full<Bytes>, live::Going>;

@@ -32,7 +32,7 @@ async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let mut upgrade = signal(SignalKind::user_defined2()).context("cannot wait for SIGUSR2")?;
-    let server = Server::start(config, &source, inherited)?;
+    let mut server = Server::start(config, &source, inherited)?;
     say(&server.ready_line());
     // Whoever started us may wait for this: systemd, or the process whose place we take. If nobody does, it is nothing.
     let _ = sd_notify::notify(&[NotifyState::Ready]);

@@ -1,7 +1,6 @@
 //! One HTTP/1.x connection, request after request.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,6 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::chunks::Chunks;
 use super::decide::Disposition;
@@ -23,6 +20,7 @@ use super::front::Proxy;
 use super::gather::Gathered;
 use super::head::{Head, find_end, read_head};
 use super::hold::{Kept, hold};
+use super::leave::{FIRST_REQUEST, leave};
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
@@ -41,9 +39,6 @@ enum Next {
     Tunnel(H1, Box<RequestHeader>, Option<Box<Visit>>),
     Close,
 }
-
-/// A client that has just connected has a request on the way, which nobody else will answer.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch, open: Open) {
@@ -74,14 +69,6 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
             }
             Next::Close => return,
         }
-    }
-}
-
-/// Completes when a connection on which nothing is asked is to be closed, because the server stops. Not before `expected`.
-async fn leave(stopping: Pin<&mut WaitForCancellationFutureOwned>, expected: Option<Instant>) {
-    stopping.await;
-    if let Some(expected) = expected {
-        sleep_until(expected).await;
     }
 }
 
@@ -255,6 +242,8 @@ async fn hand_over(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use super::*;
 
     fn size_of_a_request<F>(

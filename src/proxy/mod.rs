@@ -26,6 +26,7 @@ mod head;
 mod hold;
 mod inject;
 mod learn;
+mod leave;
 mod pace;
 mod phases;
 mod plain;
@@ -40,6 +41,7 @@ mod writes;
 
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
+pub use leave::{FIRST_REQUEST, serve_until};
 pub use phases::Phases;
 pub use site::{Site, SiteOptions};
 pub use writes::Writes;

@@ -53,7 +53,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Front, Site, Writes};
+use crate::proxy::{FIRST_REQUEST, Front, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -100,6 +100,8 @@ pub struct Server {
     /// pingora's accept loops end when this becomes true.
     shutdown: watch::Sender<bool>,
     admin_stop: CancellationToken,
+    /// Serves the admin listener.
+    operators: Option<JoinHandle<()>>,
     services: Vec<JoinHandle<()>>,
     /// Sends spans.
     exporting: Option<JoinHandle<()>>,
@@ -171,15 +173,16 @@ impl Server {
         if let Some((address, socket)) = redirect {
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             let port = config.server.redirect_port.or(listen.first().map(SocketAddr::port)).unwrap_or_default();
-            services.push(tokio::spawn(redirect::serve(listener, port, allowance.redirects, site.stopping.clone())));
+            let (stopping, tasks) = (site.stopping.clone(), site.tasks.clone());
+            services.push(tokio::spawn(redirect::serve(listener, port, allowance.redirects, stopping, tasks)));
         }
         let exporting = export(&site.access);
-        let mut admin = None;
+        let (mut admin, mut operators) = (None, None);
         if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
             let api = Arc::new(Api { site, reload, token: options.token, started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
-            services.push(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
+            operators = Some(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
             admin = Some(address);
         }
         let tls = certificate.is_some();
@@ -193,6 +196,7 @@ impl Server {
             sockets: copies,
             shutdown,
             admin_stop,
+            operators,
             services,
             exporting,
         })
@@ -224,14 +228,25 @@ impl Server {
     }
 
     /// Starts the program anew, on the same sockets, and returns its process id when it accepts: then this one can stop,
-    /// and at no moment did nobody listen.
+    /// and at no moment did nobody listen. Operators, who would be told that this one stops, are left to the new one at once.
     ///
     /// # Errors
     /// If it does not come to accept. Then nothing has changed.
-    pub async fn hand_over(&self) -> Result<u32, HandOverFailed> {
+    pub async fn hand_over(&mut self) -> Result<u32, HandOverFailed> {
         let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
         let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
-        handover::hand_over(sockets).await
+        let pid = handover::hand_over(sockets).await?;
+        self.dismiss_operators().await;
+        Ok(pid)
+    }
+
+    /// Answers whoever has asked on the admin listener, and leaves it.
+    async fn dismiss_operators(&mut self) {
+        self.admin_stop.cancel();
+        if let Some(operators) = self.operators.take() {
+            // It ends by itself; had it panicked, that would be no reason not to stop.
+            let _ = operators.await;
+        }
     }
 
     /// The line that says that both listeners accept.
@@ -244,16 +259,21 @@ impl Server {
 
     /// Stops: no new connections, streams are asked to leave one by one, requests in flight are finished. Returns when
     /// all are gone or the configured time is over.
-    pub async fn stop(self) {
-        let site = &self.running.site;
+    pub async fn stop(mut self) {
+        let site = Arc::clone(&self.running.site);
         let patience = *self.running.drain.lock().unwrap_or_else(PoisonError::into_inner);
         site.stopping.cancel();
-        drop(self.sockets);
+        self.sockets.clear();
         // The receivers are the accept loops; without one there is nothing to stop.
         let _ = self.shutdown.send(true);
         site.streams.drain(clock::now(), patience);
         site.tasks.close();
-        let gone = timeout(patience, site.tasks.wait()).await;
+        let gone = timeout(patience, async {
+            // A connection that is accepted and did not come to us yet is none of our tasks; it has a receiver.
+            let _ = timeout(FIRST_REQUEST, self.shutdown.closed()).await;
+            site.tasks.wait().await;
+        })
+        .await;
         site.stopped.cancel();
         if gone.is_err() {
             warn!(streams = site.streams.len(), "not everybody left within the drain time");
@@ -261,10 +281,10 @@ impl Server {
         let access = Arc::clone(&site.access);
         // Whoever reads the log may be slow, and must not hold up what else goes on.
         let _ = tokio::task::spawn_blocking(move || access.close()).await;
-        if let Some(exporting) = self.exporting {
+        if let Some(exporting) = self.exporting.take() {
             let _ = exporting.await;
         }
-        self.admin_stop.cancel();
+        self.dismiss_operators().await;
         self.running.watch_files(Vec::new());
         for service in self.services {
             service.abort();

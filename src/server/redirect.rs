@@ -1,6 +1,7 @@
 //! Sends clients that speak plain HTTP to the listener that speaks TLS.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
+
+use crate::proxy::serve_until;
 
 /// How long a client may take to say what it wants, and to be told where to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,12 +30,18 @@ const BREATH: Duration = Duration::from_millis(200);
 /// The port of `https`.
 const HTTPS: u16 = 443;
 
-/// Answers on `listener` until `stopped`, `most` clients at a time; they are sent to `port`.
-pub(super) async fn serve(listener: TcpListener, port: u16, most: usize, stopped: CancellationToken) {
-    let places = std::sync::Arc::new(Semaphore::new(most));
+/// Answers on `listener` until the server is stopping, `most` clients at a time; they are sent to `port`. Each is one of `tasks`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    port: u16,
+    most: usize,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(most));
     let accepting = async {
         loop {
-            let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let answer = service_fn(move |request: Request<Incoming>| async move {
@@ -42,7 +52,8 @@ pub(super) async fn serve(listener: TcpListener, port: u16, most: usize, stopped
                         .header_read_timeout(PATIENCE)
                         .keep_alive(false)
                         .serve_connection(TokioIo::new(stream), answer);
-                    tokio::spawn(async move {
+                    let connection = serve_until(connection, stopping.clone());
+                    tasks.spawn(async move {
                         // Whether the client heard of it is its own affair.
                         let _ = timeout(PATIENCE, connection).await;
                         drop(place);
@@ -57,7 +68,7 @@ pub(super) async fn serve(listener: TcpListener, port: u16, most: usize, stopped
     };
     tokio::select! {
         () = accepting => {}
-        () = stopped.cancelled() => {}
+        () = stopping.cancelled() => {}
     }
 }
 
