@@ -1,9 +1,10 @@
 //! What operators are shown.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection, Events, head};
+use crate::support::follower::Follower;
 use crate::support::program::Scratch;
 use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::{eventually, within};
@@ -158,7 +159,12 @@ async fn each_request_is_logged_once_when_it_is_over() {
     assert!(sidecar.get("/a", &[]).await.is_from_memory());
     sidecar.get("/events", &[("Accept", "text/event-stream")]).await;
     drop(events);
-    eventually("five lines", || lines(&path).len() == 5).await;
+    let origin = [("Origin", "http://site.example"), ("User-Agent", "test/1"), ("traceparent", PARENT)];
+    let mut socket = Follower::socket(sidecar.address, "/.sungrazer/ws", &origin).await;
+    socket.say(&json!({ "request": { "id": 1, "url": "/plain?secret=hunter2" } })).await;
+    assert_eq!(socket.message().await.unwrap()["response"]["body"], "hello");
+    drop(socket);
+    eventually("seven lines", || lines(&path).len() == 7).await;
     let lines_of = |how: &str| lines(&path).into_iter().filter(|line| line["how"] == how).collect::<Vec<_>>();
     let proxied = &lines_of("proxied")[0];
     assert_eq!(
@@ -173,6 +179,11 @@ async fn each_request_is_logged_once_when_it_is_over() {
     assert_eq!((&held["route"], &held["status"]), (&"/a".into(), &200.into()));
     assert!(held["bytes"].as_u64() > Some(7), "{held}");
     assert_eq!(lines_of("memory")[0]["bytes"], 7);
+    assert_eq!(lines_of("websocket")[0]["status"], 101);
+    let asked = &lines_of("request")[0];
+    for name in ["method", "path", "status", "bytes", "client", "agent", "trace"] {
+        assert_eq!(asked[name], proxied[name], "{name}");
+    }
     assert_eq!((&lines_of("tunnel")[0]["path"], &lines_of("tunnel")[0]["status"]), (&"/events".into(), &200.into()));
     assert!(!std::fs::read_to_string(&path).unwrap().contains("hunter2"), "a secret was logged");
 }

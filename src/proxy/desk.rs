@@ -20,6 +20,7 @@ use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source,
 use crate::model::{EndReason, MediaType, fields};
 use crate::resource::{Bell, Ended, Subscription};
 use crate::route::{Client, Route, Shim, Target, is_plain};
+use crate::telemetry::Visit;
 
 /// A client, by the request with which it came.
 pub(super) struct Visitor {
@@ -201,11 +202,23 @@ impl Visitor {
         }
         let mut shape = Shape::default();
         shape.push(&body);
+        let mut visit = self.site.visit(&head, self.peer, clock::now(), "request");
         let mut sent = head.clone();
         let upstream = self.site.upstream();
         forward(&mut sent, self.peer, &self.site.options().trusted, &upstream).map_err(|_| bad("not a header"))?;
+        if let Some(trace) = visit.as_deref().and_then(Visit::traceparent) {
+            sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
+        }
         let answer =
-            upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text))?;
+            upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text));
+        if let Some(visit) = &mut visit {
+            let (status, bytes) = match &answer {
+                Ok(answer) => (answer.status, answer.body.len()),
+                Err((status, text)) => (*status, text.len()),
+            };
+            visit.answered(status.as_u16(), Some(bytes as u64));
+        }
+        let answer = answer?;
         if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
             self.site.wrote(&asked, &shape, answer.status, &answer.headers);
         }

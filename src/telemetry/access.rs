@@ -83,7 +83,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Bytes of the body that were sent, where they are counted.
     pub bytes: Option<u64>,
-    /// By whom or how: `proxied`, `memory`, `own`, `tunnel`, or the transport by which the client was held.
+    /// By whom or how: `proxied`, `memory`, `own`, `tunnel`, `request` over a WebSocket, or the transport by which the client
+    /// was held.
     pub how: &'static str,
     /// The trace that the request belongs to.
     pub trace: Option<Trace>,
