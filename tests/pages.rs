@@ -6,19 +6,19 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::process::{Child, Command};
+use tokio::net::UnixStream;
+use tokio::process::Command;
 
 use crate::support::backend::dead_port;
 use crate::support::client::{self, Connection, Events};
 use crate::support::oracle::{self, Json, Reader};
+use crate::support::peers::{self, listens, spawn};
 use crate::support::program::{self, Scratch};
 use crate::support::sidecar::Sidecar;
 use crate::support::within;
@@ -57,8 +57,8 @@ struct Polled {
     headers: &'static [(&'static str, &'static str)],
     /// `None` where nothing changes that could be made to.
     change: Option<Change>,
-    _running: Vec<Child>,
-    _scratch: Arc<Scratch>,
+    /// What it consists of, until it is dropped.
+    _running: Box<dyn Send>,
 }
 
 impl Polled {
@@ -73,29 +73,7 @@ impl Polled {
     }
 }
 
-fn spawn(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Child {
-    let mut command = Command::new(program);
-    command.args(args).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
-}
-
-async fn listens(what: &str, address: SocketAddr) {
-    within(&format!("{what} to listen"), async {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-const HAPROXY: &str = "
-global
-    stats socket FOLDER/admin.sock mode 600 level admin
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 30s
-    timeout server 30s
+const STATISTICS: &str = "
 listen stats
     bind ADDRESS
     stats enable
@@ -118,12 +96,8 @@ async fn command(socket: PathBuf, command: String) {
 
 /// Its page of statistics, on which each look counts.
 async fn haproxy() -> Vec<Polled> {
-    let (scratch, address) = (Arc::new(Scratch::new("haproxy")), dead_port().await);
-    let text = HAPROXY.replace("FOLDER", &scratch.path("").display().to_string());
-    let config = scratch.write("haproxy.cfg", &text.replace("ADDRESS", &address.to_string()));
-    let running = spawn("haproxy", &["-db", "-f", &config]);
-    listens("haproxy", address).await;
-    let socket = scratch.path("admin.sock");
+    let haproxy = peers::haproxy(STATISTICS).await;
+    let socket = haproxy.scratch.path("admin.sock");
     let change = move |n: usize| -> Happening {
         let socket = socket.clone();
         Box::pin(async move {
@@ -137,51 +111,29 @@ async fn haproxy() -> Vec<Polled> {
     };
     vec![Polled {
         app: "HAProxy",
-        address,
+        address: haproxy.address,
         path: "/stats",
         headers: &[("Authorization", "Basic YWRtaW46aGE=")],
         change: Some(Box::new(change)),
-        _running: vec![running],
-        _scratch: scratch,
+        _running: Box::new(haproxy),
     }]
 }
 
-const NGINX: &str = "
-daemon off;
-master_process off;
-error_log stderr;
-pid FOLDER/pid;
-events { worker_connections 256; }
-http {
-    access_log off;
-    client_body_temp_path FOLDER/1;
-    proxy_temp_path FOLDER/2;
-    fastcgi_temp_path FOLDER/3;
-    uwsgi_temp_path FOLDER/4;
-    scgi_temp_path FOLDER/5;
-    server {
-        listen ADDRESS;
-        root FOLDER;
-        location /status { stub_status; }
-        location /files/ { autoindex on; }
-        location /json/ { alias FOLDER/files/; autoindex on; autoindex_format json; }
-        location /xml/ { alias FOLDER/files/; autoindex on; autoindex_format xml; }
-    }
-}
+const LISTINGS: &str = "
+    location /status { stub_status; }
+    location /files/ { autoindex on; }
+    location /json/ { alias FOLDER/files/; autoindex on; autoindex_format json; }
+    location /xml/ { alias FOLDER/files/; autoindex on; autoindex_format xml; }
 ";
 
 /// A server for each of its pages: one counts the looks at all.
 async fn nginx() -> Vec<Polled> {
     let mut polled = Vec::new();
     for path in ["/status", "/files/", "/json/", "/xml/"] {
-        let (scratch, address) = (Arc::new(Scratch::new("nginx")), dead_port().await);
-        let folder = scratch.path("").display().to_string();
-        let folder = folder.trim_end_matches('/');
-        let config = scratch.write("config", &NGINX.replace("FOLDER", folder).replace("ADDRESS", &address.to_string()));
-        std::fs::create_dir(scratch.path("files")).unwrap();
-        scratch.write("files/readme.txt", "text");
-        let running = spawn("nginx", &["-p", folder, "-c", &config]);
-        listens("nginx", address).await;
+        let nginx = Arc::new(peers::nginx("", LISTINGS).await);
+        let address = nginx.address;
+        std::fs::create_dir(nginx.scratch.path("files")).unwrap();
+        nginx.scratch.write("files/readme.txt", "text");
         let change: Change = if path == "/status" {
             let idle = Arc::new(Mutex::new(Vec::new()));
             Box::new(move |n| {
@@ -194,10 +146,10 @@ async fn nginx() -> Vec<Polled> {
                 })
             })
         } else {
-            let scratch = Arc::clone(&scratch);
+            let nginx = Arc::clone(&nginx);
             Box::new(move |n| {
                 let name = format!("file-{n}.txt");
-                scratch.write(&format!("files/{name}"), "text");
+                nginx.scratch.write(&format!("files/{name}"), "text");
                 Box::pin(async move { Expected::Text(name) })
             })
         };
@@ -207,8 +159,7 @@ async fn nginx() -> Vec<Polled> {
             path,
             headers: &[],
             change: Some(change),
-            _running: vec![running],
-            _scratch: scratch,
+            _running: Box::new(nginx),
         });
     }
     polled
@@ -232,7 +183,7 @@ Queue('default', connection=Redis(port=int(sys.argv[1]))).enqueue('time.sleep', 
 async fn rq_dashboard() -> Vec<Polled> {
     let mut polled = Vec::new();
     for path in ["/0/data/queues.json", "/0/data/jobs/default/queued/8/asc/1.json", "/"] {
-        let (scratch, address, redis) = (Arc::new(Scratch::new("rq")), dead_port().await, dead_port().await);
+        let (scratch, address, redis) = (Scratch::new("rq"), dead_port().await, dead_port().await);
         let (folder, redis_port) = (scratch.path("").display().to_string(), redis.port().to_string());
         let mut running = vec![spawn(
             "redis-server",
@@ -261,8 +212,7 @@ async fn rq_dashboard() -> Vec<Polled> {
             path,
             headers: &[],
             change: (path != "/").then_some(change),
-            _running: running,
-            _scratch: scratch,
+            _running: Box::new((running, scratch)),
         });
     }
     polled

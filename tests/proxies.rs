@@ -2,15 +2,11 @@
 //! only run on request: `tests/run clients`.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-
-use crate::support::backend::{Backend, Page, dead_port};
+use crate::support::backend::{Backend, Page};
 use crate::support::client::{Connection, Events};
 use crate::support::follower::{Follower, Form, Heard, Over};
-use crate::support::program::Scratch;
+use crate::support::peers::{self, Peer};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -22,8 +18,7 @@ struct Proxy {
     upgrades: bool,
     /// Whether it passes on that a client left, before there is something to write to it.
     tells: bool,
-    _child: Child,
-    _scratch: Scratch,
+    _peer: Peer,
 }
 
 /// The least that makes nginx a proxy; it speaks HTTP/1.0 to what is behind it then.
@@ -52,69 +47,32 @@ const COMPRESSING: &str = "
     proxy_set_header Connection \"\";
 ";
 
-const NGINX: &str = "
-daemon off;
-master_process off;
-error_log stderr;
-pid FOLDER/pid;
-events { worker_connections 256; }
-http {
-    access_log off;
-    client_body_temp_path FOLDER/1;
-    proxy_temp_path FOLDER/2;
-    fastcgi_temp_path FOLDER/3;
-    uwsgi_temp_path FOLDER/4;
-    scgi_temp_path FOLDER/5;
-    map $http_upgrade $keep { '' ''; default upgrade; }
-    server { listen ADDRESS; location / { LOCATION } }
-}
-";
-
-const HAPROXY: &str = "
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 30s
-    timeout server 30s
-OPTION
-listen site
-    bind ADDRESS
-    server sungrazer UPSTREAM
-";
+const KEEP: &str = "map $http_upgrade $keep { '' ''; default upgrade; }";
 
 /// What our documents recommend: a client's leaving is passed on.
 const ABORTING: &str = "    option abortonclose";
 
 impl Proxy {
-    async fn start(name: &'static str, text: &str, upstream: SocketAddr) -> Self {
-        let address = dead_port().await;
-        let scratch = Scratch::new(&name.replace([' ', ','], "-"));
-        let folder = scratch.path("").display().to_string();
-        let text = text.replace("FOLDER", folder.trim_end_matches('/'));
-        let text = text.replace("ADDRESS", &address.to_string()).replace("UPSTREAM", &upstream.to_string());
-        let config = scratch.write("config", &text);
-        let program = name.split(',').next().unwrap();
-        let args: &[&str] =
-            if program == "nginx" { &["-p", &folder, "-c", &config] } else { &["-q", "-db", "-f", &config] };
-        let child = Command::new(program).args(args).kill_on_drop(true).stdin(Stdio::null()).spawn().unwrap();
-        within(&format!("{name} to listen"), async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        })
-        .await;
-        let upgrades = program == "haproxy" || text.contains("$keep;");
-        Self { name, address, upgrades, tells: name != "haproxy, bare", _child: child, _scratch: scratch }
+    async fn nginx(name: &'static str, location: &str, upstream: SocketAddr) -> Self {
+        let location = location.replace("UPSTREAM", &upstream.to_string());
+        let peer = peers::nginx(KEEP, &format!("location / {{ {location} }}")).await;
+        Self { name, address: peer.address, upgrades: location.contains("$keep;"), tells: true, _peer: peer }
+    }
+
+    async fn haproxy(name: &'static str, option: &str, upstream: SocketAddr) -> Self {
+        let site = format!("{option}\nlisten site\n    bind ADDRESS\n    server sungrazer {upstream}\n");
+        let peer = peers::haproxy(&site).await;
+        Self { name, address: peer.address, upgrades: true, tells: !option.is_empty(), _peer: peer }
     }
 
     /// All of them, in front of `upstream`.
     async fn all(upstream: SocketAddr) -> Vec<Self> {
         vec![
-            Self::start("nginx, bare", &NGINX.replace("LOCATION", BARE), upstream).await,
-            Self::start("nginx, recommended", &NGINX.replace("LOCATION", RECOMMENDED), upstream).await,
-            Self::start("nginx, compressing", &NGINX.replace("LOCATION", COMPRESSING), upstream).await,
-            Self::start("haproxy, bare", &HAPROXY.replace("OPTION", ""), upstream).await,
-            Self::start("haproxy, recommended", &HAPROXY.replace("OPTION", ABORTING), upstream).await,
+            Self::nginx("nginx, bare", BARE, upstream).await,
+            Self::nginx("nginx, recommended", RECOMMENDED, upstream).await,
+            Self::nginx("nginx, compressing", COMPRESSING, upstream).await,
+            Self::haproxy("haproxy, bare", "", upstream).await,
+            Self::haproxy("haproxy, recommended", ABORTING, upstream).await,
         ]
     }
 }
@@ -258,7 +216,7 @@ async fn clients_behind_one_proxy_are_told_apart_by_their_addresses() {
     );
     let sidecar = Sidecar::with(&config);
     let forwarding = RECOMMENDED.replace("$remote_addr", "$http_x_pretend");
-    let proxy = Proxy::start("nginx, for many", &NGINX.replace("LOCATION", &forwarding), sidecar.address).await;
+    let proxy = Proxy::nginx("nginx, for many", &forwarding, sidecar.address).await;
     let from = |address: &'static str| [("X-Pretend", address)];
     let mut one = Events::open(proxy.address, "/a", &from("192.0.2.1")).await;
     let mut other = Events::open(proxy.address, "/a", &from("192.0.2.2")).await;

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use crate::support::backend::{Backend, Page};
-use crate::support::program::Scratch;
+use crate::support::peers::{self, Peer};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -244,31 +243,10 @@ async fn no_request_hides_another() {
     }
 }
 
-struct Nginx(Child);
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// nginx in front of `backend`, as people configure it.
-async fn nginx(folder: &Scratch, backend: &Backend) -> (Nginx, SocketAddr) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let at = folder.path("").display().to_string();
-    let config = format!(
-        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off;\n\
-         client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-         upstream app {{ server {}; keepalive 8; }}\n\
-         server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} }}\n",
-        backend.address
-    );
-    let file = folder.write("nginx.conf", &config);
-    let child = Command::new("nginx").args(["-c", &file, "-e", "stderr"]).stderr(Stdio::null()).spawn().unwrap();
-    let address: SocketAddr = ([127, 0, 0, 1], port).into();
-    eventually("nginx", || std::net::TcpStream::connect(address).is_ok()).await;
-    (Nginx(child), address)
+async fn nginx(backend: &Backend) -> Peer {
+    let location = "location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ''; }";
+    peers::nginx(&format!("upstream app {{ server {}; keepalive 8; }}", backend.address), location).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,18 +258,13 @@ async fn beside_nginx() {
          smuggling::beside_nginx`; that nothing hides is tested with every change\n(`tests/smuggling.rs`).\n\n\
          | request | Sungrazer | hidden one arrives | nginx | hidden one arrives |\n| --- | --- | --- | --- | --- |\n",
     );
-    let folder = Scratch::new("smuggling");
     for case in CASES {
         let _ = write!(table, "| {} ", case.name);
         for peer in 0..2 {
             let backend = backend().await;
             let sidecar = Sidecar::start(&backend, "");
-            let (_nginx, address) = if peer == 0 {
-                (None, sidecar.address)
-            } else {
-                let (nginx, at) = nginx(&folder, &backend).await;
-                (Some(nginx), at)
-            };
+            let nginx = if peer == 0 { None } else { Some(nginx(&backend).await) };
+            let address = nginx.as_ref().map_or(sidecar.address, |nginx| nginx.address);
             let (made, _connection) = send(address, case).await;
             let made = match made {
                 Made::Answered(status) => status.to_string(),

@@ -5,6 +5,7 @@ pub mod client;
 pub mod follower;
 pub mod frames;
 pub mod oracle;
+pub mod peers;
 pub mod program;
 pub mod sidecar;
 
