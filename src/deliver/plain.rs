@@ -117,12 +117,9 @@ fn holds(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
         return names(snapshot, request);
     }
-    let date =
-        |value: Option<&HeaderValue>| value.and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
-    match (date(request.get(IF_MODIFIED_SINCE)), date(snapshot.representation.headers.get(LAST_MODIFIED))) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
-    }
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let Some(since) = request.get(IF_MODIFIED_SINCE).and_then(date) else { return false };
+    snapshot.representation.headers.get(LAST_MODIFIED).and_then(date).is_some_and(|modified| modified <= since)
 }
 
 /// Whether the request's `If-None-Match` names this snapshot.

@@ -86,12 +86,16 @@ const NEUTRAL: [&str; 62] = [
 ];
 
 /// Request fields by which a client asks that its request be taken for one by another method. Many frameworks heed them.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+static METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
 
 /// Whether an application might take a request for one by another method than it names: such a request is never repeated
 /// by us, and what it does is not known.
 pub fn overrides_method(headers: &HeaderMap) -> bool {
-    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(*name))
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
 }
 
 /// Request fields by which a proxy in front of an application tells it who the client is. Sorted.

@@ -24,7 +24,7 @@ pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};
 pub use memo::{Memo, MemoKey, PatchKey};
-pub use network::Network;
+pub use network::{Network, address_text};
 pub use representation::{Representation, Validators};
 pub use secret::Secret;
 pub use snapshot::Snapshot;

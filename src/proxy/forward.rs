@@ -2,20 +2,22 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{COOKIE, FORWARDED, HOST, VIA};
+use http::header::{self, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
 use super::request::Peer;
-use crate::model::fields;
+use crate::model::{address_text, fields};
 use crate::route::node;
 use crate::upstream::Upstream;
 
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static FORWARDED: HeaderName = header::FORWARDED;
+static VIA: HeaderName = header::VIA;
 
 /// Our name in `Via` (RFC 9110 section 7.6.3).
 const PSEUDONYM: &str = "sungrazer";
@@ -73,6 +75,8 @@ pub(super) fn goes_in_circles(headers: &HeaderMap) -> bool {
 /// Makes `head` what the backend is sent: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` say where the request comes
 /// from; what a client claims there itself is dropped unless it is a trusted proxy.
 ///
+/// Each request passes here. pingora allocates for a name that it is not given as a text that lives for ever.
+///
 /// # Errors
 /// If a header cannot be written.
 pub(super) fn forward(
@@ -83,41 +87,45 @@ pub(super) fn forward(
 ) -> pingora::Result<()> {
     let believed = trusted.contains(peer.address);
     let host = head.headers.get(HOST).cloned();
-    let scheme = HeaderValue::from_static(if peer.tls { "https" } else { "http" });
-    let version = head.version;
-    for (name, value) in [(X_FORWARDED_PROTO, Some(scheme.clone())), (X_FORWARDED_HOST, host.clone())] {
-        if believed && head.headers.contains_key(&name) {
+    let scheme = if peer.tls { "https" } else { "http" };
+    let element = element(peer.address, scheme, host.as_ref());
+    for (name, value) in [(&X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme))), (&X_FORWARDED_HOST, host)] {
+        if believed && head.headers.contains_key(name) {
             continue;
         }
         match value {
-            Some(value) => head.insert_header(name, value)?,
-            None => drop(head.remove_header(&name)),
+            Some(value) => head.insert_header(name.as_str(), value)?,
+            None => drop(head.remove_header(name)),
         }
     }
     join_crumbs(head)?;
-    let address = peer.address.map_or_else(String::new, |address| address.to_canonical().to_string());
-    append(head, &X_FORWARDED_FOR, believed, address)?;
-    let mut element = format!("for={};proto={}", node(peer.address), if peer.tls { "https" } else { "http" });
-    if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        element.extend([";host=\"", host, "\""]);
-    }
-    append(head, &FORWARDED, believed, element)?;
+    let address = peer.address.map_or_else(String::new, address_text);
+    append(head, &X_FORWARDED_FOR, believed, address.try_into().ok())?;
+    append(head, &FORWARDED, believed, element.try_into().ok())?;
     if !believed {
         // It says the same as `X-Forwarded-For`, and is as easily made up.
         head.remove_header(&X_REAL_IP);
     }
-    let protocol = if version == Version::HTTP_2 {
-        "2"
-    } else if version == Version::HTTP_10 {
-        "1.0"
-    } else {
-        "1.1"
+    let hop = match head.version {
+        Version::HTTP_2 => "2 sungrazer",
+        Version::HTTP_10 => "1.0 sungrazer",
+        _ => "1.1 sungrazer",
     };
-    append(head, &VIA, true, format!("{protocol} {PSEUDONYM}"))?;
+    append(head, &VIA, true, Some(HeaderValue::from_static(hop)))?;
     for (name, value) in upstream.request_rewrites(&head.headers) {
         head.insert_header(name, value)?;
     }
     Ok(())
+}
+
+/// What `Forwarded` says of a client that is the peer with this address.
+fn element(address: Option<IpAddr>, scheme: &str, host: Option<&HeaderValue>) -> String {
+    let mut element = String::with_capacity(96);
+    element.extend(["for=", &node(address), ";proto=", scheme]);
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        element.extend([";host=\"", host, "\""]);
+    }
+    element
 }
 
 /// Makes one field of a cookie that came in several, as HTTP/2 allows and HTTP/1.1 does not (RFC 9113 section 8.2.3): an
@@ -136,19 +144,27 @@ fn join_crumbs(head: &mut RequestHeader) -> pingora::Result<()> {
 }
 
 /// Adds `element` to the list field `name`, or makes it the only one.
-fn append(head: &mut RequestHeader, name: &HeaderName, keep: bool, element: String) -> pingora::Result<()> {
+fn append(
+    head: &mut RequestHeader,
+    name: &'static HeaderName,
+    keep: bool,
+    element: Option<HeaderValue>,
+) -> pingora::Result<()> {
+    let element = element.filter(|element| !element.is_empty());
     let mut elements: Vec<&str> = if keep { fields::list(&head.headers, name).collect() } else { Vec::new() };
     let value = if elements.is_empty() {
         element
     } else {
-        elements.extend(Some(&*element).filter(|element| !element.is_empty()));
-        elements.join(", ")
+        elements.extend(element.as_ref().and_then(|element| element.to_str().ok()));
+        HeaderValue::from_str(&elements.join(", ")).ok()
     };
-    if value.is_empty() {
-        head.remove_header(name);
-        return Ok(());
+    match value {
+        Some(value) => head.insert_header(name.as_str(), value),
+        None => {
+            head.remove_header(name);
+            Ok(())
+        }
     }
-    head.insert_header(name.clone(), value)
 }
 
 #[cfg(test)]
@@ -165,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_client_is_where_the_first_untrusted_hop_is() {
-        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static("6.6.6.6, 1.2.3.4, 10.0.0.2"))]);
+        let headers =
+            HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), HeaderValue::from_static("6.6.6.6, 1.2.3.4, 10.0.0.2"))]);
         assert_eq!(trusted().client_address(address("10.0.0.1"), &headers), address("1.2.3.4"));
         assert_eq!(trusted().client_address(address("9.9.9.9"), &headers), address("9.9.9.9"));
         assert_eq!(trusted().client_address(address("10.0.0.1"), &HeaderMap::new()), address("10.0.0.1"));
@@ -173,14 +190,14 @@ mod tests {
         for (hop, expected) in
             [("1.2.3.4:5678", "1.2.3.4"), ("[2001:db8::1]:80", "2001:db8::1"), ("nobody", "10.0.0.1")]
         {
-            let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static(hop))]);
+            let headers = HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), HeaderValue::from_static(hop))]);
             assert_eq!(trusted().client_address(address("10.0.0.1"), &headers), address(expected), "{hop}");
         }
     }
 
     #[test]
     fn only_trusted_peers_name_scheme_and_host() {
-        let headers = HeaderMap::from_iter([(X_FORWARDED_PROTO, HeaderValue::from_static("https"))]);
+        let headers = HeaderMap::from_iter([(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("https"))]);
         assert_eq!(trusted().client_scheme(address("10.0.0.1"), &headers), Some("https"));
         assert_eq!(trusted().client_scheme(address("9.9.9.9"), &headers), None);
     }
@@ -189,9 +206,9 @@ mod tests {
     fn circles_are_noticed() {
         let mut headers = HeaderMap::new();
         assert!(!goes_in_circles(&headers));
-        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 other, 2 sungrazer"));
+        headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 other, 2 sungrazer"));
         assert!(!goes_in_circles(&headers));
-        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer"));
+        headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer"));
         assert!(goes_in_circles(&headers));
     }
 }

@@ -18,7 +18,7 @@ use super::decide::Disposition;
 use super::doors::Open;
 use super::front::Proxy;
 use super::gather::Gathered;
-use super::head::{Head, find_end, read_head};
+use super::head::{Head, as_written, find_end, read_head};
 use super::hold::{Kept, hold};
 use super::leave::{FIRST_REQUEST, leave};
 use super::phases::apology;
@@ -147,7 +147,11 @@ async fn next(
         }
         (Disposition::Tunnel, Wire::H1(connection)) => {
             let visit = site.visit(&request, peer, began, "tunnel");
-            Next::Tunnel(connection, request, visit)
+            let written = as_written(&raw).map(|mut written| {
+                stay_in_http1(&mut written);
+                written
+            });
+            Next::Tunnel(connection, written.unwrap_or(request), visit)
         }
         (Disposition::Socket(opening), Wire::H1(mut connection)) => {
             let head = response_head(StatusCode::SWITCHING_PROTOCOLS, &opening.headers);

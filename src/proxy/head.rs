@@ -73,7 +73,21 @@ pub(super) async fn read_head(
             return Head::Closed;
         }
     };
-    parse(&buffer[..length]).map_or(Head::Foreign, |request| Head::Ours { request, length })
+    parse(&buffer[..length], Names::Lower).map_or(Head::Foreign, |request| Head::Ours { request, length })
+}
+
+/// What is kept of the names of header fields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// What they mean.
+    Lower,
+    /// How they were written, too, in a table of its own: only of interest to whoever sends them on.
+    AsWritten,
+}
+
+/// The request of a head that [`read_head`] found to be ours, with the names of its fields as they were written.
+pub(super) fn as_written(head: &[u8]) -> Option<Box<RequestHeader>> {
+    parse(head, Names::AsWritten)
 }
 
 /// Where the head ends: behind its first empty line, however that line ends.
@@ -92,7 +106,7 @@ pub(super) fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
 
 /// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form. Values may hold bytes
 /// beyond ASCII, as cookies of old applications do.
-fn parse(head: &[u8]) -> Option<Box<RequestHeader>> {
+fn parse(head: &[u8], names: Names) -> Option<Box<RequestHeader>> {
     let bare_line_feed = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if bare_line_feed || !line.is_ascii() {
@@ -112,7 +126,12 @@ fn parse(head: &[u8]) -> Option<Box<RequestHeader>> {
     if !target.starts_with('/') {
         return None;
     }
-    let mut request = RequestHeader::build(method, target.as_bytes(), Some(parsed.headers.len())).ok()?;
+    let (target, size) = (target.as_bytes(), Some(parsed.headers.len()));
+    let request = match names {
+        Names::Lower => RequestHeader::build_no_case(method, target, size),
+        Names::AsWritten => RequestHeader::build(method, target, size),
+    };
+    let mut request = request.ok()?;
     request.set_version(version);
     for header in parsed.headers.iter() {
         request.append_header(header.name.to_owned(), header.value).ok()?;
@@ -125,7 +144,7 @@ mod tests {
     use super::*;
 
     fn accepted(head: &str) -> bool {
-        parse(head.as_bytes()).is_some()
+        parse(head.as_bytes(), Names::Lower).is_some()
     }
 
     #[test]
@@ -147,6 +166,14 @@ mod tests {
         ] {
             assert!(!accepted(head), "{head:?}");
         }
+    }
+
+    #[test]
+    fn names_are_kept_as_they_were_written_for_whoever_sends_them_on() {
+        let head = b"GET / HTTP/1.1\r\nhOsT: x\r\nX-Two: 2\r\n\r\n";
+        let mut wire = Vec::new();
+        as_written(head).expect("a head").header_to_h1_wire(&mut wire);
+        assert_eq!(wire, b"hOsT: x\r\nX-Two: 2\r\n");
     }
 
     #[test]

@@ -67,8 +67,15 @@ const MOST_DECODED: u64 = 64 << 20;
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Sent with requests for parts of a page by libraries that put these into it.
-const FRAGMENTS: [&str; 7] =
-    ["x-requested-with", "hx-request", "turbo-frame", "x-pjax", "x-up-version", "x-inertia", "x-turbo-request-id"];
+static FRAGMENTS: [HeaderName; 7] = [
+    HeaderName::from_static("x-requested-with"),
+    HeaderName::from_static("hx-request"),
+    HeaderName::from_static("turbo-frame"),
+    HeaderName::from_static("x-pjax"),
+    HeaderName::from_static("x-up-version"),
+    HeaderName::from_static("x-inertia"),
+    HeaderName::from_static("x-turbo-request-id"),
+];
 
 /// Response headers that tell something of the bytes.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
@@ -238,7 +245,7 @@ fn is_for_page(request: &Request<'_>) -> bool {
     match headers.get(SEC_FETCH_DEST).and_then(|value| value.to_str().ok()) {
         Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
         // Browsers only say so to sites that they trust the way to.
-        None => request.accepts("text/html") && FRAGMENTS.iter().all(|name| !headers.contains_key(*name)),
+        None => request.accepts("text/html") && FRAGMENTS.iter().all(|name| !headers.contains_key(name)),
     }
 }
 

@@ -39,7 +39,8 @@ impl Phases {
     }
 }
 
-/// What is remembered of one request between its phases.
+/// What is remembered of one request between its phases. pingora moves it about, so what is large is boxed: most requests have
+/// none of it.
 #[derive(Debug, Default)]
 pub struct Passage {
     attempts: usize,
@@ -52,9 +53,9 @@ pub struct Passage {
     /// Why there was no connection, in our words.
     unreachable: Option<String>,
     /// A navigation whose answer may be given the browser script.
-    candidate: Option<Candidate>,
+    candidate: Option<Box<Candidate>>,
     /// The page that is.
-    injection: Option<Injection>,
+    injection: Option<Box<Injection>>,
 }
 
 #[async_trait]
@@ -136,15 +137,18 @@ impl ProxyHttp for Phases {
         let sent = request.version;
         request.set_version(spoken);
         request.remove_header(&POLL_MARK);
-        let forwarded = forward(request, Peer::of(session.digest()), &self.site.options().trusted, upstream);
+        let (peer, options) = (Peer::of(session.digest()), self.site.options());
+        let forwarded = forward(request, peer, &options.trusted, upstream);
         request.set_version(sent);
         forwarded?;
         if let Some(trace) = passage.visit.as_ref().and_then(|visit| visit.traceparent()) {
             request.insert_header("traceparent", trace)?;
         }
-        let site = &self.site;
-        let asked = Request::new(session.req_header(), Peer::of(session.digest()), &site.options().trusted);
-        passage.candidate = asked.and_then(|asked| Candidate::of(site, &asked));
+        if !self.site.routes.load().inject() {
+            return Ok(());
+        }
+        let asked = Request::new(session.req_header(), peer, &options.trusted);
+        passage.candidate = asked.and_then(|asked| Candidate::of(&self.site, &asked)).map(Box::new);
         passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.ask(request))
     }
 
@@ -206,7 +210,7 @@ impl ProxyHttp for Phases {
             }
         }
         if let Some(candidate) = passage.candidate.take() {
-            passage.injection = candidate.meet(&self.site.shims, response)?;
+            passage.injection = candidate.meet(&self.site.shims, response)?.map(Box::new);
         }
         Ok(())
     }

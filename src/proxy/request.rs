@@ -22,7 +22,15 @@ use crate::route::{Client, RESUME_PARAMETER, Target};
 pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
 
 /// By these scripts say what they are: many libraries, htmx, Turbo.
-const FROM_SCRIPTS: [&str; 3] = ["x-requested-with", "hx-request", "turbo-frame"];
+static FROM_SCRIPTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-requested-with"),
+    HeaderName::from_static("hx-request"),
+    HeaderName::from_static("turbo-frame"),
+];
+
+/// From where a browser says that it asks, and for what (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -137,10 +145,10 @@ impl<'a> Request<'a> {
 
     /// Whether a page is being navigated to, rather than polled by one.
     pub(super) fn is_navigation(&self) -> bool {
-        match self.headers().get("sec-fetch-mode") {
+        match self.headers().get(SEC_FETCH_MODE) {
             Some(mode) => mode == "navigate",
             // Scripts that ask for parts of a page say so.
-            None => self.accepts("text/html") && !FROM_SCRIPTS.iter().any(|name| self.headers().contains_key(*name)),
+            None => self.accepts("text/html") && !FROM_SCRIPTS.iter().any(|name| self.headers().contains_key(name)),
         }
     }
 
@@ -161,6 +169,9 @@ impl<'a> Request<'a> {
     /// The delivery that the client asks for, of those that are offered: none, if there is anything else that it would
     /// rather have.
     pub(super) fn delivery(&self, offered: &[&'static dyn Delivery]) -> Option<&'static dyn Delivery> {
+        if !self.headers().contains_key(ACCEPT) {
+            return None;
+        }
         let best = fields::list(self.headers(), &ACCEPT).map(quality).fold(f32::MIN_POSITIVE, f32::max);
         offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
     }
@@ -244,7 +255,7 @@ impl<'a> Request<'a> {
 /// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
 pub(super) fn is_from_here(request: &Request<'_>) -> bool {
     let headers = request.headers();
-    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
         return false;
     }
     let Some(origin) = headers.get(ORIGIN) else { return true };
@@ -254,7 +265,7 @@ pub(super) fn is_from_here(request: &Request<'_>) -> bool {
 /// The same, where pages of other hosts of the same site (RFC 6265bis) have no business either: what is below our own
 /// prefix.
 pub(super) fn is_from_same_origin(request: &Request<'_>) -> bool {
-    is_from_here(request) && request.headers().get("sec-fetch-site").is_none_or(|site| site != "same-site")
+    is_from_here(request) && request.headers().get(SEC_FETCH_SITE).is_none_or(|site| site != "same-site")
 }
 
 /// Whether `origin` (RFC 6454) is that of the site. A site that is known to be reached by TLS has no pages that came without:

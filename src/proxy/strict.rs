@@ -23,10 +23,18 @@ pub(super) fn refusal(head: &RequestHeader) -> Option<StatusCode> {
 }
 
 fn is_ambiguous(head: &RequestHeader) -> bool {
-    let count = |name| head.headers.get_all(name).iter().count();
-    let hosts = count(HOST);
-    let (length, coding) = (count(CONTENT_LENGTH), count(TRANSFER_ENCODING));
-    let bad_host = head.headers.get(HOST).is_some_and(|host| host.as_bytes().iter().any(|byte| !is_of_host(*byte)));
+    let (mut hosts, mut length, mut coding, mut bad_host) = (0, 0, 0, false);
+    for (name, value) in &head.headers {
+        match *name {
+            HOST => {
+                hosts += 1;
+                bad_host |= !value.as_bytes().iter().copied().all(is_of_host);
+            }
+            CONTENT_LENGTH => length += 1,
+            TRANSFER_ENCODING => coding += 1,
+            _ => {}
+        }
+    }
     // Taken out on the way, these would leave another request.
     let taken_out = fields::list(&head.headers, &CONNECTION).any(|name| {
         let name = name.to_ascii_lowercase();

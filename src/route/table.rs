@@ -4,18 +4,25 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Route, is_plain};
+use super::{Route, Shim, is_plain};
 
 /// The routes; the first that matches wins.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Arc<Route>>,
+    inject: bool,
 }
 
 impl Table {
     /// A table of `routes`, in the order of the file.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
-        Self { routes }
+        let inject = routes.iter().any(|route| route.shim != Shim::Off);
+        Self { routes, inject }
+    }
+
+    /// Whether pages of any route are given the browser script.
+    pub fn inject(&self) -> bool {
+        self.inject
     }
 
     /// The route of a request, if it has one. A request with an odd path has none.

@@ -8,8 +8,7 @@ use http::header::{ACCEPT, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue
 use super::learned::Facts;
 use super::{Route, Target};
 use crate::deliver::{self, Delivery};
-use crate::model::fields;
-use crate::model::{Identity, Origin, ResourceKey, Secret};
+use crate::model::{Identity, Origin, ResourceKey, Secret, address_text, fields};
 
 /// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
 pub const RESUME_PARAMETER: &str = "last_event_id";
@@ -89,7 +88,7 @@ impl Route {
                 // What a client says of its address is worth nothing: the backend is told what we know.
                 _ if name == FORWARDED => HeaderValue::from_str(&client.forwarded()).ok(),
                 _ if ADDRESSES.contains(&name.as_str()) => {
-                    client.address.and_then(|address| HeaderValue::from_str(&address.to_canonical().to_string()).ok())
+                    client.address.and_then(|address| HeaderValue::from_str(&address_text(address)).ok())
                 }
                 value => value,
             };
@@ -116,8 +115,11 @@ impl Route {
 impl Route {
     /// Whether a look for this client leaves out something by which the backend might know it.
     pub fn withholds(&self, headers: &HeaderMap, facts: &Facts) -> bool {
+        // Nearly always there is nothing of that kind, and it need not be counted.
+        if facts.private.is_some() || headers.keys().all(fields::is_neutral) {
+            return false;
+        }
         let sent = match &self.variant.audience {
-            _ if facts.private.is_some() => return false,
             Audience::Credentials => return false,
             Audience::Public => 0,
             Audience::Selected { cookies, headers: names } => selected(headers, cookies, names).len(),
@@ -200,7 +202,7 @@ impl Client {
 /// A node identifier (RFC 7239 section 6).
 pub fn node(address: Option<IpAddr>) -> String {
     match address.map(|address| address.to_canonical()) {
-        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(address @ IpAddr::V4(_)) => address_text(address),
         Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
         None => "unknown".to_owned(),
     }

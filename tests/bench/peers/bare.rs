@@ -6,28 +6,56 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use http::header::HOST;
+use pingora::http::RequestHeader;
 use pingora::prelude::*;
 use pingora::server::configuration::ServerConf;
 
 /// A proxy that is nothing but pingora, on two threads.
-pub fn pingora(listen: SocketAddr, upstream: SocketAddr) -> ExitCode {
-    struct Nothing(SocketAddr);
+struct Nothing {
+    upstream: SocketAddr,
+    /// Whether it tells the application from whom a request comes, as proxies in front of applications do.
+    tells: bool,
+}
 
-    #[async_trait]
-    impl ProxyHttp for Nothing {
-        type CTX = ();
+#[async_trait]
+impl ProxyHttp for Nothing {
+    type CTX = ();
 
-        fn new_ctx(&self) {}
+    fn new_ctx(&self) {}
 
-        async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {
-            Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
-        }
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.upstream, false, String::new())))
     }
 
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _ctx: &mut (),
+    ) -> Result<()> {
+        if !self.tells {
+            return Ok(());
+        }
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+        let client = client.map_or_else(String::new, |client| client.to_string());
+        if let Some(host) = request.headers.get(HOST).cloned() {
+            let host_text = host.to_str().unwrap_or_default();
+            request.insert_header("forwarded", format!("for={client};proto=http;host=\"{host_text}\""))?;
+            request.insert_header("x-forwarded-host", host)?;
+        }
+        request.insert_header("x-forwarded-for", client)?;
+        request.insert_header("x-forwarded-proto", "http")?;
+        request.insert_header("via", "1.1 bare")
+    }
+}
+
+/// A proxy that is nothing but pingora; with `tells`, one that says of whom a request comes.
+pub fn pingora(listen: SocketAddr, upstream: SocketAddr, tells: bool) -> ExitCode {
     let conf = ServerConf { threads: 2, grace_period_seconds: Some(0), ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = http_proxy_service(&server.configuration, Nothing(upstream));
+    let mut service = http_proxy_service(&server.configuration, Nothing { upstream, tells });
     service.add_tcp(&listen.to_string());
     server.add_service(service);
     server.run_forever()

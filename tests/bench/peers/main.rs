@@ -64,7 +64,13 @@ struct Arguments {
 enum Bare {
     /// A proxy that is nothing but pingora
     #[command(hide = true)]
-    BarePingora { listen: SocketAddr, upstream: SocketAddr },
+    BarePingora {
+        listen: SocketAddr,
+        upstream: SocketAddr,
+        /// Tells the upstream from whom requests come
+        #[arg(long)]
+        tells: bool,
+    },
     /// Writes what is posted to all who are connected, one socket after the other
     #[command(hide = true)]
     BareWrites { listen: SocketAddr },
@@ -73,7 +79,7 @@ enum Bare {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.bare {
-        Some(Bare::BarePingora { listen, upstream }) => bare::pingora(listen, upstream),
+        Some(Bare::BarePingora { listen, upstream, tells }) => bare::pingora(listen, upstream, tells),
         Some(Bare::BareWrites { listen }) => bare::writes(listen),
         None => measure(&arguments),
     }

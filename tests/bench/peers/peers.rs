@@ -45,7 +45,7 @@ impl Pusher {
             Self::Sungrazer => sungrazer(bed, Setup::default(), bed.backend.address),
             Self::Nchan => nchan(bed, 2),
             Self::Pushpin => pushpin(bed),
-            Self::BareWrites => bare(bed, "bare-writes", None),
+            Self::BareWrites => bare(bed, "bare-writes", None, &[]),
         }
     }
 
@@ -246,11 +246,11 @@ pub fn pushpin(bed: &Bed) -> Peer {
     Peer { process, address, control }
 }
 
-/// This program, as one of the bare servers.
-pub fn bare(bed: &Bed, verb: &str, upstream: Option<SocketAddr>) -> Peer {
+/// This program, as one of the bare servers, with these `options`.
+pub fn bare(bed: &Bed, verb: &str, upstream: Option<SocketAddr>, options: &[&str]) -> Peer {
     let address = vacant();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg(verb).arg(address.to_string()).args(upstream.map(|upstream| upstream.to_string()));
+    command.arg(verb).arg(address.to_string()).args(upstream.map(|upstream| upstream.to_string())).args(options);
     let process = Process::start(verb, &mut command, &bed.folder(verb), &[address]);
     Peer { process, address, control: address }
 }

@@ -17,8 +17,9 @@ use crate::streams::{Streams, Target};
 pub const CASE: Case = Case {
     name: "growth",
     title: "How it grows",
-    about: "One thing grows, the others stay. Changes come by the hook, a few a second. A straight line at 45 degrees is in \
-            proportion; a flat one costs nothing more. CPU is Sungrazer's in the whole window, looks included.",
+    about: "One thing grows, the others stay. Changes come by the hook, a few a second. Both axes of the plots are in powers of \
+            ten; the broken line is what would be in proportion from the first point on, and a flat one costs nothing more. \
+            CPU is Sungrazer's in the whole window, looks included.",
     run,
 };
 
@@ -55,11 +56,16 @@ async fn curve(bed: &Bed, what: &str, scales: &[(usize, Scale)]) -> Table {
         }
     }
     for (column, name) in [(0, "memory"), (1, "time"), (2, "cpu")] {
-        let points = scales.iter().enumerate().map(|(row, (x, _))| (*x as f64, table.median(row, column))).collect();
+        let points = scales.iter().enumerate().map(|(row, (x, _))| (*x as f64, table.median(row, column)));
+        let points: Vec<_> = points.filter(|(_, figure)| figure.is_finite() && *figure > 0.0).collect();
+        if points.is_empty() {
+            continue;
+        }
         table.plots.push(Plot {
             name: format!("{what}-{name}"),
             title: format!("{} by {what}", columns[column]),
             x: what.to_owned(),
+            y: columns[column].to_owned(),
             points,
         });
     }

@@ -13,7 +13,8 @@ pub const CASE: Case = Case {
     title: "Requests that pass through",
     about: "64 connections that are kept, each asking again when it was answered; behind the proxy an nginx that serves a file. \
             Every proxy has two workers or threads and keeps its connections to that nginx. *Bare pingora* is a proxy of \
-            nothing but the library under Sungrazer. CPU is the proxy's own.",
+            nothing but the library under Sungrazer; with the *same fields* it tells the application from whom a request \
+            comes, as Sungrazer does: `X-Forwarded-For`, `-Host` and `-Proto`, `Forwarded` and `Via`. CPU is the proxy's own.",
     run,
 };
 
@@ -25,11 +26,16 @@ fn run(bed: &Bed) -> Measured<'_> {
             let columns = ["requests a second", "p50 ms", "p99 ms", "CPU µs a request"];
             let mut table = Table::compared(title, "proxy", &columns);
             for _ in 0..bed.runs {
-                for name in ["Sungrazer", "bare pingora", "nginx", "haproxy", "none: direct"] {
+                for name in
+                    ["Sungrazer", "bare pingora", "bare pingora, same fields", "nginx", "haproxy", "none: direct"]
+                {
                     let upstream = origin.address;
                     let proxy = match name {
                         "Sungrazer" => Some(sungrazer(bed, Setup::default(), upstream)),
-                        "bare pingora" => Some(peers::bare(bed, "bare-pingora", Some(upstream))),
+                        "bare pingora" => Some(peers::bare(bed, "bare-pingora", Some(upstream), &[])),
+                        "bare pingora, same fields" => {
+                            Some(peers::bare(bed, "bare-pingora", Some(upstream), &["--tells"]))
+                        }
                         "nginx" => Some(peers::nginx_proxy(bed, upstream)),
                         "haproxy" => Some(peers::haproxy(bed, upstream)),
                         _ => None,
