@@ -1,6 +1,6 @@
 //! The least that could do the job.
 
-use std::io::{Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use http::header::HOST;
 use pingora::http::RequestHeader;
 use pingora::prelude::*;
 use pingora::server::configuration::ServerConf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A proxy that is nothing but pingora, on two threads.
 struct Nothing {
@@ -59,6 +60,35 @@ pub fn pingora(listen: SocketAddr, upstream: SocketAddr, tells: bool) -> ExitCod
     service.add_tcp(&listen.to_string());
     server.add_service(service);
     server.run_forever()
+}
+
+/// Whoever asks, whatever it is, is answered so many bytes in one write, on two threads.
+pub fn answers(listen: SocketAddr, bytes: usize) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n");
+    let (head, body): (Arc<[u8]>, Arc<[u8]>) = (head.into_bytes().into(), vec![b'a'; bytes].into());
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            tokio::spawn(answer(stream, Arc::clone(&head), Arc::clone(&body)));
+        }
+    })
+}
+
+/// Answers one client, whose requests come one by one.
+async fn answer(mut stream: tokio::net::TcpStream, head: Arc<[u8]>, body: Arc<[u8]>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut asked = [0; 4096];
+    while stream.read(&mut asked).await? > 0 {
+        let mut slices = [IoSlice::new(&head), IoSlice::new(&body)];
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            let written = stream.write_vectored(rest).await?;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+    }
+    Ok(())
 }
 
 /// Whoever asks is given the head of an event stream; whatever is posted is written to all of them, one after the other.

@@ -63,24 +63,33 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Bare {
     /// A proxy that is nothing but pingora
-    #[command(hide = true)]
-    BarePingora {
+    #[command(name = "bare-pingora", hide = true)]
+    Pingora {
         listen: SocketAddr,
         upstream: SocketAddr,
         /// Tells the upstream from whom requests come
         #[arg(long)]
         tells: bool,
     },
+    /// Answers all who ask the same, in one write
+    #[command(name = "bare-answers", hide = true)]
+    Answers {
+        listen: SocketAddr,
+        /// How much
+        #[arg(long)]
+        bytes: usize,
+    },
     /// Writes what is posted to all who are connected, one socket after the other
-    #[command(hide = true)]
-    BareWrites { listen: SocketAddr },
+    #[command(name = "bare-writes", hide = true)]
+    Writes { listen: SocketAddr },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.bare {
-        Some(Bare::BarePingora { listen, upstream, tells }) => bare::pingora(listen, upstream, tells),
-        Some(Bare::BareWrites { listen }) => bare::writes(listen),
+        Some(Bare::Pingora { listen, upstream, tells }) => bare::pingora(listen, upstream, tells),
+        Some(Bare::Answers { listen, bytes }) => bare::answers(listen, bytes),
+        Some(Bare::Writes { listen }) => bare::writes(listen),
         None => measure(&arguments),
     }
 }

@@ -104,12 +104,18 @@ impl Plot {
             "<polyline class=\"measured\" points=\"{}\" fill=\"none\" stroke-width=\"2\"/>",
             places.join(" ")
         );
-        for (a, b) in points {
+        for (at, (a, b)) in points.iter().enumerate() {
             let (across, down) = (x.at(*a), y.at(*b));
+            // The first and the last stand at the edges, where the labels of the axis are.
+            let anchor = match at {
+                0 => "start",
+                _ if at + 1 == points.len() => "end",
+                _ => "middle",
+            };
             let _ = writeln!(
                 text,
                 "<circle class=\"dot\" cx=\"{across:.1}\" cy=\"{down:.1}\" r=\"3\"/>\
-                 <text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                 <text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
                 down - 7.0,
                 number(*b)
             );

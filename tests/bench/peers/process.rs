@@ -38,9 +38,7 @@ impl Process {
 
     /// Seconds of CPU that it has used.
     pub fn cpu(&self) -> f64 {
-        let ticks: u64 = self.pids().iter().filter_map(|pid| stat(*pid)).map(|(_, ticks)| ticks).sum();
-        // What `getconf CLK_TCK` says on every Linux that this runs on.
-        ticks as f64 / 100.0
+        self.pids().into_iter().filter_map(seconds).sum()
     }
 
     /// Resident bytes; what several processes share counts once.
@@ -58,7 +56,7 @@ impl Process {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some((pid, (parent, _))) = pid.and_then(|pid| Some((pid, stat(pid)?))) {
+            if let Some((pid, (parent, _))) = pid.and_then(|pid| Some((pid, stat(&format!("/proc/{pid}/stat"))?))) {
                 children.entry(parent).or_default().push(pid);
             }
         }
@@ -72,9 +70,29 @@ impl Process {
     }
 }
 
-/// The parent of a process, and the time that it has used, in clock ticks (proc(5)).
-fn stat(pid: u32) -> Option<(u32, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Seconds of CPU that a process has used: to the nanosecond those of its threads, to the tick those of threads that are gone.
+fn seconds(pid: u32) -> Option<f64> {
+    let (_, ticks) = stat(&format!("/proc/{pid}/stat"))?;
+    let (mut gone, mut exact) = (ticks as f64 / TICKS, 0.0);
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let folder = thread.path();
+        let Some((_, ticks)) = stat(&folder.join("stat").display().to_string()) else { continue };
+        let Ok(text) = fs::read_to_string(folder.join("schedstat")) else { continue };
+        let Some(nanoseconds) = text.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()) else {
+            continue;
+        };
+        gone -= ticks as f64 / TICKS;
+        exact += nanoseconds / 1e9;
+    }
+    Some(gone.max(0.0) + exact)
+}
+
+/// What `getconf CLK_TCK` says on every Linux that this runs on.
+const TICKS: f64 = 100.0;
+
+/// The parent of a process or thread, and the time that it has used, in clock ticks (proc(5)).
+fn stat(file: &str) -> Option<(u32, u64)> {
+    let text = fs::read_to_string(file).ok()?;
     let fields: Vec<&str> = text[text.rfind(')')? + 2..].split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some((fields.get(1)?.parse().ok()?, ticks))

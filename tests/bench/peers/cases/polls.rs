@@ -13,7 +13,8 @@ pub const CASE: Case = Case {
     name: "polls",
     title: "Polls answered from memory",
     about: "64 connections poll one resource as fast as they are answered. Sungrazer looks at it every second; nginx keeps it \
-            for a second, with `proxy_cache_lock` and `proxy_cache_background_update`.",
+            for a second, with `proxy_cache_lock` and `proxy_cache_background_update`. *Bare answers* is a program on the \
+            runtime under Sungrazer that parses nothing, and answers whatever comes in one write.",
     run,
 };
 
@@ -26,12 +27,13 @@ fn run(bed: &Bed) -> Measured<'_> {
             let mut table = Table::compared(title, "server", &columns);
             bed.backend.put(WATCHED, 1, "application/json", "", &document(1, size));
             for _ in 0..bed.runs {
-                for name in ["Sungrazer", "nginx, microcache"] {
+                for name in ["Sungrazer", "nginx, microcache", "bare answers"] {
                     let server = match name {
                         "Sungrazer" => {
                             sungrazer(bed, Setup::route("every = \"1s\"\nevery_max = \"1s\""), bed.backend.address)
                         }
-                        _ => peers::nginx_cache(bed, bed.backend.address),
+                        "nginx, microcache" => peers::nginx_cache(bed, bed.backend.address),
+                        _ => peers::bare(bed, "bare-answers", None, &["--bytes", &size.to_string()]),
                     };
                     let window = bed.window(Duration::from_secs(6));
                     let gets = bed.backend.gets();
