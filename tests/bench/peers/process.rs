@@ -1,10 +1,11 @@
 //! A server that is measured: its processes, their memory and their time.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Process {
     child: Child,
     name: String,
+    /// Seconds of CPU by thread, also of those that have ended.
+    used: RefCell<HashMap<PathBuf, f64>>,
 }
 
 impl Process {
@@ -21,7 +24,7 @@ impl Process {
         let out = fs::File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        let mut process = Self { child, name: name.to_owned() };
+        let mut process = Self { child, name: name.to_owned(), used: RefCell::default() };
         let deadline = Instant::now() + Duration::from_secs(30);
         for address in listen {
             while TcpStream::connect(address).is_err() {
@@ -38,7 +41,13 @@ impl Process {
 
     /// Seconds of CPU that it has used.
     pub fn cpu(&self) -> f64 {
-        self.pids().into_iter().filter_map(seconds).sum()
+        let mut used = self.used.borrow_mut();
+        for pid in self.pids() {
+            for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                used.extend(seconds(&thread.path()).map(|seconds| (thread.path(), seconds)));
+            }
+        }
+        used.values().sum()
     }
 
     /// Resident bytes; what several processes share counts once.
@@ -56,7 +65,7 @@ impl Process {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some((pid, (parent, _))) = pid.and_then(|pid| Some((pid, stat(&format!("/proc/{pid}/stat"))?))) {
+            if let Some((pid, (parent, _))) = pid.and_then(|pid| Some((pid, stat(&entry.path().join("stat"))?))) {
                 children.entry(parent).or_default().push(pid);
             }
         }
@@ -70,28 +79,16 @@ impl Process {
     }
 }
 
-/// Seconds of CPU that a process has used: to the nanosecond those of its threads, to the tick those of threads that are gone.
-fn seconds(pid: u32) -> Option<f64> {
-    let (_, ticks) = stat(&format!("/proc/{pid}/stat"))?;
-    let (mut gone, mut exact) = (ticks as f64 / TICKS, 0.0);
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        let folder = thread.path();
-        let Some((_, ticks)) = stat(&folder.join("stat").display().to_string()) else { continue };
-        let Ok(text) = fs::read_to_string(folder.join("schedstat")) else { continue };
-        let Some(nanoseconds) = text.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()) else {
-            continue;
-        };
-        gone -= ticks as f64 / TICKS;
-        exact += nanoseconds / 1e9;
-    }
-    Some(gone.max(0.0) + exact)
+/// Seconds of CPU that a thread has used, to the nanosecond where the kernel counts these.
+fn seconds(thread: &Path) -> Option<f64> {
+    let exact = fs::read_to_string(thread.join("schedstat")).ok();
+    let exact = exact.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    // What `getconf CLK_TCK` says on every Linux that this runs on.
+    exact.map(|exact| exact / 1e9).or_else(|| Some(stat(&thread.join("stat"))?.1 as f64 / 100.0))
 }
 
-/// What `getconf CLK_TCK` says on every Linux that this runs on.
-const TICKS: f64 = 100.0;
-
 /// The parent of a process or thread, and the time that it has used, in clock ticks (proc(5)).
-fn stat(file: &str) -> Option<(u32, u64)> {
+fn stat(file: &Path) -> Option<(u32, u64)> {
     let text = fs::read_to_string(file).ok()?;
     let fields: Vec<&str> = text[text.rfind(')')? + 2..].split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
