@@ -32,6 +32,7 @@ mod operations;
 mod operators;
 #[cfg(feature = "otel")]
 mod otel;
+mod paces;
 mod pages;
 mod passthrough;
 mod probing;

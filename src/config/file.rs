@@ -190,9 +190,10 @@ pub struct Route {
     /// Which methods. Only `GET` is ever asked by Sungrazer itself.
     pub methods: Vec<Text<MethodName>>,
     /// How often to look while somebody watches. A page with the browser script that asks more often itself is looked for as
-    /// often.
+    /// often; one that asks less often is not looked for more often for long, unless that finds something.
     pub every: Text<Period>,
-    /// How far to back off while nothing changes.
+    /// How far to back off while nothing changes. For pages with the browser script, as far as their own interval, if that is
+    /// longer. With the value of `every`, looks are always made at that.
     pub every_max: Text<Period>,
     /// How long a plain poll waits for a change, or `"off"`.
     pub hold: Text<Switch<Period>>,
@@ -208,7 +209,8 @@ pub struct Route {
     pub ignore: Ignore,
     /// In which forms the route's URLs can be held.
     pub transports: Vec<Transport>,
-    /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none.
+    /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
+    /// wildcards leaves out writes that have never changed what pages with the browser script follow.
     pub refresh_on: Vec<Text<WritePattern>>,
     /// At most one triggered look in this time; the last trigger is always served.
     pub refresh_gap: Text<Period>,

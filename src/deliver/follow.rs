@@ -87,6 +87,9 @@ impl Follower {
 
     /// Has its resource looked at, if it does not know a state that is recent enough.
     pub fn hurry(&self) {
+        if self.asked.patient && self.asked.claim.is_some() && self.asked.pace.is_some() {
+            return;
+        }
         if let (Source::Resource(subscription) | Source::Reason(subscription), Some(since)) = (&self.source, self.since)
             && !is_known(&subscription.resource().head(), since)
         {
@@ -132,6 +135,8 @@ pub struct Asked {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether it is to be told, by `live`, that what it holds is current, if it is.
     pub confirm: bool,
+    /// Whether it waits for the next look, whenever that is made.
+    pub patient: bool,
     /// How often it would ask for this itself.
     pub pace: Option<Duration>,
 }

@@ -8,6 +8,7 @@
 
 mod budget;
 mod classify;
+mod eagerness;
 mod fetch;
 mod poller;
 mod request;
@@ -20,4 +21,4 @@ pub use fetch::Fetch;
 pub use poller::{Plan, Poller};
 pub use request::WatchRequest;
 pub use schedule::{Options as ScheduleOptions, Schedule};
-pub use trigger::{FileWatch, Repetitions, Watched};
+pub use trigger::{Bearings, FileWatch, Repetitions, Watched};

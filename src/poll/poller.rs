@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::{Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
+use super::{Bearings, Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock;
 use crate::model::EndReason;
 use crate::normalise::Rules;
@@ -50,6 +50,12 @@ pub struct Poller<F: ?Sized> {
     pub seed: u64,
 }
 
+/// What a poller has heard of what happened to its route.
+struct Ears {
+    heard: u64,
+    bearings: Bearings,
+}
+
 impl<F: Fetch + ?Sized> Poller<F> {
     /// Runs to the resource's end.
     pub async fn run(self) {
@@ -61,9 +67,9 @@ impl<F: Fetch + ?Sized> Poller<F> {
         self.metrics.resources().inc();
         let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history, Arc::clone(self.resource.room()));
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
-        let mut heard = self.resource.pulse().beats();
+        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default() };
         let mut held_back = false;
-        while let Some((trigger, due)) = self.wait(&schedule, &mut heard).await {
+        while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
             let (started, look) = self.look(&state, trigger, due).await;
             // Something was done while the upstream was answering. What it answered may be from before, and the client
             // that did it must not see that any more. Under a storm of writes every other look is told nevertheless: it
@@ -83,6 +89,9 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             let (verdict, ring) = self.take_in(&mut state, look, trigger);
             schedule.looked(started, trigger, Some(&verdict));
+            if verdict == Verdict::Changed {
+                ears.bearings.changed(started);
+            }
             self.resource.set_interval(schedule.interval());
             if verdict == Verdict::Ended {
                 // Whoever joins from now on starts anew; whoever is here is told.
@@ -105,8 +114,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
 
     /// Waits until a look is due, and says why and since when. `None`: the watch is over, because nobody needs the
     /// resource or because its route is there no more.
-    async fn wait(&self, schedule: &Schedule, heard: &mut u64) -> Option<(Trigger, Instant)> {
-        let pulse = self.resource.pulse();
+    async fn wait(&self, schedule: &mut Schedule, ears: &mut Ears) -> Option<(Trigger, Instant)> {
         let mut idle_since = None;
         loop {
             if self.resource.is_closing() {
@@ -114,16 +122,19 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 return None;
             }
             let now = clock::now();
+            schedule.keep_pace(self.resource.pace());
             let held = self.resource.held() > 0;
-            if self.resource.is_triggered() || (held && pulse.beats() != *heard) {
+            if held {
+                self.listen(schedule, ears, now);
+            }
+            if self.resource.is_triggered() {
                 let due = schedule.triggered_due(now);
                 if due > now {
                     // Whatever else happens until then is served by the same look.
                     sleep_until(due).await;
+                    self.listen(schedule, ears, clock::now());
                 }
-                let beat = (pulse.beats() != *heard).then(|| pulse.kind());
-                *heard = pulse.beats();
-                match self.resource.take_trigger().max(beat) {
+                match self.resource.take_trigger(schedule.heeds_writes(due)) {
                     // Without a watcher no look, whatever happened: whoever comes next will ask.
                     Some(trigger) if held || trigger == Trigger::Demand => return Some((trigger, due)),
                     _ => continue,
@@ -131,11 +142,11 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             if held {
                 idle_since = None;
-                let due = schedule.due_at(self.resource.pace(), now);
+                let due = schedule.due(now);
                 tokio::select! {
                     () = sleep_until(due) => return Some((Trigger::Timer, due)),
                     () = self.resource.attention() => {}
-                    () = pulse.beats_beyond(*heard) => {}
+                    () = self.resource.pulse().beats_beyond(ears.heard) => {}
                 }
             } else {
                 let since = *idle_since.get_or_insert(now);
@@ -148,6 +159,18 @@ impl<F: Fetch + ?Sized> Poller<F> {
                     () = self.resource.attention() => {}
                 }
             }
+        }
+    }
+
+    /// Takes what has happened to the route for a trigger, if it is one for this resource.
+    fn listen(&self, schedule: &Schedule, ears: &mut Ears, now: Instant) {
+        let heard = self.resource.pulse().since(ears.heard);
+        ears.heard = heard.beats;
+        let bears = ears.bearings.wrote(&heard.writes, now);
+        if let Some(trigger) = heard.trigger
+            && (trigger != Trigger::Write || bears || !schedule.is_measured())
+        {
+            self.resource.trigger(trigger);
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::resource::{Trigger, Verdict};
+use super::eagerness::Eagerness;
+use crate::resource::{Pace, Trigger, Verdict};
 
 /// How often a route's resources are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub struct Schedule {
     /// A look out of turn that is still to be made.
     afterthought: Option<Instant>,
     interval: Duration,
+    /// How often those who are held would look by themselves.
+    pace: Pace,
+    eagerness: Eagerness,
+    /// When the last look began that a write had caused.
+    told: Option<Instant>,
 }
 
 impl Schedule {
@@ -73,19 +79,23 @@ impl Schedule {
             not_before: None,
             afterthought: None,
             interval: options.every,
+            pace: Pace::default(),
+            eagerness: Eagerness::new(),
+            told: None,
         }
+    }
+
+    /// Heeds that those who are held would look this often by themselves.
+    ///
+    /// Nobody is to learn of anything later than he would himself. And where all say how often they would look, they are
+    /// not to cause more looks than one of them would make, unless that pays.
+    pub fn keep_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// When the next look is due if nothing triggers one before; `now` if there was none yet.
     pub fn due(&self, now: Instant) -> Instant {
-        self.due_at(Duration::MAX, now)
-    }
-
-    /// The same, if somebody is held who would look at this pace himself. He would even if the route's interval is
-    /// longer, and then the look spares one of his own.
-    pub fn due_at(&self, pace: Duration, now: Instant) -> Instant {
-        let interval = self.interval.min(pace.max(FASTEST_PACE));
-        let regular = self.looked.map_or(now, |looked| looked + interval);
+        let regular = self.looked.map_or(now, |looked| looked + self.interval());
         let next = self.afterthought.map_or(regular, |after| after.min(regular));
         next.max(self.not_before.unwrap_or(now)).max(now)
     }
@@ -97,16 +107,51 @@ impl Schedule {
 
     /// The interval that is in force, jitter included.
     pub fn interval(&self) -> Duration {
-        self.interval
+        match self.fastest() {
+            Some(pace) if self.is_measured() && !self.eagerness.pays() => pace,
+            Some(pace) => self.interval.min(pace),
+            None => self.interval,
+        }
+    }
+
+    /// Whether all who are held said how often they would look, so that no more looks need to be made. A route whose
+    /// interval is always the same wants that one.
+    pub fn is_measured(&self) -> bool {
+        self.pace.of_all && self.options.every < self.options.every_max
+    }
+
+    /// Whether a write is reason enough to look. What is restless anyway, no more than once in the time in which it is looked
+    /// at without reason.
+    pub fn heeds_writes(&self, now: Instant) -> bool {
+        let (Some(pace), Some(told)) = (self.fastest(), self.told) else { return true };
+        !(self.is_measured() && self.eagerness.is_restless()) || now >= told + pace
+    }
+
+    fn fastest(&self) -> Option<Duration> {
+        self.pace.fastest.map(|pace| pace.max(FASTEST_PACE))
+    }
+
+    /// The longest interval while nothing changes.
+    fn longest(&self) -> Duration {
+        let pace = self.fastest().filter(|_| self.is_measured());
+        self.options.every_max.max(pace.unwrap_or_default())
     }
 
     /// Takes in a look that was made because of `trigger`, began at `started` and came to `verdict`; `None` if its answer
     /// was not used.
     pub fn looked(&mut self, started: Instant, trigger: Trigger, verdict: Option<&Verdict>) {
-        self.looked = Some(started);
+        let before = self.looked.replace(started);
         self.not_before = None;
+        if trigger == Trigger::Write {
+            self.told = Some(started);
+        }
+        if let Some(verdict) = verdict {
+            let sooner = before.zip(self.fastest()).is_some_and(|(before, pace)| started < before + pace);
+            self.eagerness.looked(trigger, verdict, sooner && trigger == Trigger::Timer, self.options.every);
+        }
+        let pays = !self.is_measured() || self.eagerness.pays();
         self.afterthought = match trigger {
-            Trigger::Write => Some(started + AFTERTHOUGHT),
+            Trigger::Write => pays.then(|| started + AFTERTHOUGHT),
             // A look that is made shortly before it anyway is as good.
             _ => self.afterthought.filter(|after| *after > started + AFTERTHOUGHT / 2),
         };
@@ -125,10 +170,10 @@ impl Schedule {
             _ => {
                 self.failures = 0;
                 let quiet = started.saturating_duration_since(*self.quiet_since.get_or_insert(started));
-                (quiet / QUIET_SHARE).clamp(self.options.every, self.options.every_max)
+                (quiet / QUIET_SHARE).clamp(self.options.every, self.longest())
             }
         };
-        self.interval = base.mul_f64(1.0 + JITTER * self.rng.f64()).min(self.options.every_max);
+        self.interval = base.mul_f64(1.0 + JITTER * self.rng.f64()).min(self.longest());
     }
 }
 

@@ -60,11 +60,13 @@ impl Visitor {
         self.site.own_path(target.path).is_none().then_some(target)
     }
 
+    /// Follows `target`. Also returns from when on a look tells something new to a client that asked like this.
     fn subscribe(
         &self,
         route: &Arc<Route>,
         target: Target<'_>,
         headers: &HeaderMap,
+        asked: &Asked,
         delivery: &'static str,
         bell: &Arc<Bell>,
     ) -> Result<(Subscription, tokio::time::Instant), Unfollowed> {
@@ -76,7 +78,10 @@ impl Visitor {
         let key = route.key(&self.client, target, headers, &facts, true);
         match self.site.hub.join(&key, self.client.address, delivery, Arc::clone(bell), now, self.site.birth(route)) {
             Ok(subscription) => {
-                let since = self.site.current_since(route, subscription.resource(), &self.client, now);
+                // Who holds something would not ask again any sooner than this.
+                let pace = asked.pace.filter(|_| asked.claim.is_some()).unwrap_or_default();
+                let recent = route.plan.schedule.every.max(pace);
+                let since = self.site.current_since(recent, subscription.resource(), &self.client, now);
                 Ok((subscription, since))
             }
             Err(full) => {
@@ -121,7 +126,7 @@ impl Desk for Visitor {
             return Err(Unfollowed::Malformed("is asked for with a header that makes it a request by another method"));
         }
         if watched.is_some() {
-            let (mut subscription, since) = self.subscribe(route, target, &headers, delivery, bell)?;
+            let (mut subscription, since) = self.subscribe(route, target, &headers, asked, delivery, bell)?;
             if let Some(pace) = asked.pace {
                 subscription.keep_pace(pace);
             }
@@ -132,8 +137,9 @@ impl Desk for Visitor {
         let mut found = vec![follower(Source::Beats { listening, gap: route.plan.schedule.refresh_gap }, None)];
         for reason in &route.tick_on {
             let Some(target) = self.target(reason) else { continue };
+            let reason = Asked::default();
             let Some(watched) = routes.find(&Method::GET, target.path).filter(|route| route.fetch) else { continue };
-            if let Ok((subscription, since)) = self.subscribe(watched, target, &headers, delivery, bell) {
+            if let Ok((subscription, since)) = self.subscribe(watched, target, &headers, &reason, delivery, bell) {
                 found.push(follower(Source::Reason(subscription), Some(since)));
             }
         }

@@ -79,6 +79,9 @@ struct PostedUrl {
     /// Whether to say that what the client holds is current, if it is.
     #[serde(default)]
     confirm: bool,
+    /// Whether that can wait for the next look: until then the client asks the application.
+    #[serde(default)]
+    patient: bool,
     /// How often the client would ask itself, in milliseconds.
     every: Option<u64>,
 }
@@ -303,6 +306,7 @@ fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, Posted), String> {
             tick: posted.tick,
             headers: headers.collect::<Result<_, _>>()?,
             confirm: posted.confirm,
+            patient: posted.patient,
             pace: posted.every.map(Duration::from_millis),
         })
     });

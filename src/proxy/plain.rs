@@ -76,12 +76,17 @@ impl Site {
         facts: &Facts,
         now: Instant,
     ) -> Option<Disposition> {
-        let key = route.key(&request.client, request.target, request.headers(), facts, false);
+        // What a page asks for with something of its own in the URL is looked at for all as it is followed.
+        let followed =
+            request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, false));
+        let key = followed
+            .filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0))
+            .unwrap_or_else(|| route.key(&request.client, request.target, request.headers(), facts, false));
         let window = route.plan.schedule.every / 2;
         let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
         let polled = polled.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok()??;
         let resource = polled.resource;
-        let since = self.current_since(route, &resource, &request.client, now);
+        let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
         let mut head = resource.head_full();
         if head.current_as_of(since).is_none() && polled.shared {
             resource.demand(since);
@@ -125,7 +130,7 @@ impl Site {
                 return Disposition::Proxy;
             }
         };
-        let since = self.current_since(route, subscription.resource(), &request.client, now);
+        let since = self.current_since(route.plan.schedule.every, subscription.resource(), &request.client, now);
         match await_ready(wire, &subscription, since).await {
             Ready::Gone => return Disposition::Gone,
             Ready::Stream => {}

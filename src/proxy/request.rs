@@ -132,6 +132,16 @@ impl<'a> Request<'a> {
         self.headers().contains_key(&POLL_MARK)
     }
 
+    /// What the browser script says that a poll asks for, when it is asked without what is only there to get past caches:
+    /// the same path, and no parameter that the request does not have.
+    pub(super) fn polls_for(&self) -> Option<Target<'_>> {
+        let target = Target::parse(self.headers().get(&POLL_MARK)?.to_str().ok()?)?;
+        let parameters = |query: Option<&'a str>| query.unwrap_or_default().split('&');
+        let mut sent = parameters(self.target.query);
+        let is_left = target.query.is_none_or(|query| query.split('&').all(|kept| sent.any(|one| one == kept)));
+        (target.path == self.target.path && is_left).then_some(target)
+    }
+
     /// Whether the client asks to speak another protocol.
     pub(super) fn is_upgrade(&self) -> bool {
         self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")

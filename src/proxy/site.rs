@@ -108,9 +108,15 @@ impl Site {
     }
 
     /// From which moment on a look must have begun to count as current for `client`, who asks now: as recent as a poll at
-    /// the route's interval would be, and not before anything that it may not have seen.
-    pub(super) fn current_since(&self, route: &Route, resource: &Resource, client: &Client, now: Instant) -> Instant {
-        let recent = now.checked_sub(route.plan.schedule.every).unwrap_or(now);
+    /// the interval `recent` would be, and not before anything that it may not have seen.
+    pub(super) fn current_since(
+        &self,
+        recent: Duration,
+        resource: &Resource,
+        client: &Client,
+        now: Instant,
+    ) -> Instant {
+        let recent = now.checked_sub(recent).unwrap_or(now);
         recent.max(resource.fenced()).max(self.writes.last(client.address))
     }
 

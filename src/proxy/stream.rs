@@ -62,7 +62,7 @@ impl Site {
                 Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
-            let since = self.current_since(route, &resource, &request.client, now);
+            let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
             let own = async {
                 delivery.accept() == "text/event-stream"
                     && route.learned.streams_itself(path, now, self.peek(request)).await

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::reference::resolve;
@@ -23,7 +23,7 @@ use super::site::Site;
 use crate::clock;
 use crate::model::fields;
 use crate::poll::Repetitions;
-use crate::resource::Trigger;
+use crate::resource::{Trigger, UNKNOWN};
 use crate::route::Target;
 
 /// The groups that a response belongs to (RFC 9875 section 2).
@@ -135,8 +135,11 @@ impl Site {
         if !(status.is_success() || status.is_redirection()) {
             return;
         }
+        let likeness = self.writes.hasher.hash_one(likeness(method, path, shape));
         for route in concerned {
-            route.pulse.beat(Trigger::Write, now);
+            // A route that names such requests knows what they do.
+            let named = route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path));
+            route.pulse.beat_of(Trigger::Write, if named { UNKNOWN } else { likeness }, now);
         }
         self.invalidate(request, headers, now);
     }
@@ -172,6 +175,16 @@ impl Site {
     }
 }
 
+/// What writes have in common that most likely do the same kind of thing: those to one kind of place, whichever it is; of
+/// requests that may do anything, those that also say the same.
+fn likeness<'a>(method: &'a Method, path: &'a str, shape: &'a Shape) -> (&'a str, Vec<&'a str>, &'a [u8]) {
+    let is_of_place = [Method::PUT, Method::PATCH, Method::DELETE].contains(method);
+    let place = if is_of_place { path.rsplit_once('/').map_or(path, |(place, _)| place) } else { path };
+    let is_name = |segment: &str| segment.bytes().any(|byte| byte.is_ascii_digit());
+    let segments = place.split('/').map(|segment| if is_name(segment) { "#" } else { segment }).collect();
+    (method.as_str(), segments, if is_of_place { &[] } else { &shape.text })
+}
+
 /// The members of a structured list of strings (RFC 9651 section 3.1), parameters left out.
 fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     fields::list(headers, name)
@@ -195,6 +208,28 @@ mod tests {
         assert_eq!(shape(&["{\"id\":1,\"m\":\"get\"}"]), shape(&["{\"id\":123", "45,\"m\":\"get\"}"]));
         assert_ne!(shape(&["{\"id\":1,\"m\":\"get\"}"]), shape(&["{\"id\":1,\"m\":\"add\"}"]));
         assert!(shape(&["x"; 100_000]).len() <= MOST_SHAPE);
+    }
+
+    #[test]
+    fn writes_are_alike_that_do_the_same_to_others_of_a_kind() {
+        let shape = |text: &str| {
+            let mut shape = Shape::default();
+            shape.push(text.as_bytes());
+            shape
+        };
+        let (one, two) = (shape("a=1&b=x"), shape("a=2&b=y"));
+        for (method, path, other, alike) in [
+            (Method::PUT, "/layouts/main", "/layouts/other", true),
+            (Method::DELETE, "/jobs/17/notes/a", "/jobs/18/notes/b", true),
+            (Method::PUT, "/layouts/main", "/files/main", false),
+            (Method::POST, "/jobs/17/stop", "/jobs/4f3a-9/stop", false),
+        ] {
+            let (a, b) = (likeness(&method, path, &one), likeness(&method, other, &two));
+            assert_eq!(a == b, alike, "{method} {path} and {other}");
+        }
+        let (post, again) = (shape("a=1&b=x"), shape("a=77&b=x"));
+        assert_eq!(likeness(&Method::POST, "/jobs/17/stop", &post), likeness(&Method::POST, "/jobs/18/stop", &again));
+        assert_ne!(likeness(&Method::POST, "/a", &post), likeness(&Method::PUT, "/a/b", &post));
     }
 
     #[test]

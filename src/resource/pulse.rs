@@ -1,6 +1,7 @@
 //! What happens to all resources of a route at once: writes, files, hooks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,13 +22,37 @@ pub struct Pulse {
     /// The moment of the last beat, as nanoseconds since `born`.
     last: AtomicU64,
     beats: AtomicU64,
-    kind: AtomicUsize,
+    /// What the last of them were, oldest first.
+    recent: Mutex<VecDeque<Beat>>,
     /// Changes that looks at the route's resources found.
     changes: AtomicU64,
     /// Whether the route is there no more.
     over: AtomicBool,
     beating: Notify,
     listeners: Mutex<Slab<Arc<Bell>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    trigger: Trigger,
+    likeness: u64,
+}
+
+/// The likeness of a write of which nothing is known.
+pub const UNKNOWN: u64 = 0;
+
+/// So many beats are told apart by those who did not hear them at once.
+const MOST_RECENT: usize = 32;
+
+/// What has happened to a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// How many beats there are by now.
+    pub beats: u64,
+    /// The most telling of those that are new, if any is.
+    pub trigger: Option<Trigger>,
+    /// The likenesses of the writes among them.
+    pub writes: Vec<u64>,
 }
 
 impl Pulse {
@@ -37,7 +62,7 @@ impl Pulse {
             born: now,
             last: AtomicU64::new(0),
             beats: AtomicU64::new(0),
-            kind: AtomicUsize::new(0),
+            recent: Mutex::default(),
             changes: AtomicU64::new(0),
             over: AtomicBool::new(false),
             beating: Notify::new(),
@@ -47,9 +72,20 @@ impl Pulse {
 
     /// Something happened at `now`, after which nothing that was read before counts as current.
     pub fn beat(&self, trigger: Trigger, now: Instant) {
+        self.beat_of(trigger, UNKNOWN, now);
+    }
+
+    /// The same for a write that is known by its `likeness`: writes that are alike have the same.
+    pub fn beat_of(&self, trigger: Trigger, likeness: u64, now: Instant) {
         self.fence(now);
-        self.kind.store(trigger as usize, Ordering::Release);
-        self.beats.fetch_add(1, Ordering::AcqRel);
+        {
+            let mut recent = self.recent();
+            if recent.len() >= MOST_RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(Beat { trigger, likeness });
+            self.beats.fetch_add(1, Ordering::AcqRel);
+        }
         self.beating.notify_waiters();
         for (_, bell) in &*self.listeners() {
             bell.ring();
@@ -95,9 +131,20 @@ impl Pulse {
         self.beats.load(Ordering::Acquire)
     }
 
-    /// What the last beat was.
-    pub fn kind(&self) -> Trigger {
-        Trigger::ALL.get(self.kind.load(Ordering::Acquire)).copied().unwrap_or(Trigger::Hook)
+    /// What happened since there were `known` beats.
+    pub fn since(&self, known: u64) -> Heard {
+        let recent = self.recent();
+        let beats = self.beats();
+        let missed = usize::try_from(beats.saturating_sub(known)).unwrap_or(usize::MAX);
+        let told = recent.iter().rev().take(missed);
+        let mut writes: Vec<u64> =
+            told.clone().filter(|beat| beat.trigger == Trigger::Write).map(|beat| beat.likeness).collect();
+        let mut trigger = told.map(|beat| beat.trigger).max();
+        if missed > recent.len() {
+            writes.push(UNKNOWN);
+            trigger = trigger.max(Some(Trigger::Write));
+        }
+        Heard { beats, trigger, writes }
     }
 
     /// Completes when there were other than `known` beats.
@@ -123,6 +170,10 @@ impl Pulse {
         !self.listeners().is_empty()
     }
 
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Beat>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn listeners(&self) -> MutexGuard<'_, Slab<Arc<Bell>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,5 +196,38 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.pulse.listeners().remove(self.slot);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_heard_at_once_is_known_nevertheless() {
+        let now = Instant::now();
+        let pulse = Pulse::new(now);
+        pulse.beat(Trigger::File, now);
+        let known = pulse.beats();
+        assert_eq!(pulse.since(known), Heard { beats: 1, trigger: None, writes: Vec::new() });
+        pulse.beat_of(Trigger::Write, 7, now);
+        pulse.beat_of(Trigger::Write, 8, now);
+        assert_eq!(pulse.since(known), Heard { beats: 3, trigger: Some(Trigger::Write), writes: vec![8, 7] });
+        pulse.beat(Trigger::Hook, now);
+        assert_eq!(pulse.since(known).trigger, Some(Trigger::Hook));
+    }
+
+    #[test]
+    fn of_more_than_can_be_told_apart_there_may_have_been_any() {
+        let now = Instant::now();
+        let pulse = Pulse::new(now);
+        for _ in 0..=MOST_RECENT {
+            pulse.beat_of(Trigger::Write, 7, now);
+        }
+        let heard = pulse.since(0);
+        assert!(heard.writes.contains(&UNKNOWN));
+        assert!(!pulse.since(1).writes.contains(&UNKNOWN));
+        assert!(pulse.recent().len() <= MOST_RECENT);
     }
 }

@@ -76,8 +76,6 @@ pub struct Resource {
     looking: AtomicU64,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
-    /// In nanoseconds.
-    pace: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
     seat: Seat,
 }
@@ -104,7 +102,6 @@ impl Resource {
             looking: AtomicU64::new(0),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
-            pace: AtomicU64::new(u64::MAX),
             ledger: Mutex::default(),
             seat: Seat::default(),
         }
@@ -179,9 +176,12 @@ impl Resource {
         self.attention.notified().await;
     }
 
-    /// Takes the pending triggers, the most telling first.
-    pub fn take_trigger(&self) -> Option<Trigger> {
-        let pending = self.pending.swap(0, Ordering::AcqRel);
+    /// Takes the pending triggers, the most telling first; writes only if they are reason enough.
+    pub fn take_trigger(&self, heeds_writes: bool) -> Option<Trigger> {
+        let mut pending = self.pending.swap(0, Ordering::AcqRel);
+        if !heeds_writes {
+            pending &= !Trigger::Write.bit();
+        }
         Trigger::ALL.into_iter().rev().find(|trigger| pending & trigger.bit() != 0)
     }
 
@@ -226,9 +226,11 @@ impl Resource {
 
     // The clients' side.
 
-    /// How often the most eager of the clients that are held here would look.
-    pub fn pace(&self) -> Duration {
-        Duration::from_nanos(self.pace.load(Ordering::Acquire))
+    /// How often the clients that are held here would look by themselves.
+    pub fn pace(&self) -> Pace {
+        let roster = self.roster();
+        let fastest = roster.fastest();
+        Pace { fastest, of_all: fastest.is_some() && roster.paces.len() == roster.bells.len() }
     }
 
     /// Asks for a look as soon as the route's `refresh_gap` and the budget allow.
@@ -339,6 +341,15 @@ impl Resource {
     }
 }
 
+/// How often the clients that are held would look by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// The most eager of those who say so.
+    pub fastest: Option<Duration>,
+    /// Whether all say so.
+    pub of_all: bool,
+}
+
 /// The held clients of a resource.
 #[derive(Default)]
 struct Roster {
@@ -349,10 +360,8 @@ struct Roster {
 }
 
 impl Roster {
-    /// The shortest of the paces, in nanoseconds.
-    fn pace(&self) -> u64 {
-        let shortest = self.paces.first().and_then(|(pace, _)| u64::try_from(pace.as_nanos()).ok());
-        shortest.unwrap_or(u64::MAX)
+    fn fastest(&self) -> Option<Duration> {
+        self.paces.first().map(|(pace, _)| *pace)
     }
 
     fn count(&mut self, delivery: &'static str, change: isize) {
@@ -399,12 +408,12 @@ impl Subscription {
     /// Its client would look this often by itself: while it is held it is not to learn of anything later than that.
     pub fn keep_pace(&mut self, pace: Duration) {
         let mut roster = self.resource.roster();
+        let before = roster.fastest();
         if let Some(before) = self.pace.replace(pace) {
             roster.paces.remove(&(before, self.slot));
         }
         roster.paces.insert((pace, self.slot));
-        let shortest = roster.pace();
-        if self.resource.pace.swap(shortest, Ordering::AcqRel) > shortest {
+        if before.is_none_or(|before| pace < before) {
             self.resource.attention.notify_one();
         }
     }
@@ -416,7 +425,6 @@ impl Drop for Subscription {
         roster.bells.remove(self.slot);
         if let Some(pace) = self.pace {
             roster.paces.remove(&(pace, self.slot));
-            self.resource.pace.store(roster.pace(), Ordering::Release);
         }
         roster.count(self.delivery, -1);
         if roster.bells.is_empty() {

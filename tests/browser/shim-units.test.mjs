@@ -78,6 +78,42 @@ test('splices are applied in order', () => {
     assert.equal(spliced('', []), '');
 });
 
+test('who follows what others follow is told what it is, also if that was not known when it came', () => {
+    const { Hub, Lane } = part(['hub'], 'Hub, Lane', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
+    const hub = new Hub();
+    const told = { one: [], two: [], three: [] };
+    const client = (name) => ({ tell: ({ id, event, body }) => told[name].push([id, event, body].join(' ').trim()) });
+    const [one, two, three] = Object.keys(told).map(client);
+    hub.follow(one, { id: 1, url: '/a', headers: {} });
+    const [{ lane }] = hub.follows.values();
+    assert.ok(lane instanceof Lane);
+    lane.take([...lane.follows][0], { event: 'snapshot', version: 'v1', body: 'state' });
+    // Something is written, and another tab comes before it is known whether that is still so.
+    hub.renew();
+    hub.follow(two, { id: 2, url: '/a', headers: {} });
+    lane.take([...lane.follows][0], { event: 'live' });
+    hub.follow(three, { id: 3, url: '/a', headers: {} });
+    assert.deepEqual(told, {
+        one: ['1 snapshot state', '1 down', '1 snapshot state'],
+        two: ['2 snapshot state'],
+        three: ['3 snapshot state'],
+    });
+});
+
+test('who comes while nobody knows what it is has it asked for', () => {
+    const { Hub } = part(['hub'], 'Hub', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
+    const hub = new Hub();
+    const told = [];
+    // The first has a state of its own, and is only told that it is current.
+    hub.follow({ tell: () => told.push('one') }, { id: 1, url: '/a', headers: {}, since: 'v1' });
+    hub.follow({ tell: () => told.push('two') }, { id: 2, url: '/a', headers: {} });
+    const [follow] = hub.follows.values();
+    follow.lane.take(follow, { event: 'live' });
+    assert.deepEqual([follow.version, told], [undefined, []]);
+    follow.lane.take(follow, { event: 'snapshot', version: 'v1', body: 'state' });
+    assert.deepEqual(told, ['one', 'two']);
+});
+
 test('a stream that was silent while the computer slept is given up when it wakes, not minutes later', async () => {
     const HEARTBEAT = 1000;
     let clock = 0;

@@ -164,9 +164,111 @@ fn nobody_learns_later_than_by_looking_himself() {
     let at = start + seconds(3600);
     schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
     assert!(schedule.due(at) > at + seconds(20));
-    assert_eq!(schedule.due_at(seconds(5), at), at + seconds(5));
+    let mut due_at = |fastest| {
+        schedule.keep_pace(Pace { fastest: Some(fastest), of_all: false });
+        schedule.due(at)
+    };
+    assert_eq!(due_at(seconds(5)), at + seconds(5));
     // Nor if he looks more often than the route says.
-    assert_eq!(schedule.due_at(Duration::from_millis(500), at), at + Duration::from_millis(500));
+    assert_eq!(due_at(Duration::from_millis(500)), at + Duration::from_millis(500));
     // But nobody has looks made as fast as he likes.
-    assert_eq!(schedule.due_at(Duration::from_millis(10), at), at + FASTEST_PACE);
+    assert_eq!(due_at(Duration::from_millis(10)), at + FASTEST_PACE);
+}
+
+/// Those who are held would all look this often.
+fn measured(options: Options, pace: Duration) -> Schedule {
+    let mut schedule = Schedule::new(options, 1);
+    schedule.keep_pace(Pace { fastest: Some(pace), of_all: true });
+    schedule
+}
+
+/// Looks when it is due, until `until`, and returns how often; `verdict` says what a look at a moment comes to.
+fn looks(schedule: &mut Schedule, from: Instant, until: Instant, mut verdict: impl FnMut(Instant) -> Verdict) -> u32 {
+    let (mut at, mut count) = (schedule.due(from), 0);
+    while at < until {
+        schedule.looked(at, Trigger::Timer, Some(&verdict(at)));
+        at = schedule.due(at);
+        count += 1;
+    }
+    count
+}
+
+/// Something that changes this often.
+fn changes_every(period: Duration, start: Instant) -> impl FnMut(Instant) -> Verdict {
+    let mut seen = 0;
+    move |at| {
+        let state = at.saturating_duration_since(start).as_nanos() / period.as_nanos();
+        if std::mem::replace(&mut seen, state) == state { Verdict::Unchanged } else { Verdict::Changed }
+    }
+}
+
+#[test]
+fn what_is_restless_is_looked_at_as_often_as_who_follows_it_would() {
+    let (mut schedule, start) = (measured(OPTIONS, seconds(5)), clock::now());
+    looks(&mut schedule, start, start + seconds(10), |_| Verdict::Changed);
+    let (from, until) = (start + seconds(10), start + seconds(110));
+    let count = looks(&mut schedule, from, until, |_| Verdict::Changed);
+    assert!((19..=21).contains(&count), "{count} looks in twenty of its intervals");
+    // One that finds nothing: the next change may be news again.
+    let at = schedule.due(until);
+    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    schedule.looked(at + seconds(5), Trigger::Timer, Some(&Verdict::Changed));
+    assert!(schedule.interval() < Duration::from_millis(1100));
+}
+
+#[test]
+fn nobody_who_does_not_say_how_often_he_would_look_is_told_more_rarely() {
+    for pace in [Pace::default(), Pace { fastest: Some(seconds(5)), of_all: false }] {
+        let (mut schedule, start) = (Schedule::new(OPTIONS, 1), clock::now());
+        schedule.keep_pace(pace);
+        let count = looks(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
+        assert!(count >= 100, "{count} looks");
+    }
+    // Nor is who wants the same interval always.
+    let always = Options { every_max: OPTIONS.every, ..OPTIONS };
+    let (mut schedule, start) = (measured(always, seconds(5)), clock::now());
+    let count = looks(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
+    assert!(count >= 100, "{count} looks");
+}
+
+#[test]
+fn early_looks_are_made_as_long_as_they_find_something() {
+    let start = clock::now();
+    // Each change is found by a look that nobody would have made by himself.
+    let mut lively = measured(OPTIONS, seconds(10));
+    looks(&mut lively, start, start + seconds(100), changes_every(seconds(4), start));
+    assert!(lively.interval() < Duration::from_millis(1100), "{:?}", lively.interval());
+    // Nothing is found by those that are made after each of these.
+    let mut calm = measured(OPTIONS, seconds(10));
+    let hour = seconds(3600);
+    let count = looks(&mut calm, start, start + hour, changes_every(seconds(300), start));
+    assert!(count < 360 + 12 * 12, "{count} looks in an hour, and 360 polls");
+}
+
+#[test]
+fn quiet_things_are_looked_at_no_more_often_than_who_follows_them_would() {
+    for pace in [seconds(5), seconds(60), seconds(300)] {
+        let (mut schedule, start) = (measured(OPTIONS, pace), clock::now());
+        schedule.looked(start, Trigger::Demand, Some(&Verdict::Changed));
+        let count = looks(&mut schedule, start, start + 40 * pace, |_| Verdict::Unchanged);
+        assert!((40..=52).contains(&count), "{count} looks in 40 intervals of {pace:?}");
+    }
+}
+
+#[test]
+fn writes_have_what_is_restless_looked_at_once_in_an_interval() {
+    let (mut schedule, start) = (measured(OPTIONS, seconds(5)), clock::now());
+    assert!(schedule.heeds_writes(start));
+    let end = start + seconds(30);
+    looks(&mut schedule, start, end, |_| Verdict::Changed);
+    assert!(schedule.heeds_writes(end));
+    schedule.looked(end, Trigger::Write, Some(&Verdict::Changed));
+    assert!(!schedule.heeds_writes(end + seconds(4)));
+    assert!(schedule.heeds_writes(end + seconds(5)));
+    assert_eq!(schedule.due(end), end + seconds(5), "what comes later is seen by the next look");
+    // What is calm is looked at after each, and once more.
+    let mut calm = measured(OPTIONS, seconds(5));
+    calm.looked(start, Trigger::Write, Some(&Verdict::Changed));
+    assert!(calm.heeds_writes(start));
+    assert_eq!(calm.due(start), start + AFTERTHOUGHT);
 }

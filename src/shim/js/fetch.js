@@ -4,19 +4,20 @@ function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
         const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
-        const { poll, mine, write, mark } = asked && attempt(() => consider(asked)) || {};
+        const { poll, mine, write, mark, began } = asked && attempt(() => consider(asked)) || {};
         // Made before anything is promised: if it cannot be, the application is asked.
         const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked.url));
         if (response) {
             return settled(asked, response, run);
         }
         asksOthers(run);
-        const sent = apply(native, self, mark && attempt(() => marked(args)) || args);
-        return goesOn(sent, run, (write || poll) && ((response) => {
+        const sent = apply(native, self, mark && attempt(() => marked(args, mark)) || args);
+        return goesOn(sent, run, (write || poll || began) && ((response) => {
+            began?.();
             if (write) {
                 page.wrote = true;
                 link.renew();
-            } else if (response && !poll.tick) {
+            } else if (response && poll && !poll.tick) {
                 poll.served = true;
                 poll.statusText = response.statusText;
                 answered(poll, response.headers.get('etag'));
@@ -58,10 +59,10 @@ function describe([input, init]) {
     return { method, url, headers, body, plain, signal: option('signal') };
 }
 
-/** The arguments, with the mark by which the server knows a poll from a write. */
-function marked([input, init]) {
+/** The arguments, with the mark by which the server knows a poll from a write, or what it asks for. */
+function marked([input, init], mark) {
     const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined));
-    headers.set('sungrazer-poll', '1');
+    headers.set('sungrazer-poll', mark);
     return [input, { ...init, headers }];
 }
 

@@ -44,9 +44,13 @@ class Hub {
             follow.lane.follows.add(follow);
             this.follows.set(key, follow);
             follow.lane.change();
-        } else if (every && !(follow.every <= every)) {
-            follow.every = every;
-            follow.lane.change();
+        } else {
+            // Until it is known to be current, who comes later is not told what it is.
+            follow.joined = !follow.live;
+            if (every && !(follow.every <= every)) {
+                follow.every = every;
+                follow.lane.change();
+            }
         }
         follow.clients.set(client, (follow.clients.get(client) || new Set()).add(id));
         if (follow.live && follow.known) {
@@ -76,10 +80,14 @@ class Hub {
         follow.lane.change();
     }
 
-    /** Something was written: what is held counts again when the server has said that it is not older than that. */
+    /**
+     * Something was written: what is held counts again when the server has said that it is not older than that. It need not
+     * look for that: until then pages ask themselves.
+     */
     renew() {
         for (const lane of this.lanes) {
             lane.down();
+            lane.follows.forEach((follow) => (follow.patient = true));
             lane.change();
         }
     }
@@ -141,8 +149,8 @@ class Lane {
         const relieve = () => before && nativeSetTimeout(() => before.abort(), RELIEF);
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
-        const follow = asked.map(({ url, headers, tick, every, version, live }) =>
-            ({ url, headers, tick, every: every && Math.round(every), since: version, confirm: !live, delta: 'splice' }));
+        const follow = asked.map(({ url, headers, tick, every, version, live, patient }) =>
+            ({ url, headers, tick, every: every && Math.round(every), since: version, confirm: !live, patient, delta: 'splice' }));
         let begun = false;
         const ended = await streamOnce({
             follow,
@@ -187,9 +195,17 @@ class Lane {
                 follow.version = record.version;
                 follow.known = record;
                 follow.live = true;
+                follow.patient = follow.joined = false;
                 break;
             case 'live':
+                if (follow.joined && !follow.known) {
+                    follow.version = undefined;
+                    this.change();
+                    return;
+                }
+                record = follow.joined ? follow.known : record;
                 follow.live = true;
+                follow.patient = follow.joined = false;
                 break;
             case 'stale':
                 follow.live = false;

@@ -32,6 +32,12 @@ function attempt(work, otherwise) {
     }
 }
 
+// A worker of the page's own may answer in the application's place. One that was there when the page was navigated to and
+// was not asked for that only has other things to do.
+const controller = () => attempt(() => inPage && navigator.serviceWorker.controller);
+const idle = attempt(() => !performance.getEntriesByType('navigation')[0].workerStart) && controller();
+const mayBeAnswered = () => !controller() || controller() === idle;
+
 /** Whether a function of the page's global object is called as one. */
 const isOwn = (self) => self === undefined || self === null || self === scope;
 

@@ -14,7 +14,9 @@ const page = {
             return;
         }
         this.watch = { pace, live: false, html: undefined, since: now() };
-        this.follow();
+        if (mayBeAnswered()) {
+            this.follow();
+        }
         const check = () => {
             if (!this.watch.live) {
                 this.reload();

@@ -13,7 +13,7 @@ class Family {
     constructor() {
         this.targets = new Set();
         this.moves = 0;
-        /** Whether its URLs say where the page stands in something that moves on. */
+        /** Whether its URLs say where the page stands in something that moves on, or its answers do. */
         this.moving = false;
         this.shapes = new Set();
         this.ways = new Set();
@@ -63,6 +63,8 @@ class Poll {
         this.served = false;
         /** Whether the replica is what the application would answer now. */
         this.live = false;
+        /** Whether the page is to ask as soon as it can be answered. */
+        this.late = false;
         polls.set(key, this);
         const every = Number.isFinite(pace) ? pace : undefined;
         const since = () => this.replica?.version;
@@ -81,14 +83,16 @@ class Poll {
                 const changed = this.replica?.version !== record.version;
                 this.replica = record;
                 this.live = live;
+                this.late ||= changed;
+                this.catchUp();
                 if (changed) {
-                    this.hurry();
                     announce(record);
                 }
                 break;
             }
             case 'live':
                 this.live = live && !!this.replica;
+                this.catchUp();
                 break;
             case 'tick':
                 this.hurry();
@@ -102,6 +106,14 @@ class Poll {
                 break;
             default:
                 this.live = false;
+        }
+    }
+
+    /** Has the page ask for what is new, once it need not ask the application. */
+    catchUp() {
+        if (this.late && this.live) {
+            this.late = false;
+            this.hurry();
         }
     }
 
@@ -142,22 +154,23 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
         family.shapes.add(shape);
     }
+    const began = beginning(family);
     if (!run) {
-        return { poll: isGet ? polls.get(key) : undefined, write };
+        return { poll: isGet ? polls.get(key) : undefined, write, began };
     }
     run.seen.asked.add(name);
     const last = settle(family, target, again, run);
     if (run.answered && !(isGet && isAskedAnyway(run, key))) {
-        return { poll: isGet ? polls.get(key) : undefined, write };
+        return { poll: isGet ? polls.get(key) : undefined, write, began };
     }
     if (!(isGet ? known : repeated)) {
-        return { write };
+        return { write, began };
     }
     const stable = areSettled(family, lastingHeaders);
-    const pure = isGet && stable && !target.cursor && !family.moving;
+    const pure = isGet && stable && !target.cursor && !family.moving && mayBeAnswered();
     if (pure && !again) {
         // A new one of a kind. If it comes again it is a poll.
-        return {};
+        return { began };
     }
     const poll = pure
         ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run)
@@ -168,8 +181,10 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     }
     // A poll that a tick has hurried is no reason for another tick. Otherwise it is for the server to tell polls from writes:
     // it sees what comes of them.
-    const mark = write && !!poll && run.hurried;
-    return { poll, mine: true, write: write && !mark, mark };
+    const isHurried = write && !!poll && run.hurried;
+    // Others who ask for the same have other things in their URLs that only keep caches out.
+    const named = poll?.replica && !poll.tick && poll.url !== url.pathname + url.search ? poll.url : undefined;
+    return { poll, mine: true, write: write && !isHurried, began, mark: isHurried ? '1' : named };
 }
 
 /** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
@@ -179,17 +194,33 @@ function settle(family, target, again, run) {
         family.moves++;
         // A number that is another one each time counts something.
         const numbers = last.text.replace(/\d+/g, '#') === target.text.replace(/\d+/g, '#');
-        if ((numbers || family.moves > 1) && !family.moving) {
-            family.moving = true;
-            for (const poll of [...polls.values()]) {
-                if (!poll.tick && family.targets.has(poll.url)) {
-                    poll.drop();
-                }
-            }
+        if (numbers || family.moves > 1) {
+            leave(family);
         }
     }
     family.last.set(run.site, { run, text: target.text });
     return last;
+}
+
+/** What is asked for by these URLs is for the page alone to ask for. */
+function leave(family) {
+    if (!family.moving) {
+        family.moving = true;
+        for (const poll of [...polls.values()]) {
+            if (!poll.tick && family.targets.has(poll.url)) {
+                poll.drop();
+            }
+        }
+    }
+}
+
+/** An answer that takes so long may have been waited for: then it tells of something once, and not what is. */
+const WAITED = 8000;
+
+/** What to do when the answer to a request that is made now begins. */
+function beginning(family) {
+    const since = now();
+    return () => now() - since > WAITED && leave(family);
 }
 
 /** Requests of one kind differ in so many ways at most; others have something in their headers that moves. */

@@ -72,14 +72,14 @@ function wrapXhr() {
         }
         // Some look for a cookie, or sign, between opening and this.
         const run = (request.run ??= currentRun());
-        if (run && !request.sync) {
+        if ((run || request.url) && !request.sync) {
             attempt(() => apply(addListener, self, ['readystatechange', goesOnWith, true]));
         }
         if (!request.url) {
             asksOthers(run);
             return go();
         }
-        const { poll, mine, write, mark } = attempt(() => consider({
+        const { poll, mine, write, mark, began } = attempt(() => consider({
             ...request,
             headers: { accept: '*/*', ...request.headers },
             body: request.method === 'GET' ? undefined : body,
@@ -91,8 +91,9 @@ function wrapXhr() {
         }
         asksOthers(run);
         if (mark) {
-            attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', '1']));
+            attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', mark]));
         }
+        request.began = began;
         if (write || poll) {
             const after = () => attempt(() => {
                 if (write) {
@@ -173,7 +174,12 @@ function wrapXhr() {
 /** What began in a run goes on when its request is done; before the page hears of it. */
 function goesOnWith() {
     attempt(() => {
-        const { run } = requests.get(this);
+        const request = requests.get(this);
+        const { run, began } = request;
+        if (began && this.readyState >= HEADERS) {
+            request.began = undefined;
+            began();
+        }
         if (run && this.readyState === DONE) {
             resume(run);
         }

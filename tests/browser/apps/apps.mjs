@@ -183,9 +183,9 @@ backend app
         path: '/lab?token=tok',
         interval: 10_000,
         polls: 'fetch with a bare number as cache buster, 10 s and more',
-        // Each tab saves how its windows are arranged each time that it has asked, and asks what all have saved.
-        restless: true,
-        tuned: () => '[[route]]\npath = "/**"\nshim = "learn"\nrefresh_on = ["* /api/**"]\n',
+        // Each tab saves how its windows are arranged each time that it has asked. Nobody else can do that, and what is asked
+        // for after a write must not be older.
+        writes: true,
         value: () => document.querySelector('.jp-DirListing-content') && document.querySelectorAll('.jp-DirListing-item').length,
         async start(folder, port) {
             const files = join(folder, 'files');
