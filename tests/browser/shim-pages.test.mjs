@@ -20,6 +20,30 @@ const status = (state, head = '', body = '') => `<html><head><title>Status ${sta
 
 const META = `<meta http-equiv="refresh" content="${REFRESH}">`;
 
+/** Half a minute of silence, as RIFF has it. */
+const TONE = (() => {
+    const [rate, seconds] = [8000, 30];
+    const header = Buffer.alloc(44);
+    header.write('RIFF', 0);
+    header.writeUInt32LE(36 + rate * seconds, 4);
+    header.write('WAVEfmt ', 8);
+    header.writeUInt32LE(16, 16);
+    header.writeUInt16LE(1, 20);
+    header.writeUInt16LE(1, 22);
+    header.writeUInt32LE(rate, 24);
+    header.writeUInt32LE(rate, 28);
+    header.writeUInt16LE(1, 32);
+    header.writeUInt16LE(8, 34);
+    header.write('data', 36);
+    header.writeUInt32LE(rate * seconds, 40);
+    return Buffer.concat([header, Buffer.alloc(rate * seconds, 128)]);
+})();
+
+/** A page that plays something, in places that change. */
+const playing = (state) => status(state, META, `<section class="of-${state.count}">${'<p>another</p>'.repeat(state.count % 3)}
+<audio src="/tone.wav" controls title="${state.count}"></audio><p>${state.count}</p>
+<video controls loop><source src="/tone.wav" type="audio/wav"></video></section>`);
+
 const html = (make) => (request, send, application) => send(200, 'text/html; charset=iso-8859-1', make(application.state));
 const on = stage({
     '/meta': html((state) => status(state, META)),
@@ -31,6 +55,8 @@ const on = stage({
     '/frames': '<!doctype html><title>Frames</title><iframe src="/meta" name="inner"></iframe>',
     '/reloads-frame': `<!doctype html><title>Frames</title><iframe src="/plain" name="inner"></iframe>
         <script>setInterval(() => frames[0].location.reload(), ${REFRESH * 1000});</script>`,
+    '/playing': html(playing),
+    '/tone.wav': (request, send) => send(200, 'audio/wav', TONE, { 'cache-control': 'no-store' }),
     '/plain': html((state) => status(state)),
     '/frameset': '<html><head><title>Frames</title></head><frameset cols="50%,50%"><frame src="/meta"><frame src="/empty"></frameset></html>',
     '/empty': page(''),
@@ -40,6 +66,36 @@ const on = stage({
     '/turbo': page('setInterval(() => document.querySelector("turbo-frame").reload(), 2000);', '<script src="/lib/@hotwired/turbo/dist/turbo.es2017-umd.js"></script>')
         .replace('<output id="count"></output>', '<turbo-frame id="frame" src="/turbo-frame"></turbo-frame>'),
     '/turbo-frame': html((state) => `<html><body><turbo-frame id="frame"><b id="count">${state.count}</b></turbo-frame></body></html>`),
+});
+
+test('what is playing goes on while the page is made anew around it', async () => {
+    const page = await on.open('/playing');
+    await held(page, '/playing');
+    // Browsers let nobody make a noise whom no user has touched.
+    await page.click('h1');
+    await page.evaluate(async () => {
+        window.heard = [];
+        window.players = [...document.querySelectorAll('audio, video')];
+        for (const player of players) {
+            await player.play();
+            for (const type of ['pause', 'emptied', 'loadstart', 'seeking', 'abort', 'ended']) {
+                player.addEventListener(type, () => heard.push(`${player.nodeName} ${type}`));
+            }
+        }
+    });
+    const times = () => page.evaluate(() => players.map((player) => player.currentTime));
+    for (let round = 0; round < 3; round++) {
+        const before = await times();
+        await shows(page, on.change());
+        await page.waitForFunction((before) => players.every((player, at) => player.currentTime > before[at] + 0.2), before);
+    }
+    const state = await page.evaluate(() => ({
+        heard, mark: 'mark' in window, paused: players.map((player) => player.paused),
+        there: players.every((player) => player.isConnected), around: document.querySelector('section').className,
+    }));
+    assert.deepEqual(state, { heard: [], mark: true, paused: [false, false], there: true, around: `of-${on.application.state.count}` });
+    assert.deepEqual(page.errors, []);
+    await page.close();
 });
 
 /** Waits until the page is followed: its own time to load again has passed, and it has not. */

@@ -48,6 +48,49 @@ const LOOPS = {
         poll();`, '<script src="/lib/jquery/dist/jquery.js"></script>'),
     'jQuery with setInterval': page(`
         setInterval(() => $.getJSON('/state', draw), ${EVERY});`, '<script src="/lib/jquery/dist/jquery.js"></script>'),
+    'jQuery 1 without cache': page(`
+        $.ajaxSetup({ cache: false });
+        (function poll() { $.getJSON('/state').complete((xhr) => draw(JSON.parse(xhr.responseText))); setTimeout(poll, ${EVERY}); })();`, '<script src="/lib/jquery1/dist/jquery.js"></script>'),
+    'AngularJS with $interval': page(`
+        angular.module('legacy', []).run(($interval, $http) => {
+            const poll = () => $http.get('/state').then(({ data }) => draw(data));
+            poll(); $interval(poll, ${EVERY});
+        });
+        angular.element(() => angular.bootstrap(document, ['legacy']));`, '<script src="/lib/angular/angular.js"></script>'),
+    'a Request with a signal': page(`
+        const poll = () => {
+            const control = new AbortController();
+            const late = setTimeout(() => control.abort(), ${EVERY} * 10);
+            fetch(new Request('/state', { signal: control.signal, credentials: 'include' })).then((r) => r.json()).then(draw).finally(() => clearTimeout(late));
+        };
+        poll(); setInterval(poll, ${EVERY});`),
+    'XMLHttpRequests of a pool, with credentials': page(`
+        const pool = [new XMLHttpRequest(), new XMLHttpRequest()];
+        function poll() {
+            const xhr = pool.shift();
+            xhr.open('GET', '/state', true);
+            xhr.withCredentials = true;
+            xhr.onreadystatechange = () => {
+                if (xhr.readyState !== 4) return;
+                xhr.onreadystatechange = null;
+                pool.push(xhr);
+                draw(JSON.parse(xhr.responseText));
+            };
+            xhr.send(null);
+        }
+        poll(); setInterval("poll()", ${EVERY});`),
+    'answers that are read in pieces, and cloned': page(`
+        async function poll() {
+            const answer = await fetch('/state');
+            const copy = answer.clone();
+            const reader = answer.body.getReader();
+            let bytes = 0;
+            for (let piece; !(piece = await reader.read()).done;) bytes += piece.value.length;
+            const text = await copy.text();
+            if (bytes !== text.length || !answer.bodyUsed || answer.type !== 'basic') throw new Error('another answer');
+            draw(JSON.parse(text));
+        }
+        poll(); setInterval(poll, ${EVERY});`),
     axios: page(`
         const poll = async () => draw((await axios.get('/state')).data);
         poll(); setInterval(poll, ${EVERY});`, '<script src="/lib/axios/dist/axios.js"></script>'),
