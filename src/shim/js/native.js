@@ -36,7 +36,12 @@ function attempt(work, otherwise) {
 // was not asked for that only has other things to do.
 const controller = () => attempt(() => inPage && navigator.serviceWorker.controller);
 const idle = attempt(() => !performance.getEntriesByType('navigation')[0].workerStart) && controller();
+let isRegistered = false;
+attempt(() => inPage && navigator.serviceWorker.ready.then(() => (isRegistered = true)));
+/** Whether there is none. */
 const mayBeAnswered = () => !controller() || controller() === idle;
+/** Whether there will be another when the page is loaded again. */
+const isAwaited = () => isRegistered && !controller();
 
 /** Whether a function of the page's global object is called as one. */
 const isOwn = (self) => self === undefined || self === null || self === scope;

@@ -18,7 +18,7 @@ const page = {
             this.follow();
         }
         const check = () => {
-            if (!this.watch.live) {
+            if (!this.watch.live || !mayBeAnswered() || isAwaited()) {
                 this.reload();
             } else {
                 nativeSetTimeout(check, pace);
