@@ -159,6 +159,7 @@ async fn polls_that_are_made_unique_share_the_looks_at_what_they_ask_for() {
         let target = format!("/list?page=1&{}", 1_763_809_300_000_u64 + n);
         let answer = client.get(&target, &[("Sungrazer-Poll", "/list?page=1")]).await;
         assert_eq!((answer.text(), answer.is_from_memory()), ("one", true), "{target}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "no cache may keep it as what is at {target}");
     }
     assert_eq!(looks(), before + 1, "the first after the write is a look for all");
     // Nothing else can be asked for in that way, and nothing that is not followed.

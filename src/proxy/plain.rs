@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::VARY;
+use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
@@ -79,9 +79,10 @@ impl Site {
         // What a page asks for with something of its own in the URL is looked at for all as it is followed.
         let followed =
             request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, false));
-        let key = followed
-            .filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0))
-            .unwrap_or_else(|| route.key(&request.client, request.target, request.headers(), facts, false));
+        let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
+        let is_other = followed.is_some();
+        let key =
+            followed.unwrap_or_else(|| route.key(&request.client, request.target, request.headers(), facts, false));
         let window = route.plan.schedule.every / 2;
         let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
         let polled = polled.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok()??;
@@ -101,6 +102,13 @@ impl Site {
         self.sample(route, request, facts, &key);
         if snapshot.representation.sets_cookie {
             return None;
+        }
+        if is_other {
+            // A cache on the way that does not heed the header by which the page said so must not keep this as what is at the URL
+            // that was asked for.
+            let mut answer = Self::whole(route, snapshot, request);
+            answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            return Some(Disposition::Answer(answer));
         }
         let whole = Whole::of(snapshot, request.headers(), route.negotiates());
         Some(whole.map_or_else(|| Disposition::Answer(Self::whole(route, snapshot, request)), Disposition::Whole))
