@@ -120,6 +120,20 @@ async fn what_is_wrong_in_a_file_is_said_all_at_once_and_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_files_that_are_named_say_is_reported_where_they_are_named() {
+    let scratch = Scratch::new("wrong-files");
+    let file = scratch.write(
+        "bad.toml",
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_token = \"env:NO_SUCH_NAME\"\ntls = { cert = \"/no/cert.pem\", key = \"/no/key.pem\" }\n\n[upstream]\nurl = \"https://app.example\"\ntls = { ca = \"/no/ca.pem\" }\n",
+    );
+    let output = run(&["check", "-c", &file]).await;
+    assert_eq!(output.status.code(), Some(2));
+    for expected in ["bad.toml:3:15", "NO_SUCH_NAME", "bad.toml:4:7", "/no/cert.pem", "bad.toml:8:7", "/no/ca.pem"] {
+        assert!(stderr(&output).contains(expected), "{expected:?} is missing in:\n{}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_that_is_no_toml_is_refused_where_it_stops_being_so() {
     let scratch = Scratch::new("syntax");
     let file = scratch.write("bad.toml", "[upstream]\nurl = http://x\n");

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sungrazer::config::{self, Overrides};
+use sungrazer::server::{Inherited, Server, Source};
+
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection, Events};
 use crate::support::program::{Program, Scratch};
@@ -179,4 +182,138 @@ async fn a_storm_of_rewrites_costs_no_stream_of_an_unchanged_route() {
         assert_eq!(within("the change", events.snapshot()).await.data, "after the storm");
     }
     eventually("the backend to be asked", || backend.hits("/a") > 0).await;
+}
+
+/// What `/api/resources` answers to this token.
+async fn with_token(program: &Program, token: Option<&str>) -> u16 {
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> =
+        [LOCAL].into_iter().chain(bearer.as_deref().map(|bearer| ("Authorization", bearer))).collect();
+    client::get(program.admin, "/api/resources", &headers).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_token_that_changes_is_asked_for_at_once() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-token");
+    let with = |token: &str| toml(&backend, A).replace("[server]\n", &format!("[server]\nadmin_token = \"{token}\"\n"));
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    assert_eq!(with_token(&program, None).await, 200);
+    scratch.write("sungrazer.toml", &with("first"));
+    let applied = reload(&program).await;
+    assert!(applied.status == 401 || applied.text().contains("\"needs_restart\": []"), "{}", applied.text());
+    assert_eq!((with_token(&program, None).await, with_token(&program, Some("first")).await), (401, 200));
+    // Who watches knows the token of before, and is sent away with it.
+    let mut watching = Events::open(program.admin, "/api/state", &[LOCAL, ("Authorization", "Bearer first")]).await;
+    watching.snapshot().await;
+    let secret = scratch.write("token", "second\n");
+    scratch.write("sungrazer.toml", &with(&format!("file:{secret}")));
+    program.signal("HUP");
+    within("the watcher to be sent away", async { while watching.next().await.is_some() {} }).await;
+    assert_eq!((with_token(&program, Some("first")).await, with_token(&program, Some("second")).await), (401, 200));
+    // Only the file that it names is another one.
+    scratch.write("token", "third\n");
+    let bearer = [LOCAL, ("Authorization", "Bearer second")];
+    let applied = Connection::open(program.admin).await.request("POST", "/api/reload", &bearer, b"").await;
+    assert_eq!(applied.status, 200, "{}", applied.text());
+    assert_eq!((with_token(&program, Some("second")).await, with_token(&program, Some("third")).await), (401, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_others_reach_is_never_without_a_token() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-open");
+    let open =
+        toml(&backend, A).replace("admin = \"127.0.0.1:0\"\n", "admin = \"0.0.0.0:0\"\nadmin_token = \"s3cret\"\n");
+    let file = scratch.write("sungrazer.toml", &open);
+    let mut program = Program::start(&["-c", &file]).await;
+    program.admin = ([127, 0, 0, 1], program.admin.port()).into();
+    // That needs no token, and is not where the listener is.
+    for text in [toml(&backend, A), toml(&backend, A).replace("admin = \"127.0.0.1:0\"", "admin = \"off\"")] {
+        scratch.write("sungrazer.toml", &text);
+        let bearer = [LOCAL, ("Authorization", "Bearer s3cret")];
+        let applied = Connection::open(program.admin).await.request("POST", "/api/reload", &bearer, b"").await;
+        assert!(applied.status == 200 && applied.text().contains("server.admin"), "{}", applied.text());
+        assert_eq!((with_token(&program, None).await, with_token(&program, Some("s3cret")).await), (401, 200));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_while_the_server_starts_is_not_missed() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-start");
+    let path = scratch.path("sungrazer.toml");
+    scratch.write("sungrazer.toml", &toml(&backend, &format!("{A}{B}")));
+    // It is started with what the file said before it was saved.
+    let before = config::parse("sungrazer.toml", &toml(&backend, A), &Overrides::default()).unwrap();
+    let source = Source { path: Some(path), overrides: Overrides::default() };
+    let server = Server::start(before, &source, Inherited::default()).unwrap();
+    eventually("the other route", || server.site().routes.load().iter().count() == 2).await;
+}
+
+fn make_pipe(path: &std::path::Path) {
+    let _ = std::fs::remove_file(path);
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_place_of_the_file_holds_nobody_up() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-pipe");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    make_pipe(&scratch.path("sungrazer.toml"));
+    for _ in 0..3 {
+        program.signal("HUP");
+        let refused = within("an answer", reload(&program)).await;
+        assert!(refused.status == 422 && refused.text().contains("no regular file"), "{}", refused.text());
+    }
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
+    program.signal("TERM");
+    assert_eq!(program.wait().await.0, Some(0));
+    for verb in ["check", "run"] {
+        let output = crate::support::program::run(&[verb, "-c", &file]).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && text.contains("no regular file"), "{verb}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_opened_is_a_mistake_of_the_new_configuration() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-log");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, A));
+    let program = Program::start(&["-c", &file]).await;
+    let log = scratch.path("no/such/folder/access.json").display().to_string();
+    let text = toml(&backend, B).replace("[server]\n", &format!("[server]\naccess_log = \"{log}\"\n"));
+    scratch.write("sungrazer.toml", &text);
+    let refused = reload(&program).await;
+    assert!(refused.status == 422 && refused.text().contains(&log), "{}", refused.text());
+    assert!(client::get(program.admin, "/metrics", &[LOCAL]).await.text().contains("sungrazer_config_stale 1"));
+    assert_eq!(Events::open(program.address, "/a", &[]).await.snapshot().await.data, "a", "the old one is in force");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_as_kubernetes_makes_it_is_nothing_to_complain_of() {
+    use std::os::unix::fs::symlink;
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-swap");
+    let put = |version: usize, every: &str| {
+        let folder = scratch.path(&format!("..{version}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("sungrazer.toml"), toml(&backend, &A.replace("100ms", every))).unwrap();
+        symlink(format!("..{version}"), scratch.path("..data_tmp")).unwrap();
+        std::fs::rename(scratch.path("..data_tmp"), scratch.path("..data")).unwrap();
+    };
+    put(0, "100ms");
+    symlink("..data/sungrazer.toml", scratch.path("sungrazer.toml")).unwrap();
+    let file = scratch.path("sungrazer.toml").display().to_string();
+    let program = Program::start(&["-c", &file]).await;
+    for version in 1..=5 {
+        put(version, &format!("{}ms", 100 + version));
+        std::fs::remove_dir_all(scratch.path(&format!("..{}", version - 1))).unwrap();
+        eventually("the swap to be read", || program.log().matches("was read again").count() >= version).await;
+    }
+    assert!(!program.log().contains("\"WARN\""), "{}", program.log());
 }

@@ -12,11 +12,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::auth::is_allowed;
+use super::auth::{Token, is_allowed};
 use super::guard::objection;
 use super::{Reload, Reloaded, dashboard, live};
 use crate::clock;
-use crate::model::Secret;
 use crate::proxy::Site;
 use crate::resource::{Condition, Resource, Trigger};
 use crate::route::{Table, Target};
@@ -29,7 +28,7 @@ pub struct Api {
     /// Who reads the configuration again.
     pub reload: Arc<dyn Reload>,
     /// What operators must know.
-    pub token: Option<Secret>,
+    pub token: Arc<Token>,
     /// When the process began to serve.
     pub started: SystemTime,
 }
@@ -53,7 +52,8 @@ impl Api {
         }
         let method = request.method();
         let reads = method == Method::GET || method == Method::HEAD;
-        if self.token.is_none()
+        let token = self.token.now();
+        if token.is_none()
             && let Some(objection) =
                 objection(method, request.uri().authority().map(Authority::as_str), request.headers())
         {
@@ -63,7 +63,7 @@ impl Api {
         if let Some(page) = dashboard::serve(path).filter(|_| reads) {
             return page;
         }
-        if !is_allowed(self.token.as_ref(), request.headers()) {
+        if !is_allowed(token.as_ref(), request.headers()) {
             let mut answer = text(StatusCode::UNAUTHORIZED, "Send the admin token as \"Authorization: Bearer …\".");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sungrazer\""));
             return answer;

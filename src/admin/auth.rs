@@ -3,8 +3,43 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::model::Secret;
+
+/// What operators must know, if anything: a new configuration may say something else.
+#[derive(Debug)]
+pub struct Token(watch::Sender<Option<Secret>>);
+
+impl Token {
+    /// Asks for `token`; `None`: for nothing.
+    pub fn new(token: Option<Secret>) -> Self {
+        Self(watch::Sender::new(token))
+    }
+
+    /// Asks for `token` from now on. Whoever is held because he knew another is sent away.
+    pub fn set(&self, token: Option<Secret>) {
+        self.0.send_if_modified(|known| {
+            let is_another = *known != token;
+            *known = token;
+            is_another
+        });
+    }
+
+    /// What is asked for now.
+    pub(super) fn now(&self) -> Option<Secret> {
+        self.0.borrow().clone()
+    }
+
+    /// Returns, when the result is awaited, once something else is asked for than now.
+    pub(super) fn another(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut token = self.0.subscribe();
+        async move {
+            // Nobody asks for anything any more when the listener is gone.
+            let _ = token.changed().await;
+        }
+    }
+}
 
 /// Whether a request with `headers` knows the token, if there is one. Takes the same time however wrong it is.
 pub(super) fn is_allowed(token: Option<&Secret>, headers: &HeaderMap) -> bool {

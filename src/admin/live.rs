@@ -140,11 +140,13 @@ impl Live {
         deliver::ALL.iter().copied().find(accepts)
     }
 
-    /// Holds a watcher. The response ends when it leaves, and otherwise after a while: whoever still watches comes back.
+    /// Holds a watcher. The response ends when it leaves or is `distrusted`, and otherwise after a while: whoever still
+    /// watches comes back.
     pub(super) async fn hold<B>(
         self: &Arc<Self>,
         request: &Request<B>,
         delivery: &'static dyn Delivery,
+        distrusted: impl Future<Output = ()> + Send + 'static,
     ) -> Option<Response<Going>> {
         let claim = request.headers().get("last-event-id").and_then(|id| Claim::parse(id.to_str().ok()?));
         let preferred =
@@ -156,7 +158,10 @@ impl Live {
         tokio::spawn(async move {
             let stream = Box::new(near);
             let mut wire = Wire::H1(H1 { stream, buffer: BytesMut::new(), chunks: false, sent: 0 });
-            live.serve(delivery, asked, &mut wire).await;
+            tokio::select! {
+                () = live.serve(delivery, asked, &mut wire) => {}
+                () = distrusted => {}
+            }
         });
         let mut body = far;
         // What is written for a bare connection begins with a head; hyper writes its own.

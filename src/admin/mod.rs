@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use self::api::Api;
+pub use self::auth::Token;
 use self::live::Live;
 pub use self::reload::{Reload, Reloaded, Standing};
 use self::spare::Spare;
@@ -117,9 +118,10 @@ type Body = Either<Full<Bytes>, live::Going>;
 
 /// Who is answered with the state may be held instead, and told of it as it changes.
 async fn answer<B>(api: &Api, live: &Arc<Live>, request: &Request<B>) -> Response<Body> {
+    let distrusted = api.token.another();
     let answer = api.answer(request).await;
     if let Some(delivery) = Live::delivery(request).filter(|_| answer.status() == StatusCode::OK)
-        && let Some(held) = live.hold(request, delivery).await
+        && let Some(held) = live.hold(request, delivery, distrusted).await
     {
         return held.map(Either::Right);
     }

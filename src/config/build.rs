@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{self, Audience, AudienceName, Balance, File, Transport};
+use super::read::{Step, Tree};
 use super::value::{Switch, Text};
 use crate::deliver;
 use crate::files;
@@ -44,6 +45,8 @@ pub struct Config {
     pub streams: deliver::StreamsOptions,
     /// The routes, in order.
     pub routes: Vec<RouteOptions>,
+    /// Of the text that all of this was read from.
+    pub written: Digest,
 }
 
 /// The listeners.
@@ -107,15 +110,22 @@ pub struct RouteOptions {
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Makes options of `file`, which has been checked.
-pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
-    let mut refuse = |message: String, help: &str| {
-        found.push(Diagnostic { message, span: 0..0, label: String::new(), help: Some(help.to_owned()) });
+pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagnostics) -> Config {
+    let mut refuse = |table: &str, key: &str, message: String, help: &str| {
+        found.push(Diagnostic {
+            message,
+            span: tree.span(&[Step::Key(table), Step::Key(key)]),
+            label: "this".to_owned(),
+            help: Some(help.to_owned()),
+        });
     };
     let server = &file.server;
     let token = server.admin_token.as_deref().and_then(|text| match secret(text) {
         Ok(secret) => Some(secret),
         Err(error) => {
             refuse(
+                "server",
+                "admin_token",
                 format!("admin_token {text:?}: {error}"),
                 "\"env:NAME\" names a variable of the environment, \"file:PATH\" a file",
             );
@@ -126,12 +136,14 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
         && let Err(error) = tls::Certificate::read(&files(written))
     {
         refuse(
+            "server",
+            "tls",
             format!("tls: {error}"),
             "cert is the certificate chain in PEM, the leaf first, and key is its private key",
         );
     }
     let outgoing = upstream_tls(&file.upstream).unwrap_or_else(|error| {
-        refuse(format!("upstream.tls: {error}"), "ca, cert and key are files in PEM");
+        refuse("upstream", "tls", format!("upstream.tls: {error}"), "ca, cert and key are files in PEM");
         tls::Outgoing::default()
     });
     let admin = match &server.admin.value {
@@ -176,6 +188,7 @@ pub(super) fn build(file: &File, found: &mut Diagnostics) -> Config {
             max_streams_per_address: server.max_streams_per_address,
         },
         routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
+        written: Digest::of_parts([text.as_bytes()]),
     }
 }
 

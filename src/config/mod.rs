@@ -78,7 +78,7 @@ pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Di
     read::apply(&mut file, overrides, text.trim().is_empty(), &mut found);
     check::check(&file, &tree, &mut found);
     if found.is_empty() {
-        let config = build::build(&file, &mut found);
+        let config = build::build(&file, text, &tree, &mut found);
         if found.is_empty() {
             return Ok(config);
         }

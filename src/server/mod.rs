@@ -46,7 +46,7 @@ use tracing::{error, info, warn};
 use self::descriptors::Allowance;
 use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
-use crate::admin::{self, Api};
+use crate::admin::{self, Api, Token};
 use crate::clock;
 use crate::config::reload::Plan;
 use crate::config::{Config, RouteOptions};
@@ -113,6 +113,10 @@ struct Running {
     /// Watches the files of routes.
     files: StdMutex<Option<JoinHandle<()>>>,
     drain: StdMutex<Duration>,
+    /// What operators must know.
+    token: Arc<Token>,
+    /// Where operators come in.
+    admin: Option<SocketAddr>,
     /// What the system allows, whatever is configured.
     allowance: Allowance,
 }
@@ -140,7 +144,8 @@ impl Server {
         let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let site = Arc::new(site(&config, allowance));
         log_requests(&site.access, &config.access)?;
-        let running = Arc::new(Running::new(Arc::clone(&site), config.server.drain, allowance));
+        let running =
+            Arc::new(Running::new(Arc::clone(&site), &config, admin_socket.as_ref().map(|at| at.0), allowance));
         running.route(&config.routes, &Plan::default());
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
         let always = watch_always(source, &reloader, certificate.as_ref());
@@ -167,7 +172,7 @@ impl Server {
         let acceptors = std::thread::available_parallelism().map_or(1, usize::from);
         let accepting = async move { service.start_service(Some(fds), watching, acceptors).await };
         let mut services = vec![tokio::spawn(accepting), tokio::spawn(Arc::clone(&reloader).follow())];
-        services.extend(always.map(|watch| tokio::spawn(watch.run())));
+        services.extend(always.map(|watch| tokio::spawn(Arc::clone(&reloader).watch(watch))));
         let admin_stop = CancellationToken::new();
         let redirect_at = redirect.as_ref().map(|(address, _)| *address);
         if let Some((address, socket)) = redirect {
@@ -178,9 +183,9 @@ impl Server {
         }
         let exporting = export(&site.access);
         let (mut admin, mut operators) = (None, None);
-        if let (Some(options), Some((address, socket))) = (config.server.admin, admin_socket) {
+        if let (Some(_), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
-            let api = Arc::new(Api { site, reload, token: options.token, started: clock::wall() });
+            let api = Arc::new(Api { site, reload, token: Arc::clone(&running.token), started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             operators = Some(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
             admin = Some(address);
@@ -313,8 +318,19 @@ fn site(config: &Config, allowance: Allowance) -> Site {
 }
 
 impl Running {
-    fn new(site: Arc<Site>, drain: Duration, allowance: Allowance) -> Self {
-        Self { site, files: StdMutex::default(), drain: StdMutex::new(drain), allowance }
+    fn new(site: Arc<Site>, config: &Config, admin: Option<SocketAddr>, allowance: Allowance) -> Self {
+        let token = config.server.admin.as_ref().and_then(|admin| admin.token.clone());
+        let (files, drain) = (StdMutex::default(), StdMutex::new(config.server.drain));
+        Self { site, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
+    }
+
+    /// Asks operators for what `config` says. The listener stays where it is until a restart: if other machines reach it, it
+    /// does so behind the token of before, however open the one may be that waits.
+    fn ask_for_token(&self, config: &Config) {
+        let (Some(options), Some(here)) = (&config.server.admin, self.admin) else { return };
+        if options.token.is_some() || here.ip().is_loopback() {
+            self.token.set(options.token.clone());
+        }
     }
 
     /// Puts `config` in force, as `plan` says.
@@ -324,9 +340,7 @@ impl Running {
         if *site.replicas().options() != config.upstream {
             site.upstream.replace(Replicas::new(config.upstream.clone()));
         }
-        if let Err(error) = log_requests(&site.access, &config.access) {
-            error!("{error}; it is written where it was");
-        }
+        self.ask_for_token(config);
         if **site.options.load() != config.site {
             site.options.store(Arc::new(config.site.clone()));
         }

@@ -3,21 +3,25 @@
 //! ```text
 //! SIGHUP, the file's folder, POST /api/reload ─▶ Reloader ─ load ─▶ reload::plan(old, new) ─▶ Running::apply
 //!                                                     └ wrong ─▶ the old one stays, config_stale
+//! the folder is watched ─ other than at start? ─┘
 //! ```
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, info_span, warn};
 
-use super::Running;
+use super::{Running, log_requests};
 use crate::admin::{Reload, Reloaded, Standing};
 use crate::clock;
 use crate::config::{self, Config, Overrides};
+use crate::poll::FileWatch;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,9 @@ pub struct Source {
 /// An editor, or a copy, may be caught in the middle of writing: what cannot be read is read once more after this.
 const HALF_WRITTEN: Duration = Duration::from_millis(150);
 
+/// How long the file, and those that it names, may take to be read: a file system on the network may not answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Re-reads the configuration when it is told to.
 pub(super) struct Reloader {
     source: Source,
@@ -39,6 +46,8 @@ pub(super) struct Reloader {
     started: Config,
     /// What is in force; also sees to it that one reload ends before the next begins.
     current: AsyncMutex<Config>,
+    /// What is read in a thread of its own; it stays here while it has not ended, so that there is never a second one.
+    reading: AsyncMutex<Option<JoinHandle<Result<Config, config::Error>>>>,
     standing: Mutex<Standing>,
     /// The file may have changed.
     pub(super) changed: Notify,
@@ -53,6 +62,7 @@ impl Reloader {
             running,
             started: config.clone(),
             current: AsyncMutex::new(config),
+            reading: AsyncMutex::default(),
             standing: Mutex::new(standing),
             changed: Notify::new(),
         }
@@ -62,7 +72,7 @@ impl Reloader {
     pub(super) async fn follow(self: Arc<Self>) {
         loop {
             self.changed.notified().await;
-            if self.load().is_err() {
+            if self.load().await.is_err() {
                 // Either the rest follows at once, or it is wrong.
                 let _ = timeout(HALF_WRITTEN, self.changed.notified()).await;
             }
@@ -70,8 +80,32 @@ impl Reloader {
         }
     }
 
-    fn load(&self) -> Result<Config, config::Error> {
-        config::load(self.source.path.as_deref(), &self.source.overrides)
+    /// Watches the file, beginning with what it has become since the process was started with it.
+    pub(super) async fn watch(self: Arc<Self>, watch: FileWatch) {
+        let Some(watch) = watch.stand().await else { return };
+        if self.source.path.is_some() && !self.load().await.is_ok_and(|now| now.written == self.started.written) {
+            self.changed.notify_one();
+        }
+        watch.run().await;
+    }
+
+    /// Reads the configuration in a thread for blocking work: nobody else waits for the file system.
+    async fn load(&self) -> Result<Config, config::Error> {
+        let failed = |error| config::Error::Read { path: self.source.path.clone().unwrap_or_default(), error };
+        let silent = || {
+            let text = format!("it was not read within {READ_TIMEOUT:?}: does its file system answer?");
+            failed(io::Error::new(io::ErrorKind::TimedOut, text))
+        };
+        let mut reading = self.reading.lock().await;
+        if let Some(before) = &mut *reading {
+            // What it found may be of long ago.
+            let _ = timeout(READ_TIMEOUT, before).await.map_err(|_| silent())?;
+        }
+        let source = self.source.clone();
+        let read = reading.insert(spawn_blocking(move || config::load(source.path.as_deref(), &source.overrides)));
+        let read = timeout(READ_TIMEOUT, read).await.map_err(|_| silent())?;
+        *reading = None;
+        read.unwrap_or_else(|error| Err(failed(io::Error::other(error))))
     }
 
     fn is_wrong(&self, wrong: &str) {
@@ -98,12 +132,16 @@ impl Reload for Reloader {
     async fn reload(&self) -> Reloaded {
         // One at a time: the one that is under way may have read the file before this one was asked for.
         let mut current = self.current.lock().await;
+        let read = self.load().await;
         let span = info_span!("reload");
         let _inside = span.enter();
-        let new = match self.load() {
+        let logged = |new: Config| match log_requests(&self.running.site.access, &new.access) {
+            Ok(()) => Ok(new),
+            Err(error) => Err(error.to_string()),
+        };
+        let new = match read.map_err(|wrong| wrong.to_string()).and_then(logged) {
             Ok(new) => new,
             Err(wrong) => {
-                let wrong = wrong.to_string();
                 error!("the configuration cannot be used, the one of before stays in force:\n{wrong}");
                 self.is_wrong(&wrong);
                 return Reloaded::Wrong(wrong);

@@ -18,8 +18,8 @@ pub enum Format {
 }
 
 /// What is logged unless asked otherwise. pingora reports every client that goes away as an error; what matters of it is
-/// logged here in our own words.
-const QUIET_LIBRARIES: &str = "pingora=off,pingora_core=off,pingora_proxy=off,h2=off,hyper=warn";
+/// logged here in our own words. notify complains of folders that are gone, which is what it is there to tell.
+const QUIET_LIBRARIES: &str = "pingora=off,pingora_core=off,pingora_proxy=off,h2=off,hyper=warn,notify=off";
 
 /// Starts logging. `directives` are those of `SUNGRAZER_LOG`, such as `debug` or `sungrazer::poll=trace`.
 ///

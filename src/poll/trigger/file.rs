@@ -58,6 +58,7 @@ pub struct FileWatch {
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
     told_silent: bool,
+    stands: bool,
 }
 
 struct Files {
@@ -96,30 +97,38 @@ impl FileWatch {
             }
         });
         let watcher = watcher.inspect_err(|error| warn!("files are looked at every {SLOW_LOOK:?} only: {error}")).ok();
-        Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false })
+        Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false, stands: false })
+    }
+
+    /// Takes note of how the files are: what changes from now on is told by [`FileWatch::run`].
+    pub async fn stand(self) -> Option<Self> {
+        let (this, _) = tokio::task::spawn_blocking(move || self.look()).await.ok()?;
+        Some(Self { stands: true, ..this })
     }
 
     /// Watches for as long as it is polled. Files are read in a thread for blocking work.
     pub async fn run(mut self) {
         let mut hinted_at: Option<Instant> = None;
-        let mut first = true;
+        if !self.stands {
+            let Some(this) = self.stand().await else { return };
+            self = this;
+        }
         loop {
+            if timeout(SLOW_LOOK, self.hint.notified()).await.is_ok() {
+                hinted_at = Some(clock::now());
+                // Not a guess at how long a change takes: whatever comes later is another hint.
+                sleep(GATHER).await;
+            }
             let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.look()).await else { return };
             self = this;
             let announced = hinted_at.is_some_and(|hinted| clock::now().saturating_duration_since(hinted) < SLOW_LOOK);
-            for (tell, folder) in changed.into_iter().filter(|_| !first) {
+            for (tell, folder) in changed {
                 debug!(folder = %folder.display(), "a watched file changed");
                 tell();
                 if !announced && self.watcher.is_some() && !self.told_silent {
                     self.told_silent = true;
                     warn!(folder = %folder.display(), "the system does not announce changes here: files are looked at every {SLOW_LOOK:?}");
                 }
-            }
-            first = false;
-            if timeout(SLOW_LOOK, self.hint.notified()).await.is_ok() {
-                hinted_at = Some(clock::now());
-                // Not a guess at how long a change takes: whatever comes later is another hint.
-                sleep(GATHER).await;
             }
         }
     }
