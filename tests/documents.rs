@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sungrazer::config::{self, Overrides};
+use sungrazer::telemetry::ALL_METRICS;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +42,31 @@ fn the_reference_is_what_the_program_says_of_itself() {
     let (before, _) =
         text.split_once(BEGIN).expect("docs/configuration.md has lost the line behind which it is generated");
     holds(name, &format!("{before}{BEGIN}\n{}", config::reference()));
+}
+
+#[test]
+fn the_table_of_metrics_is_what_there_is() {
+    let text = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
+    let (_, table) = text.split_once("| metric | |\n").expect("the table of metrics");
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut rows: Vec<(String, Vec<String>)> = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let mut all = quoted(row);
+            let name = all.remove(0);
+            (name, all)
+        })
+        .collect();
+    for (name, values) in ALL_METRICS {
+        let at = rows.iter().position(|(row, _)| row == name).unwrap_or_else(|| panic!("no row for {name}"));
+        let (_, told) = rows.remove(at);
+        for value in *values {
+            assert!(told.contains(&(*value).to_owned()), "{name} can be {value:?}, which its row does not say");
+        }
+    }
+    assert!(rows.is_empty(), "there are no such metrics: {rows:?}");
 }
 
 /// Every Markdown file that is written for readers.

@@ -52,8 +52,9 @@ async fn the_grafana_dashboard_asks_for_metrics_that_there_are() {
     sidecar.get("/a", &[]).await;
     // What rarely happens is counted here as the server would count it.
     let rare = sungrazer::telemetry::Metrics::new();
-    rare.route(&"/a".into()).differs();
-    rare.route(&"/a".into()).ended("gone");
+    let route = rare.route(&"/a".into());
+    route.differs();
+    route.ended("gone");
     let text = format!("{}{}", sidecar.admin("/metrics").await.text(), rare.render());
     let exposed = |metric: &str| {
         text.lines().find(|line| line.starts_with(&format!("{metric}{{")) || line.starts_with(&format!("{metric} ")))

@@ -189,6 +189,60 @@ async fn each_request_is_logged_once_when_it_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_could_not_be_written_goes_on_and_says_what_it_lost() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("a"));
+    let scratch = Scratch::new("access-full");
+    let path = scratch.path("access.json");
+    // No space is left there.
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\naccess_log = \"{}\"\n[upstream]\nurl = \"{}\"\n",
+        path.display(),
+        backend.url()
+    );
+    let program = crate::support::program::Program::start(&["-c", &scratch.write("a.toml", &toml)]).await;
+    for _ in 0..3 {
+        assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
+    }
+    program.log_line("the access log cannot be written").await;
+    std::fs::remove_file(&path).unwrap();
+    within("the log to go on", async {
+        while !lines(&path).iter().any(|line| line["path"] == "/a") {
+            client::get(program.address, "/a", &[]).await;
+        }
+    })
+    .await;
+    assert!(lines(&path)[0]["lost"].as_u64() >= Some(3), "{:?}", lines(&path));
+    let log = program.log_line("the access log can be written again").await;
+    assert!(log.contains("lost"), "{log}");
+    assert_eq!(program.log().matches("the access log cannot be written").count(), 1, "{}", program.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_is_written_to_whoever_comes_to_read_it() {
+    use tokio::io::AsyncBufReadExt;
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("a"));
+    let scratch = Scratch::new("access-pipe");
+    let path = scratch.path("access.pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // Nobody reads, and nobody waits for that.
+    let sidecar = Sidecar::with(&format!(
+        "[server]\naccess_log = \"{}\"\n[upstream]\nurl = \"{}\"\n",
+        path.display(),
+        backend.url()
+    ));
+    for _ in 0..2 {
+        sidecar.get("/a", &[]).await;
+        let reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).unwrap();
+        let mut line = String::new();
+        within("a line", tokio::io::BufReader::new(reader).read_line(&mut line)).await.unwrap();
+        assert!(line.contains("\"path\":\"/a\""), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_last_is_logged_before_the_end_and_a_lost_file_is_made_anew() {
     let backend = Backend::start().await;
     backend.set("/a", Page::text("a"));
@@ -217,4 +271,27 @@ async fn what_was_asked_last_is_logged_before_the_end_and_a_lost_file_is_made_an
             .await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot write the access log to"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let backend = Backend::start().await;
+    let sidecar = Sidecar::start(&backend, ROUTES);
+    let admin = sidecar.server.admin().unwrap();
+    let newer = "application/openmetrics-text";
+    for (accept, is_newer) in [
+        ("*/*", false),
+        ("text/plain;version=0.0.4", false),
+        ("application/openmetrics-text;q=0, text/plain", false),
+        (newer, true),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", true),
+    ] {
+        let answer = client::get(admin, "/metrics", &[LOCAL, ("Accept", accept)]).await;
+        let kind = if is_newer { newer } else { "text/plain; version=0.0.4" };
+        assert!(answer.header("content-type").unwrap().starts_with(kind), "{accept}");
+        assert_eq!(answer.text().ends_with("# EOF\n"), is_newer, "{accept}");
+        let counter =
+            if is_newer { "# TYPE sungrazer_limits_hit counter" } else { "# TYPE sungrazer_limits_hit_total counter" };
+        assert!(answer.text().contains(counter), "{accept}: {}", answer.text());
+    }
 }

@@ -317,3 +317,27 @@ async fn a_swap_as_kubernetes_makes_it_is_nothing_to_complain_of() {
     }
     assert!(!program.log().contains("\"WARN\""), "{}", program.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_are_gone_leave_no_metrics() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-metrics");
+    let file = scratch.write("sungrazer.toml", &toml(&backend, &format!("{A}{B}")));
+    let program = Program::start(&["-c", &file]).await;
+    let metrics = async || client::get(program.admin, "/metrics", &[LOCAL]).await.text().to_owned();
+    let mut stream = Events::open(program.address, "/a", &[]).await;
+    stream.snapshot().await;
+    let mut poll = Connection::open(program.address).await;
+    poll.get("/a", &[]).await;
+    assert!(metrics().await.contains("{route=\"/a\""));
+    scratch.write("sungrazer.toml", &toml(&backend, B));
+    assert_eq!(reload(&program).await.status, 200);
+    assert_eq!(within("the end", stream.next()).await.unwrap().data, "{\"reason\":\"reload\"}");
+    within("the metrics to go", async {
+        while metrics().await.contains("{route=\"/a\"") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(metrics().await.contains("{route=\"/b\""), "and no others");
+}

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
@@ -16,10 +17,12 @@ use super::auth::{Token, is_allowed};
 use super::guard::objection;
 use super::{Reload, Reloaded, dashboard, live};
 use crate::clock;
+use crate::model::fields;
 use crate::proxy::Site;
 use crate::resource::{Condition, Resource, Trigger};
 use crate::route::{Table, Target};
 use crate::shim::Sighting;
+use crate::telemetry::plain_metrics;
 
 /// What the admin listener tells of.
 pub struct Api {
@@ -75,11 +78,7 @@ impl Api {
                 let replicas = self.site.replicas();
                 let away = replicas.iter().filter(|replica| !replica.is_available()).count();
                 self.site.metrics.set_upstream_away(replicas.are_away(), away);
-                typed(
-                    StatusCode::OK,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    self.site.metrics.render(),
-                )
+                metrics(request.headers(), self.site.metrics.render())
             }
             live::PATH if reads => json_answer(StatusCode::OK, &self.state()),
             "/api/resources" if reads => json_answer(StatusCode::OK, &self.resources()),
@@ -275,6 +274,22 @@ impl Api {
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }
+}
+
+/// Metrics in the form that who asks for them prefers, as Prometheus does: the older one unless the newer is asked for.
+fn metrics(headers: &HeaderMap, open_metrics: String) -> Answer {
+    let wanted = fields::list(headers, &ACCEPT).any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        is_named && quality.is_none_or(|quality| quality > 0.0)
+    });
+    let mut answer = match wanted {
+        true => typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics),
+        false => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", plain_metrics(&open_metrics)),
+    };
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    answer
 }
 
 pub(super) fn time(when: SystemTime) -> String {

@@ -8,6 +8,7 @@ use listenfd::ListenFd;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::TcpKeepalive;
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
 
 use super::StartError;
 
@@ -37,6 +38,8 @@ pub(super) const REDIRECT: &str = "redirect";
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(String, TcpListener)>,
+    /// Whether it was one alone, which then needs no telling name.
+    alone: bool,
 }
 
 impl Inherited {
@@ -47,18 +50,39 @@ impl Inherited {
         let mut fds = ListenFd::from_env();
         let sockets = (0..fds.len()).filter_map(|index| {
             let name = names.next().unwrap_or_default();
-            fds.take_tcp_listener(index).ok().flatten().map(|listener| (name, listener))
+            match fds.take_tcp_listener(index) {
+                Ok(listener) => Some((name, listener?)),
+                Err(error) => {
+                    warn!(name, "a socket that was handed over cannot be used: {error}");
+                    None
+                }
+            }
         });
-        Self { sockets: sockets.collect() }
+        let sockets: Vec<_> = sockets.collect();
+        let alone = sockets.len() == 1;
+        Self { sockets, alone }
     }
 
-    /// The socket that is called `name`, or listens at `address`; and if sockets have no telling names, any for `name`.
+    /// The socket that is called `name`, or listens at `address`; and if there is one alone, whatever it is called, that one
+    /// for clients.
     fn take(&mut self, name: &str, address: SocketAddr) -> Option<TcpListener> {
         let at = |wanted: &dyn Fn(&(String, TcpListener)) -> bool| self.sockets.iter().position(wanted);
         let index = at(&|(_, listener)| listener.local_addr().is_ok_and(|local| local == address))
             .or_else(|| at(&|(known, _)| known == name))
-            .or_else(|| at(&|(known, _)| name == PUBLIC && known != ADMIN && known != REDIRECT))?;
+            .or_else(|| at(&|(known, _)| self.alone && name == PUBLIC && known != ADMIN && known != REDIRECT))?;
         Some(self.sockets.remove(index).1)
+    }
+
+    /// Closes those that nobody took, and says so.
+    pub(super) fn close(self) {
+        for (name, listener) in self.sockets {
+            let address = listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
+            warn!(
+                name,
+                address,
+                "a socket that was handed over is not used, and is closed: its address is none that is configured, and its name is none of {PUBLIC}, {ADMIN} and {REDIRECT}, or that one has another"
+            );
+        }
     }
 }
 
@@ -97,4 +121,36 @@ pub(super) fn refuse(address: SocketAddr, error: io::Error) -> StartError {
         _ => "",
     };
     StartError::Listen { address, error, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inherited(names: &[&str]) -> Inherited {
+        let socket = |name: &&str| ((*name).to_owned(), TcpListener::bind("127.0.0.1:0").expect("a socket"));
+        Inherited { sockets: names.iter().map(socket).collect(), alone: names.len() == 1 }
+    }
+
+    #[test]
+    fn a_socket_is_taken_for_what_it_is() {
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
+        // As systemd calls them unless it is told otherwise.
+        let mut usual = inherited(&["sungrazer-admin.socket", "sungrazer.socket", "extra.socket"]);
+        assert!(usual.take(PUBLIC, elsewhere).is_none() && usual.take(ADMIN, elsewhere).is_none());
+        let address = usual.sockets[1].1.local_addr().expect("its address");
+        let taken = usual.take(PUBLIC, address).expect("the one at that address");
+        assert_eq!((taken.local_addr().expect("its address"), usual.sockets.len()), (address, 2));
+        assert!(usual.take(PUBLIC, elsewhere).is_none());
+        let mut named = inherited(&["admin", "listen"]);
+        assert!(named.take(PUBLIC, elsewhere).is_some() && named.take(ADMIN, elsewhere).is_some());
+    }
+
+    #[test]
+    fn one_socket_alone_is_for_clients_unless_it_says_otherwise() {
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
+        let mut one = inherited(&["sungrazer.socket"]);
+        assert!(one.take(ADMIN, elsewhere).is_none() && one.take(PUBLIC, elsewhere).is_some());
+        assert!(inherited(&["admin"]).take(PUBLIC, elsewhere).is_none());
+    }
 }

@@ -133,6 +133,7 @@ impl Server {
         let public = config.server.listen.iter().map(|address| listen(PUBLIC, *address, &mut inherited));
         let sockets = public.collect::<Result<Vec<_>, _>>()?;
         let redirect = config.server.redirect.map(|address| listen(REDIRECT, address, &mut inherited)).transpose()?;
+        inherited.close();
         let mut copies = Vec::new();
         let named = sockets.iter().map(|socket| (PUBLIC, socket));
         let others = [(ADMIN, &admin_socket), (REDIRECT, &redirect)];
@@ -176,6 +177,7 @@ impl Server {
         let admin_stop = CancellationToken::new();
         let redirect_at = redirect.as_ref().map(|(address, _)| *address);
         if let Some((address, socket)) = redirect {
+            info!(%address, "plain HTTP is redirected");
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             let port = config.server.redirect_port.or(listen.first().map(SocketAddr::port)).unwrap_or_default();
             let (stopping, tasks) = (site.stopping.clone(), site.tasks.clone());

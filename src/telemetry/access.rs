@@ -5,12 +5,15 @@
 //!                                         └▶ the exporter of spans, if there is one
 //! ```
 //!
-//! Nobody waits for the log: what the writer cannot keep up with is counted, and the log says how much it was.
+//! Nobody waits for the log: what the writer cannot keep up with, or cannot write, is counted, and the log says how much it
+//! was.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use tracing::{error, info};
 
 use super::trace::Trace;
 use crate::clock;
@@ -141,12 +145,9 @@ impl AccessLog {
     pub fn set(&self, to: &AccessLogTo) -> io::Result<()> {
         let writer = match to {
             AccessLogTo::Nowhere => None,
-            AccessLogTo::Stdout => Some(Writer::start(Sink::Stdout)?),
-            AccessLogTo::Stderr => Some(Writer::start(Sink::Stderr)?),
-            AccessLogTo::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path)?;
-                Some(Writer::start(Sink::File(file))?)
-            }
+            AccessLogTo::Stdout => Some(Writer::start(Sink::own(&io::stdout())?)?),
+            AccessLogTo::Stderr => Some(Writer::start(Sink::own(&io::stderr())?)?),
+            AccessLogTo::File(path) => Some(Writer::start(Sink::file(path)?)?),
         };
         self.on.store(writer.is_some() || self.is_exporting(), Ordering::Release);
         // The one of before writes what it has, and ends; nobody waits for it.
@@ -241,10 +242,38 @@ impl Drop for Visit {
 /// Lines that may wait for the writer.
 const MOST_WAITING: usize = 8192;
 
-enum Sink {
-    Stdout,
-    Stderr,
-    File(File),
+/// So much is written in one go.
+const BATCH: usize = 64 * 1024;
+
+struct Sink {
+    file: File,
+    /// What to open again after an error, if that can be done.
+    path: Option<PathBuf>,
+}
+
+impl Sink {
+    /// The process's own output. Not what the standard library buffers: what was not written is not to be written later.
+    fn own(output: &impl AsFd) -> io::Result<Self> {
+        Ok(Self { file: output.as_fd().try_clone_to_owned()?.into(), path: None })
+    }
+
+    fn file(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: open(path)?, path: Some(path.to_owned()) })
+    }
+
+    /// There may be another file by now.
+    fn open_again(&mut self) {
+        if let Some(Ok(another)) = self.path.as_deref().map(open) {
+            self.file = another;
+        }
+    }
+}
+
+/// Opens a file to append to it. A pipe is held open at both ends: opening does not wait for its reader then, and while that
+/// is away the pipe fills, and breaks not.
+fn open(path: &Path) -> io::Result<File> {
+    let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    OpenOptions::new().create(true).append(true).read(is_pipe).open(path)
 }
 
 /// How long the last lines may take.
@@ -265,12 +294,7 @@ impl Writer {
         let lost = Arc::<AtomicU64>::default();
         let known = Arc::clone(&lost);
         thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            // A log that cannot be written is no reason to stop serving; there is nobody left to tell.
-            let _ = match sink {
-                Sink::Stdout => write(&lines, &known, io::stdout()),
-                Sink::Stderr => write(&lines, &known, io::stderr()),
-                Sink::File(file) => write(&lines, &known, file),
-            };
+            write(&lines, &known, sink);
             drop(ending);
         })?;
         Ok(Self { queue: Mutex::new(Some(queue)), lost, ended: Mutex::new(ended) })
@@ -296,21 +320,80 @@ impl Writer {
     }
 }
 
-/// Writes lines until there is nobody left to send any, and flushes whenever none waits.
-fn write(lines: &Receiver<String>, lost: &AtomicU64, to: impl Write) -> io::Result<()> {
-    let mut to = BufWriter::new(to);
-    while let Ok(line) = lines.recv() {
-        writeln!(to, "{line}")?;
-        while let Ok(line) = lines.try_recv() {
-            writeln!(to, "{line}")?;
+/// Writes lines until there is nobody left to send any. A log that cannot be written is no reason to stop serving, nor is
+/// that to be the end of it: what could not be written is counted as lost, and the next lines are tried again.
+fn write(lines: &Receiver<String>, lost: &AtomicU64, mut sink: Sink) {
+    let (mut failing, mut torn) = (false, false);
+    while let Ok(first) = lines.recv() {
+        let missing = lost.swap(0, Ordering::Relaxed);
+        let mut batch = Batch::new(torn, missing);
+        batch.push(&first);
+        while batch.text.len() < BATCH
+            && let Ok(line) = lines.try_recv()
+        {
+            batch.push(&line);
         }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            writeln!(to, "{{\"lost\":{lost}}}")?;
+        let (written, outcome) = write_all(&mut sink, batch.text.as_bytes());
+        torn = batch.text.as_bytes()[..written].last().map_or(torn, |last| *last != b'\n');
+        match outcome {
+            Ok(()) if std::mem::take(&mut failing) => info!(lost = missing, "the access log can be written again"),
+            Ok(()) => {}
+            Err(error) => {
+                lost.fetch_add(batch.lost(written), Ordering::Relaxed);
+                if !std::mem::replace(&mut failing, true) {
+                    error!("the access log cannot be written: {error}; lines are lost until it can be");
+                }
+                sink.open_again();
+            }
         }
-        to.flush()?;
     }
-    to.flush()
+}
+
+/// Writes as much of `bytes` as can be. Returns how much that was.
+fn write_all(sink: &mut Sink, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match sink.file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// Lines that are written together, after a word on those that were lost before them.
+struct Batch {
+    text: String,
+    /// Where each line begins.
+    begins: Vec<usize>,
+    missing: u64,
+}
+
+impl Batch {
+    /// `torn`: the last line was cut off.
+    fn new(torn: bool, missing: u64) -> Self {
+        let mut text = if torn { "\n".to_owned() } else { String::new() };
+        if missing > 0 {
+            text.push_str(&format!("{{\"lost\":{missing}}}\n"));
+        }
+        Self { text, begins: Vec::new(), missing }
+    }
+
+    fn push(&mut self, line: &str) {
+        self.begins.push(self.text.len());
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// How many lines are lost if no more than so many bytes were written: those of before, too, if that could not be said.
+    fn lost(&self, written: usize) -> u64 {
+        let ends = self.begins.iter().skip(1).copied().chain([self.text.len()]);
+        let lines = ends.filter(|end| *end > written).count() as u64;
+        let said = self.begins.first().is_some_and(|first| written >= *first);
+        lines + if said { 0 } else { self.missing }
+    }
 }
 
 #[cfg(test)]
@@ -325,6 +408,19 @@ mod tests {
         for wrong in ["", "on", "access.log", "/var/log/"] {
             assert_eq!(wrong.parse::<AccessLogTo>(), Err(ParseAccessLogError), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_was_not_written_is_counted_as_lost() {
+        let mut batch = Batch::new(true, 3);
+        batch.push("{\"a\":1}");
+        batch.push("{\"b\":2}");
+        assert_eq!(batch.text, "\n{\"lost\":3}\n{\"a\":1}\n{\"b\":2}\n");
+        let (said, first) = ("\n{\"lost\":3}\n".len(), "{\"a\":1}\n".len());
+        for (written, lost) in [(0, 5), (said - 1, 5), (said, 2), (said + first - 1, 2), (said + first, 1)] {
+            assert_eq!(batch.lost(written), lost, "{written}");
+        }
+        assert_eq!(batch.lost(batch.text.len()), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -21,11 +21,30 @@ pub enum Format {
 /// logged here in our own words. notify complains of folders that are gone, which is what it is there to tell.
 const QUIET_LIBRARIES: &str = "pingora=off,pingora_core=off,pingora_proxy=off,h2=off,hyper=warn,notify=off";
 
+/// What to log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// A word that would be taken for the only part of the program that is logged.
+    #[error(
+        "{0:?} is no level: write \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or with a part of the program, \"sungrazer::poll=debug\""
+    )]
+    NoLevel(String),
+    /// Something else.
+    #[error("{0}: write a level such as \"debug\", or levels for parts of the program, \"info,sungrazer::poll=trace\"")]
+    Unreadable(#[from] ParseError),
+}
+
 /// Starts logging. `directives` are those of `SUNGRAZER_LOG`, such as `debug` or `sungrazer::poll=trace`.
 ///
 /// # Errors
 /// If a directive cannot be read.
-pub fn init(directives: &str, format: Format) -> Result<(), ParseError> {
+pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
+    // The filter would take such a word for a target, and nothing else would be logged.
+    let is_no_level =
+        |word: &&str| !word.is_empty() && !word.contains(['=', '[', ':']) && word.parse::<LevelFilter>().is_err();
+    if let Some(word) = directives.split(',').map(str::trim).find(is_no_level) {
+        return Err(FilterError::NoLevel(word.to_owned()));
+    }
     let filter = EnvFilter::try_new(format!("{QUIET_LIBRARIES},{directives}"))?;
     let json = match format {
         Format::Auto => !std::io::stderr().is_terminal(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -131,12 +131,45 @@ pub struct Figures {
     pub delays: Vec<u64>,
 }
 
+/// All that there is, for the documents: each metric with its labels, and what those can be where that is known beforehand.
+pub const ALL: &[(&str, &[&str])] = &[
+    ("streams{route,transport}", TRANSPORTS),
+    ("resources{route}", &[]),
+    ("fetches_total{route,result}", RESULTS),
+    ("events_total{route,kind}", KINDS),
+    ("streams_ended_total{route,reason}", REASONS),
+    ("polls_answered_total{route,how}", WAYS),
+    ("triggers_total{route,kind}", TRIGGERS),
+    ("polls_replaced_total{route}", &[]),
+    ("look_bytes_total{route}", &[]),
+    ("change_to_write_seconds{route}", &[]),
+    ("config_stale", &[]),
+    ("upstream_away", &[]),
+    ("replicas_away", &[]),
+    ("budget_stretched", &[]),
+    ("history_bytes", &[]),
+    ("audience_differs_total{route}", &[]),
+    ("limits_hit_total{limit}", LIMITS),
+];
+
 const TRANSPORTS: &[&str] =
     &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
 const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
 const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
 const WAYS: &[&str] = &["memory", "held", "proxied"];
 const KINDS: &[&str] = &["snapshot", "patch", "stale", "live", "tick", "end"];
+const REASONS: &[&str] = &["drain", "auth", "max-age", "gone", "reload", "overload", "left", "slow"];
+const LIMITS: &[&str] = &[
+    "streams",
+    "resources",
+    "resources_per_identity",
+    "resources_per_address",
+    "history_bytes",
+    "connections",
+    "admin_connections",
+    "request_size",
+    "upload_pace",
+];
 
 impl Metrics {
     /// Metrics at zero.
@@ -194,7 +227,11 @@ impl Metrics {
             "Samples in which clients with credentials were answered otherwise than those who share without",
             differs.clone(),
         );
-        let refused = Family::default();
+        let refused = Family::<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>::default();
+        // A counter that is not there before it is one does not seem to grow.
+        for limit in LIMITS {
+            drop(refused.get_or_create(&vec![("limit", *limit)]));
+        }
         registry.register("limits_hit", "Requests that a limit turned away", refused.clone());
         Self {
             registry,
@@ -223,7 +260,7 @@ impl Metrics {
 
     /// The metrics of the route with this pattern; the same for every route that has it.
     pub fn route(&self, pattern: &Arc<str>) -> Arc<RouteMetrics> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = self.in_use();
         let made = routes.entry(Arc::clone(pattern)).or_insert_with(|| {
             let all = Labels { route: Arc::clone(pattern), second: None };
             Arc::new(RouteMetrics {
@@ -251,6 +288,43 @@ impl Metrics {
             })
         });
         Arc::clone(made)
+    }
+
+    /// The metrics of routes that anybody still has. Those of others are forgotten: a route that a new configuration does not
+    /// know is gone once its last stream has ended.
+    fn in_use(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<RouteMetrics>>> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|_, route| {
+            // Nobody can get at it meanwhile.
+            let is_in_use = Arc::strong_count(route) > 1;
+            if !is_in_use {
+                self.forget(route);
+            }
+            is_in_use
+        });
+        routes
+    }
+
+    fn forget(&self, route: &RouteMetrics) {
+        self.resources.remove(&route.all);
+        self.delay.remove(&route.all);
+        for family in [&self.replaced, &self.look_bytes, &self.differs] {
+            family.remove(&route.all);
+        }
+        for transport in TRANSPORTS {
+            self.streams.remove(&route.with("transport", transport));
+        }
+        for (family, label, values) in [
+            (&self.fetches, "result", RESULTS),
+            (&self.events, "kind", KINDS),
+            (&self.endings, "reason", REASONS),
+            (&self.polls, "how", WAYS),
+            (&self.triggers, "kind", TRIGGERS),
+        ] {
+            for value in values {
+                family.remove(&route.with(label, value));
+            }
+        }
     }
 
     /// Whether an old configuration is in force because the file is wrong.
@@ -289,9 +363,9 @@ impl Metrics {
         delays::bounds().collect()
     }
 
-    /// All of it in the Prometheus text format.
+    /// All of it as OpenMetrics text; [`plain`] makes of it what is older.
     pub fn render(&self) -> String {
-        for route in self.routes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for route in self.in_use().values() {
             route.show_replaced();
         }
         let mut text = String::new();
@@ -440,5 +514,81 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.gauge.dec();
         self.replaced.end(self.rate, clock::now().saturating_duration_since(self.born));
+    }
+}
+
+/// Turns OpenMetrics text into the text format of Prometheus, version 0.0.4: counters bear the name of their samples, and
+/// nothing marks the end.
+pub fn plain(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
+    while let Some(line) = lines.next() {
+        // The type is said right after the help, by which the name is known.
+        let about = if line.starts_with("# HELP ") { lines.peek().copied().unwrap_or_default() } else { line };
+        let name = about.strip_prefix("# TYPE ").and_then(|about| about.strip_suffix(" counter"));
+        match name {
+            Some(name) => text.push_str(&line.replacen(name, &format!("{name}_total"), 1)),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_registered_is_known_to_the_documents() {
+        let metrics = Metrics::new();
+        let route = metrics.route(&"/a".into());
+        // What is counted by labels is there once it has been counted.
+        drop(route.hold("sse"));
+        route.fetched("changed");
+        route.written("tick");
+        route.ended("left");
+        route.answered("held");
+        route.triggered("timer");
+        route.differs();
+        let text = plain(&metrics.render());
+        let registered: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE sungrazer_")?.split(' ').next()).collect();
+        let known: Vec<&str> = ALL.iter().filter_map(|(name, _)| name.split('{').next()).collect();
+        assert_eq!(registered, known);
+    }
+
+    #[test]
+    fn the_older_text_names_counters_by_their_samples() {
+        let metrics = Metrics::new();
+        let route = metrics.route(&"/counter".into());
+        route.ended("left");
+        let text = plain(&metrics.render());
+        for line in [
+            "# HELP sungrazer_streams_ended_total Clients that are held no more, by why.",
+            "# TYPE sungrazer_streams_ended_total counter",
+            "sungrazer_streams_ended_total{route=\"/counter\",reason=\"left\"} 1",
+            "# TYPE sungrazer_config_stale gauge",
+            "# TYPE sungrazer_change_to_write_seconds histogram",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("EOF") && !text.contains("# UNIT"), "{text}");
+    }
+
+    #[test]
+    fn what_nobody_has_any_more_is_forgotten() {
+        let metrics = Metrics::new();
+        let route = metrics.route(&"/a".into());
+        RESULTS.iter().for_each(|result| route.fetched(result));
+        KINDS.iter().for_each(|kind| route.written(kind));
+        REASONS.iter().for_each(|reason| route.ended(reason));
+        WAYS.iter().for_each(|how| route.answered(how));
+        TRIGGERS.iter().for_each(|kind| route.triggered(kind));
+        TRANSPORTS.iter().for_each(|transport| drop(route.hold(transport)));
+        route.differs();
+        assert!(metrics.render().contains("/a"));
+        drop(route);
+        assert!(!metrics.render().contains("/a"), "{}", metrics.render());
     }
 }

@@ -11,8 +11,8 @@ mod tail;
 mod trace;
 
 pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
-pub use log::{Format, init};
-pub use metrics::{Figures, Held, Metrics, RouteMetrics};
+pub use log::{FilterError, Format, init};
+pub use metrics::{ALL as ALL_METRICS, Figures, Held, Metrics, RouteMetrics, plain as plain_metrics};
 #[cfg(feature = "otel")]
 pub use spans::{Resource as SpanResource, encode as encode_spans};
 pub use tail::Happening;
