@@ -119,6 +119,58 @@ async fn what_is_wrong_in_a_file_is_said_all_at_once_and_where() {
     }
 }
 
+/// What `check` says of a file with this text.
+async fn checked(text: &str) -> String {
+    let scratch = Scratch::new("checked");
+    let output = run(&["check", "-c", &scratch.write("bad.toml", text)]).await;
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    stderr(&output).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mistake_in_a_list_is_shown() {
+    let said = checked(
+        "[upstream]\nurl = [\"http://a\", \"b\", \"c\"]\n[server]\nlisten = [\"x\", \"127.0.0.1:0\", \"y\"]\ntrusted_proxies = [\"10.0.0.0/33\", \"foo\"]\n[[route]]\npath = \"/a\"\nmethods = [\"get\", \"put\"]\nignore = { regex = [\"(\", \"[\"] }\n",
+    )
+    .await;
+    for place in ["2:20", "2:25", "4:11", "4:31", "5:20", "5:35", "8:12", "8:19", "9:21", "9:26"] {
+        assert!(said.contains(&format!("bad.toml:{place}\n")), "nothing at {place}:\n{said}");
+    }
+    assert_eq!(said.matches("bad.toml:").count(), 10, "one for each and no more:\n{said}");
+    assert!(said.contains("not a regular expression: unclosed group"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_follows_from_a_mistake_is_no_other_one() {
+    let upstream = "[upstream]\nurl = \"http://a\"\n";
+    for (text, said, unsaid) in [
+        ("[upstream\n".to_owned(), "not TOML", "no application"),
+        (format!("{upstream}[[route]]\npath = \"/a\"\nevry = \"100ms\"\nevery_max = \"200ms\"\n"), "evry", "shorter"),
+        (format!("{upstream}[[route]]\npath = \"/a\"\nevery = 1\nevery_max = \"200ms\"\n"), "bad.toml:5:9", "shorter"),
+        // Another route's mistake is none of this one's.
+        (
+            format!("{upstream}[[route]]\npath = \"/a\"\nevery = 1\n[[route]]\npath = \"/b\"\nevery_max = \"200ms\"\n"),
+            "bad.toml:8:13",
+            "no application",
+        ),
+        (format!("{upstream}[route]\npath = \"/a\"\nevry = \"1s\"\n"), "write [[route]]", "map"),
+        (format!("{upstream}[route]\npath = \"/a\"\nevry = \"1s\"\n"), "did you mean \"every\"", "sequence"),
+        (format!("{upstream}max_fetches = \"many\"\n"), "a whole number", "usize"),
+        (format!("{upstream}max_fetches = -1\n"), "a whole number", "usize"),
+        (format!("{upstream}[server]\nredirect_port = 70000\n"), "up to 65535", "u16"),
+        (format!("{upstream}[server]\ntls = 5\n"), "bad.toml:4:7", "struct"),
+        (format!("{upstream}[[route]]\npath = \"/.sungrazer/x\"\n"), "Sungrazer's own", "no application"),
+        (
+            format!("[server]\nprefix = \"/p\"\n{upstream}[[route]]\npath = \"/p/**\"\n"),
+            "Sungrazer's own",
+            "no application",
+        ),
+    ] {
+        let told = checked(&text).await;
+        assert!(told.contains(said) && !told.contains(unsaid), "{text}\n{told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_files_that_are_named_say_is_reported_where_they_are_named() {
     let scratch = Scratch::new("wrong-files");
@@ -151,12 +203,56 @@ async fn exit_codes_tell_use_from_failure() {
         (&["run", "--admin", "off"], 2, "no application"),
         (&["--upstream", "nonsense"], 2, "nonsense"),
         (&["--upstream", "http://x", "--listen", "8080"], 2, "8080"),
-        (&["--log", "a=b=c", "schema"], 2, "--log"),
+        (&["schema", "--log", "a=b=c"], 2, "--log"),
+        (&["schema", "--log", "debgu"], 2, "\"debug\""),
+        (&["schema", "--log", "info,warning"], 2, "\"warning\" is no level"),
+        (&["schema", "--log", "WARN,sungrazer::poll=trace,sungrazer::proxy"], 0, ""),
         (&["--upstream", "http://x", "--listen", "192.0.2.1:0", "--admin", "off"], 1, "192.0.2.1:0"),
     ] {
         let output = run(args).await;
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(text), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_printed_is_a_failure() {
+    for args in [&["schema"][..], &["completions", "bash"], &["man"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = command().args(args).stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = within("the program to end", run.wait_with_output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(stderr(&output).contains("cannot write to stdout"), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_heeds_the_environment_as_run_does() {
+    let scratch = Scratch::new("check-environment");
+    let file = scratch.write("a.toml", "[server]\nlisten = \"127.0.0.1:0\"\n");
+    let check = |variables: &'static [(&'static str, &'static str)], args: Vec<&'static str>| {
+        let mut command = command();
+        command.arg("check").args(args).envs(variables.iter().copied()).current_dir(scratch.path(""));
+        async move { within("the program to end", command.output()).await.unwrap() }
+    };
+    let file: &'static str = file.leak();
+    for (variables, args, code, text) in [
+        (&[("SUNGRAZER_UPSTREAM", "http://a")][..], vec!["-c", file], 0, "a.toml is good: http://a"),
+        (&[("SUNGRAZER_UPSTREAM", "http://a")], vec![], 0, "1 route"),
+        (&[], vec!["-c", file], 2, "SUNGRAZER_UPSTREAM"),
+        (&[("SUNGRAZER_UPSTREAM", "foo")], vec!["-c", file], 2, "SUNGRAZER_UPSTREAM \"foo\""),
+        (
+            &[("SUNGRAZER_UPSTREAM", "http://a"), ("SUNGRAZER_LISTEN", "x")],
+            vec!["-c", file],
+            2,
+            "SUNGRAZER_LISTEN \"x\"",
+        ),
+        (&[("SUNGRAZER_UPSTREAM", "http://a"), ("SUNGRAZER_ADMIN", "y")], vec!["-c", file], 2, "SUNGRAZER_ADMIN \"y\""),
+    ] {
+        let output = check(variables, args).await;
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert!(output.status.code() == Some(code) && said.contains(text), "{variables:?}: {said}");
+        assert!(!said.contains("foo") || !said.contains("no application"), "a mistake that follows another: {said}");
     }
 }
 

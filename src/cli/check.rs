@@ -9,15 +9,16 @@ use crate::config::{self, Config, Overrides};
 
 /// Says whether the configuration can be used.
 pub(super) fn check(args: &FileArgs) -> ExitCode {
-    let Some(path) = args.path() else {
+    let (path, overrides) = (args.path(), Overrides::from_env());
+    if path.is_none() && overrides.upstream.is_none() {
         return usage("there is no sungrazer.toml here: name the file with -c");
-    };
-    match load(Some(&path), &Overrides::default()) {
+    }
+    let name = path.as_ref().map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+    match load(path.as_deref(), &overrides) {
         Ok(config) => {
             say(&format!(
-                "{}: {} is good: {}, {} {}",
+                "{}: {name} is good: {}, {} {}",
                 env!("CARGO_PKG_NAME"),
-                path.display(),
                 config
                     .upstream
                     .replicas

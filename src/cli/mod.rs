@@ -135,10 +135,10 @@ impl Cli {
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),
             Some(Verb::Health(args)) => health::health(&args),
-            Some(Verb::Completions { shell }) => Ok(shell::completions(shell)),
+            Some(Verb::Completions { shell }) => shell::completions(shell),
             Some(Verb::Man { folder }) => shell::man(folder.as_deref()),
             Some(Verb::Schema) => {
-                say(&format!("{:#}", config::schema()));
+                print(&format!("{:#}\n", config::schema()))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -170,10 +170,13 @@ fn say(text: &str) {
 }
 
 /// All of what was asked for. That nobody reads it any more is no failure.
-fn print(text: &str) -> std::io::Result<()> {
+fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).context("cannot write to stdout"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,6 +1,5 @@
 //! `sungrazer completions` and `sungrazer man`: what packages install beside the program, made of its own command line.
 
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,13 +7,14 @@ use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, print};
 
 /// Prints the completions of `shell`.
-pub(super) fn completions(shell: Shell) -> ExitCode {
+pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut text);
-    print(&text)
+    print(&String::from_utf8_lossy(&text))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the manual page, or writes it and those of all verbs into `folder`.
@@ -30,13 +30,8 @@ pub(super) fn man(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
         None => {
             let mut text = Vec::new();
             clap_mangen::Man::new(command).render(&mut text).context("cannot make the page")?;
-            Ok(print(&text))
+            print(&String::from_utf8_lossy(&text))?;
+            Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Who asked for it reads it, or has gone: then there is nothing to be done.
-fn print(text: &[u8]) -> ExitCode {
-    let _ = io::Write::write_all(&mut io::stdout(), text);
-    ExitCode::SUCCESS
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
+use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{Audience, File, Route, Shim};
 use super::read::{Step, Tree};
 use super::value::Switch;
 
-/// Looks at `file` as a whole.
-pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
+/// Looks at `file` as a whole. What follows from mistakes that are `found` already is not told as well.
+pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: &mut Diagnostics) {
+    let suspects: Vec<bool> = (0..file.route.len()).map(|index| tree.holds_any(index, found)).collect();
     let mut report = |path: &[Step<'_>], message: String, help: &str| {
         found.push(Diagnostic {
             message,
@@ -19,11 +21,12 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
     };
     let upstream = [Step::Key("upstream")];
     // A url that was given and could not be read has been reported already.
-    if file.upstream.url.is_none() && !tree.has(&[Step::Key("upstream"), Step::Key("url")]) {
+    let is_named = overrides.upstream.is_some() || tree.has(&[Step::Key("upstream"), Step::Key("url")]);
+    if file.upstream.url.is_none() && !is_named {
         report(
             &upstream,
             "no application to stand in front of".to_owned(),
-            "write url = \"http://127.0.0.1:8000\" under [upstream], or pass --upstream",
+            "write url = \"http://127.0.0.1:8000\" under [upstream], or name it with --upstream or SUNGRAZER_UPSTREAM",
         );
     }
     if let Switch::On(admin) = &file.server.admin.value
@@ -98,11 +101,25 @@ pub(super) fn check(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
                 }
             }
         }
-        check_route(route, &mut |key, message, help| report(&at(key), message, help));
+        let own = format!("{}/", file.server.prefix.text);
+        if let Some(path) = route.path.as_ref().filter(|path| format!("{}/", path.text).starts_with(&own)) {
+            report(
+                &at("path"),
+                format!(
+                    "{:?} is never asked of the application: all at and below prefix is Sungrazer's own",
+                    path.text
+                ),
+                "write a path of the application's, or another prefix under [server]",
+            );
+        }
+        let is_suspect = suspects.get(index).copied().unwrap_or_default();
+        check_route(route, is_suspect, &mut |key, message, help| report(&at(key), message, help));
     }
 }
 
-fn check_route(route: &Route, report: &mut impl FnMut(&'static str, String, &str)) {
+/// Looks at one route. Of a suspect one, where something could not be read, values are not compared with one another: one of
+/// them may be none that was written.
+fn check_route(route: &Route, is_suspect: bool, report: &mut impl FnMut(&'static str, String, &str)) {
     let (every, every_max) = (route.every.value.0, route.every_max.value.0);
     if every < std::time::Duration::from_millis(10) {
         report(
@@ -111,7 +128,7 @@ fn check_route(route: &Route, report: &mut impl FnMut(&'static str, String, &str
             "write 100ms or more; refresh_on and watch_files bring news sooner than any interval",
         );
     }
-    if every_max < every {
+    if every_max < every && !is_suspect {
         report(
             "every_max",
             format!("every_max ({}) is shorter than every ({})", route.every_max.text, route.every.text),

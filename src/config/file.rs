@@ -34,14 +34,15 @@ pub struct Server {
     /// Where operators come in (health, metrics, dashboard), or `"off"`.
     pub admin: Text<Switch<ListenAddress>>,
     /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
-    /// `"env:NAME"` and `"file:PATH"` are read at start.
+    /// `"env:NAME"` and `"file:PATH"` are read whenever the configuration is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "env:SUNGRAZER_ADMIN_TOKEN")]
     pub admin_token: Option<String>,
     /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// Where plain HTTP is answered with a redirect to `listen`, which then speaks TLS, or `"off"`; usually port 80.
+    /// Where plain HTTP is answered with a redirect to `listen`, which then speaks TLS, or `"off"`; usually port 80. Which one port 0
+    /// became is logged.
     pub redirect: Text<Switch<ListenAddress>>,
     /// The port that clients are sent to, if it is not the one of `listen`: another one may be published in its place.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,6 +37,19 @@ pub struct Overrides {
     pub admin: Option<String>,
 }
 
+impl Overrides {
+    /// What the environment alone says.
+    pub fn from_env() -> Self {
+        let [upstream, listen, admin] = [UPSTREAM, LISTEN, ADMIN].map(|name| std::env::var(name).ok());
+        Self { upstream, listen, admin }
+    }
+}
+
+/// The variables of the environment that win over the file.
+const UPSTREAM: &str = "SUNGRAZER_UPSTREAM";
+const LISTEN: &str = "SUNGRAZER_LISTEN";
+const ADMIN: &str = "SUNGRAZER_ADMIN";
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -74,9 +87,10 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Error>
 /// Everything that is wrong, at once.
 pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
     let mut found = Diagnostics::new(name, text);
-    let (tree, mut file) = read::read(text, &mut found);
+    // What else is missing in what is no TOML, nobody can say.
+    let Some((tree, mut file)) = read::read(text, &mut found) else { return Err(found) };
     read::apply(&mut file, overrides, text.trim().is_empty(), &mut found);
-    check::check(&file, &tree, &mut found);
+    check::check(&file, overrides, &tree, &mut found);
     if found.is_empty() {
         let config = build::build(&file, text, &tree, &mut found);
         if found.is_empty() {

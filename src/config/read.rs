@@ -1,11 +1,12 @@
 //! From text to [`File`], finding every mistake on the way rather than the first.
 
+use std::mem;
 use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::Value;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{File, LearnWord, Route, Shim, Transport};
@@ -36,6 +37,19 @@ impl Tree<'_> {
             here = Node::of(next.get_ref());
         }
         span
+    }
+
+    /// Whether any mistake in `found` is one of the route at `index`: between its header and the next.
+    pub(super) fn holds_any(&self, index: usize, found: &Diagnostics) -> bool {
+        let begin = self.span(&[Step::Key("route"), Step::Index(index)]).start;
+        let tables = self.root.get_ref().iter().map(|(key, value)| key.span().start.min(value.span().start));
+        let routes = match self.root.get_ref().get("route").map(Spanned::get_ref) {
+            Some(DeValue::Array(routes)) => &routes[..],
+            _ => &[],
+        };
+        let headers = tables.chain(routes.iter().map(|route| route.span().start));
+        let end = headers.filter(|at| *at > begin).min().unwrap_or(usize::MAX);
+        found.iter().any(|mistake| (begin..end).contains(&mistake.span.start))
     }
 
     /// Whether the file has a value at `path`.
@@ -75,8 +89,9 @@ impl<'t, 'i> Node<'t, 'i> {
     }
 }
 
-/// Reads `text`. What cannot be read is reported and left at its default, so that the rest can be looked at too.
-pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, File) {
+/// Reads `text`. What cannot be read is reported and left at its default, so that the rest can be looked at too. `None` if it
+/// is no TOML at all.
+pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'a>, File)> {
     let (mut root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         found.push(Diagnostic {
@@ -88,7 +103,23 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, Fil
     }
     let tree = Tree { root: root.clone() };
     if !found.is_empty() {
-        return (tree, File::default());
+        return None;
+    }
+    let one = root.get_mut().get_mut("route").and_then(|route| match route.get_ref() {
+        DeValue::Table(_) => Some((route.span(), mem::replace(route.get_mut(), DeValue::Array(DeArray::new())))),
+        _ => None,
+    });
+    if let Some((span, one)) = one {
+        found.push(Diagnostic {
+            message: "there can be many routes, so each is an item of a list".to_owned(),
+            span: span.clone(),
+            label: "one table".to_owned(),
+            help: Some("write [[route]], with two brackets".to_owned()),
+        });
+        // What it says is looked at all the same.
+        if let Some(DeValue::Array(routes)) = root.get_mut().get_mut("route").map(Spanned::get_mut) {
+            routes.push(Spanned::new(span, one));
+        }
     }
     unknown_keys(root.get_mut(), &schema(), "", found);
     // Each by itself: a mistake in one is no reason to read all others again.
@@ -97,7 +128,7 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> (Tree<'a>, Fil
     if let Some(routes) = routes {
         file.route = routes.into_iter().map(|route| without_mistakes(route, found)).collect();
     }
-    (tree, file)
+    Some((tree, file))
 }
 
 /// Takes the tables of `[[route]]` out of `root`, if that is what is written there.
@@ -136,21 +167,47 @@ fn without_mistakes<'de, T: Deserialize<'de> + Default>(mut root: Spanned<DeTabl
 }
 
 fn sentence(message: &str) -> String {
-    message.replace("invalid type: ", "this cannot be ").replace("invalid value: ", "this cannot be ").replace('`', "")
+    let mut text = message
+        .replace("invalid type: ", "this cannot be ")
+        .replace("invalid value: ", "this cannot be ")
+        .replace('`', "");
+    for (theirs, ours) in [
+        ("map, expected", "a table, expected"),
+        ("sequence, expected", "a list, expected"),
+        ("expected a sequence", "expected a list such as [\"..\"]"),
+        ("expected a string", "expected a text in quotes"),
+        ("expected usize", "expected a whole number"),
+        ("expected u16", "expected a whole number up to 65535"),
+        ("expected a boolean", "expected true or false"),
+    ] {
+        text = text.replace(theirs, ours);
+    }
+    match text.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table such as {{ key = \"..\" }}"),
+        None => text,
+    }
 }
 
-/// Takes the smallest thing that holds `span` out of `table`, so that the next mistake can be found. A table with a
-/// header of its own has only that header for a span, so all of them are searched.
+/// Takes the smallest thing that holds `span` out of `table`, so that the next mistake can be found: of a list its one item,
+/// unless no other is left. A table with a header of its own has only that header for a span, so all of them are searched.
 fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
     let inside = table.iter_mut().any(|(_, value)| match value.get_mut() {
         DeValue::Table(inner) => remove(inner, span),
-        DeValue::Array(array) => array.iter_mut().any(|item| match item.get_mut() {
-            DeValue::Table(inner) => remove(inner, span),
-            _ => false,
-        }),
+        DeValue::Array(array) => {
+            let in_item = array.iter_mut().any(|item| match item.get_mut() {
+                DeValue::Table(inner) => remove(inner, span),
+                _ => false,
+            });
+            let is_item = array.len() > 1 && array.iter().any(|item| holds(item.span()));
+            if !in_item && is_item {
+                let all = mem::replace(array, DeArray::new());
+                all.into_iter().filter(|item| !holds(item.span())).for_each(|item| array.push(item));
+            }
+            in_item || is_item
+        }
         _ => false,
     });
-    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
     let mut entries = table.iter();
     let key = entries.find(|(key, value)| holds(key.span()) || holds(value.span())).map(|(key, _)| key.clone());
     inside || key.is_some_and(|key| table.remove(&key).is_some())
@@ -210,7 +267,8 @@ fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> S
 /// Puts what the command line and the environment say in place of what the file says. Without a file, an upstream alone
 /// stands for one route that takes everything and lets the browser script find out what is polled.
 pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found: &mut Diagnostics) {
-    let mut refuse = |name: &str, text: &str, error: String| {
+    let mut refuse = |flag: &str, variable: &str, text: &str, error: String| {
+        let name = if std::env::var(variable).is_ok_and(|value| value == text) { variable } else { flag };
         found.push(Diagnostic {
             message: format!("{name} {text:?}: {error}"),
             span: 0..0,
@@ -221,7 +279,9 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
     if let Some(url) = &overrides.upstream {
         match url.split(',').map(|url| Text::parse(url.trim())).collect() {
             Ok(urls) => file.upstream.url = Some(OneOrMany(urls)),
-            Err(error) => refuse("--upstream", url, crate::upstream::ParseAddressError::to_string(&error)),
+            Err(error) => {
+                refuse("--upstream", super::UPSTREAM, url, crate::upstream::ParseAddressError::to_string(&error));
+            }
         }
         if no_file && file.route.is_empty() {
             file.route.push(Route {
@@ -235,13 +295,13 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
     if let Some(listen) = &overrides.listen {
         match listen.split(',').map(|address| Text::parse(address.trim())).collect() {
             Ok(addresses) => file.server.listen.0 = addresses,
-            Err(error) => refuse("--listen", listen, super::value::Unreadable::to_string(&error)),
+            Err(error) => refuse("--listen", super::LISTEN, listen, super::value::Unreadable::to_string(&error)),
         }
     }
     if let Some(admin) = &overrides.admin {
         match Text::parse(admin) {
             Ok(admin) => file.server.admin = admin,
-            Err(error) => refuse("--admin", admin, super::value::Unreadable::to_string(&error)),
+            Err(error) => refuse("--admin", super::ADMIN, admin, super::value::Unreadable::to_string(&error)),
         }
     }
 }

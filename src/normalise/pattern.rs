@@ -25,9 +25,8 @@ impl FromStr for TextPattern {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let regex = regex::RegexBuilder::new(text).size_limit(MOST_REGEX_BYTES).build().map_err(|error| {
             let message = error.to_string();
-            ParseRuleError::new(
-                message.lines().last().unwrap_or("not a regular expression").trim_start_matches("error: "),
-            )
+            let why = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            ParseRuleError::new(&format!("not a regular expression: {why}"))
         })?;
         if regex.is_match("") {
             return Err(ParseRuleError::new("matches the empty text, so it would cut at every place"));
