@@ -57,6 +57,16 @@ impl Tail {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_is_there_is_said_in_words() {
+    for verb in ["tail", "probe"] {
+        let output = run(&[verb, "http://127.0.0.1:1/a"]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("nobody listens there") && !said.contains("cause:"), "{verb}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_followed_and_changes_are_shown_by_their_paths() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json(r#"{"jobs":[{"id":1,"s":"queued"}],"n":12345678901234567890}"#));

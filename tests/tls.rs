@@ -194,17 +194,21 @@ async fn an_upstream_is_verified_by_the_authority_and_the_name_that_are_configur
     let (scratch, authority) = (Scratch::new("tls-upstream"), Authority::new());
     let ca = scratch.write("ca.pem", &authority.certificate.pem());
     let address = tls_backend(&authority, "backend.example", None).await;
-    for (tls, status) in [
-        (String::new(), 502),
-        (format!("tls = {{ ca = \"{ca}\" }}"), 502),
-        (format!("tls = {{ ca = \"{ca}\", server_name = \"backend.example\" }}"), 200),
-        ("tls = { verify = false }".to_owned(), 200),
+    for (tls, outcome) in [
+        (String::new(), Err("UnknownIssuer")),
+        (format!("tls = {{ ca = \"{ca}\" }}"), Err("not valid for name")),
+        (format!("tls = {{ ca = \"{ca}\", server_name = \"backend.example\" }}"), Ok(())),
+        ("tls = { verify = false }".to_owned(), Ok(())),
     ] {
+        let (status, because) = outcome.map_or_else(|because| (502, because), |()| (200, ""));
         let sidecar = Sidecar::with(&toml(address, &tls));
         assert_eq!(sidecar.get("/a", &[]).await.status, status, "{tls}");
         if status == 200 {
             assert_eq!(sidecar.events("/a").await.snapshot().await.data, "secret");
         }
+        // Operators are told why, also where nothing was looked at.
+        let state = sidecar.admin("/api/state").await;
+        assert!(state.text().contains(because), "{tls}: {}", state.text());
     }
 }
 

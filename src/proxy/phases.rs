@@ -114,8 +114,7 @@ impl ProxyHttp for Phases {
         error.set_retry(passage.attempts < replicas.attempts());
         if let Some(upstream) = &passage.upstream {
             upstream.unreachable();
-            let address = upstream.options().address.clone();
-            let text = ConnectError::Connect { address, error: Error::new_up(error.etype().clone()) }.to_string();
+            let text = ConnectError::of(&upstream.options().address, &error).to_string();
             if replicas.iter().count() > 1 {
                 // Whoever comes next goes to another.
                 upstream.outage().failed(&text);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
+use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -68,7 +69,7 @@ impl Upstream {
                         attempt += 1;
                         continue;
                     }
-                    return Err(ConnectError::Connect { address: self.options.address.clone(), error }.to_string());
+                    return Err(ConnectError::of(&self.options.address, &error).to_string());
                 }
             };
             match ask(&mut session, &request.key.target, &headers).await {
@@ -124,7 +125,7 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
             Some(head) if head.status.is_informational() => {}
             Some(head) => return Ok(Answer { status: head.status, headers: head.headers.clone() }),
             None => {
-                return pingora::Error::e_explain(pingora::ErrorType::InvalidHTTPHeader, "an answer without a head");
+                return pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head");
             }
         }
     }
@@ -135,19 +136,30 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
 pub(super) const MOST_INTERIM: usize = 16;
 
 pub(super) fn only_interim<T>() -> pingora::Result<T> {
-    pingora::Error::e_explain(
-        pingora::ErrorType::InvalidHTTPHeader,
-        "one interim answer after another, and no final one",
-    )
+    pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "one interim answer after another, and no final one")
 }
 
 /// What went wrong, without the library's own bookkeeping.
 pub(super) fn brief(error: &pingora::Error) -> String {
-    match &error.cause {
-        Some(cause) => format!("{} ({cause})", error.etype.as_str()),
-        None => match &error.context {
-            Some(context) => format!("{} ({})", error.etype.as_str(), context.as_str()),
-            None => error.etype.as_str().to_owned(),
-        },
+    let what = match &error.etype {
+        ErrorType::ConnectRefused => "nobody listens there",
+        ErrorType::ConnectTimedout => "no answer in time",
+        ErrorType::ConnectNoRoute => "there is no way to it",
+        ErrorType::ConnectError => "no connection",
+        ErrorType::TLSHandshakeFailure => "the TLS handshake failed",
+        ErrorType::TLSHandshakeTimedout => "the TLS handshake took too long",
+        other => other.as_str(),
+    };
+    // The library wraps its own errors in one another; the innermost is what happened.
+    let mut inner = error;
+    while let Some(next) = inner.cause.as_ref().and_then(|cause| cause.downcast_ref::<Box<pingora::Error>>()) {
+        inner = next;
+    }
+    // Of a failure after the connection was there, the cause says no more than from where it was.
+    let cause = inner.cause.as_ref().map(ToString::to_string).filter(|cause| !cause.starts_with("local address"));
+    match (cause, &inner.context) {
+        (Some(cause), _) => format!("{what} ({cause})"),
+        (None, Some(context)) => format!("{what} ({})", context.as_str()),
+        (None, None) => what.to_owned(),
     }
 }

@@ -84,13 +84,20 @@ pub enum ConnectError {
         error: std::io::Error,
     },
     /// It does not accept.
-    #[error("cannot connect to {address}: {error}")]
+    #[error("cannot connect to {address}: {why}")]
     Connect {
         /// The backend.
         address: Address,
-        /// What happened.
-        error: Box<pingora::Error>,
+        /// What happened, in words.
+        why: String,
     },
+}
+
+impl ConnectError {
+    /// What an attempt to connect to `address` came to.
+    pub fn of(address: &Address, error: &pingora::Error) -> Self {
+        Self::Connect { address: address.clone(), why: fetch::brief(error) }
+    }
 }
 
 impl Upstream {
@@ -149,7 +156,7 @@ impl Upstream {
         let sni = self.options.tls.server_name.clone().unwrap_or_else(|| own.to_owned());
         let mut peer = match &self.options.address {
             Address::Unix { path } => HttpPeer::new_uds(path, false, String::new())
-                .map_err(|error| ConnectError::Connect { address: self.options.address.clone(), error })?,
+                .map_err(|error| ConnectError::of(&self.options.address, &error))?,
             Address::Tcp { host, .. } => match self.resolver.resolve().await {
                 Ok(address) => HttpPeer::new(address, tls, sni),
                 Err(error) => return Err(ConnectError::Resolve { host: host.clone(), error }),
@@ -183,7 +190,7 @@ impl Upstream {
                 Err(error) => {
                     self.unreachable();
                     if attempt >= self.attempts() {
-                        return Err(ConnectError::Connect { address: self.options.address.clone(), error });
+                        return Err(ConnectError::of(&self.options.address, &error));
                     }
                     attempt += 1;
                 }
