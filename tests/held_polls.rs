@@ -1,9 +1,13 @@
 //! Plain polls that wait for news.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::support::backend::{Backend, Page};
-use crate::support::client::Connection;
+use crate::support::client::{Connection, Response};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -161,5 +165,104 @@ async fn a_page_that_is_navigated_to_is_never_held() {
         let response =
             within("the page", client.get("/a", &[("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")])).await;
         assert_eq!(response.text(), "<p>1");
+    }
+}
+
+/// The ways to be held.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Without a word.
+    Plain,
+    /// With a validator that holds.
+    Validated,
+    /// By `Prefer: wait`, for so many seconds, and with a validator that holds.
+    Asked(u32),
+}
+
+impl Way {
+    /// A route whose resource is looked at for a reason or not at all.
+    fn route(self, hold: &str, rest: &str) -> String {
+        let hold = if let Self::Asked(_) = self { String::new() } else { format!("hold = \"{hold}\"\n") };
+        format!("[[route]]\npath = \"/a\"\nevery = \"10m\"\nevery_max = \"10m\"\n{hold}{rest}\n")
+    }
+
+    /// A first poll, and then one that is held.
+    async fn poll(self, sidecar: &Sidecar) -> tokio::task::JoinHandle<Response> {
+        let mut client = Connection::open(sidecar.address).await;
+        let etag = client.get("/a", &[("Prefer", "wait=1")]).await.header("etag").unwrap().to_owned();
+        if let Self::Plain = self {
+            client.get("/a", &[]).await;
+        }
+        let held = tokio::spawn(async move {
+            let wait = format!("wait={}", if let Self::Asked(seconds) = self { seconds } else { 0 });
+            let headers = [("If-None-Match", &*etag), ("Prefer", &*wait)];
+            let some = match self {
+                Self::Plain => &headers[..0],
+                Self::Validated => &headers[..1],
+                Self::Asked(_) => &headers,
+            };
+            client.get("/a", some).await
+        });
+        eventually("the poll to be held", || sidecar.held() == 1).await;
+        held
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_poll_is_answered_with_what_its_client_has_written() {
+    for (rest, status) in [("refresh_on = []", 200), ("refresh_on = [\"POST /other\"]", 500), ("", 200), ("", 409)] {
+        for way in [Way::Plain, Way::Validated, Way::Asked(600)] {
+            let backend = Backend::start().await;
+            backend.set("/a", Page::json("1"));
+            backend.set("/w", Page::text("w").status(status));
+            let sidecar = Sidecar::start(&backend, &way.route("1h", rest));
+            let mut held = way.poll(&sidecar).await;
+            // What changes nothing that is asked for ends no hold.
+            let mut writer = Connection::open(sidecar.address).await;
+            let looks = backend.hits("/a");
+            assert_eq!(writer.request("POST", "/w", &[], b"nothing").await.status, status);
+            eventually("the look for it", || backend.hits("/a") > looks).await;
+            let early = tokio::time::timeout(Duration::from_millis(50), &mut held).await;
+            assert!(early.is_err(), "{way:?} {rest} {status}: {early:?}");
+            backend.set("/a", Page::json("2"));
+            assert_eq!(writer.request("POST", "/w", &[], b"something").await.status, status);
+            let answer = within("the answer", held).await.unwrap();
+            assert_eq!((answer.status, answer.text()), (200, "2"), "{way:?} {rest} {status}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_a_clients_write_is_no_answer_when_its_time_is_up_or_the_server_stops() {
+    for drains in [true, false] {
+        for way in [Way::Plain, Way::Validated, Way::Asked(if drains { 600 } else { 1 })] {
+            let backend = Backend::start().await;
+            let (gate, written) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+            backend.handle("/a", {
+                let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
+                move |seen| {
+                    let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+                    match (written.load(Ordering::SeqCst), is_look) {
+                        (false, _) => Page::json("1"),
+                        // Looks bring nothing any more.
+                        (true, true) => Page::json("2").gate(&gate),
+                        (true, false) => Page::json("2"),
+                    }
+                }
+            });
+            backend.handle("/w", move |_| {
+                written.store(true, Ordering::SeqCst);
+                Page::text("no").status(500)
+            });
+            let hold = if drains { "1h" } else { "500ms" };
+            let sidecar = Sidecar::start(&backend, &way.route(hold, "refresh_on = []"));
+            let held = way.poll(&sidecar).await;
+            let written = Connection::open(sidecar.address).await.request("POST", "/w", &[], b"x").await;
+            assert_eq!(written.status, 500);
+            let stopped = drains.then(|| tokio::spawn(sidecar.server.stop()));
+            let answer = within("the answer", held).await.unwrap();
+            assert_eq!((answer.status, answer.text()), (200, "2"), "{way:?}, drains: {drains}");
+            drop(stopped);
+        }
     }
 }

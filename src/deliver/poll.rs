@@ -17,7 +17,7 @@ use super::plain::knows;
 use super::{Place, Wire};
 use crate::clock;
 use crate::model::{Claim, Snapshot, Update, Version};
-use crate::resource::{Bell, Cursor, Subscription};
+use crate::resource::{Bell, Condition, Cursor, Subscription};
 
 /// What is known of how clients poll. Bounded: when there are too many, those that are not waiting are forgotten.
 #[derive(Debug, Default)]
@@ -159,8 +159,16 @@ fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
 }
 
 impl HeldPoll {
-    /// Holds the poll, if it may be held at all, and says how to answer it.
-    pub async fn run(self, hold: &Hold, wire: &mut Wire, request: &HeaderMap, now: Instant) -> Outcome {
+    /// Holds the poll, if it may be held at all, and says how to answer it: never with what was read before `wrote`, when
+    /// its client last wrote. The bell is rung when that changes; then what came of it is looked for at once.
+    pub async fn run(
+        self,
+        hold: &Hold,
+        wire: &mut Wire,
+        request: &HeaderMap,
+        now: Instant,
+        wrote: impl Fn() -> Instant,
+    ) -> Outcome {
         let resource = hold.subscription.resource();
         let head = resource.head_full();
         let Some(newest) = head.newest() else { return Outcome::Unknown };
@@ -174,12 +182,26 @@ impl HeldPoll {
         let deadline = now + hold.longest.min(limit);
         let mut cursor = Cursor::resume(&Claim::Version(known), &head);
         loop {
+            if hold.place.drain_deadline().is_some() {
+                return self.conclude(hold, wrote());
+            }
+            let since = wrote();
             let head = resource.head_full();
-            match cursor.next(&head, None) {
-                Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
-                Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
-                Some(Update::Live | Update::Tick) => continue,
-                None => {}
+            let is_behind = matches!(head.condition, Condition::Live) && head.current_as_of(since).is_none();
+            if is_behind {
+                resource.await_look();
+                // It may have been made before we said that we wait for it.
+                if resource.head().looked != head.looked {
+                    continue;
+                }
+                resource.demand(since);
+            } else {
+                match cursor.next(&head, None) {
+                    Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
+                    Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
+                    Some(Update::Live | Update::Tick) => continue,
+                    None => {}
+                }
             }
             tokio::select! {
                 biased;
@@ -188,12 +210,16 @@ impl HeldPoll {
                     self.gave_up(clock::now().saturating_duration_since(now));
                     return Outcome::Gone;
                 }
-                () = sleep_until(deadline) => return head.newest().map_or(Outcome::Unknown, |newest| self.answer(newest)),
-            }
-            if hold.place.drain_deadline().is_some() {
-                return head.newest().map_or(Outcome::Unknown, |newest| self.answer(newest));
+                () = sleep_until(deadline) => return self.conclude(hold, wrote()),
             }
         }
+    }
+
+    /// The hold is up: the newest there is, unless the client has written, or been shown something newer, since it was read.
+    fn conclude(&self, hold: &Hold, wrote: Instant) -> Outcome {
+        let resource = hold.subscription.resource();
+        let head = resource.head();
+        head.current_as_of(wrote.max(resource.fenced_itself())).map_or(Outcome::Unknown, |newest| self.answer(newest))
     }
 
     fn answer(&self, snapshot: &Arc<Snapshot>) -> Outcome {

@@ -224,10 +224,16 @@ impl Visitor {
             };
             visit.answered(status.as_u16(), Some(bytes as u64));
         }
-        let answer = answer?;
         if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
-            self.site.wrote(&asked, &shape, answer.status, &answer.headers);
+            // Without an answer, too: the backend may have done what it was asked before it failed.
+            let none = HeaderMap::new();
+            let (status, headers) = match &answer {
+                Ok(answer) => (answer.status, &answer.headers),
+                Err((status, _)) => (*status, &none),
+            };
+            self.site.wrote(&asked, &shape, status, headers);
         }
+        let answer = answer?;
         let mut headers = answer.headers;
         let own = [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING];
         for name in fields::hop_by_hop(&headers).into_iter().chain(own) {

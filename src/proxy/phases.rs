@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -242,6 +242,15 @@ impl ProxyHttp for Phases {
             (_, ErrorSource::Downstream) => 400,
             _ => 500,
         };
+        if let Ok(status) = StatusCode::from_u16(status)
+            && *error.esource() == ErrorSource::Upstream
+            && session.response_written().is_none()
+            && let Some(request) =
+                Request::new(session.req_header(), Peer::of(session.digest()), &self.site.options().trusted)
+        {
+            // The backend may have done what it was asked before it failed.
+            self.site.wrote(&request, &passage.shape, status, &HeaderMap::new());
+        }
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
             if let Some(upstream) = &passage.upstream {

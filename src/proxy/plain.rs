@@ -98,7 +98,8 @@ impl Site {
         if let Some(ended) = head.ended() {
             self.heed(route, request.target.path, request.headers(), ended);
         }
-        let snapshot = head.current_as_of(since)?;
+        // What the client did while others' look was waited for, that may not show.
+        let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
         self.sample(route, request, facts, &key);
         if snapshot.representation.sets_cookie {
             return None;
@@ -129,6 +130,7 @@ impl Site {
         let key = route.key(&request.client, request.target, request.headers(), facts, false);
         let bell = Arc::default();
         let place = self.streams.enter(Arc::clone(&bell), request.entering(how == How::Routed));
+        let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
         let joined = self.hub.join(&key, request.client.address, transport, Arc::clone(&bell), now, self.birth(route));
         let subscription = match joined {
@@ -153,6 +155,7 @@ impl Site {
             Ready::Ended => return Disposition::Proxy,
         }
         let head = subscription.resource().head_full();
+        let since = since.max(self.writes.last(request.client.address));
         let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
             return Disposition::Proxy;
         };
@@ -178,7 +181,8 @@ impl Site {
         };
         let _counted = route.metrics.hold(transport);
         let hold = Hold { subscription, bell, place, longest };
-        match poll.run(&hold, wire, request.headers(), now).await {
+        let wrote = || self.writes.last(request.client.address);
+        match poll.run(&hold, wire, request.headers(), now, wrote).await {
             PollOutcome::Gone => Disposition::Gone,
             PollOutcome::Unknown => Disposition::Proxy,
             PollOutcome::Answer(snapshot) => {

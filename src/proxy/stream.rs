@@ -105,7 +105,10 @@ impl Site {
                         ..Asked::default()
                     };
                     let source = Source::Resource(subscription);
-                    let follower = Follower::new(asked, source, None, delivery.name(), Arc::clone(&route.metrics));
+                    // What the client did while its stream was opened, that may not show.
+                    let since = Some(self.writes.last(request.client.address));
+                    let follower = Follower::new(asked, source, since, delivery.name(), Arc::clone(&route.metrics));
+                    follower.hurry();
                     return Disposition::Hold(Box::new(Session {
                         followers: Followers::one(follower),
                         desk: None,

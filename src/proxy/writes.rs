@@ -1,20 +1,21 @@
 //! Writes that pass through: whom they concern, and what must not be served after them.
 //!
 //! ```text
-//! unsafe request ─▶ answered ─▶ Writes: this client's memory begins here (always)
-//!                      └ 2xx, 3xx ─▶ routes whose refresh_on matches, own URI, Location, Content-Location, cache groups:
-//!                                     look now
+//! unsafe request ─▶ answered ─▶ Writes: this client's memory begins here, and its held polls hear of it
+//!                      ├▶ routes whose refresh_on matches: look now, for what failed may have changed something before it did
+//!                      └ 2xx, 3xx ─▶ own URI, Location, Content-Location, cache groups: look now
 //! ```
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
+use slab::Slab;
 use tokio::time::Instant;
 
 use super::reference::resolve;
@@ -23,7 +24,7 @@ use super::site::Site;
 use crate::clock;
 use crate::model::fields;
 use crate::poll::Repetitions;
-use crate::resource::{Trigger, UNKNOWN};
+use crate::resource::{Bell, Trigger, UNKNOWN};
 use crate::route::Target;
 
 /// The groups that a response belongs to (RFC 9875 section 2).
@@ -42,6 +43,28 @@ pub struct Writes {
     /// For clients that are not listed any more, as nanoseconds since `born`.
     forgotten: AtomicU64,
     repetitions: Mutex<Repetitions>,
+    /// Polls that are held, by whose they are.
+    polls: Mutex<HashMap<Option<IpAddr>, Slab<Arc<Bell>>>>,
+}
+
+/// A held poll that hears of its client's writes; dropping it ends that.
+#[derive(Debug)]
+pub(super) struct Hearing<'a> {
+    writes: &'a Writes,
+    client: Option<IpAddr>,
+    slot: usize,
+}
+
+impl Drop for Hearing<'_> {
+    fn drop(&mut self) {
+        let mut polls = self.writes.polls();
+        if let Some(bells) = polls.get_mut(&self.client) {
+            bells.try_remove(self.slot);
+            if bells.is_empty() {
+                polls.remove(&self.client);
+            }
+        }
+    }
 }
 
 const MOST_CLIENTS: usize = 16_384;
@@ -58,7 +81,14 @@ impl Writes {
             clients: Mutex::default(),
             forgotten: AtomicU64::new(0),
             repetitions: Mutex::default(),
+            polls: Mutex::default(),
         }
+    }
+
+    /// Rings `bell` whenever `client` has written.
+    pub(super) fn hear(&self, client: Option<IpAddr>, bell: Arc<Bell>) -> Hearing<'_> {
+        let slot = self.polls().entry(client).or_default().insert(bell);
+        Hearing { writes: self, client, slot }
     }
 
     /// When `client` last wrote, or might have.
@@ -76,10 +106,18 @@ impl Writes {
             self.forgotten.fetch_max(offset, Ordering::AcqRel);
         }
         clients.insert(client, now);
+        drop(clients);
+        for (_, bell) in self.polls().get(&client).into_iter().flatten() {
+            bell.ring();
+        }
     }
 
     fn is_poll(&self, signature: u64, changes: u64, now: Instant) -> bool {
         self.repetitions.lock().unwrap_or_else(PoisonError::into_inner).note(signature, changes, now)
+    }
+
+    fn polls(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Slab<Arc<Bell>>>> {
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Instant>> {
@@ -132,16 +170,15 @@ impl Site {
             return;
         }
         self.writes.note(request.client.address, now);
-        if !(status.is_success() || status.is_redirection()) {
-            return;
-        }
         let likeness = self.writes.hasher.hash_one(likeness(method, path, shape));
         for route in concerned {
             // A route that names such requests knows what they do.
             let named = route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path));
             route.pulse.beat_of(Trigger::Write, if named { UNKNOWN } else { likeness }, now);
         }
-        self.invalidate(request, headers, now);
+        if status.is_success() || status.is_redirection() {
+            self.invalidate(request, headers, now);
+        }
     }
 
     /// Looks again at what the answer names (RFC 9111 section 4.4), whatever routes say.

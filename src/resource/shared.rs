@@ -265,8 +265,12 @@ impl Resource {
 
     /// The moment before which no look counts as current.
     pub fn fenced(&self) -> Instant {
-        let own = self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire));
-        own.max(self.pulse.fenced())
+        self.fenced_itself().max(self.pulse.fenced())
+    }
+
+    /// The same, whatever happened to the other resources of its route.
+    pub fn fenced_itself(&self) -> Instant {
+        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
     }
 
     /// What happens to all resources of its route.
