@@ -1,9 +1,10 @@
 //! Server-sent events on a resource's own URL.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, Page};
-use crate::support::client::Events;
+use crate::support::client::{Connection, Events, head};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -21,7 +22,7 @@ async fn a_change_reaches_every_stream_and_the_backend_is_asked_once() {
     for stream in &mut streams {
         assert_eq!(stream.snapshot().await.data, r#"{"n":1}"#);
     }
-    let (asked, began) = (backend.hits("/a"), std::time::Instant::now());
+    let (asked, began) = (backend.hits("/a"), Instant::now());
     backend.set("/a", Page::json(r#"{"n":2}"#));
     for stream in &mut streams {
         let event = within("the change", stream.snapshot()).await;
@@ -187,7 +188,7 @@ async fn the_last_client_that_leaves_stops_the_looks() {
     let mut events = sidecar.events("/a").await;
     events.snapshot().await;
     assert_eq!(sidecar.held(), 1);
-    let left = std::time::Instant::now();
+    let left = Instant::now();
     drop(events);
     eventually("the client's leaving to be noticed", || sidecar.held() == 0).await;
     assert!(left.elapsed() < Duration::from_secs(1), "noticed after {:?}", left.elapsed());
@@ -257,4 +258,49 @@ async fn a_client_that_does_not_read_is_given_up_and_the_others_are_not_held_up(
     }
     eventually("the stalled client to be given up", || sidecar.held() == 1).await;
     drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_asked_for_while_the_server_stops_is_told_the_state_and_to_come_back() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::with(&format!(
+        "[server]\ndrain = \"3s\"\n[upstream]\nurl = \"{}\"\n[[route]]\npath = \"/a\"\nevery = \"10s\"\nhold = \"1h\"\n",
+        backend.url()
+    ));
+    let own = head("GET", "/a", &[("Accept", "text/event-stream")], b"");
+    let many = head("GET", "/.sungrazer/stream?url=/a", &[], b"");
+    let list = "{\"follow\":[{\"url\":\"/a\"}]}";
+    let posted = format!("{}{list}", head("POST", "/.sungrazer/stream", &[], list.as_bytes()));
+    let plain = head("GET", "/a", &[], b"");
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        connections.push(Connection::open(sidecar.address).await);
+    }
+    // What a poll would be held on is known; and somebody keeps the server from stopping at once.
+    let mut poller = connections.pop().unwrap();
+    assert_eq!(poller.get("/a", &[]).await.text(), "1");
+    let mut leaving = sidecar.events("/a").await;
+    leaving.snapshot().await;
+    let site = Arc::clone(sidecar.server.site());
+    let began = Instant::now();
+    let stopped = tokio::spawn(sidecar.server.stop());
+    eventually("the server to stop", || site.streams.drain_deadline().is_some()).await;
+    for (connection, request) in connections.iter_mut().zip([plain, own, many, posted]) {
+        connection.send(request).await;
+    }
+    let mut last = connections.remove(0);
+    for connection in connections {
+        let mut events = Events::on(connection).await;
+        assert_eq!(events.head.status, 200, "{:?}", events.head);
+        let first = within("the state", events.next()).await.expect("the state");
+        assert!(first.data == "1" || first.data.contains("\"body\":1"), "{first:?}");
+        let end = within("the end", events.next()).await.expect("the end");
+        assert!(end.data.contains("\"drain\""), "{end:?}");
+        assert!(events.asides.iter().any(|line| line.starts_with("retry: ")), "{:?}", events.asides);
+        assert!(within("the stream to close", events.next()).await.is_none());
+    }
+    assert_eq!(within("the poll", last.response("GET")).await.text(), "1");
+    within("the server to stop", stopped).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

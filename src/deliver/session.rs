@@ -126,6 +126,7 @@ impl Session {
     pub async fn run(&mut self, wire: &mut Wire) {
         let patience = self.options.write_timeout;
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
+        ending.heed(&self.place);
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
         let preamble = frames.len();

@@ -34,9 +34,6 @@ pub enum Overload {
     /// The client is a browser that has few connections left for this site.
     #[error("a connection has to be left for other requests of the browser")]
     LastConnections,
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Draining,
 }
 
 /// Who asks to be held.
@@ -91,15 +88,13 @@ impl Streams {
         self.lock().options = options;
     }
 
-    /// Takes a place for the client that is woken by `bell`.
+    /// Takes a place for the client that is woken by `bell`. Who comes when all have been asked to leave finds one, too, and is
+    /// to leave like them: turned away, an event source would never come back.
     ///
     /// # Errors
     /// [`Overload`] if there is none.
     pub fn enter(self: &Arc<Self>, bell: Arc<Bell>, who: Entering) -> Result<Place, Overload> {
         let mut roster = self.lock();
-        if self.drain_deadline().is_some() {
-            return Err(Overload::Draining);
-        }
         let StreamsOptions { max_streams, max_streams_per_address } = roster.options;
         if roster.bells.len() >= max_streams {
             return Err(Overload::Full(max_streams));

@@ -204,6 +204,7 @@ impl Socket {
     async fn converse(&self, socket: &mut Stream1, followers: &mut Followers) -> Over {
         let mut replies: JoinSet<Replied> = JoinSet::new();
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
+        ending.heed(&self.place);
         let mut number = 0;
         let mut heard = clock::now();
         let mut pinged = heard;

@@ -213,6 +213,11 @@ impl Events {
         let mut connection = Connection::open(address).await;
         let headers: Vec<_> = [("Accept", "text/event-stream")].into_iter().chain(headers.iter().copied()).collect();
         connection.send(head("GET", target, &headers, b"")).await;
+        Self::on(connection).await
+    }
+
+    /// The stream that was asked for on `connection`.
+    pub async fn on(mut connection: Connection) -> Self {
         let head = connection.head().await;
         Self { head, connection, text: String::new(), asides: Vec::new() }
     }
