@@ -355,6 +355,31 @@ async fn what_cannot_be_followed_is_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_stream_below_the_prefix_is_offered_as_sse_or_to_pages_with_the_browser_script() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    for (rest, offered) in
+        [("", true), ("transports = [\"long-poll\"]\n", false), ("transports = []\nshim = true\n", true)]
+    {
+        let sidecar = Sidecar::start(&backend, &format!("[[route]]\npath = \"/a\"\n{rest}"));
+        let list = r#"{"follow":[{"url":"/a"}],"once":true}"#;
+        let mut connection = Connection::open(sidecar.address).await;
+        let posted = connection.request("POST", "/.sungrazer/stream", &[], list.as_bytes()).await;
+        assert_eq!(posted.status, if offered { 200 } else { 400 }, "{rest}{}", posted.text());
+        assert_eq!(posted.text().contains("is on a route that does not offer this transport"), !offered, "{rest}");
+        if !offered {
+            let asked = sidecar.get("/.sungrazer/stream?url=/a", &[]).await;
+            assert!(asked.status == 400 && asked.text().contains("does not offer"), "{rest}{}", asked.text());
+        }
+        // The script of a page of another route.
+        let list = r#"{"follow":[{"url":"/a"}],"exact":true,"once":true}"#;
+        let mut connection = Connection::open(sidecar.address).await;
+        let posted = connection.request("POST", "/.sungrazer/stream", &[], list.as_bytes()).await;
+        assert!(posted.status == 200 && posted.text().contains("\"snapshot\""), "{rest}{}", posted.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_posted_list_says_for_each_url_what_to_ask_it_with() {
     let backend = Backend::start().await;
     backend.handle("/a", |seen| {

@@ -208,7 +208,8 @@ pub struct Route {
     pub ignore_query: Vec<String>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
-    /// In which forms the route's URLs can be held.
+    /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
+    /// offer in any case.
     pub transports: Vec<Transport>,
     /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
     /// wildcards leaves out writes that have never changed what pages with the browser script follow.

@@ -29,6 +29,8 @@ pub(super) struct Visitor {
     peer: Peer,
     /// The headers of that request, without those of the connection.
     headers: HeaderMap,
+    /// Whether it is the browser script, which goes where routes have their pages given it, whatever else is offered there.
+    is_script: bool,
 }
 
 /// An answer over a WebSocket is held in memory whole; a larger one is refused.
@@ -49,7 +51,12 @@ impl Visitor {
         for name in gone {
             headers.remove(name);
         }
-        Self { site: Arc::clone(site), client: request.client.clone(), peer: request.peer, headers }
+        Self { site: Arc::clone(site), client: request.client.clone(), peer: request.peer, headers, is_script: false }
+    }
+
+    /// The same, if it `is_script`.
+    pub(super) fn of_script(self, is_script: bool) -> Self {
+        Self { is_script, ..self }
     }
 
     /// The target that `url` names on this site, if it is one that can be asked for through us.
@@ -116,7 +123,12 @@ impl Desk for Visitor {
             .or_else(|| routes.find_path(target.path))
             .or_else(learned)
             .ok_or(Unfollowed::Malformed("matches no route"))?;
-        if (delivery == "websocket" && !route.websocket) || (delivery == "iframe" && !route.iframe) {
+        let offered = match delivery {
+            "websocket" => route.websocket,
+            "iframe" => route.iframe,
+            _ => self.is_script || route.offers_stream(),
+        };
+        if !offered {
             return Err(Unfollowed::Malformed("is on a route that does not offer this transport"));
         }
         let follower =

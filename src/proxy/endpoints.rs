@@ -186,7 +186,8 @@ impl Site {
             Ok(place) => place,
             Err(overload) => return self.turn_away("streams", &overload.to_string()),
         };
-        let desk = Arc::new(Visitor::new(self, request));
+        // Nobody else asks to be held leniently.
+        let desk = Arc::new(Visitor::new(self, request).of_script(manner.lenient));
         let mut followers = Followers::default();
         for asked in asked {
             match desk.follow(asked, delivery.name(), &bell) {

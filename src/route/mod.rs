@@ -41,6 +41,11 @@ pub enum Shim {
 }
 
 impl Route {
+    /// Whether its URLs can be followed on the stream below the prefix. Pages with the browser script need that.
+    pub fn offers_stream(&self) -> bool {
+        self.shim != Shim::Off || self.transports.iter().any(|delivery| delivery.name() == "sse")
+    }
+
     /// The request headers by which an answer on one of its URLs is chosen by us, whatever the backend says.
     pub fn negotiates(&self) -> Option<&'static str> {
         match (self.transports.is_empty(), self.long_poll) {
