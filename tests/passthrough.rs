@@ -317,19 +317,28 @@ async fn a_name_with_several_addresses_is_tried_until_one_accepts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_leads_back_to_itself_is_noticed() {
-    let address = dead_port().await;
-    let toml = format!("[upstream]\nurl = \"http://{address}\"\n");
-    let overrides =
-        sungrazer::config::Overrides { listen: Some(address.to_string()), admin: Some("off".into()), upstream: None };
-    let server = sungrazer::server::Server::start(
-        sungrazer::config::parse("t", &toml, &overrides).unwrap(),
-        &sungrazer::server::Source::default(),
-        sungrazer::server::Inherited::default(),
-    )
-    .unwrap();
-    let response = within("an answer", get(address, "/a", &[])).await;
-    assert_eq!(response.status, 508);
-    server.stop().await;
+    let route = "[[route]]\npath = \"/a\"\nevery = \"10s\"\n";
+    for routes in ["", route, &format!("{route}hold = \"1h\"\n"), &format!("{route}shim = \"learn\"\n")] {
+        let address = dead_port().await;
+        // Who waits for a look of his own waits for long.
+        let toml = format!("[upstream]\nurl = \"http://{address}\"\nfetch_timeout = \"10m\"\n{routes}");
+        let overrides = sungrazer::config::Overrides {
+            listen: Some(address.to_string()),
+            admin: Some("off".into()),
+            upstream: None,
+        };
+        let server = sungrazer::server::Server::start(
+            sungrazer::config::parse("t", &toml, &overrides).unwrap(),
+            &sungrazer::server::Source::default(),
+            sungrazer::server::Inherited::default(),
+        )
+        .unwrap();
+        for _ in 0..3 {
+            let response = within("an answer", get(address, "/a", &[])).await;
+            assert_eq!(response.status, 508, "{routes}");
+        }
+        server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

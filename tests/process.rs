@@ -524,3 +524,59 @@ async fn an_upgrade_that_fails_leaves_the_old_process_at_work() {
     assert!(log.contains("ended before it accepted"), "{log}");
     assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_a_process_gone_need_not_wait_for_one_that_takes_its_place() {
+    use std::os::unix::fs::PermissionsExt;
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("a"));
+    let scratch = Scratch::new("upgrade-hangs");
+    // The program by another name, so that it can be replaced.
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sungrazer-{}", std::process::id()));
+    std::fs::hard_link(env!("CARGO_BIN_EXE_sungrazer"), &path).unwrap();
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"{}\"\n",
+        backend.url()
+    );
+    let file = scratch.write("sungrazer.toml", &toml);
+    let program = Program::start_as(path.to_str().unwrap(), &["-c", &file]).await;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program.signal("USR2");
+    let mut successor = None;
+    crate::support::eventually("the new process", || {
+        successor = child_of(program.pid());
+        successor.is_some()
+    })
+    .await;
+    let successor = Newest(std::sync::atomic::AtomicU32::new(successor.unwrap()));
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
+    let pid = successor.0.load(std::sync::atomic::Ordering::SeqCst);
+    program.signal("TERM");
+    let (code, log) = program.wait().await;
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    crate::support::eventually("the new process to be gone", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists() || is_zombie(pid)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_beyond_the_drain_time_is_told() {
+    let backend = Backend::start().await;
+    backend.set("/slow", Page::text("x").delay(std::time::Duration::from_secs(60)));
+    let scratch = Scratch::new("stays");
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndrain = \"300ms\"\n";
+    let file = scratch.write("sungrazer.toml", toml);
+    let program = Program::start(&["-c", &file, "--upstream", &backend.url()]).await;
+    let mut slow = client::Connection::open(program.address).await;
+    slow.send(client::head("GET", "/slow", &[], b"")).await;
+    backend.next("/slow").await;
+    program.signal("TERM");
+    let (code, log) = program.wait().await;
+    assert_eq!(code, Some(0), "{log}");
+    let line = log.lines().find(|line| line.contains("not everybody left")).expect(&log);
+    assert!(line.contains("\"streams\":0") && line.contains("\"others\":1"), "{line}");
+}

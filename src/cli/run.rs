@@ -41,14 +41,22 @@ async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
             _ = hang_up.recv() => server.reload(),
-            _ = upgrade.recv() => match server.hand_over().await {
-                Ok(pid) => {
-                    info!(pid, "a new process has taken over");
-                    let _ = sd_notify::notify(&[NotifyState::MainPid(pid)]);
-                    break "SIGUSR2";
+            _ = upgrade.recv() => {
+                // Who wants us gone need not wait for a successor; it ends with the attempt.
+                let handed_over = tokio::select! {
+                    handed_over = server.hand_over() => handed_over,
+                    _ = terminate.recv() => break "SIGTERM",
+                    _ = interrupt.recv() => break "SIGINT",
+                };
+                match handed_over {
+                    Ok(pid) => {
+                        info!(pid, "a new process has taken over");
+                        let _ = sd_notify::notify(&[NotifyState::MainPid(pid)]);
+                        break "SIGUSR2";
+                    }
+                    Err(error) => error!("SIGUSR2: {error}; this process goes on"),
                 }
-                Err(error) => error!("SIGUSR2: {error}; this process goes on"),
-            },
+            }
         }
     };
     info!("{which}: stopping");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use tracing::warn;
 
 use super::endpoints::WebSocketOpening;
 use super::forward::goes_in_circles;
@@ -41,6 +42,13 @@ impl Site {
     /// What takes long is boxed: each request would have to make room for it, and most are none of that.
     pub(super) async fn dispose(self: &Arc<Self>, request: &Request<'_>, wire: &mut Wire) -> Disposition {
         if goes_in_circles(request.headers()) {
+            self.circles.call_once(|| {
+                warn!(
+                    path = request.target.path,
+                    "a request came here again and again, and was answered 508: the url of [upstream], or the application \
+                     itself, leads back to this server. Name where the application listens. This is said once"
+                );
+            });
             let text = "This request passed through this proxy again and again: the upstream's url leads back here.";
             return Disposition::text(StatusCode::LOOP_DETECTED, text);
         }

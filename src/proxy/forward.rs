@@ -69,7 +69,17 @@ impl TrustedProxies {
 
 /// Whether a request has been here too often.
 pub(super) fn goes_in_circles(headers: &HeaderMap) -> bool {
-    fields::list(headers, &VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count() >= MOST_HOPS
+    hops(headers) >= MOST_HOPS
+}
+
+/// Whether a request has been here before, or at another of us: it may be what we ask for ourselves, and then must not wait
+/// for what comes of that.
+pub(super) fn came_through_us(headers: &HeaderMap) -> bool {
+    hops(headers) > 0
+}
+
+fn hops(headers: &HeaderMap) -> usize {
+    fields::list(headers, &VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count()
 }
 
 /// Makes `head` what the backend is sent: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` say where the request comes
@@ -205,9 +215,11 @@ mod tests {
     #[test]
     fn circles_are_noticed() {
         let mut headers = HeaderMap::new();
-        assert!(!goes_in_circles(&headers));
+        assert!(!goes_in_circles(&headers) && !came_through_us(&headers));
+        headers.insert(&VIA, HeaderValue::from_static("1.1 other"));
+        assert!(!came_through_us(&headers));
         headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 other, 2 sungrazer"));
-        assert!(!goes_in_circles(&headers));
+        assert!(!goes_in_circles(&headers) && came_through_us(&headers));
         headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer"));
         assert!(goes_in_circles(&headers));
     }

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::decide::Disposition;
+use super::forward::came_through_us;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
@@ -46,7 +47,7 @@ impl Site {
             (Some(wait), _) => {
                 Box::pin(self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked)).await
             }
-            (None, Some(hold)) if !request.is_navigation() => {
+            (None, Some(hold)) if !request.is_navigation() && !came_through_us(request.headers()) => {
                 Box::pin(self.held(route, request, wire, &facts, hold, How::Routed)).await
             }
             _ => self.remembered(route, request, &facts, now).await.unwrap_or(Disposition::Proxy),
@@ -89,7 +90,7 @@ impl Site {
         let resource = polled.resource;
         let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
         let mut head = resource.head_full();
-        if head.current_as_of(since).is_none() && polled.shared {
+        if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
             resource.demand(since);
             let known =
                 resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));

@@ -1,6 +1,6 @@
 //! What all connections of the public listener share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -58,6 +58,8 @@ pub struct Site {
     pub access: Arc<AccessLog>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Whether it has been said that requests go in circles.
+    pub circles: Once,
     /// Connections.
     pub tasks: TaskTracker,
     /// Cancelled when the server begins to stop: idle connections end, busy ones after their answer.

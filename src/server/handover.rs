@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SIGUSR2 ─▶ spawn the program as it is on disk now, with the sockets (LISTEN_FDS) ─▶ it says READY=1 ─▶ drain, exit
-//!                                                                  └ it ends, or is silent ─▶ go on as before
+//!                                                                  └ it ends, or is silent ─▶ kill it, go on as before
 //! ```
 
 use std::env;
@@ -10,12 +10,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::UnixDatagram;
+use tokio::process::Child;
 use tokio::time::timeout;
 
 /// The first descriptor that is handed over (`sd_listen_fds(3)`).
@@ -41,20 +42,26 @@ pub enum Failed {
 /// Starts the program anew with `sockets`, each with its name, and waits until it accepts. Returns its process id.
 ///
 /// # Errors
-/// If it does not come to accept.
+/// If it does not come to accept. Then it is there no more; nor is it if it is waited for no longer.
 pub(super) async fn hand_over(sockets: Vec<(&'static str, OwnedFd)>) -> Result<u32, Failed> {
     let told_at = env::temp_dir().join(format!("sungrazer-{}-{:08x}.ready", std::process::id(), crate::clock::seed()));
     let socket = UnixDatagram::bind(&told_at)?;
-    let result = match start(sockets, &told_at) {
-        Ok(child) => await_ready(child, &socket).await,
-        Err(error) => Err(error.into()),
-    };
-    // It was ours alone; whether it could be removed changes nothing.
-    let _ = std::fs::remove_file(&told_at);
-    result
+    let told_at = Rendezvous(told_at);
+    let command = command(sockets, &told_at.0)?;
+    Successor::start(command)?.await_ready(&socket, PATIENCE).await
 }
 
-fn start(sockets: Vec<(&'static str, OwnedFd)>, told_at: &PathBuf) -> io::Result<Child> {
+/// Where the new process says that it accepts: a file that goes with the wait.
+struct Rendezvous(PathBuf);
+
+impl Drop for Rendezvous {
+    fn drop(&mut self) {
+        // It was ours alone; whether it could be removed changes nothing.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn command(sockets: Vec<(&'static str, OwnedFd)>, told_at: &Path) -> io::Result<Command> {
     let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
     let mut command = Command::new(program()?);
     command
@@ -65,7 +72,7 @@ fn start(sockets: Vec<(&'static str, OwnedFd)>, told_at: &PathBuf) -> io::Result
         .env("NOTIFY_SOCKET", told_at);
     let mappings = sockets.into_iter().zip(FIRST..).map(|((_, parent_fd), child_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
-    command.spawn()
+    Ok(command)
 }
 
 /// The program as it is on disk now, which may be another than the one that runs.
@@ -75,24 +82,73 @@ fn program() -> io::Result<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(path)))
 }
 
-async fn await_ready(mut child: Child, socket: &UnixDatagram) -> Result<u32, Failed> {
-    let pid = child.id();
-    // A process that ends is noticed by whoever waits for it; a thread does that, and is not waited for if all is well.
-    let ended = tokio::task::spawn_blocking(move || child.wait());
-    let ready = async {
-        let mut message = [0; 512];
-        loop {
-            let read = socket.recv(&mut message).await?;
-            if message[..read].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                return Ok::<(), io::Error>(());
+/// The new process, until it accepts. One that does not come to is not left behind with the sockets: nobody would be answered
+/// who finds his way into its queue.
+struct Successor(Option<Child>);
+
+impl Successor {
+    fn start(command: Command) -> io::Result<Self> {
+        Ok(Self(Some(tokio::process::Command::from(command).spawn()?)))
+    }
+
+    async fn await_ready(mut self, socket: &UnixDatagram, patience: Duration) -> Result<u32, Failed> {
+        let (Some(child), mut message) = (self.0.as_mut(), [0; 512]) else { return Err(Failed::Ended) };
+        let Some(pid) = child.id() else { return Err(Failed::Ended) };
+        let ready = async {
+            loop {
+                let read = socket.recv(&mut message).await?;
+                if message[..read].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                    return Ok::<(), io::Error>(());
+                }
             }
+        };
+        let failed = tokio::select! {
+            ready = timeout(patience, ready) => match ready {
+                Ok(Ok(())) => {
+                    // It is its own master now. Should it end before us, the runtime notices.
+                    self.0 = None;
+                    return Ok(pid);
+                }
+                Ok(Err(error)) => Failed::Start(error),
+                Err(_) => Failed::Silent,
+            },
+            _ = child.wait() => Failed::Ended,
+        };
+        // One that has ended cannot be killed, and need not be.
+        let _ = child.kill().await;
+        Err(failed)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It is waited for no longer; the runtime sees to it that it leaves nothing behind.
+            let _ = child.start_kill();
         }
-    };
-    tokio::select! {
-        ready = timeout(PATIENCE, ready) => match ready {
-            Ok(ready) => ready.map(|()| pid).map_err(Failed::Start),
-            Err(_) => Err(Failed::Silent),
-        },
-        _ = ended => Err(Failed::Ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn succeed(program: &str, arguments: &[&str], patience: Duration) -> (u32, Result<u32, Failed>) {
+        let (socket, _other) = UnixDatagram::pair().expect("sockets");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let successor = Successor::start(command).expect("a process");
+        let pid = successor.0.as_ref().and_then(Child::id).expect("its number");
+        (pid, successor.await_ready(&socket, patience).await)
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_come_to_accept_is_not_left_behind() {
+        let (pid, result) = succeed("sleep", &["600"], Duration::from_millis(50)).await;
+        assert!(matches!(result, Err(Failed::Silent)), "{result:?}");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is there still");
+        let (pid, result) = succeed("true", &[], Duration::from_secs(60)).await;
+        assert!(matches!(result, Err(Failed::Ended)), "{result:?}");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is there still");
     }
 }

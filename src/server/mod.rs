@@ -25,7 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, Once, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -238,7 +238,7 @@ impl Server {
     /// and at no moment did nobody listen. Operators, who would be told that this one stops, are left to the new one at once.
     ///
     /// # Errors
-    /// If it does not come to accept. Then nothing has changed.
+    /// If it does not come to accept. Then nothing has changed, nor has it when this is not waited for to its end.
     pub async fn hand_over(&mut self) -> Result<u32, HandOverFailed> {
         let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
         let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
@@ -283,7 +283,13 @@ impl Server {
         .await;
         site.stopped.cancel();
         if gone.is_err() {
-            warn!(streams = site.streams.len(), "not everybody left within the drain time");
+            let (streams, all) = (site.streams.len(), site.tasks.len());
+            let others = all.saturating_sub(streams);
+            warn!(
+                streams,
+                others,
+                "not everybody left within the drain time: what stayed is cut off; others are requests in flight and connections of the application's own"
+            );
         }
         let access = Arc::clone(&site.access);
         // Whoever reads the log may be slow, and must not hold up what else goes on.
@@ -312,6 +318,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         writes: Writes::new(now),
         shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
+        circles: Once::new(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         stopped: CancellationToken::new(),

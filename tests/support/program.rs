@@ -13,7 +13,11 @@ use super::within;
 
 /// The built program.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sungrazer"));
+    command_of(env!("CARGO_BIN_EXE_sungrazer"))
+}
+
+fn command_of(path: &str) -> Command {
+    let mut command = Command::new(path);
     command.kill_on_drop(true).env_clear().stdin(Stdio::null());
     command
 }
@@ -40,7 +44,16 @@ impl Program {
 
     /// Starts it with these variables in its environment, and no others.
     pub async fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = command()
+        Self::spawn(command(), args, variables).await
+    }
+
+    /// Starts the program that is at `path`.
+    pub async fn start_as(path: &str, args: &[&str]) -> Self {
+        Self::spawn(command_of(path), args, &[]).await
+    }
+
+    async fn spawn(mut command: Command, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .args(args)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
