@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -121,14 +122,14 @@ async fn a_write_that_fails_may_have_changed_something_before_it_did() {
 async fn a_client_reads_its_own_writes_whatever_was_under_way() {
     let backend = Backend::start().await;
     let text = Arc::new(std::sync::Mutex::new("old"));
-    let (gate, gated) = (Arc::new(Notify::new()), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let (gate, gated) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     backend.handle("/text", {
         let (text, gate, gated) = (Arc::clone(&text), Arc::clone(&gate), Arc::clone(&gated));
         move |seen| {
             // The answer is made before the gate and sent behind it: a look that is overtaken by a write.
             let page = Page::text(*text.lock().unwrap()).header("Vary", "X-Nothing");
             let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
-            if is_look && gated.swap(false, std::sync::atomic::Ordering::SeqCst) { page.gate(&gate) } else { page }
+            if is_look && gated.swap(false, Ordering::SeqCst) { page.gate(&gate) } else { page }
         }
     });
     backend.handle("/save", move |_| {
@@ -141,8 +142,8 @@ async fn a_client_reads_its_own_writes_whatever_was_under_way() {
     );
     let mut events = sidecar.events("/text").await;
     assert_eq!(events.snapshot().await.data, "old");
-    gated.store(true, std::sync::atomic::Ordering::SeqCst);
-    eventually("a look to be under way", || !gated.load(std::sync::atomic::Ordering::SeqCst)).await;
+    gated.store(true, Ordering::SeqCst);
+    eventually("a look to be under way", || !gated.load(Ordering::SeqCst)).await;
     let mut client = Connection::open(sidecar.address).await;
     client.request("POST", "/save", &[], b"x").await;
     // The overtaken look ends now, and brings the old state.
@@ -153,6 +154,47 @@ async fn a_client_reads_its_own_writes_whatever_was_under_way() {
     let mut stream = Events::open(sidecar.address, "/text", &[]).await;
     assert_eq!(stream.snapshot().await.data, "new", "the first event after the write");
     assert_eq!(events.snapshot().await.data, "new", "the open stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
+    for target in ["/text", "/.sungrazer/stream?url=/text"] {
+        let backend = Backend::start().await;
+        let (gate, written) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        backend.handle("/text", {
+            let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
+            move |seen| {
+                let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+                match (written.load(Ordering::SeqCst), is_look) {
+                    (true, _) => Page::text("new"),
+                    (false, true) => Page::text("old").gate(&gate),
+                    // The stream's own question whether the application has one of its own.
+                    (false, false) => Page::text("old"),
+                }
+            }
+        });
+        backend.handle("/save", move |_| {
+            written.store(true, Ordering::SeqCst);
+            Page::text("no").status(500)
+        });
+        let sidecar = Sidecar::start(&backend, &format!("{}refresh_on = []\n", slow("/text")));
+        let address = sidecar.address;
+        let opened = tokio::spawn(async move {
+            let mut events = Events::open(address, target, &[]).await;
+            (events.snapshot().await.data, events)
+        });
+        eventually("a look to be under way", || {
+            backend
+                .seen("/text")
+                .iter()
+                .any(|seen| seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/")))
+        })
+        .await;
+        assert_eq!(Connection::open(address).await.request("POST", "/save", &[], b"x").await.status, 500);
+        gate.notify_one();
+        let (first, _events) = within("the first event", opened).await.unwrap();
+        assert!(first.contains("new"), "{target}: {first}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +254,7 @@ async fn a_page_that_polls_by_post_when_it_is_told_to_does_not_keep_itself_busy(
         let asked = Arc::clone(&asked);
         async move {
             while ticks.next().await.is_some() {
-                let id = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let id = asked.fetch_add(1, Ordering::SeqCst);
                 let call = format!("{{\"id\":{id},\"method\":\"list\"}}");
                 page.request("POST", "/rpc", &[], call.as_bytes()).await;
             }
@@ -221,17 +263,17 @@ async fn a_page_that_polls_by_post_when_it_is_told_to_does_not_keep_itself_busy(
     // Its own polls are ticks to it until they are known for what they are.
     within("it to be left in peace", async {
         loop {
-            let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+            let before = asked.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if before > 0 && asked.load(std::sync::atomic::Ordering::SeqCst) == before {
+            if before > 0 && asked.load(Ordering::SeqCst) == before {
                 break;
             }
         }
     })
     .await;
-    let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
     Connection::open(sidecar.address).await.request("POST", "/save", &[], b"something else").await;
-    eventually("a tick after a real write", || asked.load(std::sync::atomic::Ordering::SeqCst) > before).await;
+    eventually("a tick after a real write", || asked.load(Ordering::SeqCst) > before).await;
     polling.abort();
 }
 

@@ -98,6 +98,14 @@ impl Follower {
         }
     }
 
+    /// The client has written at `wrote`: if it has not been told anything yet, then nothing that was read before.
+    fn begin_after(&mut self, wrote: Instant) {
+        if self.since.is_some_and(|since| since < wrote) {
+            self.since = Some(wrote);
+            self.hurry();
+        }
+    }
+
     /// Whether there is something to begin with, given that it may be waited for.
     fn is_ready(&mut self, resource: &Resource, head: &Head) -> bool {
         if let Some(since) = self.since {
@@ -157,6 +165,9 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot be followed.
     fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed>;
+
+    /// When the client last wrote, or might have.
+    fn wrote(&self) -> Instant;
 
     /// Takes in how the watch of what was asked for ended. Returns whether another resource may serve it: this one was
     /// keyed wrongly, or had just been given up.
@@ -296,6 +307,9 @@ impl Followers {
         let mut at = 0;
         while at < self.all.len() {
             let collecting = &mut self.all[at];
+            if let Some(desk) = desk {
+                collecting.begin_after(desk.wrote());
+            }
             let Some(ended) = collecting.collect(delivery, now, frames) else {
                 at += 1;
                 continue;

@@ -158,6 +158,10 @@ impl Desk for Visitor {
         Ok(found)
     }
 
+    fn wrote(&self) -> tokio::time::Instant {
+        self.site.writes.last(self.client.address)
+    }
+
     fn heed(&self, asked: &Asked, ended: &Ended) -> bool {
         let Some(target) = self.target(&asked.url) else { return false };
         let routes = self.site.routes.load();
