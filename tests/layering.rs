@@ -80,6 +80,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "deliver",
+            "files",
             "hub",
             "poll",
             "proxy",

@@ -272,11 +272,25 @@ async fn a_pipe_in_place_of_the_file_holds_nobody_up() {
     assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
     program.signal("TERM");
     assert_eq!(program.wait().await.0, Some(0));
-    for verb in ["check", "run"] {
-        let output = crate::support::program::run(&[verb, "-c", &file]).await;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && text.contains("no regular file"), "{verb}: {text}");
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_comes_through_a_pipe_once() {
+    let backend = backend().await;
+    let scratch = Scratch::new("reload-pipe-start");
+    let path = scratch.path("sungrazer.toml");
+    make_pipe(&path);
+    let writing = tokio::task::spawn_blocking({
+        let (path, text) = (path.clone(), toml(&backend, A));
+        move || std::fs::write(path, text).unwrap()
+    });
+    let program = Program::start(&["-c", path.to_str().unwrap()]).await;
+    within("the writer", writing).await.unwrap();
+    assert_eq!(client::get(program.address, "/a", &[]).await.text(), "a");
+    let refused = within("an answer", reload(&program)).await;
+    assert!(refused.status == 422 && refused.text().contains("only read at the start"), "{}", refused.text());
+    let metrics = client::get(program.admin, "/metrics", &[LOCAL]).await;
+    assert!(metrics.text().contains("sungrazer_config_stale 1"), "{}", metrics.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ use super::{Running, log_requests};
 use crate::admin::{Reload, Reloaded, Standing};
 use crate::clock;
 use crate::config::{self, Config, Overrides};
+use crate::files;
 use crate::poll::FileWatch;
 
 /// Where the configuration comes from.
@@ -83,7 +84,9 @@ impl Reloader {
     /// Watches the file, beginning with what it has become since the process was started with it.
     pub(super) async fn watch(self: Arc<Self>, watch: FileWatch) {
         let Some(watch) = watch.stand().await else { return };
-        if self.source.path.is_some() && !self.load().await.is_ok_and(|now| now.written == self.started.written) {
+        if self.source.path.as_deref().is_some_and(|path| !matches!(files::is_regular(path), Ok(false)))
+            && !self.load().await.is_ok_and(|now| now.written == self.started.written)
+        {
             self.changed.notify_one();
         }
         watch.run().await;
@@ -102,7 +105,16 @@ impl Reloader {
             let _ = timeout(READ_TIMEOUT, before).await.map_err(|_| silent())?;
         }
         let source = self.source.clone();
-        let read = reading.insert(spawn_blocking(move || config::load(source.path.as_deref(), &source.overrides)));
+        let read = reading.insert(spawn_blocking(move || {
+            if let Some(path) = &source.path
+                && files::is_regular(path).is_ok_and(|regular| !regular)
+            {
+                // Who wrote to a pipe has written what there was.
+                let error = io::Error::other("it is no regular file, which is only read at the start");
+                return Err(config::Error::Read { path: path.clone(), error });
+            }
+            config::load(source.path.as_deref(), &source.overrides)
+        }));
         let read = timeout(READ_TIMEOUT, read).await.map_err(|_| silent())?;
         *reading = None;
         read.unwrap_or_else(|error| Err(failed(io::Error::other(error))))
