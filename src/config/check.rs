@@ -10,7 +10,7 @@ use super::value::Switch;
 
 /// Looks at `file` as a whole. What follows from mistakes that are `found` already is not told as well.
 pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: &mut Diagnostics) {
-    let suspects: Vec<bool> = (0..file.route.len()).map(|index| tree.holds_any(index, found)).collect();
+    let suspects = tree.suspects(found);
     let mut report = |path: &[Step<'_>], message: String, help: &str| {
         found.push(Diagnostic {
             message,
@@ -112,7 +112,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
                 "write a path of the application's, or another prefix under [server]",
             );
         }
-        let is_suspect = suspects.get(index).copied().unwrap_or_default();
+        let is_suspect = suspects.contains(&index);
         check_route(route, is_suspect, &mut |key, message, help| report(&at(key), message, help));
     }
 }

@@ -1,5 +1,6 @@
 //! From text to [`File`], finding every mistake on the way rather than the first.
 
+use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
 
@@ -39,17 +40,19 @@ impl Tree<'_> {
         span
     }
 
-    /// Whether any mistake in `found` is one of the route at `index`: between its header and the next.
-    pub(super) fn holds_any(&self, index: usize, found: &Diagnostics) -> bool {
-        let begin = self.span(&[Step::Key("route"), Step::Index(index)]).start;
-        let tables = self.root.get_ref().iter().map(|(key, value)| key.span().start.min(value.span().start));
-        let routes = match self.root.get_ref().get("route").map(Spanned::get_ref) {
+    /// The routes, by number, in which there are mistakes of those `found`: between a route's header and the next.
+    pub(super) fn suspects(&self, found: &Diagnostics) -> HashSet<usize> {
+        let root = self.root.get_ref();
+        let routes = match root.get("route").map(Spanned::get_ref) {
             Some(DeValue::Array(routes)) => &routes[..],
             _ => &[],
         };
-        let headers = tables.chain(routes.iter().map(|route| route.span().start));
-        let end = headers.filter(|at| *at > begin).min().unwrap_or(usize::MAX);
-        found.iter().any(|mistake| (begin..end).contains(&mistake.span.start))
+        let tables = root.iter().map(|(key, value)| (key.span().start.min(value.span().start), None));
+        let mut headers: Vec<(usize, Option<usize>)> =
+            tables.chain(routes.iter().enumerate().map(|(index, route)| (route.span().start, Some(index)))).collect();
+        headers.sort_unstable();
+        let within = |at: usize| headers[..headers.partition_point(|(begin, _)| *begin <= at)].last()?.1;
+        found.iter().filter_map(|mistake| within(mistake.span.start)).collect()
     }
 
     /// Whether the file has a value at `path`.
