@@ -213,7 +213,7 @@ async fn the_last_client_that_leaves_stops_the_looks_whatever_it_spoke() {
         eventually("its leaving to be noticed", || sidecar.held() == 0).await;
         assert!(left.elapsed() < Duration::from_secs(1), "{form:?} over {over:?}: after {:?}", left.elapsed());
         // A look may have been under way; after that, none.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        backend.settles("/a").await;
         let looks = backend.hits("/a");
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert_eq!(backend.hits("/a"), looks, "{form:?} over {over:?}");

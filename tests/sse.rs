@@ -193,7 +193,7 @@ async fn the_last_client_that_leaves_stops_the_looks() {
     eventually("the client's leaving to be noticed", || sidecar.held() == 0).await;
     assert!(left.elapsed() < Duration::from_secs(1), "noticed after {:?}", left.elapsed());
     // A look may have been under way; after that, none.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    backend.settles("/a").await;
     let looks = backend.hits("/a");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(backend.hits("/a"), looks);

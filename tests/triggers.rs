@@ -328,7 +328,7 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
         }
     })
     .await;
-    settle(&backend).await;
+    backend.settles("/a").await;
     // Nothing looks without being counted by its reason and by what came of it, or without being on record.
     let metrics = sidecar.admin("/metrics").await;
     let count = |name: &str| -> usize {
@@ -428,31 +428,17 @@ async fn a_file_that_changes_in_any_way_is_a_trigger() {
         ),
     ];
     for (what, change) in changes {
-        settle(&backend).await;
+        backend.settles("/a").await;
         let before = backend.hits("/a");
         change();
         eventually(&format!("a look after the file was {what}"), || backend.hits("/a") > before).await;
     }
     // What did not exist when the server started.
-    settle(&backend).await;
+    backend.settles("/a").await;
     let before = backend.hits("/a");
     fs::create_dir_all(scratch.path("later/deep")).unwrap();
     fs::write(scratch.path("later/deep/x.txt"), "1").unwrap();
     eventually("a look after a file was created in a new folder", || backend.hits("/a") > before).await;
-}
-
-/// Waits until no look has been made for a while: what must not be taken for the effect of what comes next.
-async fn settle(backend: &Backend) {
-    within("the looks to settle", async {
-        loop {
-            let before = backend.hits("/a");
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            if backend.hits("/a") == before {
-                return;
-            }
-        }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

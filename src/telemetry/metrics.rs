@@ -1,13 +1,12 @@
-//! Counters for Prometheus, resolved once a route, so that counting costs one atomic addition.
+//! What is counted and measured, for Prometheus.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,29 +14,12 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::delays::{self, Delays};
-use super::replaced::{Replaced, rate};
+use super::replaced::rate;
+use super::route::{
+    Counters, Gauges, KINDS, Labels, REASONS, RESULTS, RouteMetrics, Series, TRANSPORTS, TRIGGERS, WAYS,
+};
 use super::tail::{Happening, Tail};
 use crate::clock;
-
-/// A route, and one more label.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Labels {
-    route: Arc<str>,
-    second: Option<(&'static str, &'static str)>,
-}
-
-impl EncodeLabelSet for Labels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("route", &*self.route).encode(encoder.encode_label())?;
-        match self.second {
-            Some(label) => label.encode(encoder.encode_label()),
-            None => Ok(()),
-        }
-    }
-}
-
-type Counters = Family<Labels, Counter>;
-type Gauges = Family<Labels, Gauge>;
 
 /// All metrics of the process. Routes appear by their patterns; no URL of a client is ever a label.
 pub struct Metrics {
@@ -64,81 +46,14 @@ pub struct Metrics {
     born: Instant,
 }
 
-/// The metrics of one route.
-pub struct RouteMetrics {
-    all: Labels,
-    streams: Gauges,
-    fetches: Counters,
-    events: Series<6>,
-    endings: Counters,
-    polls: Series<3>,
-    triggers: Counters,
-    resources: Gauge,
-    delay: Delays,
-    differs: Counters,
-    /// How often clients of this route poll, in millionths of a poll a second.
-    rate: AtomicU64,
-    replaced: Arc<Replaced>,
-    replaced_shown: Counter,
-    look_bytes: Counter,
-    tail: Arc<Tail>,
-    born: Instant,
-}
-
-/// The counters of a route that differ in one label. What counts each event must not look anything up.
-struct Series<const N: usize> {
-    family: Counters,
-    route: Arc<str>,
-    label: &'static str,
-    values: [&'static str; N],
-    counters: [OnceLock<Counter>; N],
-}
-
-impl<const N: usize> Series<N> {
-    fn new(family: &Counters, route: &Arc<str>, label: &'static str, values: [&'static str; N]) -> Self {
-        let counters = std::array::from_fn(|_| OnceLock::new());
-        Self { family: family.clone(), route: Arc::clone(route), label, values, counters }
-    }
-
-    fn count(&self, value: &'static str) {
-        let labels = || Labels { route: Arc::clone(&self.route), second: Some((self.label, value)) };
-        match self.values.iter().position(|known| *known == value) {
-            Some(at) => drop(self.counters[at].get_or_init(|| self.family.get_or_create(&labels()).clone()).inc()),
-            None => drop(self.family.get_or_create(&labels()).inc()),
-        }
-    }
-}
-/// What the metrics of a route say now. Counters only grow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Clients that are held, by transport.
-    pub streams: Vec<(&'static str, u64)>,
-    /// Resources that are watched.
-    pub resources: u64,
-    /// Looks, by result.
-    pub looks: Vec<(&'static str, u64)>,
-    /// Bytes of the bodies that looks brought.
-    pub look_bytes: u64,
-    /// Looks, by the reason for them.
-    pub triggers: Vec<(&'static str, u64)>,
-    /// Plain requests, by how they were answered.
-    pub polls: Vec<(&'static str, u64)>,
-    /// Events written, by kind.
-    pub events: Vec<(&'static str, u64)>,
-    /// Polls that held clients would have made.
-    pub replaced: u64,
-    /// How many changes took how long to be written, by bucket.
-    pub delays: Vec<u64>,
-}
-
 /// All that there is, for the documents: each metric with its labels, and what those can be where that is known beforehand.
 pub const ALL: &[(&str, &[&str])] = &[
     ("streams{route,transport}", TRANSPORTS),
     ("resources{route}", &[]),
     ("fetches_total{route,result}", RESULTS),
-    ("events_total{route,kind}", KINDS),
+    ("events_total{route,kind}", &KINDS),
     ("streams_ended_total{route,reason}", REASONS),
-    ("polls_answered_total{route,how}", WAYS),
+    ("polls_answered_total{route,how}", &WAYS),
     ("triggers_total{route,kind}", TRIGGERS),
     ("polls_replaced_total{route}", &[]),
     ("look_bytes_total{route}", &[]),
@@ -152,13 +67,6 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("limits_hit_total{limit}", LIMITS),
 ];
 
-const TRANSPORTS: &[&str] =
-    &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
-const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
-const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
-const WAYS: &[&str] = &["memory", "held", "proxied"];
-const KINDS: &[&str] = &["snapshot", "patch", "stale", "live", "tick", "end"];
-const REASONS: &[&str] = &["drain", "auth", "max-age", "gone", "reload", "overload", "left", "slow"];
 const LIMITS: &[&str] = &[
     "streams",
     "resources",
@@ -266,14 +174,9 @@ impl Metrics {
             Arc::new(RouteMetrics {
                 streams: self.streams.clone(),
                 fetches: self.fetches.clone(),
-                events: Series::new(
-                    &self.events,
-                    pattern,
-                    "kind",
-                    ["snapshot", "patch", "stale", "live", "tick", "end"],
-                ),
+                events: Series::new(&self.events, pattern, "kind", KINDS),
                 endings: self.endings.clone(),
-                polls: Series::new(&self.polls, pattern, "how", ["memory", "held", "proxied"]),
+                polls: Series::new(&self.polls, pattern, "how", WAYS),
                 triggers: self.triggers.clone(),
                 differs: self.differs.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
@@ -316,9 +219,9 @@ impl Metrics {
         }
         for (family, label, values) in [
             (&self.fetches, "result", RESULTS),
-            (&self.events, "kind", KINDS),
+            (&self.events, "kind", &KINDS),
             (&self.endings, "reason", REASONS),
-            (&self.polls, "how", WAYS),
+            (&self.polls, "how", &WAYS),
             (&self.triggers, "kind", TRIGGERS),
         ] {
             for value in values {
@@ -358,12 +261,12 @@ impl Metrics {
         self.tail.read()
     }
 
-    /// The upper bounds of the buckets of [`Figures::delays`], in seconds; the last bucket has none.
+    /// The upper bounds of the buckets of [`Figures::delays`](super::Figures::delays), in seconds; the last bucket has none.
     pub fn delay_bounds() -> Vec<f64> {
         delays::bounds().collect()
     }
 
-    /// All of it as OpenMetrics text; [`plain`] makes of it what is older.
+    /// All of it as OpenMetrics text; [`plain`](super::plain_metrics) makes of it what is older.
     pub fn render(&self) -> String {
         for route in self.in_use().values() {
             route.show_replaced();
@@ -387,157 +290,10 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl RouteMetrics {
-    fn with(&self, name: &'static str, value: &'static str) -> Labels {
-        Labels { route: Arc::clone(&self.all.route), second: Some((name, value)) }
-    }
-
-    /// Clients with credentials turned out to be answered otherwise than those without, who share.
-    pub fn differs(&self) {
-        self.differs.get_or_create(&self.all).inc();
-    }
-
-    /// A client is held by `transport`, until the gauge that is returned is dropped.
-    pub fn hold(&self, transport: &'static str) -> Held {
-        let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
-        gauge.inc();
-        let rate = self.rate.load(Ordering::Relaxed);
-        self.replaced.begin(rate, self.age());
-        Held { gauge, rate, replaced: Arc::clone(&self.replaced), born: self.born }
-    }
-
-    /// Clients of this route poll at this interval where they are not held.
-    pub fn set_interval(&self, every: Duration) {
-        self.rate.store(rate(every), Ordering::Relaxed);
-    }
-
-    fn age(&self) -> Duration {
-        clock::now().saturating_duration_since(self.born)
-    }
-
-    /// Brings the counter for Prometheus up to what held clients have amounted to.
-    fn show_replaced(&self) {
-        let total = self.replaced.total(self.age());
-        self.replaced_shown.inc_by(total.saturating_sub(self.replaced_shown.get()));
-    }
-
-    /// A look brought a body of so many bytes.
-    pub fn looked_at(&self, bytes: usize) {
-        self.look_bytes.inc_by(bytes as u64);
-    }
-
-    /// Something happened that is worth telling of.
-    pub fn happened(&self, happening: Happening) {
-        self.tail.push(happening);
-    }
-
-    /// What all of this says now.
-    pub fn figures(&self) -> Figures {
-        let count = |family: &Counters, label: &'static str, values: &'static [&'static str]| {
-            let known = |value: &&'static str| {
-                family
-                    .get(&self.with(label, value))
-                    .map(|counter| (*value, counter.get()))
-                    .filter(|(_, count)| *count > 0)
-            };
-            values.iter().filter_map(known).collect()
-        };
-        let held = |transport: &&'static str| {
-            let held = self.streams.get(&self.with("transport", transport))?.get();
-            u64::try_from(held).ok().filter(|held| *held > 0).map(|held| (*transport, held))
-        };
-        Figures {
-            streams: TRANSPORTS.iter().filter_map(held).collect(),
-            resources: u64::try_from(self.resources.get()).unwrap_or(0),
-            looks: count(&self.fetches, "result", RESULTS),
-            look_bytes: self.look_bytes.get(),
-            triggers: count(&self.triggers, "kind", TRIGGERS),
-            polls: count(&self.polls.family, "how", WAYS),
-            events: count(&self.events.family, "kind", KINDS),
-            replaced: self.replaced.total(self.age()),
-            delays: self.delay.counts(),
-        }
-    }
-
-    /// A resource came into being, or one went.
-    pub fn resources(&self) -> &Gauge {
-        &self.resources
-    }
-
-    /// A look ended.
-    pub fn fetched(&self, result: &'static str) {
-        self.fetches.get_or_create(&self.with("result", result)).inc();
-    }
-
-    /// A look began.
-    pub fn triggered(&self, kind: &'static str) {
-        self.triggers.get_or_create(&self.with("kind", kind)).inc();
-    }
-
-    /// A plain request was answered.
-    pub fn answered(&self, how: &'static str) {
-        self.polls.count(how);
-    }
-
-    /// An event was written.
-    pub fn written(&self, kind: &'static str) {
-        self.events.count(kind);
-    }
-
-    /// A client follows something no more, and why.
-    pub fn ended(&self, reason: &'static str) {
-        self.endings.get_or_create(&self.with("reason", reason)).inc();
-    }
-
-    /// So long after the look that found it, a change was on a socket.
-    pub fn delayed(&self, after: Duration) {
-        self.delay.observe(after);
-    }
-}
-
-impl fmt::Debug for RouteMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RouteMetrics({})", self.all.route)
-    }
-}
-
-/// One held client, counted while this lives.
-#[derive(Debug)]
-pub struct Held {
-    gauge: Gauge,
-    rate: u64,
-    replaced: Arc<Replaced>,
-    born: Instant,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.gauge.dec();
-        self.replaced.end(self.rate, clock::now().saturating_duration_since(self.born));
-    }
-}
-
-/// Turns OpenMetrics text into the text format of Prometheus, version 0.0.4: counters bear the name of their samples, and
-/// nothing marks the end.
-pub fn plain(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
-    while let Some(line) = lines.next() {
-        // The type is said right after the help, by which the name is known.
-        let about = if line.starts_with("# HELP ") { lines.peek().copied().unwrap_or_default() } else { line };
-        let name = about.strip_prefix("# TYPE ").and_then(|about| about.strip_suffix(" counter"));
-        match name {
-            Some(name) => text.push_str(&line.replacen(name, &format!("{name}_total"), 1)),
-            None => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::plain::plain;
 
     #[test]
     fn all_that_is_registered_is_known_to_the_documents() {
@@ -556,24 +312,6 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix("# TYPE sungrazer_")?.split(' ').next()).collect();
         let known: Vec<&str> = ALL.iter().filter_map(|(name, _)| name.split('{').next()).collect();
         assert_eq!(registered, known);
-    }
-
-    #[test]
-    fn the_older_text_names_counters_by_their_samples() {
-        let metrics = Metrics::new();
-        let route = metrics.route(&"/counter".into());
-        route.ended("left");
-        let text = plain(&metrics.render());
-        for line in [
-            "# HELP sungrazer_streams_ended_total Clients that are held no more, by why.",
-            "# TYPE sungrazer_streams_ended_total counter",
-            "sungrazer_streams_ended_total{route=\"/counter\",reason=\"left\"} 1",
-            "# TYPE sungrazer_config_stale gauge",
-            "# TYPE sungrazer_change_to_write_seconds histogram",
-        ] {
-            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
-        }
-        assert!(!text.contains("EOF") && !text.contains("# UNIT"), "{text}");
     }
 
     #[test]

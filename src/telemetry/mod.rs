@@ -4,7 +4,9 @@ mod access;
 mod delays;
 mod log;
 mod metrics;
+mod plain;
 mod replaced;
+mod route;
 #[cfg(feature = "otel")]
 mod spans;
 mod tail;
@@ -12,7 +14,9 @@ mod trace;
 
 pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
 pub use log::{FilterError, Format, init};
-pub use metrics::{ALL as ALL_METRICS, Figures, Held, Metrics, RouteMetrics, plain as plain_metrics};
+pub use metrics::{ALL as ALL_METRICS, Metrics};
+pub use plain::plain as plain_metrics;
+pub use route::{Figures, Held, RouteMetrics};
 #[cfg(feature = "otel")]
 pub use spans::{Resource as SpanResource, encode as encode_spans};
 pub use tail::Happening;

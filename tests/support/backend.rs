@@ -215,6 +215,20 @@ impl Backend {
         self.state.lock().unwrap().seen.iter().filter(|seen| seen.path() == path).count()
     }
 
+    /// Waits until `path` has not been asked for for a while: what must not be taken for the effect of what comes next.
+    pub async fn settles(&self, path: &str) {
+        within("the looks to settle", async {
+            loop {
+                let before = self.hits(path);
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                if self.hits(path) == before {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
     /// Requests for `path` so far, as they arrived.
     pub fn seen(&self, path: &str) -> Vec<Seen> {
         self.state.lock().unwrap().seen.iter().filter(|seen| seen.path() == path).cloned().collect()

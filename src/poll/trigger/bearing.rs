@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tally::Tally;
 use crate::resource::UNKNOWN;
 
 /// What is known of writes, for one resource. Bounded: what was not written for longest is forgotten.
@@ -20,8 +21,7 @@ pub struct Bearings {
 struct Known {
     likeness: u64,
     /// How often it was written without anything having changed.
-    in_vain: u32,
-    last: Instant,
+    in_vain: Tally,
 }
 
 /// From so many on, looks after such a write are not made any more.
@@ -29,9 +29,6 @@ const IN_VAIN: u32 = 4;
 
 /// A change that is found so soon after a write may be its effect.
 const EFFECT: Duration = Duration::from_secs(10);
-
-/// What comes sooner than this after one that is like it is not counted: the look that would show its effect may not be over.
-const APART: Duration = Duration::from_millis(900);
 
 const MOST: usize = 64;
 
@@ -46,26 +43,23 @@ impl Bearings {
             return true;
         }
         if let Some(known) = self.known.iter_mut().find(|known| known.likeness == likeness) {
-            let bears = known.in_vain < IN_VAIN;
-            if now.saturating_duration_since(known.last) >= APART {
-                known.in_vain = known.in_vain.saturating_add(1);
-            }
-            known.last = now;
+            let bears = known.in_vain.times < IN_VAIN;
+            known.in_vain.again(now);
             return bears;
         }
         if self.known.len() >= MOST {
-            let oldest = self.known.iter().enumerate().min_by_key(|(_, known)| known.last).map(|(at, _)| at);
+            let oldest = self.known.iter().enumerate().min_by_key(|(_, known)| known.in_vain.last).map(|(at, _)| at);
             oldest.map(|at| self.known.swap_remove(at));
         }
-        self.known.push(Known { likeness, in_vain: 1, last: now });
+        self.known.push(Known { likeness, in_vain: Tally::first(now) });
         true
     }
 
     /// A look that began at `started` found a change. It may be the effect of any write shortly before.
     pub fn changed(&mut self, started: Instant) {
         for known in &mut self.known {
-            if started.saturating_duration_since(known.last) <= EFFECT {
-                known.in_vain = 0;
+            if started.saturating_duration_since(known.in_vain.last) <= EFFECT {
+                known.in_vain.times = 0;
             }
         }
     }
@@ -106,6 +100,13 @@ mod tests {
     fn a_storm_is_one_write() {
         let (mut bearings, start) = (Bearings::default(), clock::now());
         assert!((0..800).all(|n| bearings.wrote(&[1], start + Duration::from_millis(n))));
+    }
+
+    #[test]
+    fn a_storm_that_goes_on_in_vain_is_no_reason_in_the_end() {
+        let (mut bearings, start) = (Bearings::default(), clock::now());
+        let heeded = (0..100).filter(|n| bearings.wrote(&[1], start + Duration::from_millis(100 * n))).count();
+        assert!((20..40).contains(&heeded), "{heeded} of a hundred");
     }
 
     #[test]

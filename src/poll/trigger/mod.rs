@@ -3,6 +3,7 @@
 mod bearing;
 mod file;
 mod repetition;
+mod tally;
 
 pub use bearing::Bearings;
 pub use file::{FileWatch, Watched};

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tally::Tally;
+
 /// What was repeated lately. Bounded: what has not come for longest is forgotten.
 #[derive(Debug, Default)]
 pub struct Repetitions {
@@ -18,10 +20,7 @@ pub struct Repetitions {
 
 #[derive(Clone, Copy, Debug)]
 struct Repeated {
-    times: u32,
-    /// When it was last counted.
-    counted: Instant,
-    last: Instant,
+    tally: Tally,
     /// How many changes there had been by then.
     changes: u64,
 }
@@ -32,9 +31,6 @@ const TIMES: u32 = 3;
 /// Unless this much time is between two of them.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What comes sooner than this after the last is not counted: the look that would show its effect may not be over.
-const APART: Duration = Duration::from_millis(900);
-
 const MOST: usize = 4096;
 
 impl Repetitions {
@@ -42,22 +38,18 @@ impl Repetitions {
     /// change of all that the request might write.
     pub fn note(&mut self, signature: u64, changes: u64, now: Instant) -> bool {
         if self.seen.len() >= MOST && !self.seen.contains_key(&signature) {
-            self.seen.retain(|_, repeated| now.saturating_duration_since(repeated.last) < WINDOW);
+            self.seen.retain(|_, repeated| now.saturating_duration_since(repeated.tally.last) < WINDOW);
             if self.seen.len() >= MOST {
                 self.seen.clear();
             }
         }
-        let first = Repeated { times: 1, counted: now, last: now, changes };
+        let first = Repeated { tally: Tally::first(now), changes };
         let repeated = self.seen.entry(signature).or_insert(first);
-        if repeated.changes != changes || now.saturating_duration_since(repeated.last) > WINDOW {
+        if repeated.changes != changes || now.saturating_duration_since(repeated.tally.last) > WINDOW {
             *repeated = first;
         }
-        if now.saturating_duration_since(repeated.counted) >= APART {
-            repeated.times = repeated.times.saturating_add(1);
-            repeated.counted = now;
-        }
-        repeated.last = now;
-        repeated.times >= TIMES
+        repeated.tally.again(now);
+        repeated.tally.times >= TIMES
     }
 }
 

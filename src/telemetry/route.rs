@@ -1,0 +1,244 @@
+//! The metrics of one route, resolved once, so that counting costs one atomic addition.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
+
+use super::delays::Delays;
+use super::replaced::{Replaced, rate};
+use super::tail::{Happening, Tail};
+use crate::clock;
+
+/// A route, and one more label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Labels {
+    pub(super) route: Arc<str>,
+    pub(super) second: Option<(&'static str, &'static str)>,
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("route", &*self.route).encode(encoder.encode_label())?;
+        match self.second {
+            Some(label) => label.encode(encoder.encode_label()),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) type Counters = Family<Labels, Counter>;
+pub(super) type Gauges = Family<Labels, Gauge>;
+
+pub(super) const TRANSPORTS: &[&str] =
+    &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
+pub(super) const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
+pub(super) const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
+pub(super) const WAYS: [&str; 3] = ["memory", "held", "proxied"];
+pub(super) const KINDS: [&str; 6] = ["snapshot", "patch", "stale", "live", "tick", "end"];
+pub(super) const REASONS: &[&str] = &["drain", "auth", "max-age", "gone", "reload", "overload", "left", "slow"];
+
+/// The metrics of one route.
+pub struct RouteMetrics {
+    pub(super) all: Labels,
+    pub(super) streams: Gauges,
+    pub(super) fetches: Counters,
+    pub(super) events: Series<6>,
+    pub(super) endings: Counters,
+    pub(super) polls: Series<3>,
+    pub(super) triggers: Counters,
+    pub(super) resources: Gauge,
+    pub(super) delay: Delays,
+    pub(super) differs: Counters,
+    /// How often clients of this route poll, in millionths of a poll a second.
+    pub(super) rate: AtomicU64,
+    pub(super) replaced: Arc<Replaced>,
+    pub(super) replaced_shown: Counter,
+    pub(super) look_bytes: Counter,
+    pub(super) tail: Arc<Tail>,
+    pub(super) born: Instant,
+}
+
+/// The counters of a route that differ in one label. What counts each event must not look anything up.
+pub(super) struct Series<const N: usize> {
+    family: Counters,
+    route: Arc<str>,
+    label: &'static str,
+    values: [&'static str; N],
+    counters: [OnceLock<Counter>; N],
+}
+
+impl<const N: usize> Series<N> {
+    pub(super) fn new(family: &Counters, route: &Arc<str>, label: &'static str, values: [&'static str; N]) -> Self {
+        let counters = std::array::from_fn(|_| OnceLock::new());
+        Self { family: family.clone(), route: Arc::clone(route), label, values, counters }
+    }
+
+    fn count(&self, value: &'static str) {
+        let labels = || Labels { route: Arc::clone(&self.route), second: Some((self.label, value)) };
+        match self.values.iter().position(|known| *known == value) {
+            Some(at) => drop(self.counters[at].get_or_init(|| self.family.get_or_create(&labels()).clone()).inc()),
+            None => drop(self.family.get_or_create(&labels()).inc()),
+        }
+    }
+}
+
+/// What the metrics of a route say now. Counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Clients that are held, by transport.
+    pub streams: Vec<(&'static str, u64)>,
+    /// Resources that are watched.
+    pub resources: u64,
+    /// Looks, by result.
+    pub looks: Vec<(&'static str, u64)>,
+    /// Bytes of the bodies that looks brought.
+    pub look_bytes: u64,
+    /// Looks, by the reason for them.
+    pub triggers: Vec<(&'static str, u64)>,
+    /// Plain requests, by how they were answered.
+    pub polls: Vec<(&'static str, u64)>,
+    /// Events written, by kind.
+    pub events: Vec<(&'static str, u64)>,
+    /// Polls that held clients would have made.
+    pub replaced: u64,
+    /// How many changes took how long to be written, by bucket.
+    pub delays: Vec<u64>,
+}
+
+impl RouteMetrics {
+    /// The labels of what is counted for this route by one more.
+    pub(super) fn with(&self, name: &'static str, value: &'static str) -> Labels {
+        Labels { route: Arc::clone(&self.all.route), second: Some((name, value)) }
+    }
+
+    /// Clients with credentials turned out to be answered otherwise than those without, who share.
+    pub fn differs(&self) {
+        self.differs.get_or_create(&self.all).inc();
+    }
+
+    /// A client is held by `transport`, until the gauge that is returned is dropped.
+    pub fn hold(&self, transport: &'static str) -> Held {
+        let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
+        gauge.inc();
+        let rate = self.rate.load(Ordering::Relaxed);
+        self.replaced.begin(rate, self.age());
+        Held { gauge, rate, replaced: Arc::clone(&self.replaced), born: self.born }
+    }
+
+    /// Clients of this route poll at this interval where they are not held.
+    pub fn set_interval(&self, every: Duration) {
+        self.rate.store(rate(every), Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.born)
+    }
+
+    /// Brings the counter for Prometheus up to what held clients have amounted to.
+    pub(super) fn show_replaced(&self) {
+        let total = self.replaced.total(self.age());
+        self.replaced_shown.inc_by(total.saturating_sub(self.replaced_shown.get()));
+    }
+
+    /// A look brought a body of so many bytes.
+    pub fn looked_at(&self, bytes: usize) {
+        self.look_bytes.inc_by(bytes as u64);
+    }
+
+    /// Something happened that is worth telling of.
+    pub fn happened(&self, happening: Happening) {
+        self.tail.push(happening);
+    }
+
+    /// What all of this says now.
+    pub fn figures(&self) -> Figures {
+        let count = |family: &Counters, label: &'static str, values: &'static [&'static str]| {
+            let known = |value: &&'static str| {
+                family
+                    .get(&self.with(label, value))
+                    .map(|counter| (*value, counter.get()))
+                    .filter(|(_, count)| *count > 0)
+            };
+            values.iter().filter_map(known).collect()
+        };
+        let held = |transport: &&'static str| {
+            let held = self.streams.get(&self.with("transport", transport))?.get();
+            u64::try_from(held).ok().filter(|held| *held > 0).map(|held| (*transport, held))
+        };
+        Figures {
+            streams: TRANSPORTS.iter().filter_map(held).collect(),
+            resources: u64::try_from(self.resources.get()).unwrap_or(0),
+            looks: count(&self.fetches, "result", RESULTS),
+            look_bytes: self.look_bytes.get(),
+            triggers: count(&self.triggers, "kind", TRIGGERS),
+            polls: count(&self.polls.family, "how", &WAYS),
+            events: count(&self.events.family, "kind", &KINDS),
+            replaced: self.replaced.total(self.age()),
+            delays: self.delay.counts(),
+        }
+    }
+
+    /// A resource came into being, or one went.
+    pub fn resources(&self) -> &Gauge {
+        &self.resources
+    }
+
+    /// A look ended.
+    pub fn fetched(&self, result: &'static str) {
+        self.fetches.get_or_create(&self.with("result", result)).inc();
+    }
+
+    /// A look began.
+    pub fn triggered(&self, kind: &'static str) {
+        self.triggers.get_or_create(&self.with("kind", kind)).inc();
+    }
+
+    /// A plain request was answered.
+    pub fn answered(&self, how: &'static str) {
+        self.polls.count(how);
+    }
+
+    /// An event was written.
+    pub fn written(&self, kind: &'static str) {
+        self.events.count(kind);
+    }
+
+    /// A client follows something no more, and why.
+    pub fn ended(&self, reason: &'static str) {
+        self.endings.get_or_create(&self.with("reason", reason)).inc();
+    }
+
+    /// So long after the look that found it, a change was on a socket.
+    pub fn delayed(&self, after: Duration) {
+        self.delay.observe(after);
+    }
+}
+
+impl fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteMetrics({})", self.all.route)
+    }
+}
+
+/// One held client, counted while this lives.
+#[derive(Debug)]
+pub struct Held {
+    gauge: Gauge,
+    rate: u64,
+    replaced: Arc<Replaced>,
+    born: Instant,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.replaced.end(self.rate, clock::now().saturating_duration_since(self.born));
+    }
+}
