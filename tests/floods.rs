@@ -1,13 +1,10 @@
 //! HTTP/2 as an attacker speaks it, and more clients than there are descriptors for.
 
-use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::bounds::resident;
 use crate::support::backend::{Backend, Page};
@@ -18,6 +15,7 @@ use crate::support::frames::{
     LAST_REMEMBERED, PING, RST_STREAM, SETTINGS, block, frame, get, remembered,
 };
 use crate::support::program::{Program, Scratch};
+use crate::support::raw::{Raw, Then};
 use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::{eventually, within};
 
@@ -150,32 +148,12 @@ async fn cookies_in_crumbs_are_one_cookie_to_the_backend() {
     assert_eq!(sidecar.watched(), 1);
 }
 
-/// A backend that never answers. Returns how many connections it was asked on so far, and how many of them are open.
-async fn silent() -> (SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (asked, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let counts = (Arc::clone(&asked), Arc::clone(&open));
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let (asked, open) = counts.clone();
-            tokio::spawn(async move {
-                asked.fetch_add(1, Ordering::SeqCst);
-                open.fetch_add(1, Ordering::SeqCst);
-                while let Ok(1..) = stream.read(&mut [0; 1024]).await {}
-                open.fetch_sub(1, Ordering::SeqCst);
-            });
-        }
-    });
-    (address, asked, open)
-}
-
 /// Requests that are taken back as soon as they were made, or soon after, or whose connection is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_taken_back_are_given_up() {
     const REQUESTS: u32 = 20_000;
-    let (backend, asked, open) = silent().await;
-    let sidecar = Sidecar::with(&format!("[server]\nh2c = true\n[upstream]\nurl = \"http://{backend}\"\n"));
+    let backend = Raw::always("", Then::Goes).await;
+    let sidecar = Sidecar::with(&format!("[server]\nh2c = true\n[upstream]\nurl = \"{}\"\n", backend.url()));
     let fields = block(&get("/slow"));
     let request = |number: u32| frame(HEADERS, END_HEADERS | END_STREAM, number * 2 + 1, &fields);
     let reset = |number: u32| frame(RST_STREAM, 0, number * 2 + 1, &CANCEL.to_be_bytes());
@@ -184,11 +162,11 @@ async fn requests_that_are_taken_back_are_given_up() {
     let mut frames = Frames::open(sidecar.address, &[]).await;
     while sent < REQUESTS && frames.stream.write_all(&[request(sent), reset(sent)].concat()).await.is_ok() {
         sent += 1;
-        most = most.max(open.load(Ordering::SeqCst));
+        most = most.max(backend.open());
     }
-    eprintln!("{sent} taken back at once, {} reached the backend, {most} at a time", asked.load(Ordering::SeqCst));
-    assert!(sent < REQUESTS && asked.load(Ordering::SeqCst) < 1000);
-    eventually("those to be given up", || open.load(Ordering::SeqCst) == 0).await;
+    eprintln!("{sent} taken back at once, {} reached the backend, {most} at a time", backend.accepted());
+    assert!(sent < REQUESTS && backend.accepted() < 1000);
+    eventually("those to be given up", || backend.open() == 0).await;
     // Those that are slow enough to reach the backend, one batch after the other.
     let mut frames = Frames::open(sidecar.address, &[]).await;
     for batch in 0..10 {
@@ -196,21 +174,21 @@ async fn requests_that_are_taken_back_are_given_up() {
             assert!(frames.send(&request(number)).await);
         }
         let before = batch as usize;
-        eventually("them to reach the backend", || open.load(Ordering::SeqCst) >= 100).await;
-        most = most.max(open.load(Ordering::SeqCst));
+        eventually("them to reach the backend", || backend.open() >= 100).await;
+        most = most.max(backend.open());
         for number in batch * 100..batch * 100 + 100 {
             assert!(frames.send(&reset(number)).await, "after {before} batches");
         }
-        eventually("them to be given up", || open.load(Ordering::SeqCst) == 0).await;
+        eventually("them to be given up", || backend.open() == 0).await;
     }
     // And those of a connection that is gone.
     for number in 2000..2100 {
         assert!(frames.send(&request(number)).await);
     }
-    eventually("them to reach the backend", || open.load(Ordering::SeqCst) >= 100).await;
-    most = most.max(open.load(Ordering::SeqCst));
+    eventually("them to reach the backend", || backend.open() >= 100).await;
+    most = most.max(backend.open());
     drop(frames);
-    eventually("them to be given up", || open.load(Ordering::SeqCst) == 0).await;
+    eventually("them to be given up", || backend.open() == 0).await;
     assert!(most <= 300, "{most} at a time");
     assert_eq!(sidecar.get("/.sungrazer/none", &[]).await.status, 404);
 }

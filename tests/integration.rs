@@ -38,6 +38,7 @@ mod passthrough;
 mod probing;
 mod process;
 mod proxies;
+mod relaying;
 mod reload;
 mod replicas;
 mod security;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::backend::{Backend, Page, Seen};
 use crate::support::client::{self, Connection, Events};
 use crate::support::follower::Follower;
+use crate::support::raw::{Raw, Then};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -370,46 +371,22 @@ async fn interim_answers_are_no_answers() {
     let backend = Backend::start().await;
     let raw = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
                HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nfinal";
-    let address = raw_backend(raw).await;
+    let application = Raw::always(raw, Then::Goes).await;
     drop(backend);
-    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{address}\"\n{ROUTE}"));
+    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"{}\"\n{ROUTE}", application.url()));
     assert_eq!(sidecar.events("/a").await.snapshot().await.data, "final");
     let mut socket = Follower::socket(sidecar.address, "/.sungrazer/ws", &[]).await;
     socket.say_text(r#"{"request":{"id":1,"url":"/a"}}"#).await;
     let replied = socket.message().await.unwrap();
     assert_eq!((&replied["response"]["status"], &replied["response"]["body"]), (&200.into(), &"final".into()));
     // One that never comes to an end.
-    let endless = raw_backend(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000)).await;
-    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{endless}\"\n{ROUTE}"));
+    let endless = Raw::always(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000), Then::Goes).await;
+    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"{}\"\n{ROUTE}", endless.url()));
     let mut socket = Follower::socket(sidecar.address, "/.sungrazer/ws", &[]).await;
     socket.say_text(r#"{"request":{"id":1,"url":"/a"}}"#).await;
     assert_eq!(socket.message().await.unwrap()["response"]["status"], 502);
     let stale = within("an event", Events::open(sidecar.address, "/a", &[]).await.next()).await.unwrap();
     assert_eq!(stale.event.as_deref(), Some("stale"));
-}
-
-/// A backend that answers every request with these bytes, and goes on.
-async fn raw_backend(answer: &str) -> std::net::SocketAddr {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = answer.to_owned();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while let Ok(byte) = stream.read_u8().await {
-                    head.push(byte);
-                    if head.ends_with(b"\r\n\r\n") {
-                        head.clear();
-                        let _ = stream.write_all(answer.as_bytes()).await;
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,6 +50,17 @@ impl H1 {
         }
     }
 
+    /// Completes when the client has gone. However much it sends instead of going, it is not given up: those requests have
+    /// their turn.
+    pub async fn left(&mut self) {
+        while self.buffer.len() < MOST_UNREAD {
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     /// Writes all of `pieces`, as many at a time as the connection takes, and flushes. A client that accepts something is
     /// given `patience` again: it is given up for not reading, never for the size of what it is sent.
     ///

@@ -22,6 +22,7 @@ use super::head::{Head, as_written, find_end, read_head};
 use super::hold::{Kept, hold};
 use super::leave::{FIRST_REQUEST, leave};
 use super::phases::apology;
+use super::relay::{self, Relay};
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::strict::{refusal, stay_in_http1};
@@ -120,8 +121,8 @@ async fn next(
     let bodiless = asked.as_ref().is_some_and(|asked| asked.content_length() == Some(0));
     let persistent =
         bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
-    let disposition = match asked {
-        Some(asked) => site.dispose(&asked, &mut wire).await,
+    let disposition = match &asked {
+        Some(asked) => site.dispose(asked, &mut wire).await,
         None => Disposition::Proxy,
     };
     match (disposition, wire) {
@@ -165,6 +166,15 @@ async fn next(
                 }
                 Err(_) => Next::Close,
             }
+        }
+        (Disposition::Proxy, Wire::H1(connection))
+            if persistent
+                && let Some(request) = &asked
+                && relay::takes(site, request) =>
+        {
+            let visit = site.visit(request.head, peer, began, "proxied");
+            let relay = Relay { site, request, raw: &raw };
+            Box::pin(relay.run(connection, visit)).await.map_or(Next::Close, Next::Request)
         }
         (Disposition::Proxy, Wire::H1(mut connection)) => {
             let chunked = request.headers.contains_key(TRANSFER_ENCODING);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use http::header::HOST;
 use http::{Method, Version};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
@@ -88,6 +88,17 @@ enum Names {
 /// The request of a head that [`read_head`] found to be ours, with the names of its fields as they were written.
 pub(super) fn as_written(head: &[u8]) -> Option<Box<RequestHeader>> {
     parse(head, Names::AsWritten)
+}
+
+/// The head of an answer as it is sent to a client, the empty line behind it included.
+pub(super) fn answer_head(answer: &ResponseHeader) -> BytesMut {
+    let mut head = BytesMut::with_capacity(512);
+    for piece in ["HTTP/1.1 ", answer.status.as_str(), " ", answer.get_reason_phrase().unwrap_or_default(), "\r\n"] {
+        head.put_slice(piece.as_bytes());
+    }
+    answer.header_to_h1_wire(&mut head);
+    head.put_slice(b"\r\n");
+    head
 }
 
 /// Where the head ends: behind its first empty line, however that line ends.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -26,7 +27,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::Answer;
 use crate::model::{Digest, Kind, MediaType, Representation, RunningDigest, fields};
-use crate::route::Shim;
+use crate::route::{Route, Shim, Table};
 use crate::shim::{Coding, Effect, Injector, Obstacle, Policy, Shims, Tag, Tagger, Verdict};
 use crate::upstream::Decoder;
 
@@ -81,15 +82,28 @@ static FRAGMENTS: [HeaderName; 7] = [
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 impl Candidate {
+    /// Whether the answer to `request` may be given the script.
+    pub(super) fn is_one(site: &Site, request: &Request<'_>) -> bool {
+        let routes = site.routes.load();
+        routes.inject() && Self::route(&routes, request).is_some()
+    }
+
+    /// The route that has the script put into the answer to `request`, if it is a page.
+    fn route<'a>(routes: &'a Table, request: &Request<'_>) -> Option<&'a Arc<Route>> {
+        let asks = matches!(request.head.method, Method::GET | Method::HEAD) && !request.headers().contains_key(RANGE);
+        let is_page = asks && is_for_page(request);
+        is_page
+            .then(|| routes.find(&Method::GET, request.target.path))
+            .flatten()
+            .filter(|route| route.shim != Shim::Off)
+    }
+
     /// What `request` is, if its answer may be given the script.
     pub(super) fn of(site: &Site, request: &Request<'_>) -> Option<Self> {
         let headers = request.headers();
         let is_head = request.head.method == Method::HEAD;
-        if !(is_head || request.head.method == Method::GET) || headers.contains_key(RANGE) || !is_for_page(request) {
-            return None;
-        }
         let routes = site.routes.load();
-        let route = routes.find(&Method::GET, request.target.path).filter(|route| route.shim != Shim::Off)?;
+        let route = Self::route(&routes, request)?;
         let prefix = &site.options().prefix;
         let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
         let data = vec![("accept", accept.to_owned()), ("heartbeat", route.deliver.heartbeat.as_millis().to_string())];

@@ -5,8 +5,9 @@
 //!                       └─▶ HTTP/2: pingora's task a stream ─────┘     │
 //!        ┌─────────────────────┬───────────────────┬──────────────────┘
 //!     Proxy                  Answer              Stream, Poll         Tunnel
-//!  pingora HttpProxy     from memory        deliver: held on the     upgrades, the backend's
-//!  (Phases: headers)                        bare connection          own event streams
+//!  relay: plain GETs     from memory        deliver: held on the     upgrades, the backend's
+//!  pingora HttpProxy:                       bare connection          own event streams
+//!  all the rest (Phases)
 //! ```
 //!
 //! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
@@ -31,6 +32,7 @@ mod pace;
 mod phases;
 mod plain;
 mod reference;
+mod relay;
 mod request;
 mod site;
 mod stream;

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::model::fields;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
-use crate::upstream::{Chosen, ConnectError};
+use crate::upstream::{Chosen, ConnectError, Upstream};
 
 /// The phases of a proxied request.
 pub struct Phases {
@@ -194,20 +194,7 @@ impl ProxyHttp for Phases {
         }
         let peer = Peer::of(session.digest());
         let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
-        for (name, value) in upstream.response_rewrites(&response.headers, &request.client.origin) {
-            response.insert_header(name, value)?;
-        }
-        self.site.note_cookies(&request, &response.headers);
-        self.site.wrote(&request, &passage.shape, response.status, &response.headers);
-        if request.is_plain_get() {
-            let routes = self.site.routes.load();
-            if let Some(route) = routes.find(&request.head.method, request.target.path) {
-                self.site.seen(route, &request);
-                if let Some(negotiates) = route.negotiates() {
-                    response.append_header(VARY, negotiates)?;
-                }
-            }
-        }
+        self.site.answered(&request, &passage.shape, upstream, response)?;
         if let Some(candidate) = passage.candidate.take() {
             passage.injection = candidate.meet(&self.site.shims, response)?.map(Box::new);
         }
@@ -321,6 +308,28 @@ impl Site {
     fn is_routed(&self, head: &RequestHeader) -> bool {
         let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
         target.is_some_and(|target| self.routes.load().find(&head.method, target.path).is_some())
+    }
+
+    /// Takes note of what the backend answers `request`, an upload of this `shape`, and makes the head of it fit for the client.
+    pub(super) fn answered(
+        &self,
+        request: &Request<'_>,
+        shape: &Shape,
+        upstream: &Upstream,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
+        for (name, value) in upstream.response_rewrites(&response.headers, &request.client.origin) {
+            response.insert_header(name, value)?;
+        }
+        self.note_cookies(request, &response.headers);
+        self.wrote(request, shape, response.status, &response.headers);
+        if !request.is_plain_get() {
+            return Ok(());
+        }
+        let routes = self.routes.load();
+        let Some(route) = routes.find(&request.head.method, request.target.path) else { return Ok(()) };
+        self.seen(route, request);
+        route.negotiates().map_or(Ok(true), |negotiates| response.append_header(VARY, negotiates)).map(drop)
     }
 
     /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::forward::forward;
+use super::head::answer_head;
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
@@ -118,7 +119,7 @@ impl Tunnel<'_> {
             received.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         }
         self.returned(&mut answer, switched);
-        let head = wire_head(&answer);
+        let head = answer_head(&answer);
         let patience = site.options().write_timeout;
         client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
         if switched {
@@ -229,15 +230,6 @@ fn content_length(answer: &ResponseHeader, method: &Method) -> Option<u64> {
         return None;
     }
     answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn wire_head(answer: &ResponseHeader) -> BytesMut {
-    let mut head = BytesMut::with_capacity(512);
-    let reason = answer.get_reason_phrase().unwrap_or_default();
-    head.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", answer.status.as_str()).as_bytes());
-    answer.header_to_h1_wire(&mut head);
-    head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// Copies both ways until both are done, one fails, or the server stops.

@@ -133,7 +133,7 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
 }
 
 /// Interim answers (RFC 9110 section 15.2) that may come before the final one.
-pub(super) const MOST_INTERIM: usize = 16;
+pub const MOST_INTERIM: usize = 16;
 
 pub(super) fn only_interim<T>() -> pingora::Result<T> {
     pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "one interim answer after another, and no final one")

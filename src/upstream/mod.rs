@@ -5,7 +5,7 @@
 //!
 //! Address (url) ──▶ Resolver ──▶ HttpPeer ──┬─▶ pingora's HttpProxy (plain requests)
 //!                                           ├─▶ Upstream::fetch   (looks)
-//!                                           └─▶ Upstream::connect (tunnels)
+//!                                           └─▶ Upstream::connect (tunnels, relayed requests) ◀─▶ Idle
 //! ```
 
 mod address;
@@ -14,6 +14,7 @@ mod decode;
 mod exchange;
 mod fetch;
 mod health;
+mod idle;
 mod outage;
 mod replicas;
 mod resolve;
@@ -22,20 +23,24 @@ pub use address::{Address, HostMode, ParseAddressError};
 pub use current::Current;
 pub use decode::Decoder;
 pub use exchange::{Exchanged, Incoming};
+pub use fetch::MOST_INTERIM;
 pub use outage::Outage;
 pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::ErrorType;
 use pingora::connectors::http::Connector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
 use pingora::upstreams::peer::HttpPeer;
 
+use self::idle::Idle;
 use self::resolve::Resolver;
 use crate::model::Origin;
 use crate::tls::Outgoing;
@@ -67,6 +72,7 @@ pub struct Upstream {
     resolver: Resolver,
     http: Connector,
     transport: TransportConnector,
+    idle: Arc<Idle>,
     outage: Outage,
     /// Requests under way.
     busy: AtomicUsize,
@@ -90,13 +96,16 @@ pub enum ConnectError {
         address: Address,
         /// What happened, in words.
         why: String,
+        /// Whether it was given up for taking too long.
+        late: bool,
     },
 }
 
 impl ConnectError {
     /// What an attempt to connect to `address` came to.
     pub fn of(address: &Address, error: &pingora::Error) -> Self {
-        Self::Connect { address: address.clone(), why: fetch::brief(error) }
+        let late = matches!(error.etype, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        Self::Connect { address: address.clone(), why: fetch::brief(error), late }
     }
 }
 
@@ -107,6 +116,7 @@ impl Upstream {
             resolver: Resolver::new(options.address.clone(), options.connect_timeout),
             http: Connector::new(Some(ConnectorOptions::new(options.keepalive))),
             transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
+            idle: Idle::new(options.keepalive),
             outage: Outage::new(options.address.to_string()),
             busy: AtomicUsize::new(0),
             options,
@@ -177,7 +187,17 @@ impl Upstream {
         self.resolver.rotate();
     }
 
-    /// A connection of one's own, never shared and never pooled.
+    /// A connection that [`Upstream::keep`] was given, if the backend has not closed it, as far as is known.
+    pub fn idle(&self) -> Option<Stream> {
+        self.idle.take()
+    }
+
+    /// Keeps a connection that nobody uses any more, for a while. Must be called in a runtime.
+    pub fn keep(&self, connection: Stream) {
+        self.idle.keep(connection);
+    }
+
+    /// A new connection of one's own.
     ///
     /// # Errors
     /// If no address of the backend accepts.

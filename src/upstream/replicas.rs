@@ -104,9 +104,16 @@ impl Replicas {
     /// # Errors
     /// If none accepts.
     pub async fn connect(&self) -> Result<(Chosen, Stream), ConnectError> {
+        self.connect_to(self.choose()).await
+    }
+
+    /// A connection to `chosen` or, if that does not accept, to another, of one's own.
+    ///
+    /// # Errors
+    /// If none accepts.
+    pub async fn connect_to(&self, mut chosen: Chosen) -> Result<(Chosen, Stream), ConnectError> {
         let mut tried = 1;
         loop {
-            let chosen = self.choose();
             match chosen.connect().await {
                 Ok(stream) => return Ok((chosen, stream)),
                 Err(error) => {
@@ -115,6 +122,7 @@ impl Replicas {
                         return Err(error);
                     }
                     tried += 1;
+                    chosen = self.choose();
                 }
             }
         }

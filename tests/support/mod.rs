@@ -7,6 +7,7 @@ pub mod frames;
 pub mod oracle;
 pub mod peers;
 pub mod program;
+pub mod raw;
 pub mod sidecar;
 
 use std::future::Future;

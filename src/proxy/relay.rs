@@ -1,0 +1,312 @@
+//! Requests without a body that are passed on from one connection to another by the task of the client's own.
+//!
+//! ```text
+//! a head, as it was read ─ hop-by-hop fields, Forwarded, Via ─▶ an idle connection to the backend, or a new one
+//!                      the client ◀─ head and body, piece by piece ─┘
+//! ```
+//!
+//! pingora's proxy is made for whatever may pass a proxy: both bodies travel between tasks, at once. Nearly all requests are a
+//! head, and then only the answer is under way. What is more than that is left to pingora.
+
+use std::io;
+
+use bytes::{BufMut, BytesMut};
+use futures_util::FutureExt;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, StatusCode};
+use pingora::ErrorType;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Stream;
+use pingora::protocols::http::v1::client::HttpSession;
+
+use super::forward::forward;
+use super::head::{answer_head, as_written};
+use super::inject::Candidate;
+use super::phases::apology;
+use super::request::{POLL_MARK, Request};
+use super::site::Site;
+use super::strict::stay_in_http1;
+use super::writes::Shape;
+use crate::clock;
+use crate::deliver::{Answer, H1, Wire};
+use crate::model::fields;
+use crate::telemetry::Visit;
+use crate::upstream::{Chosen, ConnectError, MOST_INTERIM, Upstream};
+
+/// What is gathered of an answer before it is written, in bytes. What is larger is written as it was read.
+const GATHERED: usize = 16 * 1024;
+
+/// Whether `request`, which has no body and leaves its connection open, is one that is relayed: it asks for nothing but an
+/// answer, and nobody changes that.
+pub(super) fn takes(site: &Site, request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    matches!(request.head.method, Method::GET | Method::HEAD)
+        && !fields::overrides_method(headers)
+        && !headers.contains_key(UPGRADE)
+        && !headers.contains_key(EXPECT)
+        && !Candidate::is_one(site, request)
+}
+
+/// A request that is relayed, and how its head was written.
+pub(super) struct Relay<'a> {
+    pub(super) site: &'a Site,
+    pub(super) request: &'a Request<'a>,
+    pub(super) raw: &'a [u8],
+}
+
+/// Why there is no whole answer.
+enum Failure {
+    /// The client left, or does not read.
+    Client,
+    /// The backend is away, or broke off before its answer began.
+    Upstream { text: String, late: bool },
+    /// It broke off behind that: all that can be done is to break off, too, so that the client notices.
+    Broken(String),
+}
+
+impl Relay<'_> {
+    /// Passes the request on, and its answer back. Returns the client's connection if it can be used again.
+    pub(super) async fn run(&self, mut client: H1, mut visit: Option<Box<Visit>>) -> Option<H1> {
+        let close = self.site.stopping.is_cancelled();
+        let trace = visit.as_deref().and_then(Visit::traceparent);
+        let passed = match self.ask(&mut client, trace).await {
+            Ok((upstream, session)) => {
+                let passed = self.answer(&mut client, &upstream, session, close, visit.as_deref_mut()).await;
+                if let Err(Failure::Upstream { text, .. } | Failure::Broken(text)) = &passed {
+                    upstream.outage().failed(text);
+                }
+                passed
+            }
+            Err(failure) => Err(failure),
+        };
+        match passed {
+            Ok(()) if !close => Some(client),
+            Err(Failure::Upstream { late, .. }) => {
+                let status = if late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+                self.apologise(client, status, visit).await;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends the request to the backend and reads until the head of the answer. An idle connection may have been closed in
+    /// the meantime, which is no failure: the request, which changes nothing, is sent over another.
+    async fn ask(&self, client: &mut H1, trace: Option<String>) -> Result<(Chosen, HttpSession), Failure> {
+        let replicas = self.site.replicas();
+        let upstream = replicas.choose();
+        if let Some(idle) = upstream.idle() {
+            match self.ask_over(idle, client, &upstream, trace.clone()).await {
+                Ok(session) => return Ok((upstream, session)),
+                Err(Failure::Client) => return Err(Failure::Client),
+                Err(_) => {}
+            }
+        }
+        let (upstream, stream) = replicas.connect_to(upstream).await?;
+        match self.ask_over(stream, client, &upstream, trace).await {
+            Ok(session) => Ok((upstream, session)),
+            Err(failure) => {
+                if let Failure::Upstream { text, .. } = &failure {
+                    upstream.outage().failed(text);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn ask_over(
+        &self,
+        stream: Stream,
+        client: &mut H1,
+        upstream: &Upstream,
+        trace: Option<String>,
+    ) -> Result<HttpSession, Failure> {
+        let head = self.outgoing(upstream, trace).ok_or(Failure::Client)?;
+        let mut session = HttpSession::new(stream);
+        session.write_request_header(head).await?;
+        for _ in 0..=MOST_INTERIM {
+            tokio::select! {
+                biased;
+                read = session.read_response() => drop(read?),
+                () = client.left() => return Err(Failure::Client),
+            }
+            match session.resp_header() {
+                Some(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => break,
+                Some(head) if head.status.is_informational() => {
+                    client.write(&[&answer_head(head)], self.site.options().write_timeout).await?;
+                }
+                Some(_) => return Ok(session),
+                None => break,
+            }
+        }
+        Err(Failure::wrong("no final answer to a plain request"))
+    }
+
+    /// The request's head as the backend is sent it.
+    fn outgoing(&self, upstream: &Upstream, trace: Option<String>) -> Option<Box<RequestHeader>> {
+        let mut head = as_written(self.raw)?;
+        stay_in_http1(&mut head);
+        for name in fields::hop_by_hop(&head.headers) {
+            head.remove_header(&name);
+        }
+        head.remove_header(&POLL_MARK);
+        forward(&mut head, self.request.peer, &self.site.options().trusted, upstream).ok()?;
+        if let Some(trace) = trace {
+            head.insert_header("traceparent", trace).ok()?;
+        }
+        Some(head)
+    }
+
+    /// Passes the answer back, of which the head has been read.
+    async fn answer(
+        &self,
+        client: &mut H1,
+        upstream: &Upstream,
+        mut session: HttpSession,
+        close: bool,
+        visit: Option<&mut Visit>,
+    ) -> Result<(), Failure> {
+        upstream.outage().answered();
+        let (head, chunked) = self.incoming(upstream, &session, close)?;
+        let mut sent = 0;
+        let mut out = answer_head(&head);
+        let passed = self.body(client, &mut session, &mut out, chunked, &mut sent).await;
+        if let Some(visit) = visit {
+            visit.answered(head.status.as_u16(), Some(sent));
+        }
+        if passed.is_ok() {
+            // Before the client has it all: its next request may be the next on this connection.
+            session.respect_keepalive();
+            if let Some(stream) = session.reuse().await {
+                upstream.keep(stream);
+            }
+        }
+        if !matches!(passed, Err(Failure::Client)) {
+            client.write(&[&out], self.site.options().write_timeout).await?;
+        }
+        passed
+    }
+
+    /// The answer's head as the client is sent it, and whether its body is sent in chunks: if the backend does that, or does
+    /// not say how long it is.
+    fn incoming(
+        &self,
+        upstream: &Upstream,
+        session: &HttpSession,
+        close: bool,
+    ) -> Result<(ResponseHeader, bool), Failure> {
+        let mut head = session.resp_header().cloned().ok_or_else(|| Failure::wrong("an answer without a head"))?;
+        if head
+            .headers
+            .get_all(TRANSFER_ENCODING)
+            .iter()
+            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        {
+            return Err(Failure::wrong("an answer in a transfer coding that nobody asked for"));
+        }
+        for name in fields::hop_by_hop(&head.headers) {
+            head.remove_header(&name);
+        }
+        self.site.answered(self.request, &Shape::default(), upstream, &mut head)?;
+        let bodiless = self.request.head.method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let chunked = !bodiless && !head.headers.contains_key(CONTENT_LENGTH);
+        if chunked {
+            head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        if close {
+            head.insert_header(CONNECTION, HeaderValue::from_static("close"))?;
+        }
+        if !head.headers.contains_key(DATE) {
+            head.insert_header(DATE, httpdate::fmt_http_date(clock::wall()))?;
+        }
+        Ok((head, chunked))
+    }
+
+    /// Passes the body back, behind what is in `out`, where the end of it is left. What the backend has sent is gathered; what
+    /// is gathered never waits for what it has not.
+    async fn body(
+        &self,
+        client: &mut H1,
+        session: &mut HttpSession,
+        out: &mut BytesMut,
+        chunked: bool,
+        sent: &mut u64,
+    ) -> Result<(), Failure> {
+        let patience = self.site.options().write_timeout;
+        loop {
+            let ready = session.read_body_ref().now_or_never();
+            let piece = match ready {
+                Some(piece) => piece,
+                None => {
+                    client.write(&[out], patience).await?;
+                    out.clear();
+                    tokio::select! {
+                        biased;
+                        piece = session.read_body_ref() => piece,
+                        () = client.left() => return Err(Failure::Client),
+                    }
+                }
+            };
+            let piece = piece.map_err(|error| Failure::Broken(error.etype().as_str().to_owned()))?;
+            let Some(piece) = piece else { break };
+            *sent += piece.len() as u64;
+            // A chunk of nothing would end the body.
+            let end: &[u8] = if chunked && !piece.is_empty() {
+                out.put_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                b"\r\n"
+            } else {
+                b""
+            };
+            if out.len() + piece.len() <= GATHERED {
+                out.put_slice(piece);
+                out.put_slice(end);
+            } else {
+                client.write(&[out, piece, end], patience).await?;
+                out.clear();
+            }
+        }
+        if chunked {
+            out.put_slice(b"0\r\n\r\n");
+        }
+        Ok(())
+    }
+
+    async fn apologise(&self, client: H1, status: StatusCode, visit: Option<Box<Visit>>) {
+        let mut answer = Answer::text(status, apology(status));
+        answer.headers.insert(http::header::RETRY_AFTER, 2.into());
+        if let Some(mut visit) = visit {
+            visit.answered(status.as_u16(), Some(answer.body.len() as u64));
+        }
+        let patience = self.site.options().write_timeout;
+        let _ = Wire::H1(client).answer(status, &answer.headers, &answer.body, true, patience).await;
+    }
+}
+
+impl Failure {
+    /// The backend's answer is none that can be passed back.
+    fn wrong(text: &str) -> Self {
+        Self::Upstream { text: text.to_owned(), late: false }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let late = matches!(error, ConnectError::Connect { late: true, .. });
+        Self::Upstream { text: error.to_string(), late }
+    }
+}
+
+impl From<Box<pingora::Error>> for Failure {
+    fn from(error: Box<pingora::Error>) -> Self {
+        let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        Self::Upstream { text: error.etype().as_str().to_owned(), late }
+    }
+}
+
+/// What is written is written to the client.
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Self {
+        Self::Client
+    }
+}
