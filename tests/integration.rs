@@ -47,6 +47,7 @@ mod simulation;
 mod smuggling;
 mod sse;
 mod tailing;
+mod taking;
 mod tls;
 mod triggers;
 mod tunnels;

@@ -297,6 +297,7 @@ async fn simulate(seed: u64) -> usize {
             history: HistoryOptions { versions: 5, bytes: 4000 },
             max_body: 1 << 20,
             linger: Duration::from_secs(3),
+            proves: false,
         }),
         metrics: Arc::new(Metrics::new()),
         pulse: Arc::new(Pulse::new(clock::now())),

@@ -100,6 +100,7 @@ impl Live {
             history: HistoryOptions { versions: HISTORY, bytes: HISTORY_BYTES },
             max_body: u64::MAX,
             linger: LINGER,
+            proves: false,
         };
         Self {
             key: ResourceKey {

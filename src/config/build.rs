@@ -254,6 +254,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         history: HistoryOptions { versions: route.history.versions, bytes: route.history.bytes.value.0 },
         max_body: route.max_body.value.0,
         linger: LINGER,
+        proves: matches!(route.shim, file::Shim::Learn(_)),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
     let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], upstream]).to_bytes();

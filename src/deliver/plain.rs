@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::session::RETRY_AFTER as TRY_AGAIN;
 use super::wire::{has_body, response_head};
-use crate::model::Snapshot;
+use crate::model::{Representation, Snapshot};
 use crate::resource::Refusal;
 
 /// A whole response.
@@ -33,6 +33,13 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Self { status, headers, body: Bytes::from(format!("{text}\n")) }
+    }
+
+    /// What the application has answered to a look.
+    pub fn kept(found: Representation) -> Self {
+        let mut headers = found.headers;
+        headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
+        Self { status: found.status, headers, body: found.body }
     }
 
     /// Whether it is what the application once said, or our own word, as the access log calls it.

@@ -8,6 +8,7 @@
 //! Joining and retiring happen under one lock, so a client never joins a resource whose poller has just decided to end.
 
 mod accounts;
+mod owed;
 mod recent;
 
 use std::collections::HashMap;
@@ -21,8 +22,9 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use self::accounts::{Accounts, Charge};
+use self::owed::Owed;
 use self::recent::Recent;
-use crate::model::{Network, ResourceKey};
+use crate::model::{Network, Representation, ResourceKey};
 use crate::resource::{Bell, Pulse, Resource, Retire, Room, Subscription};
 
 /// What the hub may hold.
@@ -87,6 +89,7 @@ pub struct Hub {
     options: ArcSwap<Options>,
     accounts: Arc<Accounts>,
     room: Arc<Room>,
+    owed: Owed,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
@@ -136,7 +139,16 @@ impl Hub {
         let room = Arc::new(Room::new(options.max_history_bytes));
         let options = ArcSwap::from_pointee(options);
         let len = AtomicUsize::new(0);
-        Self { shards, hasher: RandomState::new(), len, options, accounts: Arc::default(), room, seed }
+        Self {
+            shards,
+            hasher: RandomState::new(),
+            len,
+            options,
+            accounts: Arc::default(),
+            room,
+            owed: Owed::default(),
+            seed,
+        }
     }
 
     /// Changes what it may hold. What it holds beyond that stays until nobody needs it.
@@ -148,6 +160,16 @@ impl Hub {
     /// The memory of all histories.
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Whether looks have taken anything away that was not given to anybody yet.
+    pub fn owes(&self) -> bool {
+        self.owed.any()
+    }
+
+    /// What a look has taken away from the next who asks for `key`, who is to be given it now.
+    pub fn pay(&self, key: &ResourceKey, now: Instant) -> Option<Representation> {
+        self.owed.take(key, now)
     }
 
     /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `bell`. If nobody
@@ -335,6 +357,10 @@ impl Retire for Hub {
 
     fn forget(&self, resource: &Arc<Resource>) {
         self.remove_if(resource, |_| true);
+    }
+
+    fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant) {
+        self.owed.owe(resource.key(), answers, now);
     }
 }
 

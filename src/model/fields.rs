@@ -184,9 +184,9 @@ pub fn is_unshared(name: &HeaderName) -> bool {
 
 /// The names in `headers` that must not be forwarded: the hop-by-hop fields and those that `Connection` names.
 pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let named = list(headers, &header::CONNECTION).filter_map(|token| token.parse().ok());
-    let known = HOP_BY_HOP.into_iter().map(HeaderName::from_static);
-    known.chain(named).filter(|name| headers.contains_key(name)).collect()
+    let named: Vec<&str> = list(headers, &header::CONNECTION).collect();
+    let is_named = |name: &str| named.iter().any(|token| token.eq_ignore_ascii_case(name));
+    headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str()) || is_named(name.as_str())).cloned().collect()
 }
 
 /// The elements of a comma-separated list field, over all its lines, trimmed and not empty. Bytes beyond ASCII cost the

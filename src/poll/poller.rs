@@ -8,10 +8,10 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{Bearings, Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock;
-use crate::model::EndReason;
+use crate::model::{EndReason, Kind, MediaType, Representation, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
+    Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
 };
 use crate::telemetry::{Happening, RouteMetrics};
 
@@ -30,6 +30,8 @@ pub struct Plan {
     pub max_body: u64,
     /// How long a resource without clients is kept for those who come back.
     pub linger: Duration,
+    /// Whether nobody has said that it may be looked at: then it is found out whether looking takes something away.
+    pub proves: bool,
 }
 
 /// Makes the looks of one resource until nobody wants them any more.
@@ -69,8 +71,12 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
         let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default() };
         let mut held_back = false;
+        let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let (started, look) = self.look(&state, trigger, due).await;
+            let (started, mut look) = self.look(&state, trigger, due).await;
+            if !proven {
+                self.prove(&mut proven, &state, &mut look).await;
+            }
             // Something was done while the upstream was answering. What it answered may be from before, and the client
             // that did it must not see that any more. Under a storm of writes every other look is told nevertheless: it
             // is a real state, and the others wait for one.
@@ -174,13 +180,63 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
     }
 
+    /// Looks again at once at what has not been seen before. If that is there still it was not taken away by having been
+    /// looked at; once a change is, nothing will be. If it is not, only clients may ask, and are to be given what was found.
+    async fn prove(&self, proven: &mut bool, state: &State, look: &mut Look) {
+        let Outcome::Fresh(found) = &look.outcome else { return };
+        let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
+        let known = state.head().newest().map(|known| known.version.meaning);
+        let first = meaning(found);
+        // Pages hand nothing out, and many tell the time.
+        if MediaType::of(&found.headers).kind() == Kind::Html || known == Some(first) {
+            return;
+        }
+        let again = match self.look_again(found).await {
+            Some(Outcome::Fresh(again)) if meaning(&again) != first => again,
+            Some(_) => return *proven = known.is_some(),
+            None => return,
+        };
+        let second = meaning(&again);
+        let last = match self.look_again(&again).await {
+            Some(Outcome::Fresh(last)) if meaning(&last) != second => Some(last),
+            Some(_) => None,
+            None => return,
+        };
+        if look.started < self.resource.fenced() {
+            // It may have been changed by what was written meanwhile.
+            return;
+        }
+        if last.is_none() && known.is_some_and(|known| known != second) {
+            // It has moved on, and stays.
+            look.outcome = Outcome::Fresh(again);
+            return;
+        }
+        if let Outcome::Fresh(found) = std::mem::replace(&mut look.outcome, Outcome::Declined(Decline::Moves)) {
+            let found = [found, again].into_iter().chain(last).collect();
+            self.hub.owe(&self.resource, found, clock::now());
+        }
+    }
+
+    /// What there is now in place of `found`, if that can be told.
+    async fn look_again(&self, found: &Representation) -> Option<Outcome> {
+        self.metrics.triggered("sample");
+        let outcome = self.fetch(found.validators.clone(), Urgency::Triggered, clock::now()).await.outcome;
+        matches!(outcome, Outcome::Fresh(_) | Outcome::NotModified(_)).then_some(outcome)
+    }
+
     /// Makes one look, as soon as the budget allows.
     async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> (Instant, Look) {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
-        let asked = clock::now();
-        let permit = self.budget.admit(urgency, due).await;
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+        self.metrics.triggered(trigger.as_str());
+        let look = self.fetch(validators, urgency, due).await;
+        (look.started, look)
+    }
+
+    async fn fetch(&self, validators: Validators, urgency: Urgency, due: Instant) -> Look {
+        let asked = clock::now();
+        let permit = self.budget.admit(urgency, due).await;
         let request = WatchRequest {
             key: self.resource.key(),
             validators,
@@ -191,10 +247,9 @@ impl<F: Fetch + ?Sized> Poller<F> {
         self.resource.look_began(started);
         // Not since it was due: that may have been while nobody watched.
         self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
-        self.metrics.triggered(trigger.as_str());
         let outcome = self.fetch.fetch(&request).await;
         drop(permit);
-        (started, Look { started, finished: clock::now(), at: clock::wall(), outcome })
+        Look { started, finished: clock::now(), at: clock::wall(), outcome }
     }
 
     /// Takes a look in. Returns what it meant, and whether clients must be woken.

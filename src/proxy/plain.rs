@@ -52,12 +52,24 @@ impl Site {
             }
             _ => self.remembered(route, request, &facts, now).await.unwrap_or(Disposition::Proxy),
         };
+        let disposition = match disposition {
+            Disposition::Proxy if self.hub.owes() => self.owed(route, request).unwrap_or(Disposition::Proxy),
+            other => other,
+        };
         route.metrics.answered(match &disposition {
             Disposition::Answer(_) if wait.is_some() || route.hold.is_some() => "held",
             Disposition::Answer(_) | Disposition::Whole(_) => "memory",
             _ => "proxied",
         });
         disposition
+    }
+
+    /// What a look has taken away that this request would have been given.
+    fn owed(&self, route: &Route, request: &Request<'_>) -> Option<Disposition> {
+        let now = clock::now();
+        let facts = route.learned.facts(request.target.path, now);
+        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        self.hub.pay(&key, now).map(Answer::kept).map(Disposition::Answer)
     }
 
     /// A whole answer, marked as one of several that this URL can give.

@@ -105,6 +105,12 @@ pub enum Decline {
     /// The body cannot be read, and will not be readable next time either.
     #[error("the body cannot be decoded: {0}")]
     Undecodable(String),
+    /// Nothing changed but that it was looked at, or so often that it cannot be told from that.
+    #[error(
+        "the answer is another one for each look, as if looking took something away: only clients may ask for it. A route of \
+         its own, with ignore or without shim = \"learn\", says otherwise"
+    )]
+    Moves,
     /// The backend streams events itself.
     #[error("the backend answers text/event-stream itself")]
     OwnStream,
@@ -131,7 +137,7 @@ impl Decline {
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
         match self {
-            Self::TooLarge { .. } => EndReason::Overload,
+            Self::TooLarge { .. } | Self::Moves => EndReason::Overload,
             Self::OwnStream | Self::Undecodable(_) | Self::Vary { .. } | Self::Private { .. } => EndReason::Reload,
         }
     }

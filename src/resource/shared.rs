@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
-use crate::model::{EndReason, ResourceKey};
+use crate::model::{EndReason, Representation, ResourceKey};
 
 /// A reason to look now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -383,6 +383,9 @@ pub trait Retire: Send + Sync + 'static {
 
     /// Removes it whoever still holds it; they have been told that it ended.
     fn forget(&self, resource: &Arc<Resource>);
+
+    /// Looking at `resource` took these answers away. They are given to the next who ask for it themselves.
+    fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
 }
 
 impl fmt::Debug for Resource {

@@ -92,7 +92,7 @@ impl Learned {
                 let before = std::mem::replace(&mut facts.own_stream, Arc::new(OnceCell::new_with(Some(true))));
                 before.get() != Some(&true)
             }
-            Decline::TooLarge { .. } | Decline::Undecodable(_) => {
+            Decline::TooLarge { .. } | Decline::Undecodable(_) | Decline::Moves => {
                 facts.unwatchable.replace((decline.clone(), now)).is_none()
             }
         }
