@@ -92,6 +92,14 @@ const on = stage({
             known = left;
         });
         poll(); setInterval(poll, ${INTERVAL});`),
+    '/strings': page(`
+        window.runs = [];
+        const again = () => requestAnimationFrame(again);
+        for (let n = 0; n < 20; n++) { again(); }
+        window.note = () => runs.push(window[Symbol.for('sungrazer')].run()?.site.pace);
+        for (let n = 0; n < 100; n++) { setTimeout(() => setInterval('note()', 300), n * 7); }
+        setTimeout("let declared = 1;", 300);
+        setTimeout("window.found = [typeof declared, String(this), document.currentScript]", 600);`),
     '/same-lines': page(`${LOGOUT}${LOOP}`, `<script>${LIBRARY}</script>`),
     '/one-helper': page(`
         const after = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -163,6 +171,16 @@ test('a page that loads itself again because of what it was told does so', async
     const begun = performance.now();
     await eventually('the page to be loaded again', () => page.evaluate(() => !('mark' in window)).catch(() => false));
     assert.ok(performance.now() - begun < INTERVAL);
+    assert.deepEqual(page.errors, []);
+});
+
+test('code in a string runs as what its timer asks for, whatever else happens in between', async () => {
+    const page = await on.open('/strings');
+    // One in a hundred would be another's, or nobody's, if its timer was another task than its code.
+    await page.waitForFunction(() => runs.length > 1500);
+    assert.deepEqual([...new Set(await page.evaluate(() => runs))], [300]);
+    // What it declares outlives it.
+    assert.deepEqual(await page.evaluate(() => window.found), ['number', '[object Window]', null]);
     assert.deepEqual(page.errors, []);
 });
 

@@ -10,6 +10,7 @@ const inPage = typeof document === 'object';
 const nativeFetch = scope.fetch && scope.fetch.bind(scope);
 const nativeSetTimeout = scope.setTimeout.bind(scope);
 const nativeClearTimeout = scope.clearTimeout.bind(scope);
+const nativeEval = scope.eval;
 const now = performance.now.bind(performance);
 const apply = Reflect.apply;
 const { then } = Promise.prototype;

@@ -4,22 +4,19 @@ const timers = new Map();
 
 class Timer {
     constructor({ site, run, parent, handler, args, repeats, delay }) {
-        Object.assign(this, { site, run, parent, handler, args, repeats, delay, beside: [], hurried: [] });
+        Object.assign(this, { site, run, parent, handler, args, repeats, delay });
     }
 
-    /** Sets it natively. What has to be cleared with it is `beside`. */
+    /** Sets it natively. */
     arm(set, delay) {
-        const { handler } = this;
         const fires = () => attempt(() => this.fires());
-        if (typeof handler === 'function') {
-            return set(function (...args) {
-                fires();
-                return apply(handler, this, args);
-            }, delay, ...this.args);
-        }
-        // Code in a string is for the browser to run. Timers with one delay fire in the order in which they were set.
-        this.beside = [set(fires, delay)];
-        return set(handler, delay);
+        const { handler } = this;
+        const isCode = typeof handler === 'string';
+        return set(function (...args) {
+            fires();
+            // In the same task: what is in one between belongs to others.
+            return isCode ? nativeEval(handler) : apply(handler, this, args);
+        }, delay, ...this.args);
     }
 
     fires() {
@@ -52,7 +49,7 @@ class Timer {
     /** Clears what the page knows nothing of. */
     clear() {
         this.forget();
-        [...this.beside, ...this.hurried].forEach(nativeClearTimeout);
+        nativeClearTimeout(this.hurried);
     }
 
     /** Fires now: one that repeats once more than it would, any other instead of later. */
@@ -64,10 +61,10 @@ class Timer {
         if (this.repeats) {
             const once = new Timer(this);
             once.fires = () => this.fires();
-            this.hurried = [once.arm(nativeSetTimeout, 0), ...once.beside];
+            this.hurried = once.arm(nativeSetTimeout, 0);
         } else {
-            [this.id, ...this.beside].forEach(nativeClearTimeout);
-            this.hurried = [this.arm(nativeSetTimeout, 0), ...this.beside];
+            nativeClearTimeout(this.id);
+            this.hurried = this.arm(nativeSetTimeout, 0);
         }
     }
 }
@@ -96,6 +93,9 @@ function hurry(site) {
     }
 }
 
+/** Code in strings that may declare what outlives it. */
+const DECLARES = /\b(let|const|class)\b/;
+
 function setTimer(native, args, repeats) {
     const [handler, wish, ...rest] = args;
     const delay = typeof wish === 'string' ? Number(wish) : wish;
@@ -106,8 +106,16 @@ function setTimer(native, args, repeats) {
         const run = !isCode && !repeats && typeof handler === 'function' && currentRun();
         return run ? new Timer({ run, handler, args: rest, repeats }).arm(native, wish) : undefined;
     }
-    if (!isCode && typeof handler !== 'function') {
+    if (isCode ? DECLARES.test(handler) : typeof handler !== 'function') {
         return undefined;
+    }
+    if (isCode) {
+        const id = native(handler, delay);
+        if (!id) {
+            // The page's policy forbids it.
+            return id;
+        }
+        nativeClearTimeout(id);
     }
     const parent = currentRun();
     const site = repeats ? new Site() : callingSite(parent, delay);
