@@ -51,7 +51,7 @@ async fn a_page_is_given_the_script_and_nothing_else_is_changed() {
     for gone in ["content-length", "content-md5", "accept-ranges"] {
         assert_eq!(answer.header(gone), None, "{gone}");
     }
-    assert!(answer.all("vary").join(",").to_ascii_lowercase().contains("sec-fetch-dest"));
+    assert!(answer.all("vary").join(",").to_ascii_lowercase().contains("sec-fetch-dest, sec-fetch-mode"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,10 @@ async fn only_whole_pages_that_are_navigated_to_are_given_it() {
     for (n, (page, headers, expected)) in [
         (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "iframe")], true),
         (page(), vec![("accept", "text/html")], true),
-        (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "empty")], false),
+        (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors")], false),
+        // A page's service worker has passed it on.
+        (page(), vec![("accept", "text/html"), ("sec-fetch-dest", "empty"), ("sec-fetch-mode", "navigate")], true),
+        (page(), vec![("accept", "*/*"), ("sec-fetch-dest", "empty"), ("sec-fetch-mode", "navigate")], false),
         (page(), vec![("accept", "*/*")], false),
         (page(), vec![("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")], false),
         (page(), vec![("accept", "text/html"), ("hx-request", "true")], false),

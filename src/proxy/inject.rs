@@ -67,6 +67,9 @@ const MOST_DECODED: u64 = 64 << 20;
 /// Says what a navigation is for.
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
+/// By what it is told whether an answer is for a page.
+const DEPENDS_ON: &str = "Sec-Fetch-Dest, Sec-Fetch-Mode";
+
 /// Sent with requests for parts of a page by libraries that put these into it.
 static FRAGMENTS: [HeaderName; 7] = [
     HeaderName::from_static("x-requested-with"),
@@ -156,7 +159,7 @@ impl Candidate {
             Ok(judged) => judged,
             Err(obstacle) => {
                 self.note(shims, obstacle);
-                response.append_header(VARY, SEC_FETCH_DEST.as_str())?;
+                response.append_header(VARY, DEPENDS_ON)?;
                 return Ok(None);
             }
         };
@@ -225,7 +228,7 @@ impl Candidate {
         for name in gone {
             response.remove_header(&name);
         }
-        response.append_header(VARY, SEC_FETCH_DEST.as_str())?;
+        response.append_header(VARY, DEPENDS_ON)?;
         let was_coded = response.remove_header(&CONTENT_ENCODING).is_some();
         let encoder =
             (was_coded && self.takes_gzip).then(|| GzEncoder::new(Vec::new(), flate2::Compression::new(COMPRESSION)));
@@ -257,6 +260,8 @@ fn note(shims: &Shims, page: &str, obstacle: Obstacle) {
 fn is_for_page(request: &Request<'_>) -> bool {
     let headers = request.headers();
     match headers.get(SEC_FETCH_DEST).and_then(|value| value.to_str().ok()) {
+        // A navigation that a service worker passes on does not say any more what it is for; scripts cannot make one.
+        Some("empty") => request.is_navigation() && request.accepts("text/html"),
         Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
         // Browsers only say so to sites that they trust the way to.
         None => request.accepts("text/html") && FRAGMENTS.iter().all(|name| !headers.contains_key(name)),

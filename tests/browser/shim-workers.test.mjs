@@ -102,9 +102,9 @@ for (const name of ['passes', 'ignores']) {
         await shows(page, on.change());
         await sleep(2 * INTERVAL);
         assert.equal(looks(), before);
-        // What its worker leaves to the browser is hurried by what passes through, nevertheless.
+        // It is hurried by what passes through, nevertheless.
         let body = 'a';
-        await (name === 'ignores' ? eventually : () => {})('a poll that is hurried by a write', async () => {
+        await eventually('a poll that is hurried by a write', async () => {
             const from = await page.evaluate(() => drawn.length - 1);
             body += 'b';
             await page.evaluate((body) => fetch('/notifies', { method: 'POST', body }).then(() => 0), body);
