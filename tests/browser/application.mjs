@@ -60,6 +60,7 @@ export async function startApplication(pages = {}) {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     application.url = `http://127.0.0.1:${server.address().port}`;
+    application.server = server;
     application.stop = async () => {
         server.close();
         server.closeAllConnections();
