@@ -9,7 +9,7 @@ import { drawsAgain, shows, stage } from './stage.mjs';
 import { eventually } from './support.mjs';
 
 /** Who waits for the next event, and what is done with it. */
-const waiting = { '/held': new Set(), '/held-xhr': new Set(), '/held-at-once': new Set() };
+const waiting = { '/held': new Set(), '/held-xhr': new Set(), '/held-at-once': new Set(), '/held-shortly': new Set() };
 
 const held = (request, send) => {
     const answer = (text) => send(200, 'application/json', text, { 'cache-control': 'no-store' });
@@ -27,8 +27,12 @@ const on = stage({
     '/held': held,
     '/held-xhr': held,
     '/held-at-once': held,
+    '/held-shortly': held,
     '/long-poll': page(`${APPENDS}
         const poll = () => fetch('/held').then((r) => r.json()).then(take).then(() => setTimeout(poll, 300));
+        poll();`),
+    '/long-poll-soon': page(`${APPENDS}
+        const poll = () => fetch('/held-shortly').then((r) => r.json()).then(take).then(() => setTimeout(poll, 300));
         poll();`),
     '/long-poll-xhr': page(`${APPENDS}
         function poll() {
@@ -84,7 +88,16 @@ const on = stage({
 
 const bases = [['without', (path) => on.openPlain(path)], ['with', (path) => on.open(path)]];
 
-for (const [path, source] of [['/long-poll', '/held'], ['/long-poll-xhr', '/held-xhr'], ['/long-poll-at-once', '/held-at-once']]) {
+/** How long it takes until something is told. */
+const PAUSES = [8500, 100, 100, 900, 900, 3000, 100];
+
+for (const [path, source, pauses] of [
+    ['/long-poll', '/held', PAUSES],
+    ['/long-poll-xhr', '/held-xhr', PAUSES],
+    ['/long-poll-at-once', '/held-at-once', PAUSES],
+    // An answer that is there, and others that have to be waited for, but for longer than the page pauses.
+    ['/long-poll-soon', '/held-shortly', [0, 900, 900, 700, 1500, 1500, 3000]],
+]) {
     test(`${path}: an answer that is waited for is told once, to who waited`, async () => {
         for (const [name, open] of bases) {
             const page = await open(path);
@@ -94,7 +107,7 @@ for (const [path, source] of [['/long-poll', '/held'], ['/long-poll-xhr', '/held
                 waiting[source].clear();
                 await page.waitForFunction((number) => events.at(-1) === number, number);
             };
-            for (const [number, pause] of [8500, 100, 100, 900, 900, 3000, 100].entries()) {
+            for (const [number, pause] of pauses.entries()) {
                 await sleep(pause);
                 await emit(number);
             }

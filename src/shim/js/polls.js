@@ -15,6 +15,8 @@ class Family {
         this.moves = 0;
         /** Whether its URLs say where the page stands in something that moves on, or its answers do. */
         this.moving = false;
+        /** How many answers came at once, since one that may have been waited for. */
+        this.prompt = 0;
         this.shapes = new Set();
         this.ways = new Set();
         /** What each site asked for last. */
@@ -154,7 +156,7 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
         family.shapes.add(shape);
     }
-    const began = beginning(family);
+    const began = beginning(family, run);
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write, began };
     }
@@ -167,9 +169,9 @@ function consider({ method, url, headers, body, plain, run: begun }) {
         return { write, began };
     }
     const stable = areSettled(family, lastingHeaders);
-    const pure = isGet && stable && !target.cursor && !family.moving && mayBeAnswered();
-    if (pure && !again) {
-        // A new one of a kind. If it comes again it is a poll.
+    const pure = isGet && stable && !target.cursor && !family.moving && family.prompt >= 0 && mayBeAnswered();
+    if (pure && !(again && family.prompt > 1)) {
+        // A new one of a kind. If it comes again, and is answered at once, it is a poll.
         return { began };
     }
     const poll = pure
@@ -204,23 +206,41 @@ function settle(family, target, again, run) {
 
 /** What is asked for by these URLs is for the page alone to ask for. */
 function leave(family) {
-    if (!family.moving) {
-        family.moving = true;
-        for (const poll of [...polls.values()]) {
-            if (!poll.tick && family.targets.has(poll.url)) {
-                poll.drop();
-            }
+    family.moving = true;
+    dropAll(family);
+}
+
+function dropAll(family) {
+    for (const poll of [...polls.values()]) {
+        if (!poll.tick && family.targets.has(poll.url)) {
+            poll.drop();
         }
     }
 }
 
-/** An answer that takes so long may have been waited for: then it tells of something once, and not what is. */
+/**
+ * An answer that takes so long may have been waited for: then it tells of something once, and not what is. It may if it
+ * takes longer than the page pauses, too; but the application may only have been slow.
+ */
 const WAITED = 8000;
 
-/** What to do when the answer to a request that is made now begins. */
-function beginning(family) {
+/** So many answers have to come at once, then, before it is only ticks that are followed no more. */
+const SLOW = 3;
+
+/** What to do when the answer to a request that `run` makes now begins. */
+function beginning(family, run) {
     const since = now();
-    return () => now() - since > WAITED && leave(family);
+    return () => {
+        const took = now() - since;
+        if (took > WAITED) {
+            leave(family);
+        } else if (took > run?.site.pace) {
+            family.prompt = -SLOW;
+            dropAll(family);
+        } else {
+            family.prompt++;
+        }
+    };
 }
 
 /** Requests of one kind differ in so many ways at most; others have something in their headers that moves. */

@@ -94,22 +94,23 @@ function wrapXhr() {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', mark]));
         }
         request.began = began;
-        if (write || poll) {
-            const after = () => attempt(() => {
-                if (write) {
-                    page.wrote = true;
-                    link.renew();
-                } else if (!poll.tick && self.status) {
-                    poll.served = true;
-                    poll.statusText = self.statusText;
-                    answered(poll, self.getResponseHeader('etag'));
-                }
-            });
-            if (request.sync) {
-                const result = go();
-                after();
-                return result;
+        const after = (write || poll) && (() => attempt(() => {
+            if (write) {
+                page.wrote = true;
+                link.renew();
+            } else if (!poll.tick && self.status) {
+                poll.served = true;
+                poll.statusText = self.statusText;
+                answered(poll, self.getResponseHeader('etag'));
             }
+        }));
+        if (request.sync) {
+            const result = go();
+            attempt(began);
+            attempt(after);
+            return result;
+        }
+        if (after) {
             apply(addListener, self, ['loadend', after, { once: true }]);
         }
         return go();
