@@ -133,7 +133,7 @@ pub trait Replier: Send + Sync + 'static {
 
 /// What a client can say.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object, such as {\"subscribe\": \"/a\"}")]
 struct Said {
     subscribe: Option<String>,
     delta: Option<String>,
