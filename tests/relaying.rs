@@ -179,6 +179,22 @@ async fn a_connection_that_was_closed_meanwhile_costs_nobody_an_answer() {
     assert_eq!(backend.heads().len(), 20);
 }
 
+/// Whatever else goes wrong over a connection that was used before: the backend has seen the request, and may have done something.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_answered_is_not_asked_again() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
+    let backend = Raw::start(move |number| match number {
+        0 => (answer.clone(), Then::Goes),
+        _ => (b"nonsense\r\n\r\n".to_vec(), Then::Ends),
+    })
+    .await;
+    let sidecar = in_front_of(&backend);
+    let mut connection = Connection::open(sidecar.address).await;
+    assert_eq!(connection.get("/a", &[]).await.status, 200);
+    assert_eq!(connection.get("/a", &[]).await.status, 502);
+    assert_eq!((backend.heads().len(), backend.accepted()), (2, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_used_again_and_not_kept_for_long() {
     let backend = Raw::always("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Then::Goes).await;

@@ -14,10 +14,10 @@ use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, StatusCode};
-use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession;
+use pingora::{ErrorType, RetryType};
 
 use super::forward::forward;
 use super::head::{answer_head, as_written};
@@ -58,8 +58,9 @@ pub(super) struct Relay<'a> {
 enum Failure {
     /// The client left, or does not read.
     Client,
-    /// The backend is away, or broke off before its answer began.
-    Upstream { text: String, late: bool },
+    /// The backend is away, or broke off before its answer began. If its connection was `closed` it may not have seen the
+    /// request.
+    Upstream { text: String, late: bool, closed: bool },
     /// It broke off behind that: all that can be done is to break off, too, so that the client notices.
     Broken(String),
 }
@@ -98,8 +99,8 @@ impl Relay<'_> {
         if let Some(idle) = upstream.idle() {
             match self.ask_over(idle, client, &upstream, trace.clone()).await {
                 Ok(session) => return Ok((upstream, session)),
-                Err(Failure::Client) => return Err(Failure::Client),
-                Err(_) => {}
+                Err(Failure::Upstream { closed: true, .. }) => {}
+                Err(failure) => return Err(failure),
             }
         }
         let (upstream, stream) = replicas.connect_to(upstream).await?;
@@ -286,21 +287,23 @@ impl Relay<'_> {
 impl Failure {
     /// The backend's answer is none that can be passed back.
     fn wrong(text: &str) -> Self {
-        Self::Upstream { text: text.to_owned(), late: false }
+        Self::Upstream { text: text.to_owned(), late: false, closed: false }
     }
 }
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let late = matches!(error, ConnectError::Connect { late: true, .. });
-        Self::Upstream { text: error.to_string(), late }
+        Self::Upstream { text: error.to_string(), late, closed: false }
     }
 }
 
 impl From<Box<pingora::Error>> for Failure {
     fn from(error: Box<pingora::Error>) -> Self {
         let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        Self::Upstream { text: error.etype().as_str().to_owned(), late }
+        // What pingora says of a connection that was closed, or on which nothing could be sent any more.
+        let closed = error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError;
+        Self::Upstream { text: error.etype().as_str().to_owned(), late, closed }
     }
 }
 
