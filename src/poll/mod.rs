@@ -13,6 +13,7 @@ mod fetch;
 mod poller;
 mod request;
 mod schedule;
+mod taking;
 mod trigger;
 
 pub use budget::{Budget, Options as BudgetOptions, Permit, Spending, Urgency};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::taking::takes;
 use super::{Bearings, Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock;
 use crate::model::{EndReason, Kind, MediaType, Representation, Validators};
@@ -209,6 +210,10 @@ impl<F: Fetch + ?Sized> Poller<F> {
         if last.is_none() && known.is_some_and(|known| known != second) {
             // It has moved on, and stays.
             look.outcome = Outcome::Fresh(again);
+            return;
+        }
+        if !takes(&found.body, &again.body, last.as_ref().map(|last| &last.body[..])) {
+            *proven = true;
             return;
         }
         if let Outcome::Fresh(found) = std::mem::replace(&mut look.outcome, Outcome::Declined(Decline::Moves)) {

@@ -21,8 +21,8 @@ let count = 0;
 const on = stage({
     '/plain': polls("'/state'", INTERVAL),
     '/unique': polls("'/state?' + Date.now()", INTERVAL),
-    '/restless': polls("'/counter'", SLOW),
-    '/counter': (request, send) => send(200, 'application/json', JSON.stringify({ count: count++ })),
+    '/restless': polls("'/load'", SLOW),
+    '/load': (request, send) => send(200, 'application/json', JSON.stringify({ load: (37 * count++) % 101 })),
     '/layouts/one': (request, send, application) => {
         if (request.body.startsWith('{')) {
             application.state = JSON.parse(request.body);
@@ -70,7 +70,7 @@ for (const path of ['/plain', '/unique']) {
 
 test('what changes each time is asked for by all tabs together no more often than by one', async () => {
     const pages = await Promise.all([1, 2, 3, 4].map(() => on.open('/restless')));
-    const asked = () => on.application.askedFor('/counter').length;
+    const asked = () => on.application.askedFor('/load').length;
     await Promise.all(pages.map((page) => page.waitForFunction(() => draws > 3)));
     const rate = async (time) => {
         const before = asked();

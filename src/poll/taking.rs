@@ -1,0 +1,75 @@
+//! Whether what changed from one look to the next may have changed because it was looked at.
+
+/// Three answers in a row, each to a look of ours, of which `found` and `again` differ; `last` is `None` if it is as `again`.
+///
+/// What only differs in its numbers is a measure of something (a time, a load), unless one of them counts: who counts those who
+/// ask goes up by one for each.
+pub(super) fn takes(found: &[u8], again: &[u8], last: Option<&[u8]>) -> bool {
+    let Some(first) = steps(found, again) else { return true };
+    let Some(last) = last else { return false };
+    let Some(second) = steps(again, last) else { return true };
+    first.iter().zip(&second).any(|steps| matches!(steps, (Some(1), Some(1))))
+}
+
+/// By how much each number went up; `None` for one that did not, or is too long for a count. `None` at all if more than
+/// numbers differ.
+fn steps(before: &[u8], after: &[u8]) -> Option<Vec<Option<u64>>> {
+    let (mut before, mut after) = (before, after);
+    let mut steps = Vec::new();
+    loop {
+        let same = before.iter().zip(after).take_while(|(one, other)| one == other && !one.is_ascii_digit()).count();
+        (before, after) = (&before[same..], &after[same..]);
+        let (old, new) = (number(&mut before), number(&mut after));
+        match (old, new) {
+            (None, None) => return (before.is_empty() && after.is_empty()).then_some(steps),
+            (Some(old), Some(new)) => {
+                steps.push(count(new).zip(count(old)).and_then(|(new, old)| new.checked_sub(old)));
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Takes the digits with which `text` begins.
+fn number<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    *text = rest;
+    (!digits.is_empty()).then_some(digits)
+}
+
+fn count(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_was_taken() {
+        for (found, again, last) in [
+            ("[\"m\"]", "[]", None),
+            ("[1,2]", "[3]", Some("[]")),
+            ("{\"token\":\"a\"}", "{\"token\":\"b\"}", Some("{\"token\":\"c\"}")),
+            ("x", "xy", None),
+            ("1", "", None),
+        ] {
+            assert!(takes(found.as_bytes(), again.as_bytes(), last.map(str::as_bytes)), "{found} {again} {last:?}");
+        }
+    }
+
+    #[test]
+    fn who_counts_goes_up_by_one() {
+        assert!(takes(b"{\"n\":9,\"at\":17}", b"{\"n\":10,\"at\":17}", Some(b"{\"n\":11,\"at\":18}")));
+        assert!(!takes(b"{\"n\":9}", b"{\"n\":10}", None), "it has stayed");
+        assert!(!takes(b"{\"n\":9}", b"{\"n\":10}", Some(b"{\"n\":12}")));
+        let long = "9".repeat(40);
+        assert!(!takes(b"1", long.as_bytes(), Some(b"3")));
+    }
+
+    #[test]
+    fn measures_are_looked_at() {
+        assert!(!takes(b"load 0.31 at 12:00:01.100", b"load 0.35 at 12:00:01.104", Some(b"load 0.3 at 12:00:01.109")));
+        assert!(!takes(b"{\"free\":1200}", b"{\"free\":800}", Some(b"{\"free\":801}")));
+    }
+}
