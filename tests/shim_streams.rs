@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::backend::{Backend, Page};
-use crate::support::client::Events;
-use crate::support::sidecar::Sidecar;
+use crate::support::client::{Connection, Events};
+use crate::support::sidecar::{LOCAL, Sidecar};
 use crate::support::{eventually, within};
 
 const FAST: &str = "[[route]]\npath = \"/a/**\"\nevery = \"20ms\"\nevery_max = \"20ms\"\nheartbeat = \"1s\"\n";
@@ -61,10 +61,11 @@ async fn what_is_held_is_confirmed_on_request() {
     backend.set("/a/b", Page::text("one"));
     let sidecar = Sidecar::start(&backend, FAST);
     let mut events = follow(&sidecar, json!({ "follow": [{ "url": "/a/b" }], "exact": true })).await;
-    let version = record(&mut events).await["version"].clone();
-    let asked = json!({ "follow": [{ "url": "/a/b", "since": version, "confirm": true }], "exact": true });
+    let first = record(&mut events).await;
+    let asked = json!({ "follow": [{ "url": "/a/b", "since": first["version"], "confirm": true }], "exact": true });
     let mut again = follow(&sidecar, asked.clone()).await;
-    assert_eq!(record(&mut again).await, json!({ "event": "live", "url": "/a/b" }));
+    let live = json!({ "event": "live", "url": "/a/b", "identity": first["identity"] });
+    assert_eq!(record(&mut again).await, live);
     // Once, not with every look.
     backend.set("/a/b", Page::text("two"));
     assert_eq!(record(&mut again).await["body"], "two");
@@ -127,4 +128,127 @@ async fn what_cannot_be_followed_does_not_stop_the_rest() {
     let mut bodies = [record(&mut events).await["body"].clone(), record(&mut events).await["body"].clone()];
     bodies.sort_by_key(Value::to_string);
     assert_eq!(bodies, [json!("one"), json!("other")]);
+}
+
+const LEARNS: &str =
+    "[[route]]\npath = \"/a/**\"\nevery = \"20ms\"\nevery_max = \"10m\"\nshim = \"learn\"\nheartbeat = \"1s\"\n";
+
+async fn refresh(sidecar: &Sidecar) {
+    let admin = sidecar.server.admin().unwrap();
+    Connection::open(admin).await.request("POST", "/api/refresh?url=/a/x", &[LOCAL], b"").await;
+}
+
+async fn follow_as(sidecar: &Sidecar, url: &str, headers: &[(&str, &str)]) -> (Events, Value) {
+    let what = json!({ "follow": [{ "url": url, "every": 600_000 }], "exact": true }).to_string();
+    let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &what, headers).await;
+    let first = record(&mut events).await;
+    (events, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_marked_poll_is_told_whose_it_is_and_never_anothers_state() {
+    let backend = Backend::start().await;
+    for path in ["/a/x", "/b/x"] {
+        backend.handle(path, |seen| {
+            Page::text(&format!("{:?}", seen.header("cookie"))).header("Cache-Control", "private")
+        });
+    }
+    let sidecar = Sidecar::start(&backend, LEARNS);
+    // What no route takes may be followed, too.
+    for path in ["/a/x", "/b/x"] {
+        let (_held, first) = follow_as(&sidecar, path, &[("Cookie", "sid=1")]).await;
+        assert_eq!(first["body"], "Some(\"sid=1\")");
+        let looks = backend.seen(path).len();
+        let mark = format!("{path}#0.5");
+        let expected = format!("{}#0.5", first["identity"].as_str().unwrap());
+        // It is known however long ago it was read, and whatever else keeps caches out.
+        for target in [path.to_owned(), format!("{path}?_=7")] {
+            let own = sidecar.get(&target, &[("Cookie", "sid=1"), ("Sungrazer-Poll", &mark)]).await;
+            assert_eq!(own.header("sungrazer-identity"), Some(expected.as_str()), "{target}");
+            assert!(own.is_from_memory(), "{target}");
+            assert_eq!(own.text(), "Some(\"sid=1\")");
+        }
+        assert_eq!(backend.seen(path).len(), looks, "the backend was asked");
+        let etag = format!("\"{}\"", first["version"].as_str().unwrap());
+        let held = [("Cookie", "sid=1"), ("Sungrazer-Poll", &mark), ("If-None-Match", &etag)];
+        let known = sidecar.get(path, &held).await;
+        assert_eq!((known.status, known.header("sungrazer-identity")), (304, Some(expected.as_str())));
+        for (name, value) in [("Cookie", "sid=2"), ("X-Nobody", "1")] {
+            let other = sidecar.get(path, &[(name, value), ("Sungrazer-Poll", &mark)]).await;
+            let identity = other.header("sungrazer-identity").expect("an identity");
+            assert!(identity != expected && identity.ends_with("#0.5"), "{name}: {identity}");
+            assert_ne!(other.text(), "Some(\"sid=1\")", "{name}");
+        }
+        let plain = sidecar.get(path, &[("Cookie", "sid=1")]).await;
+        assert_eq!(plain.header("sungrazer-identity"), None, "nobody asked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_makes_its_client_another_says_so() {
+    let backend = Backend::start().await;
+    backend.set("/a/x", Page::text("x").header("Set-Cookie", "sid=2; HttpOnly"));
+    let sidecar = Sidecar::start(&backend, LEARNS);
+    let mark = ("Sungrazer-Poll", "/a/x#7");
+    assert_eq!(sidecar.get("/a/x", &[("Cookie", "sid=1"), mark]).await.header("sungrazer-identity"), Some("-#7"));
+    let renewed = sidecar.get("/a/x", &[("Cookie", "sid=2"), mark]).await;
+    assert!(renewed.header("sungrazer-identity").is_some_and(|identity| identity.len() == 18));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_that_any_answer_replaces_sends_its_streams_back_and_nobody_elses() {
+    let backend = Backend::start().await;
+    backend.handle("/a/x", |seen| Page::text(&format!("{:?}", seen.header("cookie"))));
+    backend.set("/image", Page::text("").header("Set-Cookie", "sid=2; HttpOnly"));
+    let sidecar = Sidecar::start(&backend, LEARNS);
+    let (mut own, _) = follow_as(&sidecar, "/a/x", &[("Cookie", "sid=1; lang=en")]).await;
+    let (mut other, _) = follow_as(&sidecar, "/a/x", &[("Cookie", "sid=1; lang=en; more=1")]).await;
+    // Not what was opened a moment ago: cookies may change with each answer.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    sidecar.get("/image", &[("Cookie", "sid=1; lang=en")]).await;
+    let end = record(&mut own).await;
+    assert_eq!((&end["event"], &end["reason"]), (&json!("end"), &json!("reload")));
+    backend.handle("/a/x", |_| Page::text("changed"));
+    refresh(&sidecar).await;
+    assert_eq!(record(&mut other).await["body"], "changed", "its cookies are others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_say_how_clients_ask_and_of_a_shared_resource_nothing_of_any() {
+    let backend = Backend::start().await;
+    backend.handle("/a/x", |seen| {
+        let said = ["content-type", "referer", "sec-fetch-mode", "sec-fetch-dest", "sec-ch-ua"];
+        Page::text(&format!("{:?}", said.map(|name| seen.header(name))))
+    });
+    let browser = [("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Dest", "empty"), ("Sec-CH-UA", "\"Own\"")];
+    for (audience, own, browsers) in
+        [("credentials", r#"Some("http://site.example/page")"#, r#"Some("\"Own\"")"#), ("public", "None", "None")]
+    {
+        let sidecar = Sidecar::start(&backend, &format!("{LEARNS}audience = \"{audience}\"\n"));
+        let what =
+            json!({ "follow": [{ "url": "/a/x", "headers": { "content-type": "a/b" } }], "exact": true }).to_string();
+        let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &what, &browser).await;
+        let told = |referer: &str| format!(r#"[Some("a/b"), {referer}, Some("cors"), Some("empty"), {browsers}]"#);
+        assert_eq!(record(&mut events).await["body"], told("None"));
+        let page = ("Referer", "http://site.example/page");
+        let poll = [browser.as_slice(), &[page, ("Content-Type", "a/b"), ("Sungrazer-Poll", "/a/x#1")]].concat();
+        sidecar.get("/a/x", &poll).await;
+        refresh(&sidecar).await;
+        let looked = || {
+            backend
+                .seen("/a/x")
+                .iter()
+                .rfind(|seen| seen.header("via").is_some())
+                .and_then(|seen| seen.header("referer").map(str::to_owned))
+        };
+        eventually("a look as the page asks", || format!("{:?}", looked()) == own).await;
+        let answer = sidecar.get("/a/x", &poll).await;
+        assert!(answer.is_from_memory(), "{audience}");
+        assert_eq!(answer.text(), told(own), "{audience}");
+        // Without the type it is another resource; with a wish of its own, none at all.
+        let untyped = sidecar.get("/a/x", &[page, ("Sungrazer-Poll", "/a/x#1")]).await;
+        assert!(untyped.text().starts_with("[None"), "{}", untyped.text());
+        let wish = [poll.as_slice(), &[("Prefer", "return=minimal")]].concat();
+        assert!(!sidecar.get("/a/x", &wish).await.is_from_memory());
+    }
 }

@@ -15,6 +15,8 @@ pub struct Url {
     pub text: Arc<str>,
     /// Whether that is how the resource itself is called. Then what names it can be shared.
     pub canonical: bool,
+    /// Whose its states are, for clients that have to know that; the same for all that follow one resource.
+    pub identity: Option<Arc<str>>,
 }
 
 /// A way to hold a client: how updates look on the wire. Encoding is pure; the held loop does the rest.

@@ -69,7 +69,7 @@ impl Follower {
             Source::Resource(subscription) => subscription.resource().key().target == asked.url,
             Source::Reason(_) | Source::Beats { .. } => false,
         };
-        let url = Url { text: Arc::clone(&asked.url), canonical };
+        let url = Url { text: Arc::clone(&asked.url), canonical, identity: None };
         let counted = metrics.hold(delivery);
         Self {
             asked,
@@ -83,6 +83,12 @@ impl Follower {
             metrics,
             _counted: counted,
         }
+    }
+
+    /// The same, told with each state whose it is.
+    pub fn marked(mut self, identity: Option<String>) -> Self {
+        self.url.identity = identity.map(Into::into);
+        self
     }
 
     /// Has its resource looked at, if it does not know a state that is recent enough.
@@ -302,7 +308,7 @@ impl Followers {
         frames: &mut Vec<Frame>,
     ) {
         for (text, reason) in self.refused.drain(..) {
-            frames.extend(delivery.frame(&Update::End(reason), &Url { text, canonical: false }));
+            frames.extend(delivery.frame(&Update::End(reason), &Url { text, canonical: false, identity: None }));
         }
         let mut at = 0;
         while at < self.all.len() {

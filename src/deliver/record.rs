@@ -29,7 +29,9 @@ pub(super) fn record(update: &Update, url: &Url) -> String {
 
 /// The same, with as much of a snapshot as is asked for.
 pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String {
-    let url = json_string(&url.text);
+    // Made by us, of characters that need no escape.
+    let identity = url.identity.as_ref().map_or_else(String::new, |identity| format!(",\"identity\":\"{identity}\""));
+    let url = json_string(&url.text) + &identity;
     match update {
         Update::Snapshot(snapshot) => snapshot_record(snapshot, &url, detail),
         Update::Patch { called, snapshot, delta, patch, .. } => {

@@ -309,7 +309,7 @@ impl Socket {
         followers: &mut Followers,
         number: &mut usize,
     ) -> Option<String> {
-        let url = Url { text: Arc::clone(&asked.url), canonical: false };
+        let url = Url { text: Arc::clone(&asked.url), canonical: false, identity: None };
         if followers.has(&url.text) {
             return Some(complaint("is subscribed to already", Some(&url.text)));
         }

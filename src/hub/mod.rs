@@ -227,6 +227,11 @@ impl Hub {
         self.shard(&key.target).find(key).cloned()
     }
 
+    /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.
+    pub fn mark(&self, key: &ResourceKey) -> String {
+        format!("{:016x}", self.hasher.hash_one(key))
+    }
+
     /// All resources with this target, whoever watches them.
     pub fn with_target(&self, target: &str) -> Vec<Arc<Resource>> {
         let resources = |found: &HashMap<_, Entry>| found.values().map(|entry| Arc::clone(&entry.resource)).collect();

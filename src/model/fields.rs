@@ -98,6 +98,18 @@ pub fn overrides_method(headers: &HeaderMap) -> bool {
     METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
 }
 
+/// By these scripts say what they are: many libraries, htmx, Turbo.
+static FROM_SCRIPTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-requested-with"),
+    HeaderName::from_static("hx-request"),
+    HeaderName::from_static("turbo-frame"),
+];
+
+/// Whether a script says that it asks, and not a browser that is led to a page.
+pub fn is_from_script(headers: &HeaderMap) -> bool {
+    FROM_SCRIPTS.iter().any(|name| headers.contains_key(name))
+}
+
 /// Request fields by which a proxy in front of an application tells it who the client is. Sorted.
 const ASSERTIONS: [&str; 16] = [
     "cf-connecting-ip",
@@ -143,7 +155,12 @@ pub fn is_assertion(name: &HeaderName) -> bool {
 
 /// Whether `name` may be left out of a client's identity.
 pub fn is_neutral(name: &HeaderName) -> bool {
-    NEUTRAL.binary_search(&name.as_str()).is_ok()
+    NEUTRAL.binary_search(&name.as_str()).is_ok() || is_number(name.as_str())
+}
+
+/// Whether a field of this name says which of all requests this is: of one kind with `X-Request-Id`.
+fn is_number(name: &str) -> bool {
+    name.starts_with("x-") && ["-request-id", "-correlation-id", "-trace-id"].iter().any(|end| name.ends_with(end))
 }
 
 /// Whether `name` belongs to a connection or frames a message, so that no representation depends on it.

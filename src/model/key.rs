@@ -68,8 +68,17 @@ impl Identity {
 
     /// Whether the cookie `name=value` is part of it.
     pub fn has_cookie(&self, pair: &[u8]) -> bool {
+        self.cookies().any(|one| one == pair)
+    }
+
+    /// Whether all cookies that are part of it are among these.
+    pub fn has_no_cookie_but(&self, pairs: &[&[u8]]) -> bool {
+        self.cookies().all(|one| pairs.contains(&one))
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
         let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
-        cookies.flat_map(|(_, value)| value.expose().split(|byte| *byte == b';')).any(|one| one.trim_ascii() == pair)
+        cookies.flat_map(|(_, value)| value.expose().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
     }
 
     /// The header fields, in sending order.

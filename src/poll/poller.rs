@@ -9,7 +9,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::taking::takes;
 use super::{Bearings, Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock;
-use crate::model::{EndReason, Kind, MediaType, Representation, Validators};
+use crate::model::{Kind, MediaType, Representation, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
     Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
@@ -113,7 +113,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         if state.head().ended().is_none() {
             // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
             // vain.
-            state.close(Ended::Closed(EndReason::Reload));
+            state.close(Ended::Closed(self.resource.closed_for()));
             self.resource.publish(Arc::clone(state.head()), true);
         }
         self.metrics.resources().dec();

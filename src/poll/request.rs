@@ -1,4 +1,4 @@
-//! The request by which a resource is looked at, made from its key and from nothing else.
+//! The request by which a resource is looked at, made from its key and from the manner in which clients ask for it.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderValue};
@@ -22,8 +22,8 @@ pub struct WatchRequest<'a> {
 const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
 impl WatchRequest<'_> {
-    /// The headers to send, `Host` as the client gave it. `User-Agent`, `Via` and `Accept-Encoding` are our own; all else
-    /// is in the key.
+    /// The headers to send, `Host` as the client gave it. `User-Agent`, `Via` and `Accept-Encoding` are our own, and how it
+    /// is asked for is as clients do; all else is in the key.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(12);
         let origin = &self.key.origin;
@@ -43,6 +43,7 @@ impl WatchRequest<'_> {
         {
             headers.insert(FORWARDED, forwarded);
         }
+        headers.extend(self.seat.manner().fields().clone());
         for (name, value) in self.key.variant.iter() {
             match value {
                 Some(value) => headers.insert(name, value.clone()),

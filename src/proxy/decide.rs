@@ -64,7 +64,10 @@ impl Site {
             return Disposition::Tunnel;
         }
         let routes = self.routes.load();
-        let route = routes.find(&request.head.method, request.target.path).cloned();
+        let path = request.target.path;
+        let route = routes.find(&request.head.method, path);
+        // What no route takes may be followed nevertheless.
+        let route = route.or_else(|| request.polls_for().and_then(|_| routes.learns(path))).cloned();
         drop(routes);
         match route {
             Some(route)

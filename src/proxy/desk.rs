@@ -18,8 +18,8 @@ use super::writes::Shape;
 use crate::clock;
 use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
 use crate::model::{EndReason, MediaType, fields};
-use crate::resource::{Bell, Ended, Subscription};
-use crate::route::{Client, Route, Shim, Target, is_plain};
+use crate::resource::{Bell, Ended, Manner, Subscription};
+use crate::route::{Client, Route, Target, is_plain};
 use crate::telemetry::Visit;
 
 /// A client, by the request with which it came.
@@ -85,6 +85,7 @@ impl Visitor {
         let key = route.key(&self.client, target, headers, &facts, true);
         match self.site.hub.join(&key, self.client.address, delivery, Arc::clone(bell), now, self.site.birth(route)) {
             Ok(subscription) => {
+                subscription.resource().seat().note(|| Manner::of_stream(headers, &key.identity), false);
                 // Who holds something would not ask again any sooner than this.
                 let pace = asked.pace.filter(|_| asked.claim.is_some()).unwrap_or_default();
                 let recent = route.plan.schedule.every.max(pace);
@@ -113,10 +114,7 @@ impl Desk for Visitor {
         let target = self.target(&asked.url).ok_or(Unfollowed::Malformed(NO_PATH))?;
         let routes = self.site.routes.load();
         // A page that may follow whatever it polls brings the rules of its own route along.
-        let learned = || {
-            let unclaimed = routes.find_path(target.path).is_none() && is_plain(target.path);
-            routes.iter().find(|route| unclaimed && route.shim == Shim::Learn)
-        };
+        let learned = || routes.learns(target.path);
         let watched =
             routes.find(&Method::GET, target.path).or_else(learned).filter(|route| route.fetch && !asked.tick);
         let route = watched
@@ -142,7 +140,8 @@ impl Desk for Visitor {
             if let Some(pace) = asked.pace {
                 subscription.keep_pace(pace);
             }
-            return Ok(vec![follower(Source::Resource(subscription), Some(since))]);
+            let identity = self.is_script.then(|| self.site.hub.mark(subscription.resource().key()));
+            return Ok(vec![follower(Source::Resource(subscription), Some(since)).marked(identity)]);
         }
         // Only the client may ask for this; it is told when.
         let listening = route.pulse.listen(Arc::clone(bell));

@@ -111,16 +111,20 @@ impl Site {
         }
     }
 
-    /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Streams under
-    /// the old one go on while the backend accepts it; when it does not, their clients are sent back to come with the new.
+    /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Who is held
+    /// under the old one, and may be this client, is sent back to come with the new: what is looked at with cookies that
+    /// this client did not send is others'.
     pub(super) fn note_cookies(&self, request: &Request<'_>, answer: &HeaderMap) {
         let old = replaced_cookies(request.headers(), answer);
         if old.is_empty() {
             return;
         }
+        let now = clock::now();
+        let sent: Vec<&[u8]> = fields::cookies(request.headers()).collect();
         self.hub.for_each(|resource| {
-            if old.iter().any(|pair| resource.key().identity.has_cookie(pair)) {
-                resource.note_rotation();
+            let identity = &resource.key().identity;
+            if old.iter().any(|pair| identity.has_cookie(pair)) && identity.has_no_cookie_but(&sent) {
+                resource.note_rotation(now);
             }
         });
     }

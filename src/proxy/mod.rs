@@ -25,6 +25,7 @@ mod h1;
 mod h2;
 mod head;
 mod hold;
+mod identity;
 mod inject;
 mod learn;
 mod leave;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -15,6 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
+use super::identity::IDENTITY;
 use super::inject::{Candidate, Injection};
 use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
@@ -307,7 +308,11 @@ impl Site {
     /// Whether a route takes the request, as far as can be told without taking it apart.
     fn is_routed(&self, head: &RequestHeader) -> bool {
         let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
-        target.is_some_and(|target| self.routes.load().find(&head.method, target.path).is_some())
+        let routes = self.routes.load();
+        target.is_some_and(|target| {
+            routes.find(&head.method, target.path).is_some()
+                || (head.method == Method::GET && routes.learns(target.path).is_some())
+        })
     }
 
     /// Takes note of what the backend answers `request`, an upload of this `shape`, and makes the head of it fit for the client.
@@ -327,9 +332,18 @@ impl Site {
             return Ok(());
         }
         let routes = self.routes.load();
-        let Some(route) = routes.find(&request.head.method, request.target.path) else { return Ok(()) };
-        self.seen(route, request);
-        route.negotiates().map_or(Ok(true), |negotiates| response.append_header(VARY, negotiates)).map(drop)
+        if let Some(route) = routes.find(&request.head.method, request.target.path)
+            && let Some(negotiates) = route.negotiates()
+        {
+            response.append_header(VARY, negotiates)?;
+        }
+        if let Some(route) = routes.follows(request.target.path) {
+            self.seen(route, request);
+            if let Some(identity) = self.identity_of(route, request, &response.headers) {
+                response.insert_header(IDENTITY, identity)?;
+            }
+        }
+        Ok(())
     }
 
     /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and

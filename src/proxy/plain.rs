@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout};
 
 use super::decide::Disposition;
 use super::forward::came_through_us;
+use super::identity::IDENTITY;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
+use crate::resource::Manner;
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -41,13 +43,15 @@ impl Site {
         let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
         let wait = request.waits().filter(|_| route.long_poll);
         let disposition = match (wait, route.hold) {
-            _ if !watchable || request.is_reload() => Disposition::Proxy,
+            _ if !watchable || request.is_reload() || request.is_particular() => Disposition::Proxy,
             // What is in memory is the page as the backend made it, without the browser script.
             _ if route.shim != Shim::Off && request.is_navigation() => Disposition::Proxy,
             (Some(wait), _) => {
                 Box::pin(self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked)).await
             }
-            (None, Some(hold)) if !request.is_navigation() && !came_through_us(request.headers()) => {
+            (None, Some(hold))
+                if !request.is_navigation() && request.mark().is_none() && !came_through_us(request.headers()) =>
+            {
                 Box::pin(self.held(route, request, wire, &facts, hold, How::Routed)).await
             }
             _ => self.remembered(route, request, &facts, now).await.unwrap_or(Disposition::Proxy),
@@ -93,15 +97,26 @@ impl Site {
         let followed =
             request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, false));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
-        let is_other = followed.is_some();
-        let key =
-            followed.unwrap_or_else(|| route.key(&request.client, request.target, request.headers(), facts, false));
+        let is_followed = followed.is_some();
+        let own = route.key(&request.client, request.target, request.headers(), facts, false);
+        let is_other = followed.as_ref().is_some_and(|key| key.target != own.target);
+        let key = followed.unwrap_or(own);
         let window = route.plan.schedule.every / 2;
         let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
         let polled = polled.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok()??;
         let resource = polled.resource;
-        let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
+        // Who follows it is told of it as often as it is looked at, and would not have asked.
+        let since = if is_followed {
+            resource.fenced().max(self.writes.last(request.client.address))
+        } else {
+            self.current_since(route.plan.schedule.every, &resource, &request.client, now)
+        };
         let mut head = resource.head_full();
+        let is_unlike = resource.seat().note(|| Manner::of(request.headers(), &key.identity), true);
+        if is_unlike && head.tried.is_some() {
+            // What is known was not asked for as this page asks.
+            return None;
+        }
         if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
             resource.demand(since);
             let known =
@@ -117,11 +132,16 @@ impl Site {
         if snapshot.representation.sets_cookie {
             return None;
         }
-        if is_other {
-            // A cache on the way that does not heed the header by which the page said so must not keep this as what is at the URL
-            // that was asked for.
+        if request.mark().is_some() {
             let mut answer = Self::whole(route, snapshot, request);
-            answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if is_other {
+                // A cache on the way that does not heed the header by which the page said so must not keep this as what is at
+                // the URL that was asked for.
+                answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            if let Some(identity) = self.identity(route, request) {
+                answer.headers.insert(IDENTITY, identity);
+            }
             return Some(Disposition::Answer(answer));
         }
         let whole = Whole::of(snapshot, request.headers(), route.negotiates());
@@ -153,6 +173,7 @@ impl Site {
                 return Disposition::Proxy;
             }
         };
+        subscription.resource().seat().note(|| Manner::of(request.headers(), &key.identity), true);
         let since = self.current_since(route.plan.schedule.every, subscription.resource(), &request.client, now);
         match await_ready(wire, &subscription, since).await {
             Ready::Gone => return Disposition::Gone,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, ORIGIN, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN, PRAGMA,
+    RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
@@ -20,13 +20,6 @@ use crate::route::{Client, RESUME_PARAMETER, Target};
 
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
 pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
-
-/// By these scripts say what they are: many libraries, htmx, Turbo.
-static FROM_SCRIPTS: [HeaderName; 3] = [
-    HeaderName::from_static("x-requested-with"),
-    HeaderName::from_static("hx-request"),
-    HeaderName::from_static("turbo-frame"),
-];
 
 /// From where a browser says that it asks, and for what (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -116,6 +109,17 @@ impl<'a> Request<'a> {
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
     }
 
+    /// Whether it asks for more than a state: on a condition that a look would not make, or for an answer of its own kind
+    /// (RFC 7240).
+    pub(super) fn is_particular(&self) -> bool {
+        let ours = |preference: &str| {
+            let name = preference.split([';', '=']).next().unwrap_or_default().trim();
+            ["wait", "delta"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+        };
+        [IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE].iter().any(|name| self.headers().contains_key(name))
+            || !fields::list(self.headers(), &PREFER).all(ours)
+    }
+
     /// Whether it may change something at the backend.
     pub(super) fn may_write(&self) -> bool {
         !self.head.method.is_safe() || fields::overrides_method(self.headers())
@@ -132,10 +136,17 @@ impl<'a> Request<'a> {
         self.headers().contains_key(&POLL_MARK)
     }
 
+    /// What the browser script has written on a poll: what it asks for, and behind `#` what tells its answer from one that
+    /// a cache kept.
+    pub(super) fn mark(&self) -> Option<(&str, &str)> {
+        let mark = self.headers().get(&POLL_MARK)?.to_str().ok()?;
+        Some(mark.split_once('#').unwrap_or((mark, "")))
+    }
+
     /// What the browser script says that a poll asks for, when it is asked without what is only there to get past caches:
     /// the same path, and no parameter that the request does not have.
     pub(super) fn polls_for(&self) -> Option<Target<'_>> {
-        let target = Target::parse(self.headers().get(&POLL_MARK)?.to_str().ok()?)?;
+        let target = Target::parse(self.mark()?.0)?;
         let parameters = |query: Option<&'a str>| query.unwrap_or_default().split('&');
         let mut sent = parameters(self.target.query);
         let is_left = target.query.is_none_or(|query| query.split('&').all(|kept| sent.any(|one| one == kept)));
@@ -158,7 +169,7 @@ impl<'a> Request<'a> {
         match self.headers().get(SEC_FETCH_MODE) {
             Some(mode) => mode == "navigate",
             // Scripts that ask for parts of a page say so.
-            None => self.accepts("text/html") && !FROM_SCRIPTS.iter().any(|name| self.headers().contains_key(name)),
+            None => self.accepts("text/html") && !fields::is_from_script(self.headers()),
         }
     }
 

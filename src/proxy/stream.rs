@@ -13,7 +13,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Asked, Delivery, Follower, Followers, Form, Ready, Session, Source, Wire, await_ready};
 use crate::model::{DeltaKind, MediaType, fields};
-use crate::resource::Decline;
+use crate::resource::{Decline, Manner};
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
@@ -62,6 +62,7 @@ impl Site {
                 Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
+            resource.seat().note(|| Manner::of(request.headers(), &key.identity), true);
             let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
             let own = async {
                 delivery.accept() == "text/event-stream"

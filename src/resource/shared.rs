@@ -48,6 +48,9 @@ impl Trigger {
     }
 }
 
+/// A resource this young is not ended because a cookie was replaced.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// How many looks are kept on record.
 const MOST_ENTRIES: usize = 32;
 
@@ -156,9 +159,18 @@ impl Resource {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// The backend has given somebody another value for a cookie that the resource is looked at with.
-    pub fn note_rotation(&self) {
+    /// The backend has given somebody, `now`, another value for a cookie that the resource is looked at with. Those who are
+    /// held come again with the new one; at once, unless that has happened a moment ago: a cookie may change with each answer.
+    pub fn note_rotation(&self, now: Instant) {
         self.rotated.store(true, Ordering::Release);
+        if now.saturating_duration_since(self.born) >= SETTLED {
+            self.close();
+        }
+    }
+
+    /// Why the watch ends when it is closed.
+    pub fn closed_for(&self) -> EndReason {
+        if self.rotated.load(Ordering::Acquire) { EndReason::Auth } else { EndReason::Reload }
     }
 
     /// What held clients are told of the end. Those whose cookies the backend has replaced have newer ones by now: they are

@@ -36,6 +36,17 @@ impl Table {
         self.routes.iter().find(|route| route.pattern.matches(path)).filter(|_| is_plain(path))
     }
 
+    /// The route by whose rules a page may follow what no route takes, if this path is such.
+    pub fn learns(&self, path: &str) -> Option<&Arc<Route>> {
+        let learns = self.routes.iter().find(|route| route.shim == Shim::Learn)?;
+        (is_plain(path) && self.find_path(path).is_none()).then_some(learns)
+    }
+
+    /// The route by whose rules a GET of this path is followed, if it may be asked for by us.
+    pub fn follows(&self, path: &str) -> Option<&Arc<Route>> {
+        self.find(&Method::GET, path).or_else(|| self.learns(path)).filter(|route| route.fetch)
+    }
+
     /// All routes, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::learned::Facts;
 use super::{Route, Target};
@@ -67,6 +67,10 @@ impl Route {
         stream: bool,
     ) -> ResourceKey {
         let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
+        if headers.contains_key(CONTENT_TYPE) {
+            // Of a request without a body it says what the client would like to be answered, to some applications.
+            split.push(CONTENT_TYPE);
+        }
         split.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         split.dedup();
         split.retain(fields::may_split);

@@ -17,6 +17,7 @@ const PARTS: &[&str] = &[
     include_str!("js/sites.js"),
     include_str!("js/timers.js"),
     include_str!("js/polls.js"),
+    include_str!("js/identity.js"),
     include_str!("js/answers.js"),
     include_str!("js/xhr.js"),
     include_str!("js/fetch.js"),

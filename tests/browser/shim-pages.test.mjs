@@ -101,9 +101,9 @@ test('what is playing goes on while the page is made anew around it', async () =
 /** Waits until the page is followed: its own time to load again has passed, and it has not. */
 async function held(page, path) {
     await page.evaluate(() => (window.mark = {}));
-    const before = page.times(path);
+    const before = page.loads;
     await sleep(REFRESH * 1000 + 500);
-    assert.equal(page.times(path), before, 'it was loaded again, though nothing changed');
+    assert.equal(page.loads, before, 'it was loaded again, though nothing changed');
     assert.ok(await page.evaluate(() => 'mark' in window));
 }
 
@@ -141,11 +141,11 @@ for (const path of ['/scripted', '/reloads', '/assigns']) {
     test(`${path}: a page that its scripts have changed is loaded again once when it has changed, and only then`, async () => {
         const page = await on.open(path);
         await held(page, path);
-        const before = page.times(path);
+        const before = page.loads;
         const took = await shows(page, on.change());
         console.log(`${path}: shown after ${took} ms; the page loads itself again every ${REFRESH} s`);
         assert.ok(took < REFRESH * 1000 / 2, `${took} ms`);
-        assert.ok(page.times(path) <= before + 1);
+        assert.ok(page.loads <= before + 1);
         await held(page, path);
         assert.deepEqual(page.errors, []);
         await page.close();

@@ -185,10 +185,12 @@ test('ten tabs ask the application no more than one', async () => {
         for (const page of pages) {
             await page.waitForFunction(() => draws > 5);
         }
-        const asks = () => pages.reduce((sum, page) => sum + page.times('/state'), 0);
+        // Now and then a page asks itself, and is answered from memory.
+        const asks = () => on.application.askedFor('/state', (request) => !isLook(request)).length;
         const before = asks();
-        await sleep(INTERVAL * 3);
+        await sleep(6000);
         const asked = asks() - before;
+        assert.ok(pages.some((page) => page.times('/state') > 4), 'no page has asked itself');
         on.change();
         for (const page of pages) {
             await page.waitForFunction((count) => drawn.at(-1).count === count, on.application.state.count);
@@ -196,5 +198,5 @@ test('ten tabs ask the application no more than one', async () => {
         await Promise.all(pages.map((page) => page.close()));
         return asked;
     };
-    assert.equal(await count(10), 0, 'polls of the pages themselves');
+    assert.equal(await count(10), 0, 'polls of the pages themselves that were passed on');
 });

@@ -167,6 +167,8 @@ export async function startBrowser({ patience = PATIENCE, ...options } = {}) {
             page.on('pageerror', (error) => page.errors.push(String(error)));
             page.asked = [];
             page.on('request', (request) => page.asked.push(new URL(request.url()).pathname));
+            page.loads = 0;
+            page.on('request', (request) => (page.loads += request.isNavigationRequest()));
             page.times = (path) => page.asked.filter((asked) => asked === path).length;
             page.setDefaultTimeout(patience);
             await page.goto(url);

@@ -201,8 +201,12 @@ impl Events {
 
     /// Opens a stream by posting `body`, and expects it to begin.
     pub async fn post(address: SocketAddr, target: &str, body: &str) -> Self {
+        Self::post_as(address, target, body, &[]).await
+    }
+
+    pub async fn post_as(address: SocketAddr, target: &str, body: &str, headers: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(address).await;
-        connection.send(head("POST", target, &[], body.as_bytes())).await;
+        connection.send(head("POST", target, headers, body.as_bytes())).await;
         connection.send(body).await;
         let head = connection.head().await;
         assert_eq!(head.status, 200, "{head:?}");

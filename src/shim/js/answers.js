@@ -2,7 +2,7 @@
 
 /** The answer of `poll`'s replica to a request with these headers, if there is one that is as good as a genuine one. */
 function answerOf(poll, headers, run) {
-    if (!poll || poll.tick || !poll.live || !poll.replica || !poll.served || navigator.onLine === false || !mayBeAnswered()) {
+    if (!poll || poll.tick || !poll.live || !poll.replica || !poll.served || navigator.onLine === false || !mayBeAnswered() || !isProven(poll)) {
         return undefined;
     }
     const { replica } = poll;

@@ -4,7 +4,7 @@ function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
         const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
-        const { poll, mine, write, mark, began } = asked && attempt(() => consider(asked)) || {};
+        const { poll, mine, write, mark, check, began } = asked && attempt(() => consider(asked)) || {};
         // Made before anything is promised: if it cannot be, the application is asked.
         const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked.url));
         if (response) {
@@ -20,7 +20,7 @@ function wrapFetch() {
             } else if (response && poll && !poll.tick) {
                 poll.served = true;
                 poll.statusText = response.statusText;
-                answered(poll, response.headers.get('etag'));
+                answered(poll, (name) => response.headers.get(name), check);
             }
         }));
     });
@@ -60,10 +60,10 @@ function describe([input, init]) {
 }
 
 /** The arguments, with the mark by which the server knows a poll from a write, or what it asks for. */
-function marked([input, init], mark) {
-    const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined));
-    headers.set('sungrazer-poll', mark);
-    return [input, { ...init, headers }];
+function marked(args, mark) {
+    const request = new Request(...args);
+    request.headers.set('sungrazer-poll', mark);
+    return [request];
 }
 
 /** The response, in a task of its own, as from the network: a page that asks again at once must not stand still. */

@@ -18,6 +18,9 @@ const RELIEF = 250;
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
 
+/** What is to be asked for anew twice in this time is left alone. */
+const SETTLES = 10_000;
+
 class Hub {
     constructor() {
         /** What is followed, by URL and headers. */
@@ -188,7 +191,7 @@ class Lane {
                 this.change();
                 return;
             }
-            record = { ...known, version: record.version, headers: record.headers, body: spliced(known.body, record.patch) };
+            record = { ...known, version: record.version, identity: record.identity, headers: record.headers, body: spliced(known.body, record.patch) };
         }
         switch (record.event) {
             case 'snapshot':
@@ -203,6 +206,10 @@ class Lane {
                     this.change();
                     return;
                 }
+                if (follow.known) {
+                    // What is held may be the same for others.
+                    follow.known.identity = record.identity;
+                }
                 record = follow.joined ? follow.known : record;
                 follow.live = true;
                 follow.patient = follow.joined = false;
@@ -212,12 +219,14 @@ class Lane {
                 break;
             case 'end':
                 follow.live = false;
-                if (record.reason === 'reload') {
+                if (record.reason === 'reload' && !(Date.now() - follow.reloaded < SETTLES)) {
                     // The stream goes on without it: it is asked for anew.
+                    follow.reloaded = Date.now();
                     nativeClearTimeout(this.timer);
                     this.timer = nativeSetTimeout(() => this.open(), RETRY);
                 } else if (!['max-age', 'drain'].includes(record.reason)) {
                     // The stream does not end for it, and asking again would bring the same.
+                    record.reason = 'gone';
                     this.hub.follows.delete(follow.key);
                     this.follows.delete(follow);
                 }

@@ -1,6 +1,8 @@
 // Pages that load themselves again: by a refresh in their head, or by a timer. They are followed instead, and made anew
 // when they have really changed: in place if no script of their own stands in the way, else by one reload.
 
+const pageHeaders = { accept: told.accept || 'text/html,*/*;q=0.8' };
+
 const page = {
     /** What is followed in place of reloading; `undefined` while nothing is. */
     watch: undefined,
@@ -13,7 +15,7 @@ const page = {
         if (this.watch) {
             return;
         }
-        this.watch = { pace, live: false, html: undefined, since: now() };
+        this.watch = { pace, url: location.pathname + location.search, live: false, html: undefined };
         if (mayBeAnswered()) {
             this.follow();
         }
@@ -21,32 +23,42 @@ const page = {
             if (!this.watch.live || !mayBeAnswered() || isAwaited()) {
                 this.reload();
             } else {
-                nativeSetTimeout(check, pace);
+                this.proven(() => nativeSetTimeout(check, pace));
             }
         };
         nativeSetTimeout(check, Math.max(pace, FASTEST));
     },
 
+    /** Goes on with `then` if what is known of the page is for us, by an answer to a request for it; else loads it again. */
+    proven(then) {
+        const { watch } = this;
+        const { mark, check } = proof(watch);
+        const headers = { ...pageHeaders, 'sungrazer-poll': mark, 'if-none-match': `"${watch.replica.version}"` };
+        nativeFetch(watch.url, { headers, cache: 'no-store' })
+            .then((answer) => (check((name) => answer.headers.get(name)) ? then() : this.reload()))
+            .catch(() => this.reload());
+    },
+
     follow() {
         const { watch } = this;
-        const url = location.pathname + location.search;
-        const headers = { accept: told.accept || 'text/html,*/*;q=0.8' };
-        watch.leave = link.follow({ url, headers, every: watch.pace }, (record) => {
+        link.follow({ url: watch.url, headers: pageHeaders, every: watch.pace }, (record) => {
             switch (record.event) {
                 case 'snapshot': {
                     watch.live = true;
+                    watch.replica = record;
                     const html = new Answer(record).text(document.characterSet);
                     const before = watch.html;
                     const changed = before === undefined ? !isShown(record.version) : before !== html;
                     watch.html = html;
                     if (changed) {
                         announce(record);
-                        this.show(html, before);
+                        this.proven(() => this.show(html, before));
                     }
                     break;
                 }
                 case 'live':
                     watch.live = true;
+                    watch.replica.identity = record.identity;
                     break;
                 default:
                     watch.live = false;

@@ -78,6 +78,13 @@ class Poll {
         this.leave();
     }
 
+    /** It is not followed any more, or not for some time. */
+    giveUp(time = Infinity) {
+        this.drop();
+        this.live = false;
+        refused.set(this.key, now() + time);
+    }
+
     take(record) {
         const live = link.renewing === 0;
         switch (record.event) {
@@ -93,6 +100,9 @@ class Poll {
                 break;
             }
             case 'live':
+                if (this.replica) {
+                    this.replica.identity = record.identity;
+                }
                 this.live = live && !!this.replica;
                 this.catchUp();
                 break;
@@ -102,8 +112,7 @@ class Poll {
             case 'end':
                 this.live = false;
                 if (!['max-age', 'drain', 'reload'].includes(record.reason)) {
-                    this.drop();
-                    refused.set(this.key, now() + REFUSED);
+                    this.giveUp(REFUSED);
                 }
                 break;
             default:
@@ -184,9 +193,8 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     // A poll that a tick has hurried is no reason for another tick. Otherwise it is for the server to tell polls from writes:
     // it sees what comes of them.
     const isHurried = write && !!poll && run.hurried;
-    // Others who ask for the same have other things in their URLs that only keep caches out.
-    const named = poll?.replica && !poll.tick && poll.url !== url.pathname + url.search ? poll.url : undefined;
-    return { poll, mine: true, write: write && !isHurried, began, mark: isHurried ? '1' : named };
+    // Others who ask for the same have other things in their URLs that only keep caches out, and other cookies.
+    return { poll, mine: true, write: write && !isHurried, began, mark: isHurried ? '1' : undefined, ...(poll?.replica && proof(poll)) };
 }
 
 /** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
@@ -259,6 +267,10 @@ function pollOf(key, what, run) {
         return undefined;
     }
     const poll = polls.get(key) || new Poll(key, what, site.pace);
+    if (turns(poll)) {
+        poll.giveUp();
+        return undefined;
+    }
     poll.asked = now();
     poll.sites.add(site);
     run.polls.add(poll);
@@ -266,10 +278,21 @@ function pollOf(key, what, run) {
     return poll;
 }
 
-/** A genuine answer has come for something that is followed. If it is another one than ours, ours may be older. */
-function answered(poll, etag) {
-    if (poll.live && poll.replica && etag !== `"${poll.replica.version}"`) {
-        link.renew();
+/**
+ * A genuine answer with these headers has come for something that is followed. If it is another one than ours, ours may be
+ * older.
+ */
+function answered(poll, header, check) {
+    const isSame = check?.(header);
+    const etag = header('etag');
+    const { live, replica } = poll;
+    if (live && replica && etag !== `"${replica.version}"`) {
+        if (isSame && /^sungrazer/.test(header('cache-status'))) {
+            // From Sungrazer's memory, of which the stream tells as well: this may be what comes next.
+            poll.live = parseInt(etag.slice(1)) < parseInt(replica.version);
+        } else {
+            link.renew();
+        }
     }
 }
 

@@ -67,8 +67,8 @@ const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|tracepare
 // Headers that browsers let no page set.
 const FORBIDDEN = /^(accept-(charset|encoding)|access-control-request-.*|connection|content-length|cookie2?|date|dnt|expect|host|keep-alive|origin|permissions-policy|proxy-.*|sec-.*|referer|te|trailer|transfer-encoding|upgrade|via)$/;
 
-/** Headers that only proxies are believed about, or that ask for a part. */
-const OF_OTHERS = /^(x-forwarded-.*|forwarded|range)$/;
+/** Headers that only proxies are believed about, or that ask for a part, or for no mere state. */
+const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;
 
 /** The headers by which an answer may differ, as an object with its names in order. */
 function lasting(headers) {

@@ -79,7 +79,7 @@ function wrapXhr() {
             asksOthers(run);
             return go();
         }
-        const { poll, mine, write, mark, began } = attempt(() => consider({
+        const { poll, mine, write, mark, check, began } = attempt(() => consider({
             ...request,
             headers: { accept: '*/*', ...request.headers },
             body: request.method === 'GET' ? undefined : body,
@@ -101,7 +101,7 @@ function wrapXhr() {
             } else if (!poll.tick && self.status) {
                 poll.served = true;
                 poll.statusText = self.statusText;
-                answered(poll, self.getResponseHeader('etag'));
+                answered(poll, (name) => self.getResponseHeader(name), check);
             }
         }));
         if (request.sync) {
