@@ -12,7 +12,7 @@ use crate::support::{eventually, within};
 const ROUTE: &str = "[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"50ms\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_carries_what_is_in_the_key_and_nothing_else_of_a_client() {
+async fn a_look_carries_what_is_in_the_key_and_from_which_page_its_client_asks() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, ROUTE);
@@ -43,7 +43,7 @@ async fn a_look_carries_what_is_in_the_key_and_nothing_else_of_a_client() {
         ("accept", Some("*/*")),
         ("host", Some("site.example")),
         ("x-forwarded-proto", Some("http")),
-        ("referer", None),
+        ("referer", Some("http://site.example/page")),
         ("origin", None),
         ("x-forwarded-for", None),
         ("cache-control", None),

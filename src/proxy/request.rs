@@ -114,7 +114,7 @@ impl<'a> Request<'a> {
     pub(super) fn is_particular(&self) -> bool {
         let ours = |preference: &str| {
             let name = preference.split([';', '=']).next().unwrap_or_default().trim();
-            ["wait", "delta"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+            ["wait", "delta", "respond-async"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
         };
         [IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE].iter().any(|name| self.headers().contains_key(name))
             || !fields::list(self.headers(), &PREFER).all(ours)

@@ -286,7 +286,7 @@ function answered(poll, header, check) {
     const isSame = check?.(header);
     const etag = header('etag');
     const { live, replica } = poll;
-    if (live && replica && etag !== `"${replica.version}"`) {
+    if (live && replica && ![`"${replica.version}"`, replica.headers.etag].includes(etag)) {
         if (isSame && /^sungrazer/.test(header('cache-status'))) {
             // From Sungrazer's memory, of which the stream tells as well: this may be what comes next.
             poll.live = parseInt(etag.slice(1)) < parseInt(replica.version);
