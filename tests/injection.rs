@@ -12,6 +12,8 @@ const SHIM: &str = "[[route]]\npath = \"/**\"\nshim = \"learn\"\n";
 const PAGE: &str =
     "<!doctype html><html><head><meta charset=utf-8><title>t</title></head><body><p>\u{e9}</p></body></html>";
 
+const XHTML: &str = "<html xmlns=\"http://www.w3.org/1999/xhtml\"><head><title>t</title></head><body/></html>";
+
 /// What a browser says of a navigation.
 const NAVIGATION: &[(&str, &str)] = &[
     ("accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
@@ -95,7 +97,9 @@ async fn only_whole_pages_that_are_navigated_to_are_given_it() {
         (page().header("content-disposition", "attachment; filename=a.html"), NAVIGATION.to_vec(), false),
         (page().header("cache-control", "public, no-transform"), NAVIGATION.to_vec(), false),
         (Page::new("text/plain", PAGE), NAVIGATION.to_vec(), false),
-        (Page::new("application/xhtml+xml", PAGE), NAVIGATION.to_vec(), true),
+        (Page::new("application/xhtml+xml", PAGE), NAVIGATION.to_vec(), false),
+        (Page::new("application/xhtml+xml", XHTML), NAVIGATION.to_vec(), true),
+        (Page::new("text/html", "{\"a\":[1,2]}"), NAVIGATION.to_vec(), false),
         (page().status(404), NAVIGATION.to_vec(), false),
         (Page::new("text/html; charset=utf-16", PAGE), NAVIGATION.to_vec(), false),
     ]
@@ -103,10 +107,11 @@ async fn only_whole_pages_that_are_navigated_to_are_given_it() {
     .enumerate()
     {
         let target = format!("/page{n}");
+        let sent = page.body.clone();
         backend.set(&target, page);
         let answer = sidecar.get(&target, &headers).await;
         assert_eq!(has_script(&answer.body), expected, "{n}: {headers:?}");
-        assert!(expected || answer.body == PAGE.as_bytes(), "{n}: {headers:?}");
+        assert!(expected || answer.body == sent, "{n}: {headers:?}");
     }
 }
 
@@ -158,6 +163,46 @@ async fn pages_come_in_any_content_coding() {
     // What nobody can read passes as it is.
     let odd = injected(Page::new("text/html", "??").header("content-encoding", "odd"), &[]).await;
     assert_eq!((odd.body.as_slice(), odd.header("content-encoding")), (&b"??"[..], Some("odd")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_page_that_is_cut_off_comes_what_there_is() {
+    let whole: String = PAGE.to_owned() + &(0..5000).map(|n| format!("<p>text {n}</p>")).collect::<String>();
+    // Decoders of the others give out less than they have read.
+    for coding in ["gzip", "deflate"] {
+        let mut cut = coded(coding, whole.as_bytes());
+        cut.truncate(cut.len() - 9);
+        for sent in [cut.clone(), [&cut[..], &[0xff; 400]].concat()] {
+            let page = Page::new("text/html", sent).header("content-encoding", coding);
+            let plain = injected(page.clone(), &[]).await;
+            let text = String::from_utf8_lossy(&plain.body);
+            assert_eq!((plain.status, has_script(&plain.body)), (200, true), "{coding}");
+            assert!(text.contains("<p>text 7</p>") && !text.contains("<!--sungrazer"), "{coding}");
+            let packed = injected(page, &[("accept-encoding", "gzip")]).await;
+            let mut unpacked = Vec::new();
+            let end = flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked);
+            assert!(end.is_err(), "{coding}: it breaks off for the client, too");
+            assert!(String::from_utf8_lossy(&unpacked).contains("<p>text 7</p>"), "{coding}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_would_report_is_not_caused() {
+    for (policy, expected) in [
+        ("default-src 'self'; worker-src 'none'; report-uri /report", "data-worker=\"no\""),
+        ("script-src 'nonce-abc'; connect-src 'self'", "nonce=\"abc\""),
+        ("require-trusted-types-for 'script'", "data-worker=\"no\""),
+        ("script-src 'none'", ""),
+    ] {
+        let page = page().header("content-security-policy-report-only", policy).header("refresh", "5");
+        let answer = injected(page, &[]).await;
+        assert_eq!(answer.header("content-security-policy-report-only"), Some(policy));
+        assert_eq!(has_script(&answer.body), !expected.is_empty(), "{policy}");
+        assert!(answer.text().contains(expected), "{policy}");
+        // Who may not write into the page cannot hold its refresh.
+        assert_eq!(answer.header("refresh").is_some(), expected.is_empty() || policy.contains("trusted"), "{policy}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What the upstream sent.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_TYPE, HeaderMap, REFRESH};
 use http::{HeaderValue, StatusCode};
 
 use super::{Digest, MediaType};
@@ -38,7 +38,7 @@ impl Validators {
 }
 
 impl Representation {
-    /// The fingerprint of what a client would be given: status, media type and body.
+    /// The fingerprint of what a client would be given: status, media type and body, and where a browser is sent from it.
     pub fn digest(&self) -> Digest {
         Self::digest_of(self.status, &self.headers, Digest::of(&self.body))
     }
@@ -46,13 +46,15 @@ impl Representation {
     /// The same, of a response whose body has this fingerprint.
     pub fn digest_of(status: StatusCode, headers: &HeaderMap, body: Digest) -> Digest {
         let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        Digest::of_parts([status.as_str().as_bytes(), media_type, &body.to_bytes()])
+        let body = body.to_bytes();
+        let parts = [status.as_str().as_bytes(), media_type, &body];
+        Digest::of_parts(parts.into_iter().chain(headers.get(REFRESH).map(HeaderValue::as_bytes)))
     }
 
     /// Whether two representations would be given to a client as the same thing.
     pub fn same(&self, other: &Self) -> bool {
         self.status == other.status
-            && self.headers.get(CONTENT_TYPE) == other.headers.get(CONTENT_TYPE)
+            && [CONTENT_TYPE, REFRESH].iter().all(|name| self.headers.get(name) == other.headers.get(name))
             && self.body == other.body
     }
 

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::HeaderValue;
+use http::header::REFRESH;
+
 use super::places::{Places, Rest};
 use super::{Cuts, Fallback, Form, Pointer, Reading, Selector, TextPattern};
 use crate::json::{Document, canonical};
@@ -126,7 +129,10 @@ impl Reading<'_> {
     fn meaning<'c>(&self, representation: &Representation, compared: impl IntoIterator<Item = &'c [u8]>) -> Meaning {
         let compared = Digest::of_stream(compared).to_bytes();
         let (status, essence) = (representation.status, representation.media_type().essence);
-        let digest = Digest::of_parts([status.as_str().as_bytes(), essence.as_bytes(), &compared]);
+        let parts = [status.as_str().as_bytes(), essence.as_bytes(), &compared];
+        // Where a browser is sent from here is no part of what may be ignored.
+        let refresh = representation.headers.get(REFRESH).map(HeaderValue::as_bytes);
+        let digest = Digest::of_parts(parts.into_iter().chain(refresh));
         Meaning { digest, fallback: self.fallback.clone() }
     }
 }

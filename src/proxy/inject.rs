@@ -13,8 +13,8 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, REFRESH,
-    TRANSFER_ENCODING, VARY,
+    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, RANGE, REFRESH, TRANSFER_ENCODING, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
@@ -54,8 +54,11 @@ pub(super) struct Injection {
     encoder: Option<GzEncoder<Vec<u8>>>,
     digest: RunningDigest,
     status: StatusCode,
-    media_type: HeaderMap,
+    /// What of the head is part of the page's state.
+    telling: HeaderMap,
     page: String,
+    /// Whether its coding is damaged or incomplete: what came is all there is.
+    broken: bool,
 }
 
 /// How well pages are compressed that came compressed. They are many, and a person waits for each.
@@ -170,9 +173,12 @@ impl Candidate {
             self.note(shims, obstacle);
         }
         self.tag.nonce = verdict.nonce;
+        self.tag.typed = verdict.typed;
         self.tag.xml = MediaType::of(&response.headers).essence == "application/xhtml+xml";
-        let media_type =
-            response.headers.get(CONTENT_TYPE).map(|value| (CONTENT_TYPE, value.clone())).into_iter().collect();
+        let telling = [CONTENT_TYPE, REFRESH]
+            .into_iter()
+            .filter_map(|name| response.headers.get(&name).map(|value| (name, value.clone())))
+            .collect();
         let encoder = self.change(tagger, response)?;
         shims.ledger.injected();
         Ok((!self.is_head).then(|| Injection {
@@ -181,8 +187,9 @@ impl Candidate {
             encoder,
             digest: RunningDigest::default(),
             status: response.status,
-            media_type,
+            telling,
             page: self.page,
+            broken: false,
         }))
     }
 
@@ -196,7 +203,8 @@ impl Candidate {
             return leave(format!("charset={charset}"));
         }
         let policy = Policy { scheme: self.scheme, host: &self.tag.host, script: &self.tag.path, stream: &self.stream };
-        let lines = headers.get_all(CONTENT_SECURITY_POLICY).iter().filter_map(|line| line.to_str().ok());
+        let lines = [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY];
+        let lines = lines.iter().flat_map(|name| headers.get_all(name)).filter_map(|line| line.to_str().ok());
         let verdict = policy.judge(lines);
         let stops = |obstacle: &&Obstacle| matches!(obstacle.effect, Effect::NotInjected | Effect::NoStream);
         if let Some(obstacle) = verdict.obstacles.iter().find(stops) {
@@ -282,21 +290,13 @@ impl Injection {
     pub(super) fn pass(&mut self, shims: &Shims, body: &mut Option<Bytes>, end: bool) -> Result<()> {
         let piece = body.take().unwrap_or_default();
         let mut out = Vec::new();
-        match &mut self.decoder {
-            None => self.take_in(&piece, &mut out),
-            Some(decoder) => {
-                let decoded = decoder.push(&piece).and_then(|()| decoder.take()).map_err(|error| damaged(&error))?;
-                self.take_in(&decoded, &mut out);
-            }
-        }
+        let decoded = self.decode(piece, end);
+        self.take_in(&decoded, &mut out);
         if end {
-            if let Some(decoder) = self.decoder.take() {
-                let rest = decoder.finish().map_err(|error| damaged(&error))?;
-                self.take_in(&rest, &mut out);
-            }
-            let version = Representation::digest_of(self.status, &self.media_type, self.digest.digest());
+            let version = Representation::digest_of(self.status, &self.telling, self.digest.digest());
             let injector = self.injector.get_mut();
-            out.extend(injector.finish(&mark(version)));
+            let mark = if self.broken { String::new() } else { mark(version) };
+            out.extend(injector.finish(&mark));
             for policy in injector.take_policies() {
                 let directive = format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">");
                 note(shims, &self.page, Obstacle { directive, effect: Effect::InMarkup });
@@ -307,6 +307,27 @@ impl Injection {
         Ok(())
     }
 
+    /// The page's own bytes. Where they cannot be had any more, it ends: what came before is shown, as it would be without us.
+    fn decode(&mut self, piece: Bytes, end: bool) -> Bytes {
+        if self.broken {
+            return Bytes::new();
+        }
+        let Some(decoder) = &mut self.decoder else { return piece };
+        let taken = decoder.push(&piece).and_then(|()| decoder.take());
+        self.broken = taken.is_err();
+        let mut decoded = taken.unwrap_or_else(|_| decoder.salvage());
+        if end
+            && !self.broken
+            && let Some(decoder) = self.decoder.take()
+        {
+            match decoder.finish() {
+                Ok(rest) => decoded.extend_from_slice(&rest),
+                Err(_) => self.broken = true,
+            }
+        }
+        decoded.into()
+    }
+
     fn take_in(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         self.digest.push(piece);
         out.extend(self.injector.get_mut().push(piece));
@@ -315,7 +336,7 @@ impl Injection {
     fn encode(&mut self, out: Vec<u8>, end: bool) -> std::io::Result<Vec<u8>> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(out) };
         encoder.write_all(&out)?;
-        if end {
+        if end && !self.broken {
             return encoder.finish();
         }
         if !out.is_empty() {
@@ -332,10 +353,6 @@ impl fmt::Debug for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Injection({})", self.page)
     }
-}
-
-fn damaged(error: &crate::resource::Decline) -> Box<Error> {
-    Error::explain(ErrorType::InvalidHTTPHeader, format!("the page cannot be decoded: {error:?}"))
 }
 
 /// Tells the script which state of the page it runs in, so that it can follow it from there.

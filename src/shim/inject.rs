@@ -17,6 +17,7 @@ use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{MemorySettings, element};
 use parking_lot::Mutex;
 
+use self::ending::Ending;
 use super::Refresh;
 
 /// The tag, and what the page says of itself.
@@ -38,6 +39,8 @@ pub struct Tag {
     pub host: String,
     /// Whether the page is XML: nothing may be written behind its root, nor by scripts while it loads.
     pub xml: bool,
+    /// Whether scripts may not write into the page: then its own refresh cannot be held.
+    pub typed: bool,
 }
 
 /// The page being changed.
@@ -48,6 +51,9 @@ pub struct Injector {
     /// Whether the head is behind us: from here on nothing is looked at.
     done: Arc<AtomicBool>,
     begun: bool,
+    /// Whether anything but white space has come.
+    known: bool,
+    ending: Ending,
 }
 
 /// Where the rewriter writes to.
@@ -71,7 +77,13 @@ struct State {
     noscript: Arc<AtomicBool>,
     /// Policies that the page states in its own markup.
     policies: Vec<String>,
+    /// Whether there was an element: without any, a page is none.
+    elements: bool,
+    /// What stands before the names of elements in a page that is XML: nothing, or `h:` and the like.
+    prefix: String,
 }
+
+const XHTML: &str = "http://www.w3.org/1999/xhtml";
 
 /// A head that is larger than this is not searched to its end.
 const MOST_MEMORY: usize = 1 << 20;
@@ -87,7 +99,15 @@ impl Injector {
         let (out, done) = (Out::default(), Arc::<AtomicBool>::default());
         let refresh = tag.refresh.clone();
         let noscript = Arc::default();
-        let state = Arc::new(Mutex::new(State { tag, injected: false, refresh, noscript, policies: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            tag,
+            injected: false,
+            refresh,
+            noscript,
+            policies: Vec::new(),
+            elements: false,
+            prefix: String::new(),
+        }));
         let settings = Settings::new_send()
             .append_element_content_handler(element!("*", {
                 let (state, done) = (Arc::clone(&state), Arc::clone(&done));
@@ -111,21 +131,41 @@ impl Injector {
                     .with_graceful_bail_out_on_memory_limit_exceeded(true),
             );
         let rewriter = HtmlRewriter::new(settings, out.clone());
-        Self { rewriter: Some(rewriter), out, state, done, begun: false }
+        Self { rewriter: Some(rewriter), out, state, done, begun: false, known: false, ending: Ending::default() }
     }
 
     /// Takes in a piece of the page, and gives what is ready to be sent: never less than all but one tag.
     pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         if !piece.is_empty() && !mem::replace(&mut self.begun, true) && is_utf16(piece) {
-            self.rewriter = None;
-            self.done.store(true, Ordering::Relaxed);
+            self.leave();
         }
+        if !self.known
+            && let Some(first) = piece.iter().find(|byte| !is_before_markup(**byte))
+        {
+            self.known = true;
+            if matches!(first, b'{' | b'[') {
+                // Data under a wrong name, as it is sent for old browsers.
+                let mut out = self.leave();
+                out.extend_from_slice(piece);
+                return out;
+            }
+        }
+        self.ending.push(piece);
         let Some(rewriter) = &mut self.rewriter else { return piece.to_vec() };
         // An error means that the rewriter has given out everything that it had taken in.
         if rewriter.write(piece).is_err() {
             self.rewriter = None;
             self.done.store(true, Ordering::Relaxed);
         }
+        mem::take(&mut *self.out.0.lock())
+    }
+
+    /// Lets the rest pass as it is. Returns what was held.
+    fn leave(&mut self) -> Vec<u8> {
+        if let Some(rewriter) = self.rewriter.take() {
+            let _ = rewriter.end();
+        }
+        self.done.store(true, Ordering::Relaxed);
         mem::take(&mut *self.out.0.lock())
     }
 
@@ -136,9 +176,9 @@ impl Injector {
         }
         let mut rest = mem::take(&mut *self.out.0.lock());
         let mut state = self.state.lock();
-        if !state.tag.xml {
+        if !state.tag.xml && self.ending.is_clear() {
             // A page without any element that would have been a place for it.
-            if !state.injected && self.begun && !self.done.load(Ordering::Relaxed) {
+            if !state.injected && state.elements && !self.done.load(Ordering::Relaxed) {
                 rest.extend_from_slice(state.markup().as_bytes());
             }
             if state.injected {
@@ -159,6 +199,11 @@ impl Injector {
     }
 }
 
+/// White space, or the mark of UTF-8.
+fn is_before_markup(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf)
+}
+
 /// A page in UTF-16 has to begin with its byte order mark, or say so in its headers. In no other encoding that there is
 /// does a page begin with either byte.
 fn is_utf16(beginning: &[u8]) -> bool {
@@ -169,10 +214,25 @@ impl State {
     /// Looks at an element of the head. Returns whether nothing behind it matters.
     fn see(&mut self, element: &mut Element<'_, '_>) -> bool {
         let name = element.tag_name();
+        let is_root = !mem::replace(&mut self.elements, true);
+        if self.tag.xml && is_root {
+            // Anything else that is XML is shown as what it is, or not at all.
+            let Some(prefix) = name.strip_suffix("html").filter(|prefix| is_xhtml(element, prefix)) else {
+                return true;
+            };
+            prefix.clone_into(&mut self.prefix);
+            return false;
+        }
+        let name = name.strip_prefix(self.prefix.as_str()).unwrap_or_default().to_owned();
         if self.noscript.load(Ordering::Relaxed) {
             return false;
         }
         match name.as_str() {
+            // Nobody moves it there, as browsers do in HTML.
+            "head" if self.tag.xml && !self.injected && !element.is_self_closing() => {
+                element.prepend(&self.markup(), ContentType::Html);
+                return true;
+            }
             "html" | "head" | "title" => return false,
             "meta" => return self.meta(element),
             "script" if self.is_ours(element) => {
@@ -201,7 +261,7 @@ impl State {
         let equivalent = element.get_attribute("http-equiv").map(|name| name.trim().to_ascii_lowercase());
         let content = element.get_attribute("content");
         match (equivalent.as_deref(), content) {
-            (Some("refresh"), Some(content)) if self.is_own_refresh(&content) && !self.tag.xml => {
+            (Some("refresh"), Some(content)) if self.is_own_refresh(&content) && self.may_hold() => {
                 if self.injected {
                     // The script is loaded already; this wakes it at the place where it has to act.
                     let again = self.tag.again(&content);
@@ -227,6 +287,13 @@ impl State {
         false
     }
 
+    /// Whether the script may write into the page.
+    fn may_hold(&self) -> bool {
+        !self.tag.typed
+            && !self.tag.xml
+            && self.policies.iter().all(|policy| !policy.to_ascii_lowercase().contains("trusted-types"))
+    }
+
     fn is_own_refresh(&self, content: &str) -> bool {
         is_own_refresh(content, &self.tag.target, &self.tag.host)
     }
@@ -238,8 +305,18 @@ impl State {
     /// The tag, and behind it the page's own refresh.
     fn markup(&mut self) -> String {
         self.injected = true;
-        self.tag.markup(self.refresh.take().as_deref())
+        self.tag.markup(&self.prefix, self.refresh.take().as_deref())
     }
+}
+
+/// Whether this is the root of a page whose names begin with `prefix`.
+fn is_xhtml(element: &Element<'_, '_>, prefix: &str) -> bool {
+    let namespace = match prefix.strip_suffix(':') {
+        Some(prefix) => element.get_attribute(&format!("xmlns:{prefix}")),
+        None if prefix.is_empty() => element.get_attribute("xmlns"),
+        None => None,
+    };
+    namespace.as_deref() == Some(XHTML)
 }
 
 /// Whether `content` loads the page itself again, after a while. At once is not a refresh but a loop, and left alone.
@@ -251,34 +328,34 @@ impl Tag {
     /// Takes over the page's `Refresh` header, if it is one that loads the page itself again. Returns whether it did: then
     /// the header is to go.
     pub fn take_refresh(&mut self, header: &str) -> bool {
-        let own = !self.xml && is_own_refresh(header, &self.target, &self.host);
+        let own = !self.xml && !self.typed && is_own_refresh(header, &self.target, &self.host);
         if own {
             self.refresh = Some(header.to_owned());
         }
         own
     }
 
-    fn markup(&self, refresh: Option<&str>) -> String {
+    fn markup(&self, prefix: &str, refresh: Option<&str>) -> String {
         let mut data: String =
             self.data.iter().map(|(name, value)| format!(" data-{name}=\"{}\"", escape(value))).collect();
         if let Some(refresh) = refresh {
             data.push_str(&format!(" data-refresh=\"{}\"", escape(refresh)));
         }
-        self.script(&data, refresh)
+        self.script(prefix, &data, refresh)
     }
 
     fn again(&self, refresh: &str) -> String {
-        self.script(&format!(" data-refresh=\"{}\"", escape(refresh)), Some(refresh))
+        self.script("", &format!(" data-refresh=\"{}\"", escape(refresh)), Some(refresh))
     }
 
     /// Where the page has a refresh of its own, the script writes the beginning of a comment, which ends behind it. If the
     /// script does not run, there is no comment.
-    fn script(&self, data: &str, refresh: Option<&str>) -> String {
+    fn script(&self, prefix: &str, data: &str, refresh: Option<&str>) -> String {
         let nonce = self.nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{}\"", escape(nonce)));
         let refresh = refresh.map_or_else(String::new, |content| {
             format!("<meta http-equiv=\"refresh\" content=\"{}\"><!---->", escape(content))
         });
-        format!("<script src=\"{}?{}\"{nonce}{data}></script>{refresh}", escape(&self.path), self.hash)
+        format!("<{prefix}script src=\"{}?{}\"{nonce}{data}></{prefix}script>{refresh}", escape(&self.path), self.hash)
     }
 }
 
@@ -298,5 +375,6 @@ fn escape(text: &str) -> String {
     escaped
 }
 
+mod ending;
 #[cfg(test)]
 mod tests;

@@ -62,6 +62,8 @@ pub struct Verdict {
     pub nonce: Option<String>,
     /// What is forbidden.
     pub obstacles: Vec<Obstacle>,
+    /// Whether scripts may write into pages only what was made by a policy of the page's.
+    pub typed: bool,
 }
 
 impl Verdict {
@@ -75,8 +77,8 @@ impl Verdict {
 const LONGEST_SHOWN: usize = 300;
 
 impl Policy<'_> {
-    /// Judges `policies`: the values of all `Content-Security-Policy` header lines. Each may hold several policies, and
-    /// what is done must satisfy every one.
+    /// Judges `policies`: the values of all `Content-Security-Policy` header lines, and of those that only report. Each may
+    /// hold several policies, and what is done must satisfy every one: what is only reported is somebody's alarm.
     pub fn judge<'v>(&self, policies: impl IntoIterator<Item = &'v str>) -> Verdict {
         let mut verdict = Verdict::default();
         let policies = policies.into_iter().flat_map(|line| line.split(',')).map(Directives::parse);
@@ -104,6 +106,7 @@ impl Policy<'_> {
         let worker = policies.iter().filter_map(Directives::worker).find(|worker| !self.allows(worker, self.script));
         // A worker by its URL would be a violation, which is reported.
         let typed = policies.iter().filter_map(Directives::typed).find(|typed| typed.has("'script'"));
+        verdict.typed = typed.is_some();
         let worker = worker.or(typed);
         let connect = policies.iter().filter_map(Directives::connect).find(|to| !self.allows(to, self.stream));
         match (worker, connect) {
@@ -310,5 +313,7 @@ mod tests {
     fn every_policy_counts() {
         assert!(!POLICY.judge(["script-src 'self'", "script-src 'none'"]).allows_script());
         assert!(!POLICY.judge(["script-src 'self', script-src 'none'"]).allows_script());
+        assert!(POLICY.judge(["default-src 'self'", "require-trusted-types-for 'script'"]).typed);
+        assert!(!POLICY.judge(["default-src 'self'"]).typed);
     }
 }

@@ -141,6 +141,18 @@ impl Decoder {
         }
     }
 
+    /// What was decoded before it was found to be damaged, and has not been taken.
+    pub fn salvage(&mut self) -> Vec<u8> {
+        std::mem::take(match &mut self.coding {
+            Coding::Identity(out) | Coding::Deflate(_, out) => &mut out.body,
+            Coding::Gzip(decoder) => &mut decoder.get_mut().body,
+            Coding::Zlib(decoder) => &mut decoder.get_mut().body,
+            Coding::RawDeflate(decoder) => &mut decoder.get_mut().body,
+            Coding::Brotli { decoder, .. } => &mut decoder.get_mut().body,
+            Coding::Zstd(decoder) => &mut decoder.get_mut().body,
+        })
+    }
+
     /// The decoded body, or what is left of it after [`Decoder::take`].
     ///
     /// # Errors

@@ -47,11 +47,42 @@ fn the_tag_comes_behind_the_charset_and_before_what_could_run() {
         "<html><head></head>@<frameset><frame src=a></frameset></html>",
         "<!-- <script> --><html><head><title><script></title>@<script>\"</head>\"</script></head>",
         "<html><head>@<noscript><meta charset=utf-8></noscript></head><body></body></html>",
-        "just text@",
+        "\u{feff} <title>t</title>just text@",
     ] {
         assert_eq!(inject(&page.replace('@', "")), page.replace('@', TAG), "{page}");
     }
-    assert_eq!(inject(""), "");
+}
+
+#[test]
+fn what_is_no_page_is_left_alone() {
+    for page in [
+        "",
+        "just text",
+        "OK 5 < 6",
+        "{\"a\":[1,2]}",
+        " \r\n[\"<b>\", \"<body>\"]",
+        "\u{feff}{\"html\":\"<p>x</p>\"}",
+        "<title>t hello",
+        "<!-- <html> ",
+    ] {
+        assert_eq!(inject(page), page);
+    }
+}
+
+#[test]
+fn the_state_is_written_where_nobody_sees_it() {
+    let ends = |page: &str| {
+        let mut injector = Injector::new(tag());
+        let mut out = injector.push(page.as_bytes());
+        out.extend(injector.finish("<!--x-->"));
+        assert!(out.starts_with(TAG.as_bytes()) || page.starts_with('<'), "{page}");
+        out.ends_with(b"<!--x-->")
+    };
+    assert!(ends("<body><textarea></textarea><p>x"));
+    assert!(ends("<body><p>x</body></html>\n"));
+    for open in ["<textarea>x", "<plaintext>", "<script>x", "<xmp>", "<style>", "<!-- x", "<a href=\"x", "<iframe>"] {
+        assert!(!ends(&format!("<body><p>x</p>{open}")), "{open}");
+    }
 }
 
 #[test]
@@ -114,12 +145,45 @@ fn nothing_is_written_behind_the_root_of_xml() {
         out.extend(injector.finish("<!--x-->"));
         String::from_utf8(out).expect("UTF-8")
     };
-    assert_eq!(xml("<html><title/>"), "<html><title/>");
-    assert_eq!(xml("<html><body/></html>"), format!("<html>{TAG}<body/></html>"));
+    assert_eq!(
+        xml("<html xmlns='http://www.w3.org/1999/xhtml'><title/>"),
+        "<html xmlns='http://www.w3.org/1999/xhtml'><title/>"
+    );
+    let root = "<html xmlns=\"http://www.w3.org/1999/xhtml\">";
+    assert_eq!(xml(&format!("{root}<body/></html>")), format!("{root}{TAG}<body/></html>"));
+    let root = "<?xml version=\"1.0\"?><h:html xmlns:h='http://www.w3.org/1999/xhtml'><h:head>";
+    let rest = "<h:title>t</h:title></h:head><h:body/></h:html>";
+    let tag = "<h:script src=\"/.sungrazer/shim.js?HASH\"></h:script>";
+    assert_eq!(xml(&format!("{root}{rest}")), format!("{root}{tag}{rest}"));
+    let root = "<html xmlns=\"http://www.w3.org/1999/xhtml\"><head/>";
+    assert_eq!(xml(&format!("{root}<body/></html>")), format!("{root}{TAG}<body/></html>"));
+    for foreign in [
+        "<html><body/></html>",
+        "<h:html xmlns='http://www.w3.org/1999/xhtml'><body/></h:html>",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\"><title>s</title><html xmlns='http://www.w3.org/1999/xhtml'><body/></html></svg>",
+        "<feed xmlns=\"http://www.w3.org/2005/Atom\"><head>x</head></feed>",
+        "<ahtml xmlns='http://www.w3.org/1999/xhtml'><body/></ahtml>",
+    ] {
+        assert_eq!(xml(foreign), foreign);
+    }
+}
+
+#[test]
+fn the_state_stands_behind_the_page() {
     let mut injector = Injector::new(tag());
     let mut out = injector.push(b"<html><body></html>");
     out.extend(injector.finish("<!--x-->"));
     assert!(out.ends_with(b"</html><!--x-->"));
+}
+
+#[test]
+fn a_refresh_that_scripts_may_not_hold_stays_where_it_is() {
+    let page = "<head><meta http-equiv=refresh content=5><body>";
+    let typed = inject_with(Tag { typed: true, ..tag() }, page.as_bytes(), 7);
+    assert_eq!(typed, format!("<head><meta http-equiv=refresh content=5>{TAG}<body>").as_bytes());
+    assert!(!Tag { typed: true, ..tag() }.take_refresh("5"));
+    let page = "<head>@<meta http-equiv=content-security-policy content=\"require-trusted-types-for 'script'\"><meta http-equiv=refresh content=5><body>";
+    assert_eq!(inject(&page.replace('@', "")), page.replace('@', TAG));
 }
 
 #[test]

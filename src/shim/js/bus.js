@@ -11,17 +11,6 @@ function announce(record) {
     soon(() => document.dispatchEvent(new CustomEvent('sungrazer:change', { detail: detailOf(record), bubbles: true })));
 }
 
-/** Calls code of the page's; its mistakes are reported as any other of the page's. */
-function attemptOf(listener, detail) {
-    try {
-        listener(detail);
-    } catch (error) {
-        nativeSetTimeout(() => {
-            throw error;
-        }, 0);
-    }
-}
-
 /** Calls `listener` with each state of `url` until the function that this returns is called. */
 function subscribe(url, listener) {
     const target = sameOrigin(url);
@@ -33,7 +22,8 @@ function subscribe(url, listener) {
         if (record.event === 'snapshot' && record.version !== version) {
             version = record.version;
             announce(record);
-            soon(() => attemptOf(listener, detailOf(record)));
+            // Its mistakes are reported as any other of the page's.
+            soon(() => queueMicrotask(() => listener(detailOf(record))));
         }
     });
 }

@@ -15,7 +15,6 @@ function wrapFetch() {
         return goesOn(sent, run, (write || poll || began) && ((response) => {
             began?.();
             if (write) {
-                page.wrote = true;
                 link.renew();
             } else if (response && poll && !poll.tick) {
                 poll.served = true;

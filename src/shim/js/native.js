@@ -4,17 +4,17 @@
 const scope = self;
 const {
     Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, Date, Event, ProgressEvent, TextEncoder,
-    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException,
+    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, queueMicrotask,
 } = scope;
 const inPage = typeof document === 'object';
-const nativeFetch = scope.fetch && scope.fetch.bind(scope);
+const nativeFetch = scope.fetch.bind(scope);
 const nativeSetTimeout = scope.setTimeout.bind(scope);
 const nativeClearTimeout = scope.clearTimeout.bind(scope);
 const nativeEval = scope.eval;
 const now = performance.now.bind(performance);
 const apply = Reflect.apply;
 const { then } = Promise.prototype;
-const addListener = scope.EventTarget && EventTarget.prototype.addEventListener;
+const addListener = EventTarget.prototype.addEventListener;
 
 /** Where the script was loaded from, without the query that names its version; beside it is the stream. */
 const ownTag = inPage ? document.currentScript : undefined;
@@ -22,7 +22,7 @@ const ownUrl = new URL(ownTag ? ownTag.src : scope.location.href);
 const prefix = ownUrl.pathname.replace(/\/[^/]*$/, '');
 
 /** What the tag says of the site, with defaults for a tag that somebody wrote by hand. */
-const told = (ownTag && ownTag.dataset) || {};
+const told = { ...ownTag?.dataset };
 
 /** Does something that may fail without anybody noticing. */
 function attempt(work, otherwise) {
@@ -82,4 +82,13 @@ const post = taskIn.postMessage.bind(taskIn);
 function soon(work) {
     tasks.push(work);
     post(0);
+}
+
+/** Does something when the page has been loaded, in a task behind that. */
+function whenLoaded(work) {
+    if (document.readyState === 'complete') {
+        work();
+    } else {
+        scope.addEventListener('load', () => nativeSetTimeout(work, 0), { once: true });
+    }
 }

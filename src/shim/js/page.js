@@ -1,171 +1,122 @@
-// Pages that load themselves again: by a refresh in their head, or by a timer. They are followed instead, and made anew
-// when they have really changed: in place if no script of their own stands in the way, else by one reload.
+// Pages that load themselves again: by a refresh in their head, or by a timer. They are followed, and made anew as soon as
+// they have changed: in place if they are nothing but markup, else by one reload. Those that are more than that are loaded
+// again at their own pace besides, as without us.
 
-const pageHeaders = { accept: told.accept || 'text/html,*/*;q=0.8' };
+let isFollowed;
 
-const page = {
-    /** What is followed in place of reloading; `undefined` while nothing is. */
-    watch: undefined,
-    /** Whether the next reload is to happen. */
-    passes: false,
-    wrote: false,
-
-    /** Takes over what would load the page again every `pace` milliseconds. */
-    take(pace) {
-        if (this.watch) {
+/**
+ * Follows the page, which loads itself again every `pace` milliseconds: by what its head says, `refresh`, which this is in
+ * place of; or else by a timer.
+ */
+function followPage(pace, refresh) {
+    if (isFollowed) {
+        return;
+    }
+    isFollowed = true;
+    let live, stale, sent, next, touched;
+    document.addEventListener('input', () => (touched = true));
+    const isMarkup = () => isStill(document) && isStill(next) && !/url\(/i.test(sent);
+    const url = location.pathname + location.search;
+    const headers = { accept: told.accept || 'text/html,*/*;q=0.8' };
+    const hear = (record) => {
+        const { event, status, type, version } = record;
+        live = /live|snapshot/.test(event);
+        // Without a body there is nothing to show.
+        if (event !== 'snapshot' || NO_BODY.includes(status)) {
             return;
         }
-        this.watch = { pace, url: location.pathname + location.search, live: false, html: undefined };
-        if (mayBeAnswered()) {
-            this.follow();
+        const html = new Answer(record).text(document.characterSet);
+        const before = sent;
+        const refreshes = [record.headers.refresh];
+        sent = refreshes + html;
+        if (before === sent) {
+            return;
         }
-        const check = () => {
-            if (!this.watch.live || !mayBeAnswered() || isAwaited()) {
-                this.reload();
-            } else {
-                this.proven(() => nativeSetTimeout(check, pace));
-            }
-        };
-        nativeSetTimeout(check, Math.max(pace, FASTEST));
-    },
-
-    /** Goes on with `then` if what is known of the page is for us, by an answer to a request for it; else loads it again. */
-    proven(then) {
-        const { watch } = this;
-        const { mark, check } = proof(watch);
-        const headers = { ...pageHeaders, 'sungrazer-poll': mark, 'if-none-match': `"${watch.replica.version}"` };
-        nativeFetch(watch.url, { headers, cache: 'no-store' })
-            .then((answer) => (check((name) => answer.headers.get(name)) ? then() : this.reload()))
-            .catch(() => this.reload());
-    },
-
-    follow() {
-        const { watch } = this;
-        link.follow({ url: watch.url, headers: pageHeaders, every: watch.pace }, (record) => {
-            switch (record.event) {
-                case 'snapshot': {
-                    watch.live = true;
-                    watch.replica = record;
-                    const html = new Answer(record).text(document.characterSet);
-                    const before = watch.html;
-                    const changed = before === undefined ? !isShown(record.version) : before !== html;
-                    watch.html = html;
-                    if (changed) {
-                        announce(record);
-                        this.proven(() => this.show(html, before));
-                    }
-                    break;
-                }
-                case 'live':
-                    watch.live = true;
-                    watch.replica.identity = record.identity;
-                    break;
-                default:
-                    watch.live = false;
-            }
-        });
-    },
-
-    show(html, before) {
-        if (mayMorph(before)) {
-            attempt(() => morphPage(html), () => this.reload());
-        } else {
-            this.reload();
+        next = new DOMParser().parseFromString(html, 'text/html');
+        for (const meta of next.querySelectorAll('meta[http-equiv=refresh i]')) {
+            refreshes.push(meta.content);
+            meta.remove();
         }
-    },
-
-    /** Reloads now, or when the page itself would, if it changes with every look. */
-    reload() {
-        const key = 'sungrazer:reloaded';
-        const last = attempt(() => Number(sessionStorage.getItem(key)), () => 0);
-        const pace = this.watch?.pace ?? 0;
-        const often = Date.now() - last < 2 * pace;
-        const wait = often ? Math.max(0, pace - now()) : 0;
-        nativeClearTimeout(this.timer);
-        this.timer = nativeSetTimeout(() => {
-            attempt(() => sessionStorage.setItem(key, String(Date.now())));
-            this.passes = true;
-            location.reload();
-        }, wait);
-    },
-};
-
-/** The state that this page was loaded in, as Sungrazer has written behind it. */
-function loadedState() {
-    for (const root of [document, document.body, document.documentElement]) {
-        for (let node = root?.lastChild; node; node = node.previousSibling) {
-            const found = node.nodeType === Node.COMMENT_NODE && /^sungrazer (\S{11})$/.exec(node.data);
-            if (found) {
-                return found[1];
+        if (before || !isShown(version)) {
+            announce(record);
+            stale = true;
+            if (/html/.test(type) && refreshes.filter((one) => one).join() === (refresh ?? '') && isMarkup()) {
+                attempt(() => {
+                    morphPage(next);
+                    stale = false;
+                });
+            }
+            // What somebody has begun goes on until the page itself ends it.
+            if (stale && !touched) {
+                hasten(pace);
             }
         }
+    };
+    if (mayBeAnswered()) {
+        link.follow({ url, headers, every: pace }, hear);
     }
-    return undefined;
+    const check = () => {
+        if (!live || stale || !mayBeAnswered() || isAwaited() || !isMarkup() || !loadedState()) {
+            reload(0);
+        } else {
+            nativeSetTimeout(check, pace);
+        }
+    };
+    if (refresh) {
+        whenLoaded(() => nativeSetTimeout(check, pace));
+    }
 }
+
+/** Set when the page is to be reloaded: once, lest it begin again and again to load. */
+let reloading;
+
+const reload = (wait) => (reloading ??= nativeSetTimeout(() => location.reload(), wait));
+
+/** Reloads now; or when the page itself would, at each `pace`, if it changes with every look. */
+function hasten(pace) {
+    const key = 'sungrazer:hastened';
+    const often = attempt(() => Date.now() - sessionStorage.getItem(key) < 2 * pace);
+    attempt(() => sessionStorage.setItem(key, Date.now()));
+    reload(often ? pace - now() : 0);
+}
+
+/** The beginning of the state that this page was loaded in, as Sungrazer has written behind it. */
+const loadedState = () => /<!--sungrazer (.{10})/.exec(new XMLSerializer().serializeToString(document))?.[1];
 
 /** Whether this version is what the page was loaded as. Without a mark it counts as that. */
 function isShown(version) {
-    const state = loadedState();
-    // The mark is half of the fingerprint; its last character holds less than six bits of it.
-    return state === undefined || version.split('-').slice(1).join('-').startsWith(state.slice(0, 10));
+    return version.includes(`-${loadedState() ?? ''}`);
 }
 
-/** Whether nothing but the page's own markup has made it what it is. */
-function mayMorph(before) {
-    if (document.contentType !== 'text/html') {
-        return false;
-    }
-    const scripts = [...document.scripts].filter((script) => !isOurs(script) && /^$|javascript|module/.test(script.type));
-    if (scripts.length === 0) {
-        return true;
-    }
-    if (before === undefined || !document.body) {
-        return false;
-    }
-    // Scripts there are. If they left the page as it was sent, they need not run again.
-    const sent = new DOMParser().parseFromString(before, 'text/html').body;
-    const shown = document.body.cloneNode(true);
-    for (const script of shown.querySelectorAll('script')) {
-        if (isOurs(script)) {
-            script.remove();
-        }
-    }
-    for (const tree of [sent, shown]) {
-        // What stands behind the end of a page is part of its body to some parsers.
-        [...tree.childNodes].filter(isOurs).forEach((node) => node.remove());
-        tree.normalize();
-    }
-    return sent.innerHTML.trimEnd() === shown.innerHTML.trimEnd();
-}
+/** What begins anew, or is asked for, each time that a page is loaded; and what is open, by hand or by itself. */
+const LOADS = 'script:not([type*=json]),noscript,template,iframe,frame,object,embed,[onload],img,image,link:not([rel*=icon]),details,dialog';
+
+/** Whether a page is no more than markup. */
+const isStill = (doc) => doc?.contentType === 'text/html' && [...doc.querySelectorAll(LOADS)].every(isOurs);
 
 /** Keeps the refresh in the page's own head from coming true: behind this tag begins a comment that ends behind it. */
-function holdRefresh(tag) {
-    const [, seconds] = /^\s*(\d*)/.exec(tag.dataset.refresh);
+function holdRefresh({ dataset: { refresh } }) {
     document.write('<!--');
-    page.take(seconds * 1000);
+    followPage(parseInt(refresh) * 1000, refresh);
 }
 
-/** Timers that load the page again. */
+/** Sees timers that load the page again. They do so as without us, but from then on it is followed besides. */
 function watchReloads() {
-    const { navigation } = scope;
-    if (!navigation?.addEventListener) {
-        return;
-    }
-    navigation.addEventListener('navigate', (event) => attempt(() => {
-        const own = (url) => url.split('#')[0];
-        const again = event.navigationType === 'reload'
-            || (event.navigationType !== 'traverse' && own(event.destination.url) === own(location.href) && !event.hashChange);
-        const run = currentRun() || parentRun();
+    scope.navigation?.addEventListener('navigate', ({ destination: { url, sameDocument } }) => attempt(() => {
+        const run = currentRun() || scope.parent[Symbol.for('sungrazer')].run();
         // A page that loads itself again because of an answer has its reasons.
-        if (run?.answered || !again || event.destination.sameDocument || !run || !event.cancelable || event.userInitiated || event.formData || event.downloadRequest || page.passes || page.wrote) {
-            return;
+        if (!run.answered && !sameDocument && url === location.href) {
+            sessionStorage.setItem('sungrazer:pace', `${run.site.pace} ${url}`);
         }
-        event.preventDefault();
-        page.take(Number.isFinite(run.site?.pace) ? run.site.pace : 1000);
     }));
 }
 
-/** A page may load its frames again. */
-function parentRun() {
-    return attempt(() => (scope.parent !== scope ? scope.parent[Symbol.for('sungrazer')]?.run() : undefined));
+/** Follows a page that a timer has loaded again. */
+function followReloads() {
+    const key = 'sungrazer:pace';
+    const [pace, url] = sessionStorage.getItem(key).split(' ');
+    sessionStorage.removeItem(key);
+    if (url === location.href) {
+        followPage(Number(pace));
+    }
 }

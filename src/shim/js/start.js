@@ -10,14 +10,23 @@ function start() {
     wrapXhr();
     wrapFetch();
     watchReloads();
-    stopWhereForbidden();
-    const begin = () => attempt(() => link.start());
+    const begin = () => attempt(() => {
+        // What a policy in the page's markup may forbid is not tried: it would be reported.
+        const policy = [...document.querySelectorAll('meta[http-equiv=content-security-policy i]')].map(({ content }) => content).join(';');
+        if (policy) {
+            told.worker = 'no';
+        }
+        // A policy on types forbids workers, too.
+        if (!told.worker) {
+            attempt(followReloads);
+        }
+        const way = /connect-src[^;]*/i.exec(policy) || /default-src[^;]*/i.exec(policy);
+        if (!way || /'self'| \*( |$)/.test(way)) {
+            link.start();
+        }
+    });
     // A stream that is open while the page loads would keep it loading.
-    if (document.readyState === 'complete') {
-        begin();
-    } else {
-        scope.addEventListener('load', () => nativeSetTimeout(begin, 0), { once: true });
-    }
+    whenLoaded(begin);
     scope.addEventListener('pagehide', () => attempt(() => link.leave()));
     scope.addEventListener('pageshow', ({ persisted }) => persisted && begin());
     const wake = () => document.visibilityState === 'visible' && link.post({ wake: true });
@@ -31,19 +40,9 @@ function start() {
     }, SWEEP);
 }
 
-/** A policy in the page's markup may forbid what its headers did not. Then there is no more than the page itself. */
-function stopWhereForbidden() {
-    document.addEventListener('securitypolicyviolation', ({ blockedURI, effectiveDirective }) => attempt(() => {
-        const isStream = effectiveDirective === 'connect-src' && new URL(blockedURI).pathname === `${prefix}/stream`;
-        if (isStream) {
-            link.leave();
-        }
-    }));
-}
-
 if (!inPage) {
     work();
-} else if (!scope.sungrazer && nativeFetch && scope.Proxy && scope.WeakMap && scope.origin !== 'null') {
+} else if (!scope.sungrazer && scope.origin !== 'null') {
     attempt(start);
 }
 if (told.refresh) {

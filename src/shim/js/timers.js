@@ -153,11 +153,10 @@ function wrapTimers() {
         if (typeof handler !== 'function') {
             return apply(target, self, [handler, ...rest]);
         }
-        const site = attempt(frameSite);
         const run = currentRun();
-        const own = run?.site === site ? undefined : run;
+        const own = run?.site === frames ? undefined : run;
         return apply(target, self, [function (...args) {
-            attempt(() => begin(site, own));
+            attempt(() => begin(frames, own));
             return apply(handler, this, args);
         }, ...rest]);
     });
@@ -171,9 +170,4 @@ function wrapTimers() {
 }
 
 /** The site of frames: one for all, since it is asked for sixty times a second. */
-let frames;
-
-function frameSite() {
-    frames ??= new Site();
-    return frames;
-}
+const frames = new Site();

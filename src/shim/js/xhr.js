@@ -96,7 +96,6 @@ function wrapXhr() {
         request.began = began;
         const after = (write || poll) && (() => attempt(() => {
             if (write) {
-                page.wrote = true;
                 link.renew();
             } else if (!poll.tick && self.status) {
                 poll.served = true;
