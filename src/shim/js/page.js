@@ -53,7 +53,10 @@ function followPage(pace, refresh) {
         }
     };
     if (mayBeAnswered()) {
-        link.follow({ url, headers, every: pace }, hear);
+        // Who is asked for the page at its own pace besides need not be looked at as often.
+        link.follow({ url, headers, get every() {
+            return isStill(document) ? pace : 4 * pace;
+        } }, hear);
     }
     const check = () => {
         if (!live || stale || !mayBeAnswered() || isAwaited() || !isMarkup() || !loadedState()) {
