@@ -178,8 +178,10 @@ test('somebody in between who holds back what is not complete is found out', asy
         const pieces = [];
         got.on('data', (piece) => pieces.push(piece));
         got.on('end', () => {
-            answer.writeHead(got.statusCode, { ...got.headers, 'transfer-encoding': '' });
-            answer.end(Buffer.concat(pieces));
+            const body = Buffer.concat(pieces);
+            const { 'transfer-encoding': _, ...headers } = got.headers;
+            answer.writeHead(got.statusCode, { ...headers, 'content-length': body.length });
+            answer.end(body);
         });
     });
     const page = await on.browser.open(`${middleman.url}/polls`);

@@ -102,9 +102,9 @@ test('what is playing goes on while the page is made anew around it', async () =
 /** Waits until the page is followed: its own time to load again has passed, and it has not. */
 async function held(page, path) {
     await page.evaluate(() => (window.mark = {}));
-    const before = page.times(path);
+    const before = page.loads;
     await sleep(REFRESH * 1000 + 500);
-    assert.equal(page.times(path), before, 'it was loaded again, though nothing changed');
+    assert.equal(page.loads, before, 'it was loaded again, though nothing changed');
     assert.ok(await page.evaluate(() => 'mark' in window));
 }
 

@@ -19,7 +19,7 @@ function answerOf(poll, headers, run) {
     return new Answer(replica, unchanged, poll.statusText);
 }
 
-const NO_BODY = [101, 204, 205, 304];
+const NO_BODY = [204, 205, 304];
 
 class Answer {
     constructor(replica, unchanged, statusText) {

@@ -14,12 +14,9 @@ const HEARTBEAT = 15_000;
 /** A stream that is replaced is heard out for this long. */
 const RELIEF = 250;
 
-/** Reconnects after this, doubled up to the longest. */
+/** Reconnects after this, doubled up to the longest. What is to be asked for anew twice within that is left alone. */
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
-
-/** What is to be asked for anew twice in this time is left alone. */
-const SETTLES = 10_000;
 
 class Hub {
     constructor() {
@@ -219,12 +216,12 @@ class Lane {
                 break;
             case 'end':
                 follow.live = false;
-                if (record.reason === 'reload' && !(Date.now() - follow.reloaded < SETTLES)) {
+                if (record.reason === 'reload' && !(Date.now() - follow.reloaded < LONGEST_RETRY)) {
                     // The stream goes on without it: it is asked for anew.
                     follow.reloaded = Date.now();
                     nativeClearTimeout(this.timer);
                     this.timer = nativeSetTimeout(() => this.open(), RETRY);
-                } else if (!['max-age', 'drain'].includes(record.reason)) {
+                } else if (!/max|drain/.test(record.reason)) {
                     // The stream does not end for it, and asking again would bring the same.
                     record.reason = 'gone';
                     this.hub.follows.delete(follow.key);

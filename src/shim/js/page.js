@@ -18,9 +18,11 @@ function followPage(pace, refresh) {
     const isMarkup = () => isStill(document) && isStill(next) && !/url\(/i.test(sent);
     const url = location.pathname + location.search;
     const headers = { accept: told.accept || 'text/html,*/*;q=0.8' };
+    const watch = { url };
     const hear = (record) => {
         const { event, status, type, version } = record;
         live = /live|snapshot/.test(event);
+        watch.replica = record;
         // Without a body there is nothing to show.
         if (event !== 'snapshot' || NO_BODY.includes(status)) {
             return;
@@ -40,16 +42,19 @@ function followPage(pace, refresh) {
         if (before || !isShown(version)) {
             announce(record);
             stale = true;
-            if (/html/.test(type) && refreshes.filter((one) => one).join() === (refresh ?? '') && isMarkup()) {
-                attempt(() => {
-                    morphPage(next);
-                    stale = false;
-                });
-            }
-            // What somebody has begun goes on until the page itself ends it.
-            if (stale && !touched) {
-                hasten(pace);
-            }
+            const isAlike = /html/.test(type) && refreshes.filter((one) => one).join() === (refresh ?? '') && isMarkup();
+            proven(isAlike).then((is) => {
+                if (is) {
+                    attempt(() => {
+                        morphPage(next);
+                        stale = false;
+                    });
+                }
+                // What somebody has begun goes on until the page itself ends it.
+                if (stale && !touched) {
+                    hasten(pace);
+                }
+            });
         }
     };
     if (mayBeAnswered()) {
@@ -58,11 +63,24 @@ function followPage(pace, refresh) {
             return isStill(document) ? pace : 4 * pace;
         } }, hear);
     }
-    const check = () => {
-        if (!live || stale || !mayBeAnswered() || isAwaited() || !isMarkup() || !loadedState()) {
-            reload(0);
-        } else {
+    /** Whether, if `is`, what is known of the page is for us as well, by an answer to a request for it. */
+    const proven = async (is) => {
+        try {
+            const { mark, check } = proof(watch);
+            const answer = is && await nativeFetch(url, {
+                headers: { ...headers, 'sungrazer-poll': mark, 'if-none-match': `"${watch.replica.version}"` },
+                cache: 'no-store',
+            });
+            return check((name) => answer.headers.get(name));
+        } catch {
+            return false;
+        }
+    };
+    const check = async () => {
+        if (await proven(live && !stale && mayBeAnswered() && !isAwaited() && isMarkup() && loadedState())) {
             nativeSetTimeout(check, pace);
+        } else {
+            reload(0);
         }
     };
     if (refresh) {
@@ -77,7 +95,7 @@ const reload = (wait) => (reloading ??= nativeSetTimeout(() => location.reload()
 
 /** Reloads now; or when the page itself would, at each `pace`, if it changes with every look. */
 function hasten(pace) {
-    const key = 'sungrazer:hastened';
+    const key = 'sungrazer:page';
     const often = attempt(() => Date.now() - sessionStorage.getItem(key) < 2 * pace);
     attempt(() => sessionStorage.setItem(key, Date.now()));
     reload(often ? pace - now() : 0);

@@ -81,7 +81,6 @@ class Poll {
     /** It is not followed any more, or not for some time. */
     giveUp(time = Infinity) {
         this.drop();
-        this.live = false;
         refused.set(this.key, now() + time);
     }
 
@@ -111,7 +110,7 @@ class Poll {
                 break;
             case 'end':
                 this.live = false;
-                if (!['max-age', 'drain', 'reload'].includes(record.reason)) {
+                if (!/max|drain|reload/.test(record.reason)) {
                     this.giveUp(REFUSED);
                 }
                 break;
