@@ -95,7 +95,7 @@ impl Site {
     ) -> Option<Disposition> {
         // What a page asks for with something of its own in the URL is looked at for all as it is followed.
         let followed =
-            request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, false));
+            request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, true));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
         let is_followed = followed.is_some();
         let own = route.key(&request.client, request.target, request.headers(), facts, false);
