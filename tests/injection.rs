@@ -93,6 +93,7 @@ async fn only_whole_pages_that_are_navigated_to_are_given_it() {
         (page(), vec![("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")], false),
         (page(), vec![("accept", "text/html"), ("hx-request", "true")], false),
         (page(), vec![("accept", "text/html"), ("turbo-frame", "f")], false),
+        (page(), vec![("accept", "text/html"), ("sungrazer-poll", "/")], false),
         (page(), [NAVIGATION, &[("range", "bytes=0-9")]].concat(), false),
         (page().header("content-disposition", "attachment; filename=a.html"), NAVIGATION.to_vec(), false),
         (page().header("cache-control", "public, no-transform"), NAVIGATION.to_vec(), false),

@@ -310,7 +310,7 @@ async fn health_is_told_by_the_exit_code() {
     // Somebody keeps it from stopping at once.
     let mut slow = client::Connection::open(program.address).await;
     slow.send(client::head("GET", "/slow", &[], b"")).await;
-    backend.next("/slow").await;
+    backend.is_asked_for("/slow").await;
     program.signal("TERM");
     program.log_line("stopping").await;
     let output = run(&["health", "--admin", &admin]).await;
@@ -573,7 +573,7 @@ async fn what_stays_beyond_the_drain_time_is_told() {
     let program = Program::start(&["-c", &file, "--upstream", &backend.url()]).await;
     let mut slow = client::Connection::open(program.address).await;
     slow.send(client::head("GET", "/slow", &[], b"")).await;
-    backend.next("/slow").await;
+    backend.is_asked_for("/slow").await;
     program.signal("TERM");
     let (code, log) = program.wait().await;
     assert_eq!(code, Some(0), "{log}");

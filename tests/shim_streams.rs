@@ -181,6 +181,18 @@ async fn a_marked_poll_is_told_whose_it_is_and_never_anothers_state() {
         }
         let plain = sidecar.get(path, &[("Cookie", "sid=1")]).await;
         assert_eq!(plain.header("sungrazer-identity"), None, "nobody asked");
+        // A page that loads itself again asks for itself; from a site without TLS no browser says that this is no navigation.
+        let page = ("accept", "text/html,*/*;q=0.8");
+        let what =
+            json!({ "follow": [{ "url": path, "every": 600_000, "headers": { page.0: page.1 } }], "exact": true });
+        let cookie = ("Cookie", "sid=1");
+        let mut held = Events::post_as(sidecar.address, "/.sungrazer/stream", &what.to_string(), &[cookie]).await;
+        let expected = format!("{}#0.5", record(&mut held).await["identity"].as_str().unwrap());
+        let looks = backend.seen(path).len();
+        let own = sidecar.get(path, &[cookie, page, ("Sungrazer-Poll", &mark)]).await;
+        assert!(own.is_from_memory(), "{own:?}");
+        assert_eq!(own.header("sungrazer-identity"), Some(expected.as_str()));
+        assert_eq!(backend.seen(path).len(), looks, "the backend was asked");
     }
 }
 

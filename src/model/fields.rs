@@ -98,11 +98,15 @@ pub fn overrides_method(headers: &HeaderMap) -> bool {
     METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
 }
 
-/// By these scripts say what they are: many libraries, htmx, Turbo.
-static FROM_SCRIPTS: [HeaderName; 3] = [
+/// By these scripts say what they are: many libraries, htmx, Turbo, pjax, Unpoly, Inertia.
+static FROM_SCRIPTS: [HeaderName; 7] = [
     HeaderName::from_static("x-requested-with"),
     HeaderName::from_static("hx-request"),
     HeaderName::from_static("turbo-frame"),
+    HeaderName::from_static("x-turbo-request-id"),
+    HeaderName::from_static("x-pjax"),
+    HeaderName::from_static("x-up-version"),
+    HeaderName::from_static("x-inertia"),
 ];
 
 /// Whether a script says that it asks, and not a browser that is led to a page.

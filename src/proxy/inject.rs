@@ -73,17 +73,6 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// By what it is told whether an answer is for a page.
 const DEPENDS_ON: &str = "Sec-Fetch-Dest, Sec-Fetch-Mode";
 
-/// Sent with requests for parts of a page by libraries that put these into it.
-static FRAGMENTS: [HeaderName; 7] = [
-    HeaderName::from_static("x-requested-with"),
-    HeaderName::from_static("hx-request"),
-    HeaderName::from_static("turbo-frame"),
-    HeaderName::from_static("x-pjax"),
-    HeaderName::from_static("x-up-version"),
-    HeaderName::from_static("x-inertia"),
-    HeaderName::from_static("x-turbo-request-id"),
-];
-
 /// Response headers that tell something of the bytes.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
@@ -272,7 +261,7 @@ fn is_for_page(request: &Request<'_>) -> bool {
         Some("empty") => request.is_navigation() && request.accepts("text/html"),
         Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
         // Browsers only say so to sites that they trust the way to.
-        None => request.accepts("text/html") && FRAGMENTS.iter().all(|name| !headers.contains_key(name)),
+        None => request.is_navigation(),
     }
 }
 

@@ -168,8 +168,8 @@ impl<'a> Request<'a> {
     pub(super) fn is_navigation(&self) -> bool {
         match self.headers().get(SEC_FETCH_MODE) {
             Some(mode) => mode == "navigate",
-            // Scripts that ask for parts of a page say so.
-            None => self.accepts("text/html") && !fields::is_from_script(self.headers()),
+            // Browsers only say so to sites that they trust the way to. Scripts that ask for parts of a page say what they are.
+            None => self.accepts("text/html") && !fields::is_from_script(self.headers()) && !self.is_marked_as_poll(),
         }
     }
 

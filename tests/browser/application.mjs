@@ -6,10 +6,16 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname } from 'node:path';
 
-/** A file below `node_modules`; modules may be named without their ending, as bundlers let them. */
+/** Where the libraries are that are too old to be on npm, as Debian has them. */
+const DEBIAN = new URL('file:///usr/share/javascript/');
+
+/**
+ * A file below `node_modules`, or of Debian's; modules may be named without their ending, as bundlers let them.
+ */
 async function library(path) {
     const name = extname(path) ? path : `${path}.js`;
-    return { type: 'text/javascript', body: await readFile(new URL(`node_modules/${name}`, import.meta.url)) };
+    const url = name.startsWith('debian/') ? new URL(name.slice(7), DEBIAN) : new URL(`node_modules/${name}`, import.meta.url);
+    return { type: 'text/javascript', body: await readFile(url) };
 }
 
 /**

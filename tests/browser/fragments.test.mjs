@@ -91,11 +91,13 @@ for (const version of ['htmx.org', 'htmx4']) {
         for (const what of ['first', 'second', 'third']) {
             await eventually('its poll to be held', async () => (await sidecar.held('/fragment', 'poll')) === 1);
             const said = Date.now();
+            const asked = page.times('/fragment');
             say(what);
             await page.waitForFunction((what) => document.getElementById('shown').textContent.includes(what), what);
             const took = Date.now() - said;
-            // By its own polls alone, three in a row this fast would be one chance in sixty.
-            assert.ok(took < INTERVAL / 4, `${what} was shown after ${took} ms`);
+            // By its own polls alone, three in a row this fast would be one chance in sixty. On a busy machine it may take
+            // longer until the poll that was held has brought it.
+            assert.ok(took < INTERVAL / 4 || page.times('/fragment') === asked, `${what} was shown after ${took} ms`);
         }
         assert.deepEqual(page.errors, []);
         await page.close();

@@ -234,11 +234,9 @@ impl Backend {
         self.state.lock().unwrap().seen.iter().filter(|seen| seen.path() == path).cloned().collect()
     }
 
-    /// Waits for one more request for `path`, beyond those so far.
-    pub async fn next(&self, path: &str) -> Seen {
-        let before = self.hits(path);
-        eventually(&format!("a request for {path}"), || self.hits(path) > before).await;
-        self.seen(path)[before].clone()
+    /// Waits until `path` has been asked for.
+    pub async fn is_asked_for(&self, path: &str) {
+        eventually(&format!("a request for {path}"), || self.hits(path) > 0).await;
     }
 
     /// Connections that are open now.

@@ -8,7 +8,7 @@ const CURSOR = new RegExp(
 );
 
 /** Parameters that are there to keep caches out, whatever they say. */
-const BUSTER = /^(_|__|_dc|dc|_ts|_t|_r|[_-]?no[_-]?cache|cache[_-]?bust(er)?|bust(er)?|rnd|rand|random|_rand(om)?)$/i;
+const BUSTER = /^(_+|_?dc|_ts?|_r|[_-]?no[_-]?cache|(cache[_-]?)?bust(er)?|rnd|_?rand(om)?|.*preventcache)$/i;
 
 /** Parameters that may be there for that, if what they say is the time or at random. */
 const MAYBE_BUSTER = /^([a-z]|ts|time|timestamp|now|cb|nc|cache|nonce|uniq(ue)?|uid)$/i;
@@ -19,14 +19,17 @@ const CONSUMES = /(^|[/_.-])(pop|dequeue|consume|take|drain|ack|receive|shift|ne
 /** A moment that differs by this much from now was not made for this request. */
 const MOMENT = 250;
 
+/** A time that differs by this much from now may be when the page was loaded. */
+const LATELY = 1e9;
+
 function isMadeUp(value) {
     return /^0?\.\d+$/.test(value) || (/^\d{13}$/.test(value) && Math.abs(Date.now() - value) <= MOMENT);
 }
 
 function isBuster(name, value) {
     if (value === '' || value === undefined) {
-        // A bare number, or a name that is nothing but random.
-        return /^(\d{10,}|0?\.\d+)$/.test(name) || (name.length >= 16 && /\d/.test(name) && /^[\w-]+$/.test(name));
+        // A bare number, a time in letters (MooTools counts on from that), or a name that is nothing but random.
+        return /^(\d{10,}|0?\.\d+|(?=.*\d)[\w-]{16,})$/.test(name) || Math.abs(Date.now() - parseInt(name, 36)) < LATELY;
     }
     return BUSTER.test(name) || (MAYBE_BUSTER.test(name) && isMadeUp(value));
 }

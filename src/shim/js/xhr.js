@@ -16,6 +16,14 @@ function wrapXhr() {
         return;
     }
     const { prototype } = Xhr;
+    // The first to listen to each, whenever the page begins to.
+    scope.XMLHttpRequest = prototype.constructor = new Proxy(Xhr, {
+        construct(...args) {
+            const made = Reflect.construct(...args);
+            apply(addListener, made, ['readystatechange', goesOnWith]);
+            return made;
+        },
+    });
     const natively = {};
     const method = (name, trap) => {
         natively[name] = wrap(prototype, name, (native, self, args) => {
@@ -37,7 +45,7 @@ function wrapXhr() {
                 method: String(name).toUpperCase(),
                 url: sameOrigin(url),
                 sync: !isAsync,
-                plain: user === undefined && password === undefined,
+                plain: (user ?? password) == null,
                 headers: {},
                 run: currentRun(),
             });
@@ -72,9 +80,6 @@ function wrapXhr() {
         }
         // Some look for a cookie, or sign, between opening and this.
         const run = (request.run ??= currentRun());
-        if ((run || request.url) && !request.sync) {
-            attempt(() => apply(addListener, self, ['readystatechange', goesOnWith, true]));
-        }
         if (!request.url) {
             asksOthers(run);
             return go();
@@ -93,7 +98,6 @@ function wrapXhr() {
         if (mark) {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', mark]));
         }
-        request.began = began;
         const after = (write || poll) && (() => attempt(() => {
             if (write) {
                 link.renew();
@@ -109,6 +113,7 @@ function wrapXhr() {
             attempt(after);
             return result;
         }
+        request.began = began;
         if (after) {
             apply(addListener, self, ['loadend', after, { once: true }]);
         }
@@ -135,16 +140,16 @@ function wrapXhr() {
         const request = requests.get(self);
         return request?.state === undefined ? undefined : { request, answer: request.state >= least ? request.answer : null };
     };
-    for (const [name, ask] of [
-        ['getResponseHeader', (answer, key) => header(answer, String(key).toLowerCase())],
-        ['getAllResponseHeaders', (answer) => allHeaders(answer)],
+    for (const [name, ask, nothing] of [
+        ['getResponseHeader', (answer, key) => header(answer, String(key).toLowerCase()), null],
+        ['getAllResponseHeaders', allHeaders, ''],
     ]) {
         method(name, (go, self, [key]) => {
             const faked = shown(self);
             if (!faked) {
                 return go();
             }
-            return faked.answer ? ask(faked.answer, key) : name === 'getResponseHeader' ? null : '';
+            return faked.answer ? ask(faked.answer, key) : nothing;
         });
     }
     wrapGetter(prototype, 'readyState', (self) => requests.get(self)?.state);
@@ -175,12 +180,12 @@ function wrapXhr() {
 function goesOnWith() {
     attempt(() => {
         const request = requests.get(this);
-        const { run, began } = request;
+        const { run, began, sync } = request;
         if (began && this.readyState >= HEADERS) {
             request.began = undefined;
             began();
         }
-        if (run && this.readyState === DONE) {
+        if (run && !sync && this.readyState === DONE) {
             resume(run);
         }
     });
@@ -244,7 +249,7 @@ function make(type, answer, mime = answer.type, asked = type) {
 const dispatch = (self, type) => self.dispatchEvent(new Event(type));
 
 function progress(self, type, loaded) {
-    self.dispatchEvent(new ProgressEvent(type, { lengthComputable: false, loaded, total: 0 }));
+    self.dispatchEvent(new ProgressEvent(type, { loaded }));
 }
 
 /** Goes through all states of a request, as if it had been sent. */
@@ -256,15 +261,6 @@ function deliver(self, request, answer) {
     request.made = undefined;
     request.answer = answer;
     set(OPENED);
-    if (request.sync) {
-        set(DONE);
-        dispatch(self, 'readystatechange');
-        progress(self, 'load', answer.bytes().length);
-        progress(self, 'loadend', answer.bytes().length);
-        return;
-    }
-    progress(self, 'loadstart', 0);
-    const still = () => requests.get(self) === request && request.answer === answer;
     const length = () => answer.bytes().length;
     const steps = [
         () => set(HEADERS),
@@ -277,13 +273,19 @@ function deliver(self, request, answer) {
         () => progress(self, 'load', length()),
         () => progress(self, 'loadend', length()),
     ];
-    soon(() => {
-        for (const step of steps) {
+    const go = (from) => {
+        for (const step of steps.slice(from)) {
             // A listener may have aborted it, or opened it anew.
-            if (!still()) {
+            if (requests.get(self) !== request || request.answer !== answer) {
                 return;
             }
             step();
         }
-    });
+    };
+    if (request.sync) {
+        go(-4);
+    } else {
+        progress(self, 'loadstart', 0);
+        soon(() => go(0));
+    }
 }
