@@ -143,6 +143,24 @@ async fn what_is_no_answer_is_a_502() {
     }
 }
 
+/// Operators are told, whether the connection is a new one or was idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_gives_no_answers_any_more_is_away() {
+    let backend = Raw::start(|number| {
+        let answer =
+            if number == 0 { "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" } else { "SSH-2.0-OpenSSH\r\n\r\n" };
+        (answer.into(), Then::Goes)
+    })
+    .await;
+    let sidecar = in_front_of(&backend);
+    for (status, away) in [(200, false), (502, true)] {
+        assert_eq!(sidecar.get("/a", &[]).await.status, status);
+        let state: serde_json::Value = serde_json::from_slice(&sidecar.admin("/api/state").await.body).unwrap();
+        assert_eq!(state["upstream"][0]["away"], away, "{state}");
+    }
+    assert_eq!(backend.accepted(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_breaks_off_is_passed_on_as_far_as_it_came() {
     for head in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {

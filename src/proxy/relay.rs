@@ -96,23 +96,22 @@ impl Relay<'_> {
     async fn ask(&self, client: &mut H1, trace: Option<String>) -> Result<(Chosen, HttpSession), Failure> {
         let replicas = self.site.replicas();
         let upstream = replicas.choose();
-        if let Some(idle) = upstream.idle() {
-            match self.ask_over(idle, client, &upstream, trace.clone()).await {
-                Ok(session) => return Ok((upstream, session)),
-                Err(Failure::Upstream { closed: true, .. }) => {}
-                Err(failure) => return Err(failure),
+        let over_idle = match upstream.idle() {
+            Some(idle) => Some(self.ask_over(idle, client, &upstream, trace.clone()).await),
+            None => None,
+        };
+        let (upstream, asked) = match over_idle {
+            None | Some(Err(Failure::Upstream { closed: true, .. })) => {
+                let (upstream, stream) = replicas.connect_to(upstream).await?;
+                let asked = self.ask_over(stream, client, &upstream, trace).await;
+                (upstream, asked)
             }
+            Some(asked) => (upstream, asked),
+        };
+        if let Err(Failure::Upstream { text, .. }) = &asked {
+            upstream.outage().failed(text);
         }
-        let (upstream, stream) = replicas.connect_to(upstream).await?;
-        match self.ask_over(stream, client, &upstream, trace).await {
-            Ok(session) => Ok((upstream, session)),
-            Err(failure) => {
-                if let Failure::Upstream { text, .. } = &failure {
-                    upstream.outage().failed(text);
-                }
-                Err(failure)
-            }
-        }
+        Ok((upstream, asked?))
     }
 
     async fn ask_over(
