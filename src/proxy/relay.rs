@@ -71,13 +71,7 @@ impl Relay<'_> {
         let close = self.site.stopping.is_cancelled();
         let trace = visit.as_deref().and_then(Visit::traceparent);
         let passed = match self.ask(&mut client, trace).await {
-            Ok((upstream, session)) => {
-                let passed = self.answer(&mut client, &upstream, session, close, visit.as_deref_mut()).await;
-                if let Err(Failure::Upstream { text, .. } | Failure::Broken(text)) = &passed {
-                    upstream.outage().failed(text);
-                }
-                passed
-            }
+            Ok((upstream, session)) => self.answer(&mut client, upstream, session, close, visit.as_deref_mut()).await,
             Err(failure) => Err(failure),
         };
         match passed {
@@ -108,10 +102,8 @@ impl Relay<'_> {
             }
             Some(asked) => (upstream, asked),
         };
-        if let Err(Failure::Upstream { text, .. }) = &asked {
-            upstream.outage().failed(text);
-        }
-        Ok((upstream, asked?))
+        let session = asked.inspect_err(|failure| failure.note(&upstream))?;
+        Ok((upstream, session))
     }
 
     async fn ask_over(
@@ -161,26 +153,31 @@ impl Relay<'_> {
     async fn answer(
         &self,
         client: &mut H1,
-        upstream: &Upstream,
+        upstream: Chosen,
         mut session: HttpSession,
         close: bool,
         visit: Option<&mut Visit>,
     ) -> Result<(), Failure> {
         upstream.outage().answered();
-        let (head, chunked) = self.incoming(upstream, &session, close)?;
+        let (head, chunked) =
+            self.incoming(&upstream, &session, close).inspect_err(|failure| failure.note(&upstream))?;
         let mut sent = 0;
         let mut out = answer_head(&head);
         let passed = self.body(client, &mut session, &mut out, chunked, &mut sent).await;
         if let Some(visit) = visit {
             visit.answered(head.status.as_u16(), Some(sent));
         }
-        if passed.is_ok() {
-            // Before the client has it all: its next request may be the next on this connection.
-            session.respect_keepalive();
-            if let Some(stream) = session.reuse().await {
-                upstream.keep(stream);
+        match &passed {
+            // Before the client has it all: its next request may be the next on this connection, and this one is over.
+            Ok(()) => {
+                session.respect_keepalive();
+                if let Some(stream) = session.reuse().await {
+                    upstream.keep(stream);
+                }
             }
+            Err(failure) => failure.note(&upstream),
         }
+        drop(upstream);
         if !matches!(passed, Err(Failure::Client)) {
             client.write(&[&out], self.site.options().write_timeout).await?;
         }
@@ -284,6 +281,13 @@ impl Relay<'_> {
 }
 
 impl Failure {
+    /// Tells operators, if it was the backend's.
+    fn note(&self, upstream: &Upstream) {
+        if let Self::Upstream { text, .. } | Self::Broken(text) = self {
+            upstream.outage().failed(text);
+        }
+    }
+
     /// The backend's answer is none that can be passed back.
     fn wrong(text: &str) -> Self {
         Self::Upstream { text: text.to_owned(), late: false, closed: false }
