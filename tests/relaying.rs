@@ -37,6 +37,14 @@ async fn what_belongs_to_one_connection_is_not_seen_on_the_other() {
         assert!(!fields.to_ascii_lowercase().contains(gone), "{gone}: {head}");
     }
     assert!(connection.get("/a", &[]).await.status == 200);
+    // However it is passed on.
+    for (method, headers) in [("POST", &[][..]), ("GET", &[("Connection", "close")])] {
+        let answer = Connection::open(sidecar.address).await.request(method, "/a", headers, b"").await;
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+        for gone in ["keep-alive", "x-hop", "upgrade"] {
+            assert_eq!(answer.header(gone), None, "{method}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

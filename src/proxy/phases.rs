@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, VARY};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -183,6 +183,12 @@ impl ProxyHttp for Phases {
     ) -> Result<()> {
         let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
+        if response.status != StatusCode::SWITCHING_PROTOCOLS {
+            // By its transfer coding pingora knows how the body ends; what it writes of that is its own.
+            for name in fields::hop_by_hop(&response.headers).iter().filter(|name| **name != TRANSFER_ENCODING) {
+                response.remove_header(name);
+            }
+        }
         let head = session.req_header();
         let is_page = passage.candidate.is_some();
         if !is_page
