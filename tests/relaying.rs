@@ -15,7 +15,7 @@ fn in_front_of(backend: &Raw) -> Sidecar {
 async fn what_belongs_to_one_connection_is_not_seen_on_the_other() {
     let backend = Raw::always(
         "HTTP/1.1 200 Very well\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n\
-         Upgrade: h2c\r\nX-oddLY-Written: \u{e9}\r\nContent-Length: 2\r\n\r\nok",
+         Upgrade: h2c\r\nX-oddLY-Written: \u{e9}\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
         Then::Goes,
     )
     .await;
@@ -28,6 +28,7 @@ async fn what_belongs_to_one_connection_is_not_seen_on_the_other() {
     for gone in ["keep-alive", "x-hop", "upgrade"] {
         assert_eq!(answer.header(gone), None);
     }
+    assert_eq!(answer.all("content-length"), ["2"]);
     assert!(answer.headers.iter().any(|(name, value)| name == "X-oddLY-Written" && value == "\u{e9}"), "{answer:?}");
     assert!(answer.header("date").is_some_and(|date| httpdate::parse_http_date(date).is_ok()), "{answer:?}");
     let head = backend.heads().pop().unwrap();
@@ -44,6 +45,7 @@ async fn what_belongs_to_one_connection_is_not_seen_on_the_other() {
         for gone in ["keep-alive", "x-hop", "upgrade"] {
             assert_eq!(answer.header(gone), None, "{method}");
         }
+        assert_eq!(answer.all("content-length"), ["2"], "{method}");
     }
 }
 

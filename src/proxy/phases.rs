@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -20,7 +20,7 @@ use super::inject::{Candidate, Injection};
 use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
-use super::strict::{refusal, stay_in_http1, to_origin_form};
+use super::strict::{leave_connection, refusal, stay_in_http1, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
 use crate::model::fields;
@@ -184,10 +184,7 @@ impl ProxyHttp for Phases {
         let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
-            // By its transfer coding pingora knows how the body ends; what it writes of that is its own.
-            for name in fields::hop_by_hop(&response.headers).iter().filter(|name| **name != TRANSFER_ENCODING) {
-                response.remove_header(name);
-            }
+            leave_connection(response)?;
         }
         let head = session.req_header();
         let is_page = passage.candidate.is_some();

@@ -25,7 +25,7 @@ use super::inject::Candidate;
 use super::phases::apology;
 use super::request::{POLL_MARK, Request};
 use super::site::Site;
-use super::strict::stay_in_http1;
+use super::strict::{leave_connection, stay_in_http1};
 use super::writes::Shape;
 use crate::clock;
 use crate::deliver::{Answer, H1, Wire};
@@ -201,9 +201,8 @@ impl Relay<'_> {
         {
             return Err(Failure::wrong("an answer in a transfer coding that nobody asked for"));
         }
-        for name in fields::hop_by_hop(&head.headers) {
-            head.remove_header(&name);
-        }
+        leave_connection(&mut head)?;
+        head.remove_header(&TRANSFER_ENCODING);
         self.site.answered(self.request, &Shape::default(), upstream, &mut head)?;
         let bodiless = self.request.head.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

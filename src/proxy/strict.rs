@@ -1,8 +1,9 @@
-//! What makes a request one that servers might take apart differently.
+//! What makes a message one that servers might take apart differently.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, Version};
-use pingora::http::RequestHeader;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::model::fields;
 
@@ -59,6 +60,21 @@ pub(super) fn stay_in_http1(head: &mut RequestHeader) {
         head.remove_header(&UPGRADE);
         head.remove_header("http2-settings");
     }
+}
+
+/// Takes from an answer what belongs to the backend's connection, but for where its body ends; that is said once.
+pub(super) fn leave_connection(answer: &mut ResponseHeader) -> Result<()> {
+    for name in fields::hop_by_hop(&answer.headers) {
+        if name != TRANSFER_ENCODING && name != CONTENT_LENGTH {
+            answer.remove_header(&name);
+        }
+    }
+    // Whoever has read it knows that they say the same (RFC 9112 section 6.3).
+    let mut lengths = answer.headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (lengths.next().cloned(), lengths.next()) {
+        answer.insert_header(CONTENT_LENGTH, length)?;
+    }
+    Ok(())
 }
 
 /// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.
