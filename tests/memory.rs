@@ -123,6 +123,25 @@ async fn many_who_poll_alike_are_answered_by_one_look() {
     );
 }
 
+/// Whoever polls after a write is answered by one look with all who do, and soon: a write that nobody waits to hear of is
+/// no reason to forget who asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_after_somebodys_write_is_answered_by_a_look() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("one"));
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"20s\"\n");
+    let mut connection = Connection::open(sidecar.address).await;
+    connection.get("/a", &[]).await;
+    for _ in 0..3 {
+        assert!(connection.get("/a", &[]).await.is_from_memory());
+        let looks = backend.hits("/a");
+        assert_eq!(connection.request("POST", "/b", &[], b"").await.status, 404);
+        let answer = connection.get("/a", &[]).await;
+        assert!(answer.is_from_memory(), "{answer:?}");
+        assert_eq!(backend.hits("/a"), looks + 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_set_cookies_go_to_those_who_asked() {
     let backend = Backend::start().await;

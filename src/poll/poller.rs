@@ -91,7 +91,9 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 );
                 schedule.looked(started, trigger, None);
                 self.resource.look_ended();
+                // Whoever waits for this look waits for the next, even if nobody is held any more.
                 self.resource.trigger(trigger);
+                self.resource.trigger(Trigger::Demand);
                 continue;
             }
             let (verdict, ring) = self.take_in(&mut state, look, trigger);
@@ -141,10 +143,9 @@ impl<F: Fetch + ?Sized> Poller<F> {
                     sleep_until(due).await;
                     self.listen(schedule, ears, clock::now());
                 }
-                match self.resource.take_trigger(schedule.heeds_writes(due)) {
-                    // Without a watcher no look, whatever happened: whoever comes next will ask.
-                    Some(trigger) if held || trigger == Trigger::Demand => return Some((trigger, due)),
-                    _ => continue,
+                match self.resource.take_trigger(self.resource.held() > 0, schedule.heeds_writes(due)) {
+                    Some(trigger) => return Some((trigger, due)),
+                    None => continue,
                 }
             }
             if held {

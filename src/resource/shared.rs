@@ -188,11 +188,16 @@ impl Resource {
         self.attention.notified().await;
     }
 
-    /// Takes the pending triggers, the most telling first; writes only if they are reason enough.
-    pub fn take_trigger(&self, heeds_writes: bool) -> Option<Trigger> {
+    /// Takes the pending triggers, if there is to be a look, and returns the most telling; writes count only if they are
+    /// reason enough. Without a watcher, who is `held`, there is no look, whatever happened, unless a client demands it:
+    /// whoever comes next will ask.
+    pub fn take_trigger(&self, held: bool, heeds_writes: bool) -> Option<Trigger> {
         let mut pending = self.pending.swap(0, Ordering::AcqRel);
         if !heeds_writes {
             pending &= !Trigger::Write.bit();
+        }
+        if !held && pending & Trigger::Demand.bit() == 0 {
+            return None;
         }
         Trigger::ALL.into_iter().rev().find(|trigger| pending & trigger.bit() != 0)
     }
