@@ -241,6 +241,20 @@ async fn connections_are_used_again_and_not_kept_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_says_that_it_closes_is_taken_at_its_word() {
+    for said in ["Connection: close", "Connection: keep-alive\r\nConnection: x, Close"] {
+        let backend =
+            Raw::always(&format!("HTTP/1.1 200 OK\r\n{said}\r\nContent-Length: 2\r\n\r\nok"), Then::Goes).await;
+        let sidecar = in_front_of(&backend);
+        let mut connection = Connection::open(sidecar.address).await;
+        for _ in 0..2 {
+            assert_eq!(connection.get("/a", &[]).await.text(), "ok");
+        }
+        assert_eq!(backend.accepted(), 2, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_connections_are_kept_than_is_said() {
     let backend = Raw::always("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Then::Goes).await;
     let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"{}\"\nkeepalive = 2\n", backend.url()));

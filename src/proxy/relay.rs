@@ -68,20 +68,19 @@ enum Failure {
 impl Relay<'_> {
     /// Passes the request on, and its answer back. Returns the client's connection if it can be used again.
     pub(super) async fn run(&self, mut client: H1, mut visit: Option<Box<Visit>>) -> Option<H1> {
-        let close = self.site.stopping.is_cancelled();
         let trace = visit.as_deref().and_then(Visit::traceparent);
         let passed = match self.ask(&mut client, trace).await {
-            Ok((upstream, session)) => self.answer(&mut client, upstream, session, close, visit.as_deref_mut()).await,
+            Ok((upstream, session)) => self.answer(&mut client, upstream, session, visit.as_deref_mut()).await,
             Err(failure) => Err(failure),
         };
         match passed {
-            Ok(()) if !close => Some(client),
+            Ok(close) => (!close).then_some(client),
             Err(Failure::Upstream { late, .. }) => {
                 let status = if late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
                 self.apologise(client, status, visit).await;
                 None
             }
-            _ => None,
+            Err(_) => None,
         }
     }
 
@@ -149,16 +148,17 @@ impl Relay<'_> {
         Some(head)
     }
 
-    /// Passes the answer back, of which the head has been read.
+    /// Passes the answer back, of which the head has been read. Returns whether the client has been told that its connection
+    /// is closed then.
     async fn answer(
         &self,
         client: &mut H1,
         upstream: Chosen,
         mut session: HttpSession,
-        close: bool,
         visit: Option<&mut Visit>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         upstream.outage().answered();
+        let close = self.site.stopping.is_cancelled();
         let (head, chunked) =
             self.incoming(&upstream, &session, close).inspect_err(|failure| failure.note(&upstream))?;
         let mut sent = 0;
@@ -170,8 +170,13 @@ impl Relay<'_> {
         match &passed {
             // Before the client has it all: its next request may be the next on this connection, and this one is over.
             Ok(()) => {
+                // Of several `Connection` lines pingora reads the first.
+                let ends =
+                    session.resp_header().is_some_and(|head| fields::has_token(&head.headers, &CONNECTION, "close"));
                 session.respect_keepalive();
-                if let Some(stream) = session.reuse().await {
+                if let Some(stream) = session.reuse().await
+                    && !ends
+                {
                     upstream.keep(stream);
                 }
             }
@@ -181,7 +186,7 @@ impl Relay<'_> {
         if !matches!(passed, Err(Failure::Client)) {
             client.write(&[&out], self.site.options().write_timeout).await?;
         }
-        passed
+        passed.map(|()| close)
     }
 
     /// The answer's head as the client is sent it, and whether its body is sent in chunks: if the backend does that, or does
