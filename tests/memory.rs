@@ -123,6 +123,23 @@ async fn many_who_poll_alike_are_answered_by_one_look() {
     );
 }
 
+/// Pages tell the time by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_says_when_it_was_made() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::text("one").header("Cache-Control", "no-cache"));
+    let sidecar = Sidecar::start(&backend, ROUTE);
+    let mut events = sidecar.events("/a").await;
+    events.snapshot().await;
+    let known = sidecar.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    for headers in [&[][..], &[("If-None-Match", known.as_str())], &[("Prefer", "wait=1")], &[("Range", "bytes=0-")]] {
+        let answer = sidecar.get("/a", headers).await;
+        let date = answer.header("date").map(httpdate::parse_http_date);
+        assert!(date.is_some_and(|date| date.is_ok()), "{headers:?}: {answer:?}");
+        assert_eq!(answer.all("date").len(), 1);
+    }
+}
+
 /// Whoever polls after a write is answered by one look with all who do, and soon: a write that nobody waits to hear of is
 /// no reason to forget who asks.
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, Version};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::http::v2::server::HttpSession as H2Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -229,6 +230,7 @@ impl Wire {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
                 put_head(&mut head, StatusCode::OK, &headers);
+                put_date(&mut head);
                 head.put_slice(if h1.chunks {
                     b"transfer-encoding: chunked\r\n\r\n"
                 } else {
@@ -302,6 +304,7 @@ impl Wire {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
                 put_head(&mut head, status, headers);
+                put_date(&mut head);
                 if has_body(status) {
                     head.put_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
                 }
@@ -332,7 +335,9 @@ impl H1 {
     /// As [`H1::write`].
     pub async fn answer(&mut self, whole: &Whole, close: bool, patience: Duration) -> io::Result<()> {
         let end: &[u8] = if close { b"connection: close\r\n\r\n" } else { b"\r\n" };
-        let mut slices = [&whole.head()[..], end, &whole.body()[..]].map(IoSlice::new);
+        let date = get_cached_date();
+        let pieces: [&[u8]; 6] = [whole.head(), b"date: ", date.as_bytes(), b"\r\n", end, whole.body()];
+        let mut slices = pieces.map(IoSlice::new);
         self.write_slices(&mut slices, patience).await
     }
 
@@ -383,6 +388,13 @@ fn put_head(head: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
         head.put_slice(value.as_bytes());
         head.put_slice(b"\r\n");
     }
+}
+
+/// When the answer is made (RFC 9110 section 6.6.1). Over HTTP/2 pingora says it.
+fn put_date(head: &mut BytesMut) {
+    head.put_slice(b"date: ");
+    head.put_slice(get_cached_date().as_bytes());
+    head.put_slice(b"\r\n");
 }
 
 fn response_header(status: StatusCode, headers: &HeaderMap) -> io::Result<Box<ResponseHeader>> {

@@ -209,8 +209,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
             return;
         }
         if last.is_none() && known.is_some_and(|known| known != second) {
-            // It has moved on, and stays.
-            look.outcome = Outcome::Fresh(again);
+            // It has moved on, and stays. What it was is told first: it may be told nowhere else. What it is now comes with
+            // the next look, when pages have had the time to ask.
             return;
         }
         if !takes(&found.body, &again.body, last.as_ref().map(|last| &last.body[..])) {

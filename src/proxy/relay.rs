@@ -16,6 +16,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, 
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::{ErrorType, RetryType};
 
@@ -27,7 +28,6 @@ use super::request::{POLL_MARK, Request};
 use super::site::Site;
 use super::strict::{leave_connection, stay_in_http1};
 use super::writes::Shape;
-use crate::clock;
 use crate::deliver::{Answer, H1, Wire};
 use crate::model::fields;
 use crate::telemetry::Visit;
@@ -219,7 +219,7 @@ impl Relay<'_> {
             head.insert_header(CONNECTION, HeaderValue::from_static("close"))?;
         }
         if !head.headers.contains_key(DATE) {
-            head.insert_header(DATE, httpdate::fmt_http_date(clock::wall()))?;
+            head.insert_header(DATE, get_cached_date())?;
         }
         Ok((head, chunked))
     }

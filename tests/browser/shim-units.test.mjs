@@ -23,7 +23,7 @@ const attempt = (work, otherwise) => {
     }
 };
 
-const { targetOf, lasting } = part(['url'], 'targetOf, lasting', { attempt });
+const { targetOf, lasting } = part(['url'], 'targetOf, lasting', { attempt, scope: { location: 'http://site.example/' } });
 const target = (text) => targetOf(new URL(text, 'http://site.example'));
 
 test('what keeps caches out is left out', () => {
@@ -34,9 +34,8 @@ test('what keeps caches out is left out', () => {
         ['/a?_=1795324069242', '/a'],
         ['/a?x=1&_=7&y=2', '/a?x=1&y=2'],
         [`/a?${now}`, '/a'],
-        ['/a?1795324069242', '/a'],
         ['/a?0.8241939', '/a'],
-        ['/a?f3a9c1d2e4b5a6978', '/a'],
+        [`/a?dojo.preventCache=${now}`, '/a'],
         [`/a?t=${now}`, '/a'],
         ['/a?rnd=abc', '/a'],
         ['/a?r=0.73', '/a'],
@@ -62,13 +61,31 @@ test('what says where a page stands is not', () => {
     assert.equal(target('/a?page=2&id=7').cursor, false);
 });
 
+test('what has no name is left out if it counts, and not if it may be what is asked for', () => {
+    const loaded = Math.ceil(performance.timeOrigin);
+    const all = (path, ...names) => names.map((name) => target(`${path}?${name}`).text.slice(path.length + 1));
+    const counts = [1, 2, 5].map((number) => (loaded + number).toString(36));
+    assert.deepEqual(all('/counted', ...counts), [counts[0], '', '']);
+    // What comes again, or goes back, is what is asked for, and so is all else there from then on.
+    assert.deepEqual(all('/same', counts[0], counts[0], counts[1]), [counts[0], counts[0], counts[1]]);
+    assert.deepEqual(all('/turns', ...counts, ...counts), [counts[0], '', '', ...counts]);
+    const names = [
+        'temperature_sensor_1', 'temperature_sensor_2', '550e8400-e29b-41d4-a716-446655440000', 'f3a9c1d2e4b5a6978', 'monitors', 'newsfeed',
+        '1234567890', '1795324069242', '1795324069243', (Date.now() + 60_000).toString(36), `${counts[0]}-7`, `${counts[1]}-8`, 'include_archived_2024',
+    ];
+    assert.deepEqual(all('/named', ...names), names);
+    for (const asked of ['/a?dc=dc1', '/a?_t=2', '/a?_r=north']) {
+        assert.equal(target(asked).text, asked);
+    }
+});
+
 test('URLs that differ in values alone are of one family', () => {
     assert.equal(target('/a?x=1&y=2').family, target('/a?y=3&x=4').family);
     assert.notEqual(target('/a?x=1').family, target('/a?y=1').family);
 });
 
-test('headers that pass, and those that a page cannot set, are no part of what is asked for', () => {
-    const headers = { b: '1', accept: '*/*', cookie: 'x', 'if-none-match': '"a"', 'x-request-id': '7', 'x-turbo-request-id': '8' };
+test('headers that pass are no part of what is asked for', () => {
+    const headers = { b: '1', accept: '*/*', 'if-none-match': '"a"', 'x-request-id': '7', 'x-turbo-request-id': '8' };
     assert.deepEqual(Object.entries(lasting(headers)), [['accept', '*/*'], ['b', '1']]);
 });
 

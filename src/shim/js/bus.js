@@ -15,7 +15,7 @@ function announce(record) {
 function subscribe(url, listener) {
     const target = sameOrigin(url);
     if (!target) {
-        throw new TypeError(`sungrazer.subscribe: ${url} is not on this site`);
+        throw new TypeError(`${url} is not on this site`);
     }
     let version;
     return link.follow({ url: target.pathname + target.search, headers: { accept: '*/*' }, since: () => version }, (record) => {

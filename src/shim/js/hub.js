@@ -65,7 +65,7 @@ class Hub {
     unfollow(client, id) {
         for (const follow of this.follows.values()) {
             const ids = follow.clients.get(client);
-            if (ids && (id === undefined || ids.delete(id)) && (id === undefined || ids.size === 0)) {
+            if (ids && (id === undefined || (ids.delete(id) && ids.size === 0))) {
                 follow.clients.delete(client);
                 if (follow.clients.size === 0) {
                     this.drop(follow);
@@ -121,9 +121,9 @@ class Lane {
     }
 
     /** What is to be followed has changed. What is known goes on to be told of from where it stands. */
-    change() {
+    change(wait = GATHER) {
         nativeClearTimeout(this.timer);
-        this.timer = nativeSetTimeout(() => this.open(), GATHER);
+        this.timer = nativeSetTimeout(() => this.open(), wait);
     }
 
     /** Whatever is held may be old from now on. */
@@ -219,8 +219,7 @@ class Lane {
                 if (record.reason === 'reload' && !(Date.now() - follow.reloaded < LONGEST_RETRY)) {
                     // The stream goes on without it: it is asked for anew.
                     follow.reloaded = Date.now();
-                    nativeClearTimeout(this.timer);
-                    this.timer = nativeSetTimeout(() => this.open(), RETRY);
+                    this.change(RETRY);
                 } else if (!/max|drain/.test(record.reason)) {
                     // The stream does not end for it, and asking again would bring the same.
                     record.reason = 'gone';
@@ -261,7 +260,7 @@ class Lane {
             this.once = true;
         }
         const wait = ended === 'failed' ? RETRY * 2 ** Math.min(this.failures++, 10) : RETRY / 5;
-        this.timer = nativeSetTimeout(() => this.open(), Math.min(wait, LONGEST_RETRY) * (1 + Math.random()));
+        this.change(Math.min(wait, LONGEST_RETRY) * (1 + Math.random()));
     }
 }
 

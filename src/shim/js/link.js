@@ -80,18 +80,12 @@ const link = {
         this.post({ bye: true });
         this.send = undefined;
         this.down();
-        if (this.close) {
-            this.close();
-            this.close = undefined;
-        }
+        this.close?.();
+        this.close = undefined;
     },
 
     start() {
-        if (told.worker === 'no' || !scope.SharedWorker) {
-            this.lead();
-            return;
-        }
-        const worker = attempt(() => new SharedWorker(ownUrl.href, { name: CHANNEL }));
+        const worker = told.worker !== 'no' && attempt(() => new SharedWorker(ownUrl.href, { name: CHANNEL }));
         if (!worker) {
             this.lead();
             return;
@@ -110,13 +104,11 @@ const link = {
         port.onmessage = ({ data }) => {
             if (data.event === 'ping') {
                 port.postMessage({ pong: true });
-            } else if (data.event === 'hello' && !decided) {
+            } else if (data.event === 'hello') {
+                // It is there; or it had lost sight of us.
                 decided = true;
                 nativeClearTimeout(timer);
                 this.close = () => port.close();
-                this.connect((message) => port.postMessage(message));
-            } else if (data.event === 'hello') {
-                // It had lost sight of us.
                 this.connect((message) => port.postMessage(message));
             } else {
                 this.take(data);
@@ -143,9 +135,7 @@ const link = {
         this.close = () => {
             released.abort();
             channel.close();
-            if (done) {
-                done();
-            }
+            done?.();
         };
         channel.onmessage = ({ data }) => {
             if (data.leads) {

@@ -11,14 +11,17 @@ const MOST_SHAPES = 50;
 
 class Family {
     constructor() {
-        this.targets = new Set();
+        /** When each was asked for last. */
+        this.targets = new Map();
         this.moves = 0;
         /** Whether its URLs say where the page stands in something that moves on, or its answers do. */
         this.moving = false;
         /** How many answers came at once, since one that may have been waited for. */
         this.prompt = 0;
         this.shapes = new Set();
+        /** The headers that came with it, and how much they have been other ones of late. */
         this.ways = new Set();
+        this.turns = 0;
         /** What each site asked for last. */
         this.last = new WeakMap();
     }
@@ -151,9 +154,10 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const name = `${method} ${target.family.replace(/\d+/g, '0')}`;
     const family = familyOf(name);
     const known = family.targets.size > 0;
-    const again = family.targets.has(target.text);
-    if (!again && family.targets.size < MOST_TARGETS) {
-        family.targets.add(target.text);
+    const before = family.targets.get(target.text);
+    const again = before !== undefined;
+    if (again || family.targets.size < MOST_TARGETS) {
+        family.targets.set(target.text, now());
     }
     const lastingHeaders = lasting(headers);
     const key = `${target.text}\n${JSON.stringify(lastingHeaders)}`;
@@ -183,8 +187,13 @@ function consider({ method, url, headers, body, plain, run: begun }) {
         return { began };
     }
     const poll = pure
-        ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run)
+        ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run, now() - before)
         : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
+    if (poll?.replica && Object.keys(headers).some((name) => /-id$/.test(name) && poll.replica.headers[name])) {
+        // Each answer says which request it is to.
+        leave(family);
+        return { began };
+    }
     if (poll && last?.run.polls === run.site.before) {
         // The run before asked for it as well; it was only not known yet what that was.
         run.site.before.add(poll);
@@ -250,22 +259,35 @@ function beginning(family, run) {
     };
 }
 
-/** Requests of one kind differ in so many ways at most; others have something in their headers that moves. */
-const MOST_WAYS = 3;
+/** What is new so often among the headers of one kind of request moves, if it is not the same ten times as often. */
+const MOST_TURNS = 3;
 
 function areSettled(family, headers) {
-    if (family.ways.size <= MOST_WAYS) {
-        family.ways.add(JSON.stringify(headers));
+    const { ways } = family;
+    const way = JSON.stringify(headers);
+    if (ways.has(way)) {
+        family.turns -= Math.min(family.turns, 0.1);
+    } else {
+        if (ways.size > 0) {
+            // What was asked for in other ways may not be any more.
+            dropAll(family);
+        }
+        if (ways.size > MOST_SHAPES) {
+            ways.clear();
+        }
+        ways.add(way);
+        family.turns++;
     }
-    return family.ways.size <= MOST_WAYS;
+    return family.turns <= MOST_TURNS;
 }
 
-function pollOf(key, what, run) {
+/** `gap` is for how long it was not asked for: not each time that a timer fires, maybe. */
+function pollOf(key, what, run, gap = 0) {
     const { site } = run;
     if (refused.get(key) > now()) {
         return undefined;
     }
-    const poll = polls.get(key) || new Poll(key, what, site.pace);
+    const poll = polls.get(key) || new Poll(key, what, Math.max(site.pace, gap));
     if (turns(poll)) {
         poll.giveUp();
         return undefined;
@@ -274,6 +296,7 @@ function pollOf(key, what, run) {
     poll.sites.add(site);
     run.polls.add(poll);
     site.due.delete(poll);
+    site.vain = 0;
     return poll;
 }
 
@@ -297,8 +320,7 @@ function answered(poll, header, check) {
 
 function sweepPolls() {
     for (const poll of [...polls.values()]) {
-        const pace = Math.min(...[...poll.sites].map((site) => site.pace));
-        if (now() - poll.asked > Math.max(FORGOTTEN, Number.isFinite(pace) ? 4 * pace : 0)) {
+        if (now() - poll.asked > Math.max(FORGOTTEN, Number.isFinite(poll.pace) ? 4 * poll.pace : 0)) {
             poll.drop();
         }
     }

@@ -23,6 +23,8 @@ class Site {
         /** The delay of the timer that fired last. */
         this.fired = 0;
         this.hurried = -Infinity;
+        /** How often in a row that was in vain. */
+        this.vain = 0;
         /** The polls for which its timers are to be hurried. */
         this.due = new Set();
         /** What its runs ask for when they have been answered, as far as that may depend on the answer. */
@@ -71,7 +73,8 @@ let running;
 
 /** Begins a run of `site`'s, `hurried` if by us; or goes on with `run`, which has set a short timer. */
 function begin(site, run, hurried) {
-    const current = run || { site, hurried, polls: new Set(), seen: { news: false, asked: new Set() } };
+    // It is still for what it was hurried for, should it not ask this time.
+    const current = run || { site, hurried, polls: new Set(hurried ? site.due : []), seen: { news: false, asked: new Set() } };
     running = current;
     if (!run) {
         site.before = site.last;

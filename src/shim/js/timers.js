@@ -72,9 +72,12 @@ class Timer {
 /** Hurries the timers of `site` that are for what is due, and does so no more often than it can be seen. */
 const SEEN = 50;
 
+/** A library may ask no more often than it likes: it is hurried so often, more and more slowly. */
+const MOST_VAIN = 8;
+
 function hurry(site) {
     const { due } = site;
-    const wait = site.hurried + SEEN - now();
+    const wait = site.hurried + SEEN * 2 ** Math.min(site.vain, 3) - now();
     if (wait > 0) {
         site.later ??= nativeSetTimeout(() => {
             site.later = undefined;
@@ -88,8 +91,9 @@ function hurry(site) {
         attempt(() => timer.hurry());
     }
     // While a run is under way there may be none. Then the next is hurried, if that run does not ask again.
-    if (timers.length > 0) {
+    if (timers.length > 0 && (timers[0].repeats || site.vain++ >= MOST_VAIN)) {
         due.clear();
+        site.vain = 0;
     }
 }
 
@@ -118,7 +122,8 @@ function setTimer(native, args, repeats) {
         nativeClearTimeout(id);
     }
     const parent = currentRun();
-    const site = repeats ? new Site() : callingSite(parent, delay);
+    // A loop may set an interval anew each time.
+    const site = repeats && !parent ? new Site() : callingSite(parent, delay);
     if (!site) {
         return undefined;
     }

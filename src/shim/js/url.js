@@ -8,10 +8,10 @@ const CURSOR = new RegExp(
 );
 
 /** Parameters that are there to keep caches out, whatever they say. */
-const BUSTER = /^(_+|_?dc|_ts?|_r|[_-]?no[_-]?cache|(cache[_-]?)?bust(er)?|rnd|_?rand(om)?|.*preventcache)$/i;
+const BUSTER = /^(_+|_dc|_ts|[_-]?no[_-]?cache|(cache[_-]?)?bust(er)?|rnd|_?rand(om)?|.*preventcache)$/i;
 
 /** Parameters that may be there for that, if what they say is the time or at random. */
-const MAYBE_BUSTER = /^([a-z]|ts|time|timestamp|now|cb|nc|cache|nonce|uniq(ue)?|uid)$/i;
+const MAYBE_BUSTER = /^(_?[a-z]|ts|dc|time|timestamp|now|cb|nc|cache|nonce|uniq(ue)?|uid)$/i;
 
 /** Paths that do something to what they answer. */
 const CONSUMES = /(^|[/_.-])(pop|dequeue|consume|take|drain|ack|receive|shift|next)([/_.-]|$)/i;
@@ -19,19 +19,26 @@ const CONSUMES = /(^|[/_.-])(pop|dequeue|consume|take|drain|ack|receive|shift|ne
 /** A moment that differs by this much from now was not made for this request. */
 const MOMENT = 250;
 
-/** A time that differs by this much from now may be when the page was loaded. */
-const LATELY = 1e9;
-
 function isMadeUp(value) {
     return /^0?\.\d+$/.test(value) || (/^\d{13}$/.test(value) && Math.abs(Date.now() - value) <= MOMENT);
 }
 
-function isBuster(name, value) {
-    if (value === '' || value === undefined) {
-        // A bare number, a time in letters (MooTools counts on from that), or a name that is nothing but random.
-        return /^(\d{10,}|0?\.\d+|(?=.*\d)[\w-]{16,})$/.test(name) || Math.abs(Date.now() - parseInt(name, 36)) < LATELY;
+/** What counted last behind each path; `Infinity` where it was no counting. */
+const counts = new Map();
+
+/** Whether `name`, without a value, counts on from a time since this page was loaded, as with MooTools. */
+function isCount(path, name) {
+    if (!/^(\d{13}|[\da-z]{8})$/.test(name)) {
+        return false;
     }
-    return BUSTER.test(name) || (MAYBE_BUSTER.test(name) && isMadeUp(value));
+    const value = parseInt(name, name[8] ? 10 : 36);
+    const last = counts.get(path);
+    counts.set(path, value > (last ?? 0) ? value : Infinity);
+    return value > last && value >= performance.timeOrigin && value < Date.now();
+}
+
+function isBuster(path, name, value) {
+    return value ? BUSTER.test(name) || (MAYBE_BUSTER.test(name) && isMadeUp(value)) : isMadeUp(name) || isCount(path, name);
 }
 
 /**
@@ -46,9 +53,9 @@ function targetOf(url) {
         const at = part.indexOf('=');
         const name = attempt(() => decodeURIComponent(at < 0 ? part : part.slice(0, at)), () => part);
         const value = at < 0 ? undefined : part.slice(at + 1);
-        if (part && !isBuster(name, value)) {
+        if (part && !isBuster(url.pathname, name, value)) {
             kept.push(part);
-            names.push(value === undefined ? '' : name);
+            names.push(value ? name : '?');
             cursor ||= CURSOR.test(name);
         }
     }
@@ -67,14 +74,10 @@ function sameOrigin(text) {
 // something is new.
 const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|traceparent|tracestate|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
 
-// Headers that browsers let no page set.
-const FORBIDDEN = /^(accept-(charset|encoding)|access-control-request-.*|connection|content-length|cookie2?|date|dnt|expect|host|keep-alive|origin|permissions-policy|proxy-.*|sec-.*|referer|te|trailer|transfer-encoding|upgrade|via)$/;
-
 /** Headers that only proxies are believed about, or that ask for a part, or for no mere state. */
 const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;
 
-/** The headers by which an answer may differ, as an object with its names in order. */
+/** The headers by which an answer may differ, as an object with its names in order; without those that no page may set. */
 function lasting(headers) {
-    const names = Object.keys(headers).filter((name) => !PASSING.test(name) && !FORBIDDEN.test(name));
-    return Object.fromEntries(names.sort().map((name) => [name, headers[name]]));
+    return Object.fromEntries([...new Request(scope.location, { headers }).headers].filter(([name]) => !PASSING.test(name)));
 }

@@ -194,7 +194,7 @@ function goesOnWith() {
 /** Natively, a request that is answered here was never sent. */
 function notSent(request, name) {
     if (request?.state !== undefined) {
-        throw new DOMException(`Failed to execute '${name}' on 'XMLHttpRequest': The object's state must be OPENED.`, 'InvalidStateError');
+        throw new DOMException(`${name}: the state must be OPENED.`, 'InvalidStateError');
     }
 }
 
