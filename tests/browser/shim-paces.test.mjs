@@ -21,6 +21,13 @@ let count = 0;
 const on = stage({
     '/plain': polls("'/state'", INTERVAL),
     '/unique': polls("'/state?' + Date.now()", INTERVAL),
+    '/countdown': page(`
+        let left = 0;
+        setInterval(() => {
+            left = (left + 5) % 6;
+            if (left === 0) fetch('/rare').then((r) => r.json()).then(draw);
+        }, ${SLOW / 6});`),
+    '/rare': (request, send) => send(200, 'application/json', '{"count":1}'),
     '/restless': polls("'/load'", SLOW),
     '/load': (request, send) => send(200, 'application/json', JSON.stringify({ load: (37 * count++) % 101 })),
     '/layouts/one': (request, send, application) => {
@@ -67,6 +74,19 @@ for (const path of ['/plain', '/unique']) {
         }
     });
 }
+
+test('what is asked for at every sixth tick is looked at no more often than that', async () => {
+    const page = await on.open('/countdown');
+    const asked = () => on.application.askedFor('/rare').length;
+    await page.waitForFunction(() => draws > 4);
+    await eventually('looks to keep the page\'s pace', async () => {
+        const before = asked();
+        await sleep(4 * SLOW);
+        return asked() - before <= 5;
+    }, 60_000);
+    assert.deepEqual(page.errors, []);
+    await page.close();
+});
 
 test('what changes each time is asked for by all tabs together no more often than by one', async () => {
     const pages = await Promise.all([1, 2, 3, 4].map(() => on.open('/restless')));

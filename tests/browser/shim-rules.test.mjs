@@ -47,6 +47,34 @@ const on = stage({
         const poll = () => document.hidden || fetch('/state').then((r) => r.json()).then(draw);
         document.addEventListener('visibilitychange', poll);
         poll(); setInterval(poll, ${INTERVAL});`),
+    '/told': (request, send) => send(200, 'application/json', JSON.stringify({ url: request.url }), {
+        'x-request-id': request.headers['x-request-id'] ?? '',
+    }),
+    '/ids-page': page(`
+        window.wrong = [];
+        const names = ['temperature_sensor_1', 'temperature_sensor_2', '550e8400-e29b-41d4-a716-446655440000', Date.now().toString(36), '1234567890'];
+        for (const name of names) {
+            setInterval(() => fetch('/told?' + name).then((r) => r.json()).then((told) => {
+                if (told.url !== '/told?' + name) wrong.push([name, told.url]);
+                draw(told);
+            }), 400);
+        }`),
+    '/requests-page': page(`
+        window.wrong = [];
+        let number = 0;
+        setInterval(() => {
+            const id = String(++number);
+            fetch('/told', { headers: { 'X-Request-Id': id } }).then((r) => {
+                if (r.headers.get('x-request-id') !== id) wrong.push([id, r.headers.get('x-request-id')]);
+                draw({ count: id });
+            });
+        }, 400);`),
+    '/token-page': page(`
+        let polls = 0;
+        setInterval(() => {
+            const token = Math.floor(polls++ / 10);
+            fetch('/state', { headers: { Authorization: 'Bearer ' + token } }).then((r) => r.json()).then(draw);
+        }, 260);`),
     '/broken': (request, send, application) =>
         application.broken ? send(503, 'text/plain', 'Out of order.') : counted(send, { count: 1 }),
     '/broken-page': page(`
@@ -87,6 +115,27 @@ for (const [name, path, target, least = 2] of [
         await writer.close();
     });
 }
+
+for (const path of ['/ids-page', '/requests-page']) {
+    test(`${path}: what is answered is what was asked for`, async () => {
+        const page = await on.open(path);
+        await page.waitForFunction(() => draws > 40);
+        assert.deepEqual(await page.evaluate(() => wrong), []);
+        assert.deepEqual(page.errors, []);
+        await page.close();
+    });
+}
+
+test('a page that renews its token now and then goes on to be followed', async () => {
+    const page = await on.open('/token-page');
+    await page.waitForFunction(() => draws > 10 * 5);
+    const before = page.times('/state');
+    await page.waitForFunction((draws) => window.draws >= draws + 20, await draws(page));
+    const asked = page.times('/state') - before;
+    assert.ok(asked < 12, `${asked} of 20 polls went out`);
+    assert.deepEqual(page.errors, []);
+    await page.close();
+});
 
 test('a page that pauses while nobody sees it is left in peace', async () => {
     const page = await on.open('/pauses-page');

@@ -79,6 +79,24 @@ const LOOPS = {
             xhr.send(null);
         }
         poll();`),
+    'an interval that each run sets anew': page(`
+        function poll() {
+            fetch('/state').then((r) => r.json()).then((state) => {
+                draw(state);
+                const timer = setInterval(() => { clearInterval(timer); poll(); }, ${EVERY});
+            });
+        }
+        poll();`),
+    'a library that asks again only after some time': page(`
+        let asked, state;
+        async function get() {
+            if (!(performance.now() - asked < ${INTERVAL / 4})) {
+                asked = performance.now();
+                state = await (await fetch('/state')).json();
+                draw(state);
+            }
+        }
+        (async function poll() { await get(); setTimeout(poll, ${EVERY}); })();`),
     'a Request with a signal': page(`
         const poll = () => {
             const control = new AbortController();

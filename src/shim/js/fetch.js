@@ -13,13 +13,14 @@ function wrapFetch() {
         asksOthers(run);
         const sent = apply(native, self, mark && attempt(() => marked(args, mark)) || args);
         return goesOn(sent, run, (write || poll || began) && ((response) => {
-            began?.();
+            const header = response && ((name) => response.headers.get(name));
+            began?.(header);
             if (write) {
                 link.renew();
             } else if (response && poll && !poll.tick) {
                 poll.served = true;
                 poll.statusText = response.statusText;
-                answered(poll, (name) => response.headers.get(name), check);
+                answered(poll, header, check);
             }
         }));
     });

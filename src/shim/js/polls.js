@@ -62,7 +62,8 @@ class Poll {
         Object.assign(this, { key, url, headers, tick });
         this.sites = new Set();
         this.asked = now();
-        this.pace = pace;
+        /** Frames have none. */
+        this.pace = Number.isFinite(pace) ? pace : undefined;
         this.replica = undefined;
         /** Whether the page has been answered by the application: it may ask for this, as far as the browser goes. */
         this.served = false;
@@ -71,9 +72,8 @@ class Poll {
         /** Whether the page is to ask as soon as it can be answered. */
         this.late = false;
         polls.set(key, this);
-        const every = Number.isFinite(pace) ? pace : undefined;
         const since = () => this.replica?.version;
-        this.leave = link.follow({ url, headers, tick, every, since }, (record) => this.take(record));
+        this.leave = link.follow({ url, headers, tick, every: this.pace, since }, (record) => this.take(record));
     }
 
     drop() {
@@ -168,7 +168,7 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
         family.shapes.add(shape);
     }
-    const began = beginning(family, run);
+    const began = beginning(family, run, headers);
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write, began };
     }
@@ -189,11 +189,6 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const poll = pure
         ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run, now() - before)
         : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
-    if (poll?.replica && Object.keys(headers).some((name) => /-id$/.test(name) && poll.replica.headers[name])) {
-        // Each answer says which request it is to.
-        leave(family);
-        return { began };
-    }
     if (poll && last?.run.polls === run.site.before) {
         // The run before asked for it as well; it was only not known yet what that was.
         run.site.before.add(poll);
@@ -243,12 +238,13 @@ const WAITED = 8000;
 /** So many answers have to come at once, then, before it is only ticks that are followed no more. */
 const SLOW = 3;
 
-/** What to do when the answer to a request that `run` makes now begins. */
-function beginning(family, run) {
+/** What to do when the answer to a request with these headers, that `run` makes now, begins. */
+function beginning(family, run, headers) {
     const since = now();
-    return () => {
+    return (header) => {
         const took = now() - since;
-        if (took > WAITED) {
+        // An answer may say which request it is to, and so may each, then.
+        if (took > WAITED || Object.keys(headers).some((name) => /-id$/.test(name) && header?.(name))) {
             leave(family);
         } else if (took > run?.site.pace) {
             family.prompt = -SLOW;
@@ -259,14 +255,14 @@ function beginning(family, run) {
     };
 }
 
-/** What is new so often among the headers of one kind of request moves, if it is not the same ten times as often. */
+/** What is new so often among the headers of one kind of request moves; the more often it is the same, the less that counts. */
 const MOST_TURNS = 3;
 
 function areSettled(family, headers) {
     const { ways } = family;
     const way = JSON.stringify(headers);
     if (ways.has(way)) {
-        family.turns -= Math.min(family.turns, 0.1);
+        family.turns *= 0.95;
     } else {
         if (ways.size > 0) {
             // What was asked for in other ways may not be any more.
@@ -320,7 +316,7 @@ function answered(poll, header, check) {
 
 function sweepPolls() {
     for (const poll of [...polls.values()]) {
-        if (now() - poll.asked > Math.max(FORGOTTEN, Number.isFinite(poll.pace) ? 4 * poll.pace : 0)) {
+        if (now() - poll.asked > Math.max(FORGOTTEN, 4 * poll.pace || 0)) {
             poll.drop();
         }
     }

@@ -77,7 +77,7 @@ const MOST_VAIN = 8;
 
 function hurry(site) {
     const { due } = site;
-    const wait = site.hurried + SEEN * 2 ** Math.min(site.vain, 3) - now();
+    const wait = site.hurried + (SEEN << Math.min(site.vain, 3)) - now();
     if (wait > 0) {
         site.later ??= nativeSetTimeout(() => {
             site.later = undefined;

@@ -72,7 +72,7 @@ function sameOrigin(text) {
 
 // Headers that are different with every request and say nothing about what is asked for, and those that ask whether
 // something is new.
-const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|traceparent|tracestate|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
+const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|trace(parent|state)|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
 
 /** Headers that only proxies are believed about, or that ask for a part, or for no mere state. */
 const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;

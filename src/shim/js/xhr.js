@@ -98,22 +98,23 @@ function wrapXhr() {
         if (mark) {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', mark]));
         }
+        const header = (name) => self.getResponseHeader(name);
         const after = (write || poll) && (() => attempt(() => {
             if (write) {
                 link.renew();
             } else if (!poll.tick && self.status) {
                 poll.served = true;
                 poll.statusText = self.statusText;
-                answered(poll, (name) => self.getResponseHeader(name), check);
+                answered(poll, header, check);
             }
         }));
         if (request.sync) {
             const result = go();
-            attempt(began);
+            attempt(() => began(header));
             attempt(after);
             return result;
         }
-        request.began = began;
+        request.began = () => began?.(header);
         if (after) {
             apply(addListener, self, ['loadend', after, { once: true }]);
         }
