@@ -62,12 +62,16 @@ pub(super) fn stay_in_http1(head: &mut RequestHeader) {
     }
 }
 
-/// Takes from an answer what belongs to the backend's connection, but for where its body ends; that is said once.
+/// Takes from an answer what belongs to the backend's connection, but for where its body ends; that is said once, and only
+/// if it can have one (RFC 9110 section 8.6).
 pub(super) fn leave_connection(answer: &mut ResponseHeader) -> Result<()> {
     for name in fields::hop_by_hop(&answer.headers) {
         if name != TRANSFER_ENCODING && name != CONTENT_LENGTH {
             answer.remove_header(&name);
         }
+    }
+    if answer.status == StatusCode::NO_CONTENT {
+        answer.remove_header(&CONTENT_LENGTH);
     }
     // Whoever has read it knows that they say the same (RFC 9112 section 6.3).
     let mut lengths = answer.headers.get_all(CONTENT_LENGTH).iter();

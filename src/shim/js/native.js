@@ -4,7 +4,7 @@
 const scope = self;
 const {
     Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, Date, Event, ProgressEvent, TextEncoder,
-    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, queueMicrotask,
+    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, XMLHttpRequest, queueMicrotask,
 } = scope;
 const inPage = typeof document === 'object';
 const nativeFetch = scope.fetch.bind(scope);

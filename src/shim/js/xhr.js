@@ -11,13 +11,12 @@ const LOADING = 3;
 const DONE = 4;
 
 function wrapXhr() {
-    const { XMLHttpRequest: Xhr } = scope;
-    if (!Xhr) {
+    if (!XMLHttpRequest) {
         return;
     }
-    const { prototype } = Xhr;
+    const { prototype } = XMLHttpRequest;
     // The first to listen to each, whenever the page begins to.
-    scope.XMLHttpRequest = prototype.constructor = new Proxy(Xhr, {
+    scope.XMLHttpRequest = prototype.constructor = new Proxy(XMLHttpRequest, {
         construct(...args) {
             const made = Reflect.construct(...args);
             apply(addListener, made, ['readystatechange', goesOnWith]);
@@ -192,10 +191,10 @@ function goesOnWith() {
     });
 }
 
-/** Natively, a request that is answered here was never sent. */
+/** Natively, a request that is answered here was never sent. Another that is not open says what is wrong. */
 function notSent(request, name) {
     if (request?.state !== undefined) {
-        throw new DOMException(`${name}: the state must be OPENED.`, 'InvalidStateError');
+        new XMLHttpRequest()[name]('a', 'b');
     }
 }
 
