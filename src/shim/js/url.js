@@ -25,6 +25,7 @@ function isMadeUp(value) {
 
 /** What counted last behind each path; `Infinity` where it was no counting. */
 const counts = new Map();
+const MOST_COUNTS = 500;
 
 /** Whether `name`, without a value, counts on from a time since this page was loaded, as with MooTools. */
 function isCount(path, name) {
@@ -33,6 +34,9 @@ function isCount(path, name) {
     }
     const value = parseInt(name, name[8] ? 10 : 36);
     const last = counts.get(path);
+    if (counts.size > MOST_COUNTS) {
+        counts.clear();
+    }
     counts.set(path, value > (last ?? 0) ? value : Infinity);
     return value > last && value >= performance.timeOrigin && value < Date.now();
 }
