@@ -219,10 +219,8 @@ impl Simulation {
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
             let since = clock::now() - EVERY;
-            shared.trigger(Trigger::Demand);
-            shared
-                .wait_for(|head| head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since))
-                .await;
+            shared.demand(since);
+            shared.wait_for(|head| head.has_tried(since)).await;
             let mut cursor = match &held {
                 Some(held) => Cursor::resume(&Claim::Version(held.version), &shared.head()),
                 None => Cursor::new(),

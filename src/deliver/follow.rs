@@ -97,7 +97,7 @@ impl Follower {
             return;
         }
         if let (Source::Resource(subscription) | Source::Reason(subscription), Some(since)) = (&self.source, self.since)
-            && !is_known(&subscription.resource().head(), since)
+            && !subscription.resource().head().has_tried(since)
         {
             subscription.resource().await_look();
             subscription.resource().demand(since);
@@ -115,10 +115,10 @@ impl Follower {
     /// Whether there is something to begin with, given that it may be waited for.
     fn is_ready(&mut self, resource: &Resource, head: &Head) -> bool {
         if let Some(since) = self.since {
-            if !is_known(head, since) {
+            if !head.has_tried(since) {
                 resource.await_look();
                 // It may have been made before we said that we wait for it.
-                if !is_known(&resource.head(), since) {
+                if !resource.head().has_tried(since) {
                     return false;
                 }
             }
@@ -126,10 +126,6 @@ impl Follower {
         }
         true
     }
-}
-
-fn is_known(head: &Head, since: Instant) -> bool {
-    head.ended().is_some() || head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since)
 }
 
 /// A URL that a client asks to follow.

@@ -15,7 +15,7 @@ use super::wire::Coding;
 use super::{Options, Place, Wire};
 use crate::clock;
 use crate::model::{EndReason, Frame};
-use crate::resource::{Bell, Decline, Ended, Head, Refusal, Subscription};
+use crate::resource::{Bell, Decline, Ended, Refusal, Subscription};
 
 /// One held client.
 pub struct Session {
@@ -60,15 +60,12 @@ pub enum Ready {
 /// for a look if nobody has made it yet.
 pub async fn await_ready(wire: &mut Wire, subscription: &Subscription, since: Instant) -> Ready {
     let resource = subscription.resource();
-    let known = |head: &Head| {
-        head.ended().is_some() || head.current_as_of(since).is_some() || head.tried.is_some_and(|tried| tried >= since)
-    };
-    if !known(&resource.head()) {
+    if !resource.head().has_tried(since) {
         resource.demand(since);
     }
     let head = tokio::select! {
         biased;
-        head = resource.wait_for(known) => head,
+        head = resource.wait_for(|head| head.has_tried(since)) => head,
         () = wire.gone() => return Ready::Gone,
     };
     match head.ended() {

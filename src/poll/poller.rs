@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::taking::takes;
-use super::{Bearings, Budget, Fetch, Schedule, ScheduleOptions, Urgency, WatchRequest};
+use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock;
 use crate::model::{Kind, MediaType, Representation, Validators};
 use crate::normalise::Rules;
@@ -90,10 +90,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
                     "something was written while the upstream was answering".to_owned(),
                 );
                 schedule.looked(started, trigger, None);
-                self.resource.look_ended();
-                // Whoever waits for this look waits for the next, even if nobody is held any more.
                 self.resource.trigger(trigger);
-                self.resource.trigger(Trigger::Demand);
+                self.resource.discard_look();
                 continue;
             }
             let (verdict, ring) = self.take_in(&mut state, look, trigger);
@@ -107,7 +105,6 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 self.hub.forget(&self.resource);
             }
             self.resource.publish(Arc::clone(state.head()), ring);
-            self.resource.look_ended();
             if verdict == Verdict::Ended {
                 break;
             }
@@ -226,7 +223,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
     /// What there is now in place of `found`, if that can be told.
     async fn look_again(&self, found: &Representation) -> Option<Outcome> {
         self.metrics.triggered("sample");
-        let outcome = self.fetch(found.validators.clone(), Urgency::Triggered, clock::now()).await.outcome;
+        let (permit, _) = self.admit(Urgency::Triggered, clock::now()).await;
+        let outcome = self.ask(permit, found.validators.clone()).await;
         matches!(outcome, Outcome::Fresh(_) | Outcome::NotModified(_)).then_some(outcome)
     }
 
@@ -236,26 +234,33 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
-        let look = self.fetch(validators, urgency, due).await;
-        (look.started, look)
+        let (permit, started) = self.admit(urgency, due).await;
+        self.resource.look_began(started);
+        let outcome = self.ask(permit, validators).await;
+        (started, Look { started, finished: clock::now(), at: clock::wall(), outcome })
     }
 
-    async fn fetch(&self, validators: Validators, urgency: Urgency, due: Instant) -> Look {
+    /// Waits for the budget. Also returns when it allowed to ask.
+    async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
         let permit = self.budget.admit(urgency, due).await;
+        let started = clock::now();
+        // Not since it was due: that may have been while nobody watched.
+        self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
+        (permit, started)
+    }
+
+    /// Asks the upstream.
+    async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
         let request = WatchRequest {
             key: self.resource.key(),
             validators,
             max_body: self.plan.max_body,
             seat: self.resource.seat(),
         };
-        let started = clock::now();
-        self.resource.look_began(started);
-        // Not since it was due: that may have been while nobody watched.
-        self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
         let outcome = self.fetch.fetch(&request).await;
         drop(permit);
-        Look { started, finished: clock::now(), at: clock::wall(), outcome }
+        outcome
     }
 
     /// Takes a look in. Returns what it meant, and whether clients must be woken.

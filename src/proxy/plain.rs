@@ -119,8 +119,7 @@ impl Site {
         }
         if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
             resource.demand(since);
-            let known =
-                resource.wait_for(|head| head.ended().is_some() || head.tried.is_some_and(|tried| tried >= since));
+            let known = resource.wait_for(|head| head.has_tried(since));
             head = timeout(self.fetch_timeout(), known).await.ok()?;
         }
         if let Some(ended) = head.ended() {

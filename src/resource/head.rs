@@ -102,6 +102,11 @@ impl Head {
         }
     }
 
+    /// Whether a look has been made, with whatever outcome, that began at `when` or later, or none ever will be.
+    pub fn has_tried(&self, when: Instant) -> bool {
+        self.ended().is_some() || self.tried.is_some_and(|tried| tried >= when)
+    }
+
     /// Why the watch is over, if it is.
     pub fn ended(&self) -> Option<&Ended> {
         match &self.condition {

@@ -75,8 +75,11 @@ pub struct Resource {
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
-    /// One more than the moment at which the look under way began, as the fence is; 0 while there is none.
-    looking: AtomicU64,
+    /// One more than the moment at which the last look began whose outcome is or will be published, as the fence is; 0 if
+    /// there is none.
+    began: AtomicU64,
+    /// The same of the moment from which on clients demand a look.
+    demanded: AtomicU64,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
@@ -102,7 +105,8 @@ impl Resource {
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
-            looking: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            demanded: AtomicU64::new(0),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
             ledger: Mutex::default(),
@@ -196,7 +200,9 @@ impl Resource {
         if !heeds_writes {
             pending &= !Trigger::Write.bit();
         }
-        if !held && pending & Trigger::Demand.bit() == 0 {
+        if self.demanded.swap(0, Ordering::SeqCst) != 0 {
+            pending |= Trigger::Demand.bit();
+        } else if !held {
             return None;
         }
         Trigger::ALL.into_iter().rev().find(|trigger| pending & trigger.bit() != 0)
@@ -204,7 +210,7 @@ impl Resource {
 
     /// Whether a trigger waits to be taken.
     pub fn is_triggered(&self) -> bool {
-        self.pending.load(Ordering::Acquire) != 0
+        self.pending.load(Ordering::Acquire) != 0 || self.demanded.load(Ordering::SeqCst) != 0
     }
 
     /// Where it is looked at.
@@ -256,22 +262,34 @@ impl Resource {
         self.attention.notify_one();
     }
 
-    /// Asks for a look for a client that needs one from `since` or later. One that is under way will do, if it began late
-    /// enough: a herd that arrives while it lasts asks for no more.
+    /// Asks for a look for a client that needs one from `since` or later. One that is under way, or that has just been
+    /// published, will do if it began late enough: a herd that arrives while it lasts asks for no more.
     pub fn demand(&self, since: Instant) {
-        if self.looking.load(Ordering::Acquire) <= self.offset(since) {
-            self.trigger(Trigger::Demand);
+        self.demanded.fetch_max(self.offset(since).saturating_add(1), Ordering::SeqCst);
+        if !self.is_satisfied() {
+            self.attention.notify_one();
         }
     }
 
-    /// A look began. What comes of it is published before [`Resource::look_ended`].
-    pub fn look_began(&self, started: Instant) {
-        self.looking.store(self.offset(started).saturating_add(1), Ordering::Release);
+    /// Forgets what is demanded if the last look gives it; whether nothing remains.
+    fn is_satisfied(&self) -> bool {
+        let began = self.began.load(Ordering::SeqCst);
+        let satisfied = |demanded| (demanded <= began).then_some(0);
+        self.demanded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, satisfied).is_ok()
     }
 
-    /// No look is under way any more.
-    pub fn look_ended(&self) {
-        self.looking.store(0, Ordering::Release);
+    /// A look began that gives whoever waits for one from `started` or earlier what it waits for, unless it is
+    /// [discarded](Resource::discard_look).
+    pub fn look_began(&self, started: Instant) {
+        self.began.store(self.offset(started).saturating_add(1), Ordering::SeqCst);
+        self.is_satisfied();
+    }
+
+    /// The last look will not be published. Whoever waits for it waits for one that begins at the fence or later, even if
+    /// nobody is held any more.
+    pub fn discard_look(&self) {
+        self.began.store(0, Ordering::SeqCst);
+        self.demand(self.fenced());
     }
 
     /// From now on, only a look that began at `now` or later counts as current: something was done, or seen, that an
@@ -454,5 +472,44 @@ impl Drop for Subscription {
         if roster.bells.is_empty() {
             self.resource.attention.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Identity, Origin, RouteId, Scheme};
+
+    #[test]
+    fn a_look_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
+        let born = Instant::now();
+        let at = |milliseconds| born + Duration::from_millis(milliseconds);
+        let key = ResourceKey {
+            route: RouteId(0),
+            origin: Origin { scheme: Scheme::Http, host: "site.example".into(), public: "site.example".into() },
+            target: "/".into(),
+            variant: Arc::new([]),
+            identity: Identity::whole(Vec::new()),
+        };
+        let resource = Resource::new(key, String::new(), Arc::new(Pulse::new(born)), Arc::default(), born);
+        // While a look waits for the budget.
+        resource.demand(at(1));
+        resource.look_began(at(2));
+        assert!(!resource.is_triggered());
+        // While it lasts, and when it has just been published: who had read the head before that comes late.
+        resource.demand(at(2));
+        assert!(!resource.is_triggered());
+        resource.demand(at(3));
+        resource.demand(at(1));
+        assert_eq!(resource.take_trigger(false, true), Some(Trigger::Demand));
+        assert!(!resource.is_triggered());
+        // Nobody is told of what was overtaken.
+        resource.look_began(at(4));
+        resource.fence(at(5));
+        resource.discard_look();
+        resource.look_began(at(4));
+        assert!(resource.is_triggered());
+        resource.look_began(at(5));
+        assert!(!resource.is_triggered());
     }
 }

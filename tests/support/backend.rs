@@ -377,11 +377,11 @@ async fn answer(
     if stream.write_all(head.as_bytes()).await.is_err() {
         return false;
     }
-    if seen.method == "HEAD" {
-        return stream.flush().await.is_ok();
-    }
-    if page.status == 101 {
+    if page.status == 101 && seen.method != "HEAD" {
         return echo(stream).await;
+    }
+    if seen.method == "HEAD" || bodiless {
+        return stream.flush().await.is_ok();
     }
     if let Some(bytes) = page.truncate {
         let _ = stream.write_all(&page.body[..bytes]).await;
