@@ -9,7 +9,7 @@ use http::{HeaderValue, Request};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::connection::{Head, Socket, Tls, connect, connect_tcp, get, read};
 use crate::document::Scanner;
@@ -55,6 +55,11 @@ const OPENING: usize = 256;
 /// How long one may take to open.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a stream that is refused is asked for, and after which pause it is asked for again: as an `EventSource` does,
+/// though sooner.
+const TRIES: usize = 5;
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What is known of a stream that is open.
 struct Client {
     sightings: Rc<Sightings>,
@@ -88,7 +93,15 @@ impl Streams {
             let each = step.min(count - first);
             tasks.spawn_local(async move {
                 let place = place.acquire().await;
-                let held = timeout(PATIENCE, hold(&target, first, each, &sightings)).await;
+                let mut tries = 1;
+                let held = loop {
+                    let held = timeout(PATIENCE, hold(&target, first, each, &sightings)).await;
+                    if tries == TRIES || !matches!(held, Ok(Err(_))) {
+                        break held;
+                    }
+                    tries += 1;
+                    sleep(AGAIN).await;
+                };
                 drop(place);
                 opened.add_permits(each);
                 match held {

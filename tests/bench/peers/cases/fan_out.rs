@@ -87,6 +87,7 @@ async fn saturated(bed: &Bed, count: usize) -> Table {
         "CPU seconds a million events",
         "events a second, four in flight",
         "CPU seconds a million events, four in flight",
+        "events that arrived, four in flight",
     ];
     let mut table = Table::compared(&format!("{count} streams, at saturation"), "server", &columns);
     for _ in 0..bed.runs {
@@ -96,7 +97,7 @@ async fn saturated(bed: &Bed, count: usize) -> Table {
             let mut n = 0;
             let one = press(bed, &peer, &streams, &mut publisher, &mut n, 1).await;
             let four = press(bed, &peer, &streams, &mut publisher, &mut n, 4).await;
-            table.add(pusher.name(), &[one.rate, one.p50, one.p99, one.cpu, four.rate, four.cpu]);
+            table.add(pusher.name(), &[one.rate, one.p50, one.p99, one.cpu, four.rate, four.cpu, four.arrived]);
             streams.check();
             streams.close().await;
         }
@@ -109,6 +110,8 @@ struct Pressed {
     p50: f64,
     p99: f64,
     cpu: f64,
+    /// Of what was published; the rest was outdated when it could have been sent.
+    arrived: f64,
 }
 
 /// Publishes whenever all but the last `ahead` states have arrived everywhere.
@@ -147,5 +150,6 @@ async fn press(
         p50: percentile(&delays, 0.5),
         p99: percentile(&delays, 0.99),
         cpu: cpu / events * 1e6,
+        arrived: events / (f64::from(*n - first) * streams.count as f64),
     }
 }
