@@ -476,6 +476,7 @@ impl Drop for Subscription {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::model::{Identity, Origin, RouteId, Scheme};

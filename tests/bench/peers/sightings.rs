@@ -16,7 +16,7 @@ pub struct Sightings {
     reached: RefCell<Vec<u32>>,
     pub bytes: Cell<u64>,
     pub events: Cell<u64>,
-    pub ended: Cell<usize>,
+    ended: Cell<usize>,
     pub errors: RefCell<Vec<String>>,
     progress: Notify,
 }
@@ -44,6 +44,16 @@ impl Sightings {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
+    /// So many clients have ended.
+    pub fn end(&self, count: usize) {
+        self.ended.set(self.ended.get() + count);
+        self.progress.notify_waiters();
+    }
+
+    pub fn ended(&self) -> usize {
+        self.ended.get()
+    }
+
     pub fn failed(&self, error: String) {
         let mut errors = self.errors.borrow_mut();
         if errors.len() < 5 {
@@ -56,9 +66,9 @@ impl Sightings {
         self.reached.borrow().get(n as usize).copied().unwrap_or(0) as usize
     }
 
-    /// Completes when `clients` know the state `n`, or a later one.
+    /// Completes when `clients` know the state `n`, or a later one, or have ended.
     pub async fn all_reach(&self, n: u32, clients: usize) {
-        while self.reached(n) < clients {
+        while self.reached(n) + self.ended.get() < clients {
             self.progress.notified().await;
         }
     }

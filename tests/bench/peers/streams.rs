@@ -109,7 +109,7 @@ impl Streams {
                     Ok(Err(error)) => sightings.failed(format!("stream {first}: {error}")),
                     Err(_) => sightings.failed(format!("stream {first} does not open")),
                 }
-                sightings.ended.set(sightings.ended.get() + each);
+                sightings.end(each);
             });
         }
         let _ = opened.acquire_many(count as u32).await;
@@ -120,7 +120,7 @@ impl Streams {
 
     /// Says so if streams failed or ended.
     pub fn check(&self) {
-        let ended = self.sightings.ended.get();
+        let ended = self.sightings.ended();
         if ended > 0 {
             eprintln!("!! {ended} of {} streams ended: {:?}", self.count, self.sightings.errors.borrow());
         }
