@@ -218,7 +218,7 @@ impl Simulation {
             );
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
-            let since = clock::now() - EVERY;
+            let since = (clock::now() - EVERY).max(shared.fenced());
             shared.demand(since);
             shared.wait_for(|head| head.has_tried(since)).await;
             let mut cursor = match &held {

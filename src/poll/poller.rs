@@ -74,7 +74,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let mut held_back = false;
         let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let (started, mut look) = self.look(&state, trigger, due).await;
+            let mut look = self.look(&state, trigger, due).await;
+            let started = look.started;
             if !proven {
                 self.prove(&mut proven, &state, &mut look).await;
             }
@@ -229,7 +230,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Makes one look, as soon as the budget allows.
-    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> (Instant, Look) {
+    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> Look {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
@@ -237,7 +238,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let (permit, started) = self.admit(urgency, due).await;
         self.resource.look_began(started);
         let outcome = self.ask(permit, validators).await;
-        (started, Look { started, finished: clock::now(), at: clock::wall(), outcome })
+        Look { started, finished: clock::now(), at: clock::wall(), outcome }
     }
 
     /// Waits for the budget. Also returns when it allowed to ask.

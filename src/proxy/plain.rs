@@ -15,7 +15,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
-use crate::resource::Manner;
+use crate::resource::{Manner, Trigger};
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -119,6 +119,10 @@ impl Site {
         }
         if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
             resource.demand(since);
+            if is_followed && head.has_tried(since) {
+                // It could not be read then. It is tried again soon, and nobody waits for that.
+                resource.trigger(Trigger::Demand);
+            }
             let known = resource.wait_for(|head| head.has_tried(since));
             head = timeout(self.fetch_timeout(), known).await.ok()?;
         }

@@ -78,7 +78,7 @@ pub struct Resource {
     /// One more than the moment at which the last look began whose outcome is or will be published, as the fence is; 0 if
     /// there is none.
     began: AtomicU64,
-    /// The same of the moment from which on clients demand a look.
+    /// One more than the moment from which on clients have demanded a look; it is demanded while that is later.
     demanded: AtomicU64,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
@@ -200,7 +200,7 @@ impl Resource {
         if !heeds_writes {
             pending &= !Trigger::Write.bit();
         }
-        if self.demanded.swap(0, Ordering::SeqCst) != 0 {
+        if self.is_demanded() {
             pending |= Trigger::Demand.bit();
         } else if !held {
             return None;
@@ -210,7 +210,7 @@ impl Resource {
 
     /// Whether a trigger waits to be taken.
     pub fn is_triggered(&self) -> bool {
-        self.pending.load(Ordering::Acquire) != 0 || self.demanded.load(Ordering::SeqCst) != 0
+        self.pending.load(Ordering::Acquire) != 0 || self.is_demanded()
     }
 
     /// Where it is looked at.
@@ -256,7 +256,8 @@ impl Resource {
         Pace { fastest, of_all: fastest.is_some() && roster.paces.len() == roster.bells.len() }
     }
 
-    /// Asks for a look as soon as the route's `refresh_gap` and the budget allow.
+    /// Asks for a look as soon as the route's `refresh_gap` and the budget allow, if somebody is held. Who needs one
+    /// [demands](Resource::demand) it.
     pub fn trigger(&self, trigger: Trigger) {
         self.pending.fetch_or(trigger.bit(), Ordering::AcqRel);
         self.attention.notify_one();
@@ -266,23 +267,20 @@ impl Resource {
     /// published, will do if it began late enough: a herd that arrives while it lasts asks for no more.
     pub fn demand(&self, since: Instant) {
         self.demanded.fetch_max(self.offset(since).saturating_add(1), Ordering::SeqCst);
-        if !self.is_satisfied() {
+        if self.is_demanded() {
             self.attention.notify_one();
         }
     }
 
-    /// Forgets what is demanded if the last look gives it; whether nothing remains.
-    fn is_satisfied(&self) -> bool {
-        let began = self.began.load(Ordering::SeqCst);
-        let satisfied = |demanded| (demanded <= began).then_some(0);
-        self.demanded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, satisfied).is_ok()
+    /// Whether the last look began too early for somebody.
+    fn is_demanded(&self) -> bool {
+        self.demanded.load(Ordering::SeqCst) > self.began.load(Ordering::SeqCst)
     }
 
     /// A look began that gives whoever waits for one from `started` or earlier what it waits for, unless it is
     /// [discarded](Resource::discard_look).
     pub fn look_began(&self, started: Instant) {
         self.began.store(self.offset(started).saturating_add(1), Ordering::SeqCst);
-        self.is_satisfied();
     }
 
     /// The last look will not be published. Whoever waits for it waits for one that begins at the fence or later, even if
@@ -503,7 +501,8 @@ mod tests {
         resource.demand(at(3));
         resource.demand(at(1));
         assert_eq!(resource.take_trigger(false, true), Some(Trigger::Demand));
-        assert!(!resource.is_triggered());
+        resource.look_began(at(3));
+        assert_eq!(resource.take_trigger(false, true), None);
         // Nobody is told of what was overtaken.
         resource.look_began(at(4));
         resource.fence(at(5));
