@@ -163,7 +163,16 @@ fn the_image_holds_the_program_and_little_else() {
     assert_eq!(json(" CMD "), ["/sungrazer", "health"]);
     // What the build needs is let in.
     let let_in = read(".containerignore");
-    for needed in ["Cargo.toml", "Cargo.lock", "src", "config", "examples/wiki", "tests/integration.rs"] {
+    let needed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "config",
+        "docs/getting-started.md",
+        "examples/wiki",
+        "tests/integration.rs",
+    ];
+    for needed in needed {
         assert!(let_in.lines().any(|line| line == format!("!{needed}")), "{needed}");
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(needed).exists(), "{needed}");
     }

@@ -51,16 +51,15 @@ async function start(args, ready) {
     throw new Error(`it ended before it began: ${args.join(' ')}`);
 }
 
-/** Starts `sungrazer demo` on free ports, without readers and edits of its own. */
-export async function startDemo() {
+/** Starts `sungrazer demo` on free ports, without readers and edits of its own unless `args` say otherwise. */
+export async function startDemo(args = ['--readers', '0', '--edits', 'off']) {
     const links = {};
-    const ports = ['--listen', '127.0.0.1:0', '--backend', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
-    const stop = await start(['demo', ...ports, '--readers', '0', '--edits', 'off', '--for', '5m'], (line) => {
-        const [, name, url] = line.match(/^ {2}(polled|pushed) {3}(http:\/\/[^/]+)\//) ?? [];
+    const ports = ['--page', '--listen', '--backend', '--admin'].flatMap((flag) => [flag, '127.0.0.1:0']);
+    const stop = await start(['demo', ...ports, '--for', '5m', ...args], (line) => {
+        const [, name, url] = line.match(/^ {2}(open|polled|pushed|admin) +(http:\/\/[^/]+)\//) ?? [];
         if (name) {
             links[name] = url;
         }
-        links.admin = line.match(/^What is watched: (http:\/\/[^/]+)\//)?.[1];
         return links.admin;
     });
     return {
@@ -73,7 +72,6 @@ export async function startDemo() {
                 throw new Error(`not saved: ${saved.status}`);
             }
         },
-        held: (url, transport) => held(links.admin, url, transport),
     };
 }
 

@@ -1,17 +1,21 @@
-//! What the demo shows: two links, and how often the wiki is asked by each way.
+//! What the demo shows in the terminal: where to look, and how often the wiki is asked on each side.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Side;
 use super::wiki::INTERVAL;
 use crate::cli::say;
 
 /// Where everything is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Links {
+    /// The page that shows both sides.
+    pub(super) viewer: SocketAddr,
     /// The wiki itself.
     pub(super) polled: SocketAddr,
     /// The sidecar in front of it.
@@ -21,80 +25,72 @@ pub(super) struct Links {
 }
 
 /// What goes on beside the pages that somebody opens.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cast {
     /// Readers on each side.
     pub(super) readers: usize,
-    /// How often the demo edits the text.
+    /// How often the demo edits the text, on average.
     pub(super) edits: Option<Duration>,
 }
 
 /// The introduction.
 pub(super) fn introduction(links: &Links, cast: &Cast) -> String {
     let mut text = format!(
-        "A wiki whose page asks every {} whether anything is new, served twice:\n\n  \
-           polled   http://{}/   the wiki itself\n  \
-           pushed   http://{}/   the same page, unmodified, with Sungrazer in front\n\n\
-         Open both side by side, edit the text in one and watch the other.\n",
+        "An old wiki page that polls every {}, without and with Sungrazer.\n\n  \
+           open     http://{}/   both side by side, with stopwatches: start here\n  \
+           polled   http://{}/   the application itself\n  \
+           pushed   http://{}/   the same page, through Sungrazer\n",
         humantime::format_duration(INTERVAL),
+        links.viewer,
         links.polled,
         links.pushed,
     );
-    let mut also = Vec::new();
+    if let Some(admin) = links.admin {
+        let _ = writeln!(text, "  admin    http://{admin}/   Sungrazer's dashboard");
+    }
+    text.push('\n');
     if let Some(edits) = cast.edits {
-        also.push(format!("the demo edits it too, every {}", humantime::format_duration(edits)));
+        let edits = humantime::format_duration(edits);
+        let _ = writeln!(text, "The demo edits the wiki about every {edits}, without telling Sungrazer.");
     }
     if cast.readers > 0 {
-        also.push(format!("{} more readers follow each link, as the page does", cast.readers));
-    }
-    if !also.is_empty() {
-        let _ = writeln!(text, "Meanwhile {}.", also.join(", and "));
-    }
-    let _ = write!(
-        text,
-        "\nA page that may be changed needs one line, and there is curl:\n\n  \
-           new EventSource('/wiki/text').onmessage = function (event) {{ show(event.data); }};\n  \
-           curl -N -H 'Accept: text/event-stream' http://{}/wiki/text\n",
-        links.pushed
-    );
-    if let Some(admin) = links.admin {
-        let _ = write!(text, "\nWhat is watched: http://{admin}/api/resources, /metrics. ");
-    } else {
-        text.push('\n');
+        let _ = writeln!(text, "{} readers follow each side as the page does; they are measured below.", cast.readers);
     }
     text.push_str("Ctrl-C ends the demo.\n");
     text
 }
 
-/// The table, one line a side.
-pub(super) fn table(sides: &[Side], elapsed: Duration) -> String {
-    let mut text =
-        format!("{:<10}{:>20}{:>12}{:>26}", "", "requests at the wiki", "a minute", "a change is seen after");
-    for side in sides {
+/// The first line of the table.
+pub(super) fn heading() -> String {
+    format!("{:<10}{:>20}{:>12}{:>26}", "", "requests at the wiki", "a minute", "a change is seen after")
+}
+
+/// The table below it, one line a side.
+pub(super) fn rows(sides: &[Side], began: Instant, now: Instant) -> String {
+    let elapsed = now.saturating_duration_since(began);
+    let row = |side: &Side| {
         let asked = side.asked();
         let minutes = elapsed.as_secs_f64().max(1.0) / 60.0;
-        let seen = side.delays.median().map_or_else(|| "-".to_owned(), |delay| format!("{:.2} s", delay.as_secs_f64()));
-        let _ = write!(
-            text,
-            "\n{:<10}{asked:>20}{:>12.0}{seen:>26}",
-            side.way.as_str(),
-            // Counters of this size are exact as floating point numbers.
-            asked as f64 / minutes
-        );
-    }
-    text
+        let seen =
+            side.delays.median(now).map_or_else(|| "-".to_owned(), |delay| format!("{:.2} s", delay.as_secs_f64()));
+        // Counters of this size are exact as floating point numbers.
+        format!("{:<10}{asked:>20}{:>12.0}{seen:>26}", side.way.as_str(), asked as f64 / minutes)
+    };
+    sides.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
 /// The counters as they change: in place on a terminal, now and then elsewhere.
 #[derive(Debug)]
 pub(super) struct Board {
     in_place: bool,
+    /// How many lines are there to be written over.
     lines: usize,
 }
 
 impl Board {
-    /// A board that shows nothing yet.
+    /// A board below its heading.
     pub(super) fn new() -> Self {
+        say(&heading());
         Self { in_place: std::io::stdout().is_terminal(), lines: 0 }
     }
 
@@ -103,15 +99,15 @@ impl Board {
         Duration::from_secs(if self.in_place { 1 } else { 10 })
     }
 
-    /// Shows `text`.
-    pub(super) fn show(&mut self, text: &str) {
+    /// Shows `rows`.
+    pub(super) fn show(&mut self, rows: &str) {
         if self.in_place && self.lines > 0 {
-            // Up to the first line of the last text, and everything below it cleared.
-            say(&format!("\x1b[{}A\x1b[J{text}", self.lines));
+            // Up to the first line of the last rows, and everything below it cleared.
+            say(&format!("\x1b[{}A\x1b[J{rows}", self.lines));
         } else {
-            say(text);
+            say(rows);
         }
-        self.lines = text.lines().count();
+        self.lines = rows.lines().count();
     }
 }
 
@@ -120,13 +116,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_introduction_tells_only_of_what_goes_on() {
+    fn the_introduction_names_what_to_open_and_only_what_goes_on() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let links = Links { polled: address(1), pushed: address(2), admin: None };
+        let links = Links { viewer: address(4), polled: address(1), pushed: address(2), admin: None };
         let alone = introduction(&links, &Cast { readers: 0, edits: None });
-        assert!(alone.contains("polled   http://127.0.0.1:1/ ") && alone.contains("pushed   http://127.0.0.1:2/ "));
-        assert!(!alone.contains("Meanwhile") && !alone.contains("/api/resources"));
+        for line in ["open     http://127.0.0.1:4/ ", "polled   http://127.0.0.1:1/ ", "pushed   http://127.0.0.1:2/ "]
+        {
+            assert!(alone.contains(line), "{alone}");
+        }
+        assert!(!alone.contains("edits the wiki") && !alone.contains("readers") && !alone.contains("dashboard"));
+        let links = Links { admin: Some(address(3)), ..links };
         let crowded = introduction(&links, &Cast { readers: 5, edits: Some(Duration::from_secs(10)) });
-        assert!(crowded.contains("every 10s, and 5 more readers"), "{crowded}");
+        for part in ["admin    http://127.0.0.1:3/ ", "about every 10s", "5 readers follow each side"] {
+            assert!(crowded.contains(part), "{crowded}");
+        }
     }
 }

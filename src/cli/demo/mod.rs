@@ -1,14 +1,16 @@
 //! `sungrazer demo`: a legacy page that polls, and a sidecar in front of it.
 //!
 //! ```text
-//! polled link ───────────────▶ wiki ◀── edits now and then
-//! pushed link ──▶ sidecar ──────┘ └──▶ board: requests by each way
+//! viewer ─┬─ frame, polled ────────────▶ wiki ◀── edits at random moments
+//!         └─ frame, pushed ─▶ sidecar ───┘ └──▶ board: requests by each way
 //! ```
 //!
-//! The sidecar is configured by the very file that `examples/wiki` shows.
+//! The sidecar is what `--upstream` alone makes: one route, `/**`, whose pages are given the browser script.
 
 mod board;
+mod host;
 mod readers;
+mod viewer;
 mod wiki;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,11 +22,13 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use self::board::{Board, Cast, Links};
 use self::readers::{Delays, Reader};
+use self::viewer::Viewer;
 use self::wiki::{INTERVAL, Way, Wiki};
 use super::{say, usage};
 use crate::clock;
@@ -34,28 +38,28 @@ use crate::server::{Inherited, Server, Source, StartError};
 /// `demo`
 #[derive(Clone, Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Where the pushed page is [default: 127.0.0.1:8080, or a free port]
+    /// Address of the page that shows both sides [default: 127.0.0.1:8070, or a free port]
+    #[arg(long, value_name = "ADDR")]
+    page: Option<ListenAddress>,
+    /// Address of the pushed page [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDR")]
     listen: Option<ListenAddress>,
-    /// Where the polled page is [default: 127.0.0.1:8000, or a free port]
+    /// Address of the polled page, the application itself [default: 127.0.0.1:8000, or a free port]
     #[arg(long, value_name = "ADDR")]
     backend: Option<ListenAddress>,
-    /// Where the sidecar's operators come in, or "off" [default: 127.0.0.1:9090, or a free port]
+    /// Address of the dashboard, or "off" [default: 127.0.0.1:9090, or a free port]
     #[arg(long, value_name = "ADDR")]
     admin: Option<Switch<ListenAddress>>,
-    /// How many readers follow each of the two, beside the pages that you open
-    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(..=1000))]
+    /// Number of readers that follow each side, besides the pages that you open
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u16).range(..=1000))]
     readers: u16,
-    /// How often the demo edits the text, or "off"
+    /// How often the demo edits the text on average, or "off"
     #[arg(long, value_name = "TIME", default_value = "10s")]
     edits: Switch<Period>,
     /// Stop after this long [default: at Ctrl-C]
     #[arg(long = "for", value_name = "TIME")]
     time: Option<Period>,
 }
-
-/// The example's own configuration.
-const CONFIG: &str = include_str!("../../../examples/wiki/sungrazer.toml");
 
 /// Nobody wants to wait for the end of a demo.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -88,38 +92,22 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let began = clock::now();
-    let listener = bind(args.backend).await?;
-    let backend = listener.local_addr().context("the wiki has no address")?;
-    let config = match configure(backend, args) {
+    let page = bind(args.page, usual(8070), "--page").await?;
+    let backend = bind(args.backend, usual(8000), "--backend").await?;
+    let polled = backend.local_addr().context("the wiki has no address")?;
+    let config = match configure(polled, args) {
         Ok(config) => config,
         Err(found) => return Ok(usage(&found.to_string())),
     };
     let server = start(config, args)?;
     let pushed = server.listen().first().copied().context("the sidecar has no address")?;
-    let wiki = Arc::new(Wiki::new(began));
+    let viewer = page.local_addr().context("the page has no address")?;
+    let links = Links { viewer, polled, pushed, admin: server.admin() };
+    let cast = Cast { readers: usize::from(args.readers), edits: edits(args) };
+    say(&board::introduction(&links, &cast));
     // All of them end with this set.
     let mut going = JoinSet::new();
-    going.spawn(wiki::serve(listener, Arc::clone(&wiki)));
-    let readers = usize::from(args.readers);
-    let sides = [(Way::Polled, backend), (Way::Pushed, pushed)].map(|(way, address)| {
-        let side = Side { way, wiki: Arc::clone(&wiki), delays: Arc::default() };
-        for number in 0..readers {
-            let (wiki, delays) = (Arc::clone(&side.wiki), Arc::clone(&side.delays));
-            let reader = Reader { address, way, number, wiki, delays };
-            // People do not open a page all at once.
-            let pause = INTERVAL.mul_f64(number as f64 / readers as f64);
-            going.spawn(reader.run(pause));
-        }
-        side
-    });
-    let edits = match args.edits {
-        Switch::Off => None,
-        Switch::On(period) => Some(period.0.max(Duration::from_millis(100))),
-    };
-    if let Some(period) = edits {
-        going.spawn(edit(Arc::clone(&wiki), period));
-    }
-    say(&board::introduction(&Links { polled: backend, pushed, admin: server.admin() }, &Cast { readers, edits }));
+    let sides = perform(&mut going, (page, backend), links, cast, began);
     let mut board = Board::new();
     let mut shown = interval(board.every());
     shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +120,7 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let live = async {
         loop {
             let now = shown.tick().await;
-            board.show(&board::table(&sides, now.saturating_duration_since(began)));
+            board.show(&board::rows(&sides, began, now));
         }
     };
     tokio::select! {
@@ -141,7 +129,7 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    board.show(&board::table(&sides, clock::now().saturating_duration_since(began)));
+    board.show(&board::rows(&sides, began, clock::now()));
     tokio::select! {
         () = server.stop() => {}
         // Asked again: at once.
@@ -151,14 +139,64 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a line into the wiki now and then.
+/// Starts the wiki, the page that shows it, the readers and the edits. Returns what is measured of both sides.
+fn perform(
+    going: &mut JoinSet<()>,
+    (page, backend): (TcpListener, TcpListener),
+    links: Links,
+    cast: Cast,
+    began: Instant,
+) -> [Side; 2] {
+    let wiki = Arc::new(Wiki::new(began));
+    going.spawn(wiki::serve(backend, Arc::clone(&wiki)));
+    let languages = watch::Sender::new(None);
+    let spoken = languages.subscribe();
+    let (polled, pushed) = (links.polled, links.pushed);
+    if let Some(period) = cast.edits {
+        going.spawn(edit(Arc::clone(&wiki), period));
+    }
+    let readers = cast.readers;
+    going.spawn(viewer::serve(page, Arc::new(Viewer { wiki: Arc::clone(&wiki), links, cast, languages })));
+    [(Way::Polled, polled), (Way::Pushed, pushed)].map(|(way, address)| {
+        let side = Side { way, wiki: Arc::clone(&wiki), delays: Arc::default() };
+        for number in 0..readers {
+            let (wiki, delays) = (Arc::clone(&side.wiki), Arc::clone(&side.delays));
+            let reader = Reader { address, way, number, wiki, delays, languages: spoken.clone() };
+            // People do not open a page all at once.
+            let pause = INTERVAL.mul_f64(number as f64 / readers as f64);
+            going.spawn(reader.run(pause));
+        }
+        side
+    })
+}
+
+fn edits(args: &DemoArgs) -> Option<Duration> {
+    match args.edits {
+        Switch::Off => None,
+        Switch::On(period) => Some(period.0.max(Duration::from_millis(100))),
+    }
+}
+
+/// What the demo writes into the wiki, in turn.
+const NOTES: &[&str] = &[
+    "The tea is ready.",
+    "Printer on floor 2: out of paper again.",
+    "The build is green.",
+    "Lunch is at one today.",
+    "Who has the key to room 101?",
+    "The ferry leaves ten minutes late.",
+    "Backup finished.",
+    "The printer has paper now.",
+    "There is cake in the kitchen.",
+    "The build is red.",
+];
+
+/// Writes a line into the wiki at random moments, every `period` on average. Nobody tells the sidecar.
 async fn edit(wiki: Arc<Wiki>, period: Duration) {
-    let mut due = interval_at(clock::now() + period, period);
-    for number in 1_u64.. {
-        due.tick().await;
-        let time = humantime::format_rfc3339_seconds(clock::wall()).to_string();
-        let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time.trim_end_matches('Z'));
-        wiki.edit(&format!("edit {number}, at {time} UTC"), clock::now());
+    let mut random = fastrand::Rng::with_seed(clock::seed());
+    for note in NOTES.iter().cycle() {
+        sleep(period.mul_f64(0.5 + random.f64())).await;
+        wiki.save(wiki.with_note(note).into(), Way::Polled, clock::now());
     }
 }
 
@@ -169,11 +207,11 @@ fn usual(port: u16) -> SocketAddr {
 
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-async fn bind(asked: Option<ListenAddress>) -> anyhow::Result<TcpListener> {
-    let address = asked.map_or_else(|| usual(8000), |asked| asked.0);
+async fn bind(asked: Option<ListenAddress>, usual: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let address = asked.map_or(usual, |asked| asked.0);
     match TcpListener::bind(address).await {
         Err(_) if asked.is_none() => TcpListener::bind(ANY).await.context("cannot listen on a free port"),
-        bound => bound.with_context(|| format!("cannot listen on {address} (--backend chooses another address)")),
+        bound => bound.with_context(|| format!("cannot listen on {address} ({flag} chooses another address)")),
     }
 }
 
@@ -186,7 +224,7 @@ fn configure(backend: SocketAddr, args: &DemoArgs) -> Result<Config, config::Dia
     };
     let overrides =
         Overrides { upstream: Some(format!("http://{backend}")), listen: Some(listen.to_string()), admin: Some(admin) };
-    let mut config = config::parse("examples/wiki/sungrazer.toml", CONFIG, &overrides)?;
+    let mut config = config::parse("the demo", "", &overrides)?;
     config.server.drain = DRAIN;
     Ok(config)
 }

@@ -1,4 +1,9 @@
-//! Readers that follow the text as the wiki's page does: they ask, wait for the answer, sleep, and ask again.
+//! Readers that do what the wiki's page does in a browser, on either side.
+//!
+//! ```text
+//! polled   ask, wait for the answer, sleep, ask again
+//! pushed   the same; from the second answer on the browser script's stream brings the changes meanwhile
+//! ```
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -6,39 +11,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, USER_AGENT};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use super::wiki::{INTERVAL, Way, Wiki};
 use crate::clock;
 
-/// How late readers were, lately.
+/// How late readers were, lately: for each edit the time from when it was made until they had its text, or a newer one.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
-    last: Mutex<VecDeque<Duration>>,
+    /// When the edit was made, and how late a reader was.
+    last: Mutex<VecDeque<(Instant, Duration)>>,
 }
 
 /// As many as say what is usual now.
 const MOST_DELAYS: usize = 256;
 
+/// By then every reader has asked. Of a newer edit only those who were soon are known.
+const SETTLED: Duration = INTERVAL.saturating_add(Duration::from_secs(1));
+
 impl Delays {
-    fn note(&self, delay: Duration) {
+    fn note(&self, made: Instant, delay: Duration) {
         let mut last = self.last.lock();
         if last.len() >= MOST_DELAYS {
             last.pop_front();
         }
-        last.push_back(delay);
+        last.push_back((made, delay));
     }
 
-    /// The one in the middle, if anybody has seen a change yet.
-    pub(super) fn median(&self) -> Option<Duration> {
-        let mut sorted: Vec<Duration> = self.last.lock().iter().copied().collect();
+    /// The one in the middle, if there is an edit that all have had the time to see.
+    pub(super) fn median(&self, now: Instant) -> Option<Duration> {
+        let is_settled = |made: Instant| now.saturating_duration_since(made) >= SETTLED;
+        let last = self.last.lock();
+        let mut sorted: Vec<_> = last.iter().filter(|(made, _)| is_settled(*made)).map(|(_, delay)| *delay).collect();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()
     }
@@ -57,57 +70,158 @@ pub(super) struct Reader {
     pub(super) wiki: Arc<Wiki>,
     /// Where it says how late it was.
     pub(super) delays: Arc<Delays>,
+    /// The languages that its browser is set to: those of the browser that looks at the demo, once there is one.
+    pub(super) languages: watch::Receiver<Option<HeaderValue>>,
 }
 
+/// The newest edit that a reader has seen.
+type Known = Mutex<Option<u64>>;
+
+/// The script follows what a page has polled this often.
+const LEARNED: u64 = 2;
+
 impl Reader {
-    /// Reads for as long as it is polled, beginning after `pause`.
+    /// Reads until it is dropped, beginning after `pause`.
     pub(super) async fn run(self, pause: Duration) {
         sleep(pause).await;
-        let mut known = None;
+        let (known, mut spoken) = (Known::default(), self.languages.clone());
         loop {
-            // Whatever went wrong, a page would ask again after its interval.
-            let _ = self.follow(&mut known).await;
-            sleep(INTERVAL).await;
+            let languages = spoken.borrow_and_update().clone();
+            tokio::select! {
+                // Whatever went wrong, a page would ask again after its interval.
+                _ = self.read(languages.as_ref(), &known) => sleep(INTERVAL).await,
+                // Another browser: the page is opened in that.
+                Ok(()) = spoken.changed() => {}
+            }
         }
     }
 
-    /// Asks again and again over one connection, until it fails.
-    async fn follow(&self, known: &mut Option<Bytes>) -> anyhow::Result<()> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    /// Opens the page, so to speak, and reads until something fails.
+    async fn read(&self, languages: Option<&HeaderValue>, known: &Known) -> anyhow::Result<()> {
+        let answers = watch::Sender::new(0);
+        tokio::select! {
+            ended = self.poll(languages, known, &answers) => ended,
+            ended = self.follow(languages, known, answers.subscribe()), if self.way == Way::Pushed => ended,
+        }
+    }
+
+    /// Polls as the page does, over one connection, and counts the answers.
+    async fn poll(
+        &self,
+        languages: Option<&HeaderValue>,
+        known: &Known,
+        answers: &watch::Sender<u64>,
+    ) -> anyhow::Result<()> {
+        let (mut sender, connection) = self.connect().await?;
         let asking = async {
-            let mut asked = 0_u64;
-            loop {
-                asked += 1;
-                let request = Request::get(format!("/wiki/text?_={asked}"))
-                    .header(HOST, self.address.to_string())
-                    .header(USER_AGENT, format!("reader {} of the demo, {}", self.number, self.way.as_str()))
-                    .body(Empty::<Bytes>::new())?;
+            for asked in 1_u64.. {
+                let mut request = self.request(&Method::GET, &format!("/wiki/text?_={asked}"), languages, "")?;
+                if self.way == Way::Pushed && asked > LEARNED {
+                    // What the script writes on a poll of something that it follows.
+                    let mark = HeaderValue::from_str(&format!("/wiki/text#{asked}"))?;
+                    request.headers_mut().insert("sungrazer-poll", mark);
+                }
                 let answer = sender.send_request(request).await?;
                 let status = answer.status();
                 let body = answer.into_body().collect().await?.to_bytes();
                 if status == StatusCode::OK {
-                    self.read(body, known);
+                    self.take(&body, known);
                 }
+                answers.send_replace(asked);
                 sleep(INTERVAL).await;
             }
+            Ok(())
         };
         tokio::select! {
-            result = asking => result,
-            result = connection => result.map_err(Into::into),
+            ended = asking => ended,
+            ended = connection => ended.map_err(Into::into),
         }
     }
 
-    /// Takes in what was answered. A change is only timed if no other has followed it yet.
-    fn read(&self, body: Bytes, known: &mut Option<Bytes>) {
-        let text = self.wiki.text();
-        let news = known.as_ref().is_some_and(|known| *known != body);
-        if news && body == text.content {
-            self.delays.note(clock::now().saturating_duration_since(text.since));
+    /// Follows the text as the browser script does, once the page has been answered often enough.
+    async fn follow(
+        &self,
+        languages: Option<&HeaderValue>,
+        known: &Known,
+        mut answers: watch::Receiver<u64>,
+    ) -> anyhow::Result<()> {
+        answers.wait_for(|answers| *answers >= LEARNED).await?;
+        let every = u64::try_from(INTERVAL.as_millis())?;
+        let wanted = json!({
+            "follow": [{ "url": "/wiki/text", "headers": { "accept": "*/*" }, "every": every, "confirm": true }],
+            "exact": true,
+        });
+        loop {
+            let (mut sender, connection) = self.connect().await?;
+            let reading = async {
+                let request = self.request(&Method::POST, "/.sungrazer/stream", languages, &wanted.to_string())?;
+                let answer = sender.send_request(request).await?;
+                anyhow::ensure!(answer.status() == StatusCode::OK, "the stream is refused: {}", answer.status());
+                let (mut body, mut rest) = (answer.into_body(), Vec::new());
+                while let Some(frame) = body.frame().await {
+                    rest.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
+                    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = rest.drain(..=end).collect();
+                        if let Some(text) = text_of(&line) {
+                            self.take(&text, known);
+                        }
+                    }
+                }
+                Ok(())
+            };
+            tokio::select! {
+                ended = reading => ended?,
+                ended = connection => ended?,
+            }
+            // Streams end now and then; the script comes back at once.
         }
-        *known = Some(body);
     }
+
+    async fn connect(&self) -> anyhow::Result<(SendRequest<Full<Bytes>>, Connection)> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(http1::handshake(TokioIo::new(stream)).await?)
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        target: &str,
+        languages: Option<&HeaderValue>,
+        body: &str,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, self.address.to_string())
+            .header(ACCEPT, "*/*")
+            .header(USER_AGENT, format!("reader {} of the demo, {}", self.number, self.way.as_str()));
+        if let Some(languages) = languages {
+            request = request.header(ACCEPT_LANGUAGE, languages);
+        }
+        if *method == Method::POST {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        Ok(request.body(Full::from(body.to_owned()))?)
+    }
+
+    /// Takes in what was answered. What a reader sees first is no news.
+    fn take(&self, body: &Bytes, known: &Known) {
+        let Some(number) = self.wiki.number_of(body) else { return };
+        let now = clock::now();
+        let seen = known.lock().replace(number);
+        for made in seen.map(|seen| self.wiki.made_between(seen, number)).unwrap_or_default() {
+            self.delays.note(made, now.saturating_duration_since(made));
+        }
+    }
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
+/// The text that a line of a stream brings.
+fn text_of(line: &[u8]) -> Option<Bytes> {
+    let record: Value = serde_json::from_slice(line.strip_prefix(b"data: ")?).ok()?;
+    (record["event"] == "snapshot").then(|| record["body"].as_str().map(|body| Bytes::from(body.to_owned())))?
 }
 
 #[cfg(test)]
@@ -118,19 +232,38 @@ mod tests {
     fn only_news_is_timed_and_the_median_is_the_one_in_the_middle() {
         let wiki = Arc::new(Wiki::new(clock::now()));
         let delays = Arc::<Delays>::default();
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let reader =
-            Reader { address, way: Way::Polled, number: 0, wiki: Arc::clone(&wiki), delays: Arc::clone(&delays) };
-        let mut known = None;
-        reader.read(wiki.text().content, &mut known);
-        reader.read(wiki.text().content, &mut known);
-        assert_eq!(delays.median(), None);
-        wiki.edit("1", clock::now());
-        reader.read(wiki.text().content, &mut known);
-        assert!(delays.median().is_some());
-        for seconds in [7, 8, 9] {
-            delays.note(Duration::from_secs(seconds));
+        let reader = Reader {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            way: Way::Polled,
+            number: 0,
+            wiki: Arc::clone(&wiki),
+            delays: Arc::clone(&delays),
+            languages: watch::Sender::new(None).subscribe(),
+        };
+        let known = Known::default();
+        let began = clock::now();
+        let later = began + SETTLED * 2;
+        reader.take(&wiki.text().content, &known);
+        reader.take(&wiki.text().content, &known);
+        assert_eq!(delays.median(later), None);
+        for text in ["seen by nobody", "seen"] {
+            wiki.save(text.into(), Way::Polled, began);
         }
-        assert_eq!(delays.median(), Some(Duration::from_secs(8)));
+        reader.take(&wiki.text().content, &known);
+        assert_eq!(delays.last.lock().len(), 2, "who sees the second edit has waited for the first, too");
+        assert_eq!(delays.median(began), None, "others may not have asked yet");
+        assert!(delays.median(later).is_some());
+        for seconds in [7, 8, 9, 9] {
+            delays.note(began, Duration::from_secs(seconds));
+        }
+        assert_eq!(delays.median(later), Some(Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_stream_brings_texts_and_other_things() {
+        let text = |line: &str| text_of(line.as_bytes());
+        assert_eq!(text("data: {\"event\":\"snapshot\",\"body\":\"new\"}\n"), Some(Bytes::from_static(b"new")));
+        assert_eq!(text("data: {\"event\":\"live\"}\n"), None);
+        assert_eq!(text(": heartbeat\n"), None);
     }
 }

@@ -1,8 +1,9 @@
 //! The demo's legacy application: a wiki whose page polls. It knows HTTP/1.1 and nothing of push.
 //!
-//! It serves the page of `examples/wiki`, as it is. What it does beyond that is count who asked it.
+//! It serves the page of `examples/wiki` with a stopwatch added, which tells the page around a frame what the frame shows.
+//! It also counts the requests that reach it, by the path on which they came.
 
-use std::convert::Infallible;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,19 +13,22 @@ use http::header::{ALLOW, CONTENT_TYPE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::host;
 use crate::clock;
 
 /// How long the page waits between two polls; said in the page itself.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
 const PAGE: &str = include_str!("../../../examples/wiki/page.html");
+
+/// Measures in the browser, on both sides alike.
+const STOPWATCH: &str = include_str!("wiki/stopwatch.html");
 
 const START: &str = include_str!("../../../examples/wiki/start.txt");
 
@@ -33,16 +37,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// The longest text that can be saved, in bytes.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// When the process has no file descriptor left, accepting is tried again after this.
-const BREATH: Duration = Duration::from_millis(200);
+/// So many texts are remembered.
+const MOST_HISTORY: usize = 64;
 
 /// By which way a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Way {
-    /// Straight from a browser.
+    /// Straight from a client.
     Polled,
     /// Through the sidecar.
     Pushed,
@@ -65,12 +67,19 @@ pub(super) struct Text {
     pub(super) content: Bytes,
     /// When it became that.
     pub(super) since: Instant,
+    /// How many edits it has seen.
+    pub(super) edits: u64,
+    /// By which way the last of them came.
+    pub(super) way: Way,
 }
 
 /// The wiki.
 #[derive(Debug)]
 pub(super) struct Wiki {
-    text: Mutex<Text>,
+    page: Bytes,
+    text: watch::Sender<Text>,
+    /// The last texts, the newest at the end.
+    history: Mutex<VecDeque<Text>>,
     polled: AtomicU64,
     pushed: AtomicU64,
 }
@@ -78,28 +87,61 @@ pub(super) struct Wiki {
 impl Wiki {
     /// A wiki that nobody has edited.
     pub(super) fn new(now: Instant) -> Self {
-        let text = Text { content: Bytes::from_static(START.as_bytes()), since: now };
-        Self { text: Mutex::new(text), polled: AtomicU64::new(0), pushed: AtomicU64::new(0) }
+        let text = Text { content: Bytes::from_static(START.as_bytes()), since: now, edits: 0, way: Way::Polled };
+        Self {
+            page: PAGE.replace("</body>", &format!("{STOPWATCH}</body>")).into(),
+            history: Mutex::new(VecDeque::from([text.clone()])),
+            text: watch::Sender::new(text),
+            polled: AtomicU64::new(0),
+            pushed: AtomicU64::new(0),
+        }
     }
 
     /// What it says now.
     pub(super) fn text(&self) -> Text {
-        self.text.lock().clone()
+        self.text.borrow().clone()
     }
 
-    /// Puts a line of the demo's own in place of its last one.
-    pub(super) fn edit(&self, line: &str, now: Instant) {
-        let mut text = self.text.lock();
-        let mut kept: Vec<String> = String::from_utf8_lossy(&text.content)
-            .lines()
-            .filter(|known| !known.starts_with(OWN_LINE))
-            .map(str::to_owned)
-            .collect();
-        kept.push(format!("{OWN_LINE}{line}"));
-        *text = Text { content: Bytes::from(kept.join("\n") + "\n"), since: now };
+    /// Tells of every edit from now on; of several in quick succession, of the last one.
+    pub(super) fn edits(&self) -> watch::Receiver<Text> {
+        self.text.subscribe()
     }
 
-    /// How many requests have come by `way`.
+    /// The text as it would be with `note` above it. Of earlier notes the newest are kept.
+    pub(super) fn with_note(&self, note: &str) -> String {
+        let text = self.text();
+        let known = String::from_utf8_lossy(&text.content).into_owned();
+        let (notes, rest): (Vec<&str>, Vec<&str>) = known.lines().partition(|line| line.starts_with(NOTE));
+        let mut lines = vec![format!("{NOTE}{}. {note}", text.edits + 1)];
+        lines.extend(notes.into_iter().take(MOST_NOTES - 1).map(str::to_owned));
+        lines.extend(rest.into_iter().map(str::to_owned));
+        lines.join("\n") + "\n"
+    }
+
+    /// Puts `content`, which came by `way`, in place of the text.
+    pub(super) fn save(&self, content: Bytes, way: Way, now: Instant) {
+        self.text.send_modify(|text| {
+            *text = Text { content, since: now, edits: text.edits + 1, way };
+            let mut history = self.history.lock();
+            history.push_back(text.clone());
+            if history.len() > MOST_HISTORY {
+                history.pop_front();
+            }
+        });
+    }
+
+    /// What number the newest edit has that made the text this `content`, if that is known.
+    pub(super) fn number_of(&self, content: &Bytes) -> Option<u64> {
+        self.history.lock().iter().rev().find(|text| text.content == *content).map(|text| text.edits)
+    }
+
+    /// When the edits after number `from`, up to number `to`, were made.
+    pub(super) fn made_between(&self, from: u64, to: u64) -> Vec<Instant> {
+        let history = self.history.lock();
+        history.iter().filter(|text| text.edits > from && text.edits <= to).map(|text| text.since).collect()
+    }
+
+    /// How many requests have come by `way`, saved texts apart.
     pub(super) fn asked(&self, way: Way) -> u64 {
         self.counter(way).load(Ordering::Relaxed)
     }
@@ -112,15 +154,16 @@ impl Wiki {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        self.counter(way_of(request.headers())).fetch_add(1, Ordering::Relaxed);
+        let way = way_of(request.headers());
+        if request.method() != Method::POST {
+            self.counter(way).fetch_add(1, Ordering::Relaxed);
+        }
         match (request.uri().path(), request.method()) {
-            ("/", &Method::GET) => {
-                answer(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()))
-            }
+            ("/", &Method::GET) => answer(StatusCode::OK, "text/html; charset=utf-8", self.page.clone()),
             ("/wiki/text", &Method::GET) => answer(StatusCode::OK, TEXT, self.text().content),
             ("/wiki/text", &Method::POST) => match Limited::new(request.into_body(), MOST_BYTES).collect().await {
                 Ok(body) => {
-                    *self.text.lock() = Text { content: body.to_bytes(), since: clock::now() };
+                    self.save(body.to_bytes(), way, clock::now());
                     let mut saved = Response::new(Full::default());
                     *saved.status_mut() = StatusCode::NO_CONTENT;
                     saved
@@ -137,8 +180,11 @@ impl Wiki {
     }
 }
 
-/// Marks the line that the demo itself edits.
-const OWN_LINE: &str = "The demo: ";
+/// Begins a line that the demo has written.
+const NOTE: &str = "\u{bb} ";
+
+/// More lines of the demo's own are not kept.
+const MOST_NOTES: usize = 4;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -154,29 +200,13 @@ fn way_of(headers: &HeaderMap) -> Way {
     if headers.contains_key(VIA) { Way::Pushed } else { Way::Polled }
 }
 
-/// Serves `wiki` on `listener`, for as long as it is polled.
+/// Serves `wiki` on `listener` until it is dropped.
 pub(super) async fn serve(listener: TcpListener, wiki: Arc<Wiki>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let wiki = Arc::clone(&wiki);
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| {
-                        let wiki = Arc::clone(&wiki);
-                        async move { Ok::<_, Infallible>(wiki.answer(request).await) }
-                    });
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD_TIMEOUT)
-                        .serve_connection(TokioIo::new(stream), service);
-                    // A browser that leaves in the middle of a request is no concern of a wiki's.
-                    let _ = connection.await;
-                });
-            }
-            // Without a descriptor the error would come again at once, and nothing tells when there is one.
-            Err(_) => sleep(BREATH).await,
-        }
-    }
+    host::serve(listener, move |request| {
+        let wiki = Arc::clone(&wiki);
+        async move { wiki.answer(request).await }
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -184,13 +214,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demos_own_line_is_replaced_and_the_rest_is_kept() {
-        let now = clock::now();
-        let wiki = Wiki::new(now);
-        wiki.edit("1", now);
-        wiki.edit("2", now);
+    fn the_newest_notes_are_kept_above_what_others_wrote() {
+        let wiki = Wiki::new(clock::now());
+        for _ in 0..6 {
+            let text = wiki.with_note("tea");
+            wiki.save(text.into(), Way::Polled, clock::now());
+        }
         let text = String::from_utf8(wiki.text().content.to_vec()).expect("text");
-        assert_eq!(text, format!("{START}{OWN_LINE}2\n"));
+        assert_eq!(text, format!("\u{bb} 6. tea\n\u{bb} 5. tea\n\u{bb} 4. tea\n\u{bb} 3. tea\n{}\n", START.trim_end()));
+    }
+
+    #[test]
+    fn the_stopwatch_is_in_the_page() {
+        assert!(
+            String::from_utf8_lossy(&Wiki::new(clock::now()).page).ends_with(&format!("{STOPWATCH}</body>\n</html>\n"))
+        );
     }
 
     #[test]
