@@ -26,6 +26,7 @@
 //! | room | |
 //! | --- | --- |
 //! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
+//! | [`proto`] | HTTP without policy: where messages end |
 //! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
 //! | [`explain`], [`probe`] | why something was a change; what changes by itself, and the rules against it |
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
@@ -70,6 +71,7 @@ pub mod model;
 pub mod normalise;
 pub mod poll;
 pub mod probe;
+pub mod proto;
 pub mod proxy;
 pub mod resource;
 pub mod route;

@@ -21,6 +21,7 @@ mod demo;
 mod documents;
 mod examples;
 mod floods;
+mod framing;
 mod fuzzing;
 mod held_polls;
 mod injection;

@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("markup", &[]),
     ("model", &[]),
+    ("proto", &[]),
     ("telemetry", &["clock"]),
     ("normalise", &["json", "markup", "model"]),
     ("diff", &["json", "model"]),
@@ -21,7 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("deliver", &["clock", "model", "normalise", "diff", "resource", "telemetry"]),
     ("shim", &["model"]),
     ("tls", &["files"]),
-    ("upstream", &["clock", "model", "poll", "resource", "tls"]),
+    ("upstream", &["clock", "model", "poll", "proto", "resource", "tls"]),
     ("route", &["clock", "deliver", "model", "poll", "resource", "telemetry"]),
     (
         "proxy",
@@ -32,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "model",
             "normalise",
             "poll",
+            "proto",
             "resource",
             "route",
             "shim",
@@ -112,7 +114,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["json", "markup", "model", "normalise", "diff", "explain", "probe"];
+const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -80,7 +80,9 @@ async fn however_an_answer_ends_the_next_request_is_answered() {
             assert_eq!(connection.get("/a", &[]).await.text(), body, "{sent}");
         }
         assert_eq!(backend.heads().len(), 3, "{sent}");
-        assert_eq!(backend.accepted(), if then == Then::Goes { 1 } else { 3 }, "{sent}");
+        // Who says two things about the end of an answer may be wrong about where the next begins (RFC 9112 section 6.3).
+        let kept = then == Then::Goes && !(sent.contains("chunked") && sent.contains("Content-Length"));
+        assert_eq!(backend.accepted(), if kept { 1 } else { 3 }, "{sent}");
     }
 }
 
@@ -99,7 +101,9 @@ async fn what_has_no_body_by_definition_has_none() {
                     assert_eq!(answer.header("content-length"), length, "{method}");
                 }
             }
-            assert_eq!(backend.accepted(), 1, "{method} {fields}");
+            // A 204 that tells of a body may have one (RFC 9110 section 8.6, RFC 9112 section 6.1).
+            let kept = status != 204 || fields.starts_with("X-None");
+            assert_eq!(backend.accepted(), if kept { 1 } else { 3 }, "{method} {status} {fields}");
         }
     }
 }
@@ -169,7 +173,8 @@ async fn an_upstream_that_gives_no_answers_any_more_is_away() {
         let state: serde_json::Value = serde_json::from_slice(&sidecar.admin("/api/state").await.body).unwrap();
         assert_eq!(state["upstream"][0]["away"], away, "{state}");
     }
-    assert_eq!(backend.accepted(), 1);
+    // What is no answer on a connection that has served others may belong to theirs: once more, on one of its own.
+    assert_eq!((backend.accepted(), backend.heads().len()), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,15 @@ pub struct H1 {
     pub sent: u64,
 }
 
+/// What became of a client that sends nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It has closed its side: it may still be waiting for its answer.
+    HalfClosed,
+    /// It is not there any more.
+    Gone,
+}
+
 /// A client that sends this much while it is held is not waiting for us.
 const MOST_UNREAD: usize = 64 * 1024;
 
@@ -51,15 +60,16 @@ impl H1 {
         }
     }
 
-    /// Completes when the client has gone. However much it sends instead of going, it is not given up: those requests have
-    /// their turn.
-    pub async fn left(&mut self) {
+    /// Completes when the client sends nothing more. However much it sends, it is not given up: those requests have their turn.
+    pub async fn left(&mut self) -> Left {
         while self.buffer.len() < MOST_UNREAD {
-            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {
-                return;
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(1..) => {}
+                Ok(0) => return Left::HalfClosed,
+                Err(_) => return Left::Gone,
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 
     /// Writes all of `pieces`, as many at a time as the connection takes, and flushes. A client that accepts something is

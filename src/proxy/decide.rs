@@ -60,7 +60,7 @@ impl Site {
             }
             return Box::pin(self.endpoint(rest, request, wire)).await;
         }
-        if request.is_websocket() {
+        if request.is_tunnelled() {
             return Disposition::Tunnel;
         }
         let routes = self.routes.load();

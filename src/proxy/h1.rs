@@ -13,23 +13,23 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
-use super::chunks::Chunks;
 use super::decide::Disposition;
 use super::doors::Open;
 use super::front::Proxy;
-use super::gather::Gathered;
-use super::head::{Head, as_written, find_end, read_head};
+use super::gather::{Gathered, Handed};
+use super::head::{Head, as_written, head_for_pingora, read_head, with_clean_target};
 use super::hold::{Kept, hold};
 use super::leave::{FIRST_REQUEST, leave};
 use super::phases::apology;
 use super::relay::{self, Relay};
-use super::request::{Peer, Request};
+use super::request::{Peer, Request, length_of};
 use super::site::Site;
 use super::strict::{refusal, stay_in_http1};
 use super::tunnel;
 use crate::clock::{self, Alarm};
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
 use crate::model::fields;
+use crate::proto::{Body, Framing, find_end};
 use crate::telemetry::Visit;
 
 /// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
@@ -94,8 +94,7 @@ async fn next(
     let (request, length) = match head {
         Head::Closed => return Next::Close,
         Head::Foreign => {
-            let chunks = foreign_chunks(&connection.buffer);
-            return hand_over(site, proxy, connection, BytesMut::new(), chunks, shutdown).await;
+            return HandOver::foreign(connection).run(site, proxy, shutdown).await;
         }
         Head::Late => {
             let answer = Answer::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
@@ -118,7 +117,7 @@ async fn next(
     let mut wire = Wire::H1(connection);
     let asked = Request::new(&request, peer, &options.trusted);
     // What follows a body that nobody has read cannot be told from it.
-    let bodiless = asked.as_ref().is_some_and(|asked| asked.content_length() == Some(0));
+    let bodiless = length_of(&request) == Some(0);
     let persistent =
         bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
     let disposition = match &asked {
@@ -146,7 +145,7 @@ async fn next(
             let visit = site.visit(&request, peer, began, session.delivery.name());
             Next::Hold(slim(connection), session, visit)
         }
-        (Disposition::Tunnel, Wire::H1(connection)) => {
+        (Disposition::Tunnel, Wire::H1(connection)) if connection.chunks => {
             let visit = site.visit(&request, peer, began, "tunnel");
             let written = as_written(&raw).map(|mut written| {
                 stay_in_http1(&mut written);
@@ -176,16 +175,10 @@ async fn next(
             let relay = Relay { site, request, raw: &raw };
             Box::pin(relay.run(connection, visit)).await.map_or(Next::Close, Next::Request)
         }
-        (Disposition::Proxy, Wire::H1(mut connection)) => {
-            let chunked = request.headers.contains_key(TRANSFER_ENCODING);
-            let chunks = chunked.then(|| followed(&connection.buffer)).transpose();
-            let mut rest = std::mem::replace(&mut connection.buffer, raw);
-            // pingora gives up a connection on which it read more than one request. Where this one ends is known only if
-            // it has no body.
-            if !bodiless {
-                connection.buffer.unsplit(std::mem::take(&mut rest));
-            }
-            hand_over(site, proxy, connection, rest, chunks, shutdown).await
+        // What ends its answer with the connection is left to pingora, too: it takes what is in chunks out of them.
+        (Disposition::Proxy | Disposition::Tunnel, Wire::H1(connection)) => {
+            let length = length_of(&request);
+            HandOver::ours(connection, &request, raw, length).run(site, proxy, shutdown).await
         }
         (Disposition::Gone, _) => {
             drop(site.visit(&request, peer, began, "own"));
@@ -210,47 +203,76 @@ fn slim(mut connection: H1) -> H1 {
     connection
 }
 
-/// What has been seen of a chunked body of which these bytes have been read.
-fn followed(body: &[u8]) -> io::Result<Chunks> {
-    let mut chunks = Chunks::default();
-    chunks.follow(body).map(|()| chunks)
+/// What of a request's body is to come behind what has been read of it.
+fn ahead(mut body: Body, read: &[u8]) -> io::Result<Body> {
+    body.take(read).map(|_| body)
 }
 
-/// The same of a request whose head pingora is to judge, if it says that its body is chunked.
-fn foreign_chunks(buffer: &[u8]) -> io::Result<Option<Chunks>> {
+/// The same of a request whose head pingora is to judge; `None` if it does not say that its body is chunked.
+fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
     let Some(end) = find_end(buffer, 0) else { return Ok(None) };
     let (head, body) = buffer.split_at(end);
     let name = TRANSFER_ENCODING.as_str().as_bytes();
     let chunked = head.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name));
-    chunked.then(|| followed(body)).transpose()
+    chunked.then(|| ahead(Body::new(Framing::Chunked), body)).transpose()
 }
 
-/// Gives the connection to pingora's proxy for one request, with all that was read of it. `rest` is what was read of those
-/// behind it, and `chunks` is where a body that is chunked stands.
-async fn hand_over(
-    site: &Site,
-    proxy: &Arc<Proxy>,
+/// A request that pingora is handed.
+struct HandOver {
+    /// All that was read of it, behind a head that pingora takes.
     connection: H1,
+    /// What was read of those behind it.
     rest: BytesMut,
-    chunks: io::Result<Option<Chunks>>,
-    shutdown: &ShutdownWatch,
-) -> Next {
-    let Ok(chunks) = chunks else {
-        let answer = Answer::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST));
-        respond(Wire::H1(connection), &answer, true, site.options().write_timeout).await;
-        return Next::Close;
-    };
-    let H1 { stream, buffer, .. } = connection;
-    let mut session = ServerSession::new_http1(Gathered::new(stream, chunks));
-    session.set_keepalive(Some(site.options().keepalive.as_secs()));
-    session.set_pipelined_prefix(buffer);
-    match proxy.process_new_http(session, shutdown).await {
-        Some(reused) => {
-            let (stream, _): (Stream, _) = reused.consume();
-            let stream = Gathered::release(stream);
-            stream.map_or(Next::Close, |stream| Next::Request(H1 { stream, buffer: rest, chunks: true, sent: 0 }))
+    /// What of its body is to come.
+    body: io::Result<Option<Body>>,
+    /// What pingora is not told.
+    handed: Handed,
+}
+
+impl HandOver {
+    /// One whose head we could not judge.
+    fn foreign(mut connection: H1) -> Self {
+        let body = ahead_of_foreign(&connection.buffer);
+        if let Some((clean, _)) = with_clean_target(&connection.buffer) {
+            connection.buffer = BytesMut::from(&clean[..]);
         }
-        None => Next::Close,
+        Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
+    }
+
+    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`.
+    fn ours(mut connection: H1, request: &RequestHeader, raw: BytesMut, length: Option<u64>) -> Self {
+        let framing = length.map_or(Framing::Chunked, Framing::Length);
+        let body = ahead(Body::new(framing), if length == Some(0) { &[] } else { &connection.buffer }).map(Some);
+        let (head, handed) = head_for_pingora(request, raw);
+        let mut rest = std::mem::replace(&mut connection.buffer, head);
+        // pingora gives up a connection on which it read more than one request. Where this one ends is known only if it has no
+        // body.
+        if length != Some(0) {
+            connection.buffer.unsplit(std::mem::take(&mut rest));
+        }
+        Self { connection, rest, body, handed }
+    }
+
+    /// Gives the connection to pingora's proxy for one request.
+    async fn run(self, site: &Site, proxy: &Arc<Proxy>, shutdown: &ShutdownWatch) -> Next {
+        let Self { connection, rest, body, handed } = self;
+        let Ok(body) = body else {
+            let answer = Answer::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST));
+            respond(Wire::H1(connection), &answer, true, site.options().write_timeout).await;
+            return Next::Close;
+        };
+        let H1 { stream, buffer, .. } = connection;
+        let mut session = ServerSession::new_http1(Gathered::new(stream, body, handed));
+        session.set_keepalive(Some(site.options().keepalive.as_secs()));
+        session.set_pipelined_prefix(buffer);
+        match proxy.process_new_http(session, shutdown).await {
+            Some(reused) => {
+                let (stream, _): (Stream, _) = reused.consume();
+                let stream = Gathered::release(stream);
+                stream.map_or(Next::Close, |stream| Next::Request(H1 { stream, buffer: rest, chunks: true, sent: 0 }))
+            }
+            None => Next::Close,
+        }
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use http::header::HOST;
-use http::{Method, Version};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, Method, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use super::gather::Handed;
 use crate::clock::{self, Alarm};
+use crate::proto::find_end;
 
 /// What was read.
 pub(super) enum Head {
@@ -28,8 +30,11 @@ pub(super) enum Head {
     Foreign,
 }
 
-/// More header lines than any request that we answer ourselves has; pingora allows up to 256.
-const MOST_HEADERS: usize = 128;
+/// More header lines than nearly any request has: room for so many is made at once.
+const MANY_HEADERS: usize = 128;
+
+/// More than that are refused.
+const MOST_HEADERS: usize = 1000;
 
 /// pingora's own limit.
 const MOST_BYTES: usize = 1 << 20;
@@ -85,9 +90,79 @@ enum Names {
     AsWritten,
 }
 
+/// The target of a request as the client wrote it, where that holds what [`http::Uri`] does not take: it is known to us with
+/// these bytes written as they should be, and to the backend as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RawTarget(pub(super) Bytes);
+
+/// The target of `request`, if it was written in another way than it is known.
+pub(super) fn raw_target(request: &RequestHeader) -> Option<Bytes> {
+    request.extensions.get::<RawTarget>().map(|raw| raw.0.clone())
+}
+
+/// What of a target the client should have percent-encoded (RFC 3986 section 2) and old clients do not.
+fn is_careless(byte: u8) -> bool {
+    byte >= 0x80 || b"\"<>`".contains(&byte)
+}
+
+/// A head in whose first line the target is as it should be, and the target as it was; `None` if it is already.
+pub(super) fn with_clean_target(head: &[u8]) -> Option<(Vec<u8>, Bytes)> {
+    let line = &head[..memchr::memchr(b'\n', head)?];
+    let begin = memchr::memchr(b' ', line)? + 1;
+    let end = memchr::memrchr(b' ', line).filter(|end| *end > begin)?;
+    let target = &head[begin..end];
+    if !target.iter().copied().any(is_careless) {
+        return None;
+    }
+    let mut clean = Vec::with_capacity(head.len() + 64);
+    clean.extend_from_slice(&head[..begin]);
+    for byte in target {
+        if is_careless(*byte) {
+            clean.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            clean.push(*byte);
+        }
+    }
+    clean.extend_from_slice(&head[end..]);
+    Some((clean, Bytes::copy_from_slice(target)))
+}
+
 /// The request of a head that [`read_head`] found to be ours, with the names of its fields as they were written.
 pub(super) fn as_written(head: &[u8]) -> Option<Box<RequestHeader>> {
     parse(head, Names::AsWritten)
+}
+
+/// As many fields as pingora takes.
+const MOST_FOR_PINGORA: usize = 256;
+
+/// Fields by which pingora understands a request.
+const FOR_PINGORA: [HeaderName; 6] = [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE];
+
+/// The head of `request`, which was written as `raw`, as one that pingora takes, and what it does not say.
+pub(super) fn head_for_pingora(request: &RequestHeader, raw: BytesMut) -> (BytesMut, Handed) {
+    let mut handed = Handed::new(raw_target(request));
+    let many = request.headers.len() > MOST_FOR_PINGORA;
+    if !many && handed.target.is_none() {
+        return (raw, handed);
+    }
+    let Some(written) = as_written(&raw) else { return (raw, handed) };
+    let mut head = BytesMut::with_capacity(raw.len());
+    let version = if request.version == Version::HTTP_10 { " HTTP/1.0\r\n" } else { " HTTP/1.1\r\n" };
+    for piece in [request.method.as_str().as_bytes(), b" ", request.raw_path(), version.as_bytes()] {
+        head.put_slice(piece);
+    }
+    let fields = handed.fields.get_mut();
+    for (name, value) in written.case_header_iter() {
+        if many && !FOR_PINGORA.iter().any(|known| name.as_slice().eq_ignore_ascii_case(known.as_str().as_bytes())) {
+            fields.push((String::from_utf8_lossy(name.as_slice()).into_owned(), value.clone()));
+            continue;
+        }
+        for piece in [name.as_slice(), b": ", value.as_bytes(), b"\r\n"] {
+            head.put_slice(piece);
+        }
+    }
+    head.put_slice(b"\r\n");
+    (head, handed)
 }
 
 /// The head of an answer as it is sent to a client, the empty line behind it included.
@@ -101,33 +176,36 @@ pub(super) fn answer_head(answer: &ResponseHeader) -> BytesMut {
     head
 }
 
-/// Where the head ends: behind its first empty line, however that line ends.
-pub(super) fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(found) = buffer[at..].iter().position(|byte| *byte == b'\n') {
-        at += found + 1;
-        match &buffer[at..] {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
-    }
-    None
-}
-
 /// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form. Values may hold bytes
 /// beyond ASCII, as cookies of old applications do.
 fn parse(head: &[u8], names: Names) -> Option<Box<RequestHeader>> {
     let bare_line_feed = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
-    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if bare_line_feed || !line.is_ascii() {
+    if bare_line_feed {
         return None;
     }
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    if let Some((clean, target)) = with_clean_target(head) {
+        let mut request = parse_clean(&clean, names)?;
+        request.extensions_mut().insert(RawTarget(target));
+        return Some(request);
+    }
+    parse_clean(head, names)
+}
+
+fn parse_clean(head: &[u8], names: Names) -> Option<Box<RequestHeader>> {
+    let mut headers = [httparse::EMPTY_HEADER; MANY_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    if !parsed.parse(head).ok()?.is_complete() {
-        return None;
+    match parsed.parse(head) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut headers = vec![httparse::EMPTY_HEADER; MOST_HEADERS];
+            let mut parsed = httparse::Request::new(&mut headers);
+            parsed.parse(head).ok().filter(httparse::Status::is_complete)?;
+            built(&parsed, names)
+        }
+        read => read.ok().filter(httparse::Status::is_complete).and_then(|_| built(&parsed, names)),
     }
+}
+
+fn built(parsed: &httparse::Request<'_, '_>, names: Names) -> Option<Box<RequestHeader>> {
     let version = match parsed.version? {
         1 => Version::HTTP_11,
         _ => Version::HTTP_10,
@@ -172,11 +250,40 @@ mod tests {
             "GET /a HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
             "GET  /a HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-            "GET /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET /a HTTP/2.0\r\nHost: x\r\n\r\n",
         ] {
             assert!(!accepted(head), "{head:?}");
         }
+    }
+
+    #[test]
+    fn what_a_target_should_have_encoded_is_known_both_ways() {
+        for (target, clean) in [
+            ("/a?q=\"b\"", "/a?q=%22b%22"),
+            ("/<a>?<b>", "/%3Ca%3E?%3Cb%3E"),
+            ("/\u{fc}", "/%C3%BC"),
+            ("/`a`", "/%60a%60"),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let request = parse(head.as_bytes(), Names::Lower).expect(target);
+            assert_eq!(request.raw_path(), clean.as_bytes());
+            assert_eq!(request.extensions.get::<RawTarget>().map(|raw| &raw.0[..]), Some(target.as_bytes()));
+        }
+        let request = parse(b"GET /a?{b}|c%22 HTTP/1.1\r\nHost: x\r\n\r\n", Names::Lower).expect("a head");
+        assert_eq!((request.raw_path(), request.extensions.get::<RawTarget>()), (&b"/a?{b}|c%22"[..], None));
+    }
+
+    #[test]
+    fn many_lines_are_read_and_too_many_are_not() {
+        let head = |count: usize| {
+            let lines: String = (0..count).map(|at| format!("X-{at}: {at}\r\n")).collect();
+            format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n")
+        };
+        for count in [127, 128, 300, 999] {
+            let request = parse(head(count).as_bytes(), Names::AsWritten).expect("a head");
+            assert_eq!(request.headers.len(), count + 1);
+        }
+        assert!(!accepted(&head(1000)));
     }
 
     #[test]
@@ -185,12 +292,5 @@ mod tests {
         let mut wire = Vec::new();
         as_written(head).expect("a head").header_to_h1_wire(&mut wire);
         assert_eq!(wire, b"hOsT: x\r\nX-Two: 2\r\n");
-    }
-
-    #[test]
-    fn a_head_ends_at_its_first_empty_line() {
-        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", 0), Some(27));
-        assert_eq!(find_end(b"GET / HTTP/1.1\nHost: x\n\nrest", 0), Some(24));
-        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r", 0), None);
     }
 }

@@ -13,7 +13,6 @@
 //! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
 
 mod busy;
-mod chunks;
 mod decide;
 mod desk;
 mod doors;

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, VARY};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::forward::forward;
+use super::gather::Handed;
 use super::identity::IDENTITY;
 use super::inject::{Candidate, Injection};
 use super::pace::Pace;
@@ -24,9 +26,10 @@ use super::strict::{leave_connection, refusal, stay_in_http1, to_origin_form};
 use super::writes::Shape;
 use crate::clock;
 use crate::model::fields;
+use crate::proto::Exchange;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
-use crate::upstream::{Chosen, ConnectError, Upstream};
+use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream};
 
 /// The phases of a proxied request.
 pub struct Phases {
@@ -47,6 +50,8 @@ pub struct Passage {
     attempts: usize,
     /// Who was chosen to answer it.
     upstream: Option<Chosen>,
+    /// The connection over which it is asked.
+    line: Option<Arc<Line>>,
     /// What the access log will be told.
     visit: Option<Box<Visit>>,
     /// What an upload looks like.
@@ -81,7 +86,13 @@ impl ProxyHttp for Phases {
             let peer = Peer::of(session.digest());
             passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
         }
+        let handed = Handed::of(session.digest());
         let head = session.req_header_mut();
+        if let Some(handed) = handed {
+            for (name, value) in std::mem::take(&mut *handed.fields.lock()) {
+                head.append_header(name, value)?;
+            }
+        }
         stay_in_http1(head);
         let bad = refusal(head).or_else(|| {
             let usable = head.version == Version::HTTP_2 || to_origin_form(head);
@@ -93,14 +104,61 @@ impl ProxyHttp for Phases {
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
+        // A connection that has served others may have been closed at the wrong moment; that need not happen twice.
+        let again = passage.line.take().is_some();
         let upstream = passage.upstream.insert(self.site.upstream());
-        match upstream.peer().await {
+        match upstream.lend(again).await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(error) => {
                 passage.unreachable = Some(error.to_string());
                 Err(Error::new_up(ErrorType::ConnectNoRoute))
             }
         }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        digest: Option<&Digest>,
+        passage: &mut Passage,
+    ) -> Result<()> {
+        passage.line = digest.and_then(|digest| Line::of(digest.proxy_digest.clone()));
+        if let Some(line) = &passage.line {
+            let head = session.req_header();
+            let handed = Handed::of(session.digest());
+            let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
+            let target = handed.as_ref().and_then(|handed| handed.target.clone());
+            line.expect(Expected { exchange, interim: head.version != Version::HTTP_10, target });
+            if let Some(handed) = handed {
+                handed.asked_on(line);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was sent over a connection that has served others may be sent again, if that does no harm (RFC 9110 section 9.2.2).
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        passage: &mut Passage,
+        _reused: bool,
+    ) -> Box<Error> {
+        let reused = passage.line.as_ref().is_some_and(|line| line.is_reused());
+        let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if repeatable && reused && is_malformed(&error) && session.response_written().is_none() {
+            // It belongs to what was answered before.
+            error.set_retry(true);
+        } else if repeatable {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
     }
 
     fn fail_to_connect(
@@ -184,9 +242,16 @@ impl ProxyHttp for Phases {
         let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
-            leave_connection(response)?;
+            leave_connection(response);
+        }
+        if response.status.is_informational() {
+            return Ok(());
         }
         let head = session.req_header();
+        if head.version == Version::HTTP_10 {
+            // The end of what has no length is the end of the connection (RFC 9112 section 6.1).
+            response.remove_header(&TRANSFER_ENCODING);
+        }
         let is_page = passage.candidate.is_some();
         if !is_page
             && head.method.is_safe()
@@ -219,7 +284,7 @@ impl ProxyHttp for Phases {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
-        let malformed = error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData);
+        let malformed = is_malformed(error);
         let status = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(status), _) => *status,
             (_, ErrorSource::Downstream) if malformed => 400,
@@ -278,6 +343,11 @@ impl ProxyHttp for Phases {
     ) -> bool {
         true
     }
+}
+
+/// Whether what was read is none of what may stand there.
+pub(super) fn is_malformed(error: &Error) -> bool {
+    error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData)
 }
 
 /// The short text for a request that cannot be proxied.

@@ -9,6 +9,7 @@
 //! head, and then only the answer is under way. What is more than that is left to pingora.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
@@ -19,19 +20,22 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::{ErrorType, RetryType};
+use tokio::time::timeout;
 
 use super::forward::forward;
-use super::head::{answer_head, as_written};
+use super::gather::HALF_CLOSED;
+use super::head::{answer_head, as_written, raw_target};
 use super::inject::Candidate;
-use super::phases::apology;
+use super::phases::{apology, is_malformed};
 use super::request::{POLL_MARK, Request};
 use super::site::Site;
 use super::strict::{leave_connection, stay_in_http1};
 use super::writes::Shape;
-use crate::deliver::{Answer, H1, Wire};
+use crate::deliver::{Answer, H1, Left, Wire};
 use crate::model::fields;
+use crate::proto::Exchange;
 use crate::telemetry::Visit;
-use crate::upstream::{Chosen, ConnectError, MOST_INTERIM, Upstream};
+use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, expect};
 
 /// What is gathered of an answer before it is written, in bytes. What is larger is written as it was read.
 const GATHERED: usize = 16 * 1024;
@@ -113,24 +117,21 @@ impl Relay<'_> {
         trace: Option<String>,
     ) -> Result<HttpSession, Failure> {
         let head = self.outgoing(upstream, trace).ok_or(Failure::Client)?;
+        let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
+        let line =
+            expect(&stream, Expected { exchange, interim: client.chunks, target: raw_target(self.request.head) });
         let mut session = HttpSession::new(stream);
         session.write_request_header(head).await?;
-        for _ in 0..=MOST_INTERIM {
-            tokio::select! {
-                biased;
-                read = session.read_response() => drop(read?),
-                () = client.left() => return Err(Failure::Client),
-            }
+        loop {
+            while_wanted(client, line.as_deref(), session.read_response()).await??;
             match session.resp_header() {
-                Some(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => break,
                 Some(head) if head.status.is_informational() => {
                     client.write(&[&answer_head(head)], self.site.options().write_timeout).await?;
                 }
                 Some(_) => return Ok(session),
-                None => break,
+                None => return Err(Failure::wrong("an answer without a head")),
             }
         }
-        Err(Failure::wrong("no final answer to a plain request"))
     }
 
     /// The request's head as the backend is sent it.
@@ -163,20 +164,16 @@ impl Relay<'_> {
             self.incoming(&upstream, &session, close).inspect_err(|failure| failure.note(&upstream))?;
         let mut sent = 0;
         let mut out = answer_head(&head);
-        let passed = self.body(client, &mut session, &mut out, chunked, &mut sent).await;
+        let patience = self.site.options().write_timeout;
+        let passed = pass_body(client, &mut session, &mut out, chunked, &mut sent, patience).await;
         if let Some(visit) = visit {
             visit.answered(head.status.as_u16(), Some(sent));
         }
         match &passed {
             // Before the client has it all: its next request may be the next on this connection, and this one is over.
             Ok(()) => {
-                // Of several `Connection` lines pingora reads the first.
-                let ends =
-                    session.resp_header().is_some_and(|head| fields::has_token(&head.headers, &CONNECTION, "close"));
                 session.respect_keepalive();
-                if let Some(stream) = session.reuse().await
-                    && !ends
-                {
+                if let Some(stream) = session.reuse().await {
                     upstream.keep(stream);
                 }
             }
@@ -198,15 +195,7 @@ impl Relay<'_> {
         close: bool,
     ) -> Result<(ResponseHeader, bool), Failure> {
         let mut head = session.resp_header().cloned().ok_or_else(|| Failure::wrong("an answer without a head"))?;
-        if head
-            .headers
-            .get_all(TRANSFER_ENCODING)
-            .iter()
-            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        {
-            return Err(Failure::wrong("an answer in a transfer coding that nobody asked for"));
-        }
-        leave_connection(&mut head)?;
+        leave_connection(&mut head);
         head.remove_header(&TRANSFER_ENCODING);
         self.site.answered(self.request, &Shape::default(), upstream, &mut head)?;
         let bodiless = self.request.head.method == Method::HEAD
@@ -224,55 +213,6 @@ impl Relay<'_> {
         Ok((head, chunked))
     }
 
-    /// Passes the body back, behind what is in `out`, where the end of it is left. What the backend has sent is gathered; what
-    /// is gathered never waits for what it has not.
-    async fn body(
-        &self,
-        client: &mut H1,
-        session: &mut HttpSession,
-        out: &mut BytesMut,
-        chunked: bool,
-        sent: &mut u64,
-    ) -> Result<(), Failure> {
-        let patience = self.site.options().write_timeout;
-        loop {
-            let ready = session.read_body_ref().now_or_never();
-            let piece = match ready {
-                Some(piece) => piece,
-                None => {
-                    client.write(&[out], patience).await?;
-                    out.clear();
-                    tokio::select! {
-                        biased;
-                        piece = session.read_body_ref() => piece,
-                        () = client.left() => return Err(Failure::Client),
-                    }
-                }
-            };
-            let piece = piece.map_err(|error| Failure::Broken(error.etype().as_str().to_owned()))?;
-            let Some(piece) = piece else { break };
-            *sent += piece.len() as u64;
-            // A chunk of nothing would end the body.
-            let end: &[u8] = if chunked && !piece.is_empty() {
-                out.put_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                b"\r\n"
-            } else {
-                b""
-            };
-            if out.len() + piece.len() <= GATHERED {
-                out.put_slice(piece);
-                out.put_slice(end);
-            } else {
-                client.write(&[out, piece, end], patience).await?;
-                out.clear();
-            }
-        }
-        if chunked {
-            out.put_slice(b"0\r\n\r\n");
-        }
-        Ok(())
-    }
-
     async fn apologise(&self, client: H1, status: StatusCode, visit: Option<Box<Visit>>) {
         let mut answer = Answer::text(status, apology(status));
         answer.headers.insert(http::header::RETRY_AFTER, 2.into());
@@ -282,6 +222,66 @@ impl Relay<'_> {
         let patience = self.site.options().write_timeout;
         let _ = Wire::H1(client).answer(status, &answer.headers, &answer.body, true, patience).await;
     }
+}
+
+/// Waits for what the backend sends for as long as the client wants it. One that closes its side may still do so (RFC 9112
+/// section 9.6): the backend learns of it as it would without us, and has a while to answer.
+async fn while_wanted<T>(client: &mut H1, line: Option<&Line>, read: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut read = std::pin::pin!(read);
+    let left = tokio::select! {
+        biased;
+        read = &mut read => return Ok(read),
+        left = client.left() => left,
+    };
+    let Some(line) = line.filter(|_| left == Left::HalfClosed) else { return Err(Failure::Client) };
+    line.client_ended();
+    line.request_sent();
+    Box::pin(timeout(HALF_CLOSED, read)).await.map_err(|_| Failure::Client)
+}
+
+/// Passes the body back, behind what is in `out`, where the end of it is left. What the backend has sent is gathered; what
+/// is gathered never waits for what it has not.
+async fn pass_body(
+    client: &mut H1,
+    session: &mut HttpSession,
+    out: &mut BytesMut,
+    chunked: bool,
+    sent: &mut u64,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let line = Line::of(session.digest().proxy_digest.clone());
+    loop {
+        let ready = session.read_body_ref().now_or_never();
+        let piece = match ready {
+            Some(piece) => piece,
+            None => {
+                client.write(&[out], patience).await?;
+                out.clear();
+                while_wanted(client, line.as_deref(), session.read_body_ref()).await?
+            }
+        };
+        let piece = piece.map_err(|error| Failure::Broken(error.etype().as_str().to_owned()))?;
+        let Some(piece) = piece else { break };
+        *sent += piece.len() as u64;
+        // A chunk of nothing would end the body.
+        let end: &[u8] = if chunked && !piece.is_empty() {
+            out.put_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            b"\r\n"
+        } else {
+            b""
+        };
+        if out.len() + piece.len() <= GATHERED {
+            out.put_slice(piece);
+            out.put_slice(end);
+        } else {
+            client.write(&[out, piece, end], patience).await?;
+            out.clear();
+        }
+    }
+    if chunked {
+        out.put_slice(b"0\r\n\r\n");
+    }
+    Ok(())
 }
 
 impl Failure {
@@ -308,8 +308,10 @@ impl From<ConnectError> for Failure {
 impl From<Box<pingora::Error>> for Failure {
     fn from(error: Box<pingora::Error>) -> Self {
         let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        // What pingora says of a connection that was closed, or on which nothing could be sent any more.
-        let closed = error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError;
+        // What pingora says of a connection that was closed, or on which nothing could be sent any more. What is no answer
+        // belongs to whatever was asked on it before.
+        let closed =
+            error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError || is_malformed(&error);
         Self::Upstream { text: error.etype().as_str().to_owned(), late, closed }
     }
 }

@@ -158,10 +158,16 @@ impl<'a> Request<'a> {
         self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")
     }
 
+    /// Whether this is an upgrade that the backend is to decide on: to whatever protocol, and without a body, behind which it
+    /// would begin. Nobody may ask for one in HTTP/1.0 (RFC 9110 section 7.8).
+    pub(super) fn is_tunnelled(&self) -> bool {
+        self.is_upgrade() && self.head.version == Version::HTTP_11 && self.content_length() == Some(0)
+    }
+
     /// Whether this upgrade is one to the WebSocket protocol.
     pub(super) fn is_websocket(&self) -> bool {
-        let is_websocket = self.is_upgrade() && fields::has_token(self.headers(), &UPGRADE, "websocket");
-        is_websocket && self.head.method == Method::GET && self.content_length() == Some(0)
+        let is_websocket = self.is_tunnelled() && fields::has_token(self.headers(), &UPGRADE, "websocket");
+        is_websocket && self.head.method == Method::GET
     }
 
     /// Whether a page is being navigated to, rather than polled by one.
@@ -252,10 +258,7 @@ impl<'a> Request<'a> {
 
     /// How long the body is, if the head says so.
     pub(super) fn content_length(&self) -> Option<u64> {
-        if self.headers().contains_key(TRANSFER_ENCODING) {
-            return None;
-        }
-        self.headers().get(CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok())
+        length_of(self.head)
     }
 
     /// Who asks to be held. With `optional` it asked for an ordinary answer.
@@ -271,6 +274,14 @@ impl<'a> Request<'a> {
         });
         Entering { address: self.client.address, browser, optional }
     }
+}
+
+/// How long the body of a request is, if its head says so.
+pub(super) fn length_of(head: &RequestHeader) -> Option<u64> {
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    head.headers.get(CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok())
 }
 
 /// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::EXPECT;
+use http::header::{AUTHORIZATION, EXPECT};
 use http::{HeaderName, HeaderValue};
 use tracing::debug;
 
@@ -24,6 +24,21 @@ fn applied(delta: DeltaKind) -> Vec<(HeaderName, HeaderValue)> {
 
 /// How often the key of a request is made anew because an answer taught something about it.
 const MOST_KEYS: usize = 4;
+
+/// Whether the backend may still answer the client itself with an event stream, though a look was answered like this.
+fn leaves_open(ready: &Ready) -> bool {
+    match ready {
+        Ready::Gone | Ready::Declined(_) => false,
+        Ready::Refused(refusal) => !matches!(refusal.status.as_u16(), 401 | 403 | 407),
+        Ready::Stream | Ready::Ended => true,
+    }
+}
+
+/// Whether a request has credentials that are good for one request alone: a count is part of them (RFC 7616 section 3.4).
+fn is_counted(request: &Request<'_>) -> bool {
+    let credentials = request.headers().get(AUTHORIZATION);
+    credentials.is_some_and(|value| value.as_bytes().get(..7).is_some_and(|kind| kind.eq_ignore_ascii_case(b"digest ")))
+}
 
 impl Site {
     /// Opens a stream of a resource on its own URL.
@@ -64,20 +79,15 @@ impl Site {
             let resource = Arc::clone(subscription.resource());
             resource.seat().note(|| Manner::of(request.headers(), &key.identity), true);
             let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
-            let own = async {
-                delivery.accept() == "text/event-stream"
-                    && route.learned.streams_itself(path, now, self.peek(request)).await
-            };
-            let ready = async {
-                match await_ready(wire, &subscription, since).await {
-                    Ready::Gone => Err(()),
-                    ready => Ok(ready),
-                }
-            };
+            let ready = await_ready(wire, &subscription, since).await;
             // Who has left need not wait for what the backend would have shown.
-            let Ok((ready, own)) = tokio::try_join!(ready, async { Ok(own.await) }) else { return Disposition::Gone };
-            if own {
-                return Disposition::Tunnel;
+            if delivery.accept() == "text/event-stream" && leaves_open(&ready) && !is_counted(request) {
+                tokio::select! {
+                    own = route.learned.streams_itself(path, now, self.peek(request)) => if own {
+                        return Disposition::Tunnel;
+                    },
+                    () = wire.gone() => return Disposition::Gone,
+                }
             }
             match ready {
                 Ready::Gone => return Disposition::Gone,

@@ -2,7 +2,6 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, Version};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::model::fields;
@@ -62,23 +61,13 @@ pub(super) fn stay_in_http1(head: &mut RequestHeader) {
     }
 }
 
-/// Takes from an answer what belongs to the backend's connection, but for where its body ends; that is said once, and only
-/// if it can have one (RFC 9110 section 8.6).
-pub(super) fn leave_connection(answer: &mut ResponseHeader) -> Result<()> {
+/// Takes from an answer what belongs to the backend's connection, but for where its body ends, which is certain.
+pub(super) fn leave_connection(answer: &mut ResponseHeader) {
     for name in fields::hop_by_hop(&answer.headers) {
         if name != TRANSFER_ENCODING && name != CONTENT_LENGTH {
             answer.remove_header(&name);
         }
     }
-    if answer.status == StatusCode::NO_CONTENT {
-        answer.remove_header(&CONTENT_LENGTH);
-    }
-    // Whoever has read it knows that they say the same (RFC 9112 section 6.3).
-    let mut lengths = answer.headers.get_all(CONTENT_LENGTH).iter();
-    if let (Some(length), Some(_)) = (lengths.next().cloned(), lengths.next()) {
-        answer.insert_header(CONTENT_LENGTH, length)?;
-    }
-    Ok(())
 }
 
 /// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.

@@ -8,29 +8,38 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::http_req_header_to_wire;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::forward::forward;
-use super::head::answer_head;
+use super::head::{answer_head, raw_target};
 use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
+use super::writes::Shape;
 use crate::deliver::{Answer, H1, Wire};
 use crate::model::fields;
+use crate::proto::{Exchange, find_end};
 use crate::telemetry::Visit;
-use crate::upstream::Upstream;
+use crate::upstream::{Expected, Upstream, expect};
 
 /// Bytes copied at a time, each way.
 const BUFFER: usize = 8 * 1024;
 
-/// A head of an answer that is larger than this is refused.
-const MOST_HEAD: usize = 64 * 1024;
+/// As many lines as pingora allows in the head of an answer.
+const MOST_HEADERS: usize = 256;
+
+/// How long one side of a WebSocket may be silent when the other has ended: by then it should have said goodbye.
+const WEBSOCKET_LINGER: Duration = Duration::from_secs(10);
+
+/// The same of other protocols, in which one side may end long before the other.
+const LINGER: Duration = Duration::from_secs(600);
 
 /// Serves a connection whose next request is `request`, to its end.
 pub(super) async fn run(
@@ -93,9 +102,11 @@ impl Tunnel<'_> {
     ) -> Result<(), Failure> {
         let (site, request) = (self.site, self.request);
         let asked = Request::new(request, self.peer, &site.options().trusted);
-        let upgrade = asked.is_some_and(|asked| asked.is_websocket());
+        let protocol = asked.as_ref().filter(|asked| asked.is_tunnelled()).and(request.headers.get(UPGRADE));
         let trace = visit.as_deref().and_then(Visit::traceparent);
-        let head = self.outgoing(upgrade, trace).ok_or(Failure::Client)?;
+        let head = self.outgoing(protocol, trace).ok_or(Failure::Client)?;
+        let exchange = Exchange { is_head: request.method == Method::HEAD, upgrade: protocol.is_some(), last: true };
+        expect(&upstream, Expected { exchange, interim: false, target: raw_target(request) });
         let sent = async {
             upstream.write_all(&head).await?;
             upstream.flush().await
@@ -112,27 +123,30 @@ impl Tunnel<'_> {
             visit.answered(answer.status.as_u16(), None);
         }
         received.advance(length);
-        let switched = upgrade && answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        let content_length = content_length(&answer, &request.method);
-        if let Some(length) = content_length.filter(|_| !switched) {
-            // More than it said is no part of the answer.
-            received.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        }
-        self.returned(&mut answer, switched);
+        let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        self.returned(&mut answer, switched, asked.as_ref());
         let head = answer_head(&answer);
         let patience = site.options().write_timeout;
         client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
         if switched {
             let early = std::mem::take(&mut client.buffer);
-            both_ways(site, &mut client.stream, upstream, &early, patience).await;
+            let is_websocket = protocol.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let pump = Pump {
+                patience,
+                linger: if is_websocket { WEBSOCKET_LINGER } else { LINGER },
+                ended: CancellationToken::new(),
+            };
+            tokio::select! {
+                () = pump.both_ways(&mut client.stream, upstream, &early) => {}
+                () = site.stopped() => {}
+            }
             return Ok(());
         }
-        let rest = content_length.map_or(u64::MAX, |length| length.saturating_sub(received.len() as u64));
-        let mut body = upstream.take(rest);
-        let H1 { stream, .. } = client;
-        let (mut from_client, mut to_client) = tokio::io::split(stream);
+        let pump = Pump { patience, linger: LINGER, ended: CancellationToken::new() };
+        let (mut from_client, mut to_client) = tokio::io::split(&mut client.stream);
         tokio::select! {
-            _ = pump(&mut body, &mut to_client, patience) => {}
+            // The connection to the backend ends where its answer does.
+            _ = pump.copy(&mut upstream, &mut to_client) => {}
             () = silence(&mut from_client) => {}
             () = site.stopped() => {}
         }
@@ -140,7 +154,7 @@ impl Tunnel<'_> {
     }
 
     /// The request's head as the backend is sent it.
-    fn outgoing(&self, upgrade: bool, trace: Option<String>) -> Option<BytesMut> {
+    fn outgoing(&self, protocol: Option<&HeaderValue>, trace: Option<String>) -> Option<BytesMut> {
         let mut head = self.request.clone();
         for name in fields::hop_by_hop(&self.request.headers) {
             head.remove_header(&name);
@@ -149,9 +163,9 @@ impl Tunnel<'_> {
         if let Some(trace) = trace {
             head.insert_header("traceparent", trace).ok()?;
         }
-        if upgrade {
+        if let Some(protocol) = protocol {
             head.insert_header(CONNECTION, "Upgrade").ok()?;
-            head.insert_header(UPGRADE, "websocket").ok()?;
+            head.insert_header(UPGRADE, protocol.clone()).ok()?;
         } else {
             // The connection is used for this answer alone: its end is the answer's end.
             head.insert_header(CONNECTION, "close").ok()?;
@@ -161,40 +175,33 @@ impl Tunnel<'_> {
     }
 
     /// Makes the answer's head what the client is sent: the framing stays as the bytes behind it are, the rest of what
-    /// belongs to the connection becomes ours.
-    fn returned(&self, answer: &mut ResponseHeader, switched: bool) {
+    /// belongs to the connection becomes ours. What a request that may change something came to is noted.
+    fn returned(&self, answer: &mut ResponseHeader, switched: bool, asked: Option<&Request<'_>>) {
         let framing = answer.headers.get(TRANSFER_ENCODING).cloned();
         let upgrade = answer.headers.get(UPGRADE).cloned().filter(|_| switched);
         for name in fields::hop_by_hop(&answer.headers) {
             answer.remove_header(&name);
         }
-        if framing.is_some() {
-            answer.remove_header(&CONTENT_LENGTH);
-        }
         let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
         let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
-        let asked = Request::new(self.request, self.peer, &self.site.options().trusted);
         let rewrites = asked.map(|asked| self.upstream.response_rewrites(&answer.headers, &asked.client.origin));
         let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
         for (name, value) in ours.chain(rewrites.into_iter().flatten()) {
             // Only what is no header name is refused, and these are.
             let _ = answer.insert_header(name, value);
         }
+        if let Some(asked) = asked.filter(|asked| asked.may_write()) {
+            self.site.note_cookies(asked, &answer.headers);
+            self.site.wrote(asked, &Shape::default(), answer.status, &answer.headers);
+        }
     }
 }
 
-/// Reads the head of the final answer; interim ones (1xx but 101) are skipped.
+/// Reads the head of the final answer, which the connection has made one that cannot be misread.
 async fn read_answer(upstream: &mut Stream, received: &mut BytesMut) -> io::Result<(ResponseHeader, usize)> {
     loop {
-        if let Some((answer, length)) = parse(received)? {
-            if answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS {
-                received.advance(length);
-                continue;
-            }
-            return Ok((answer, length));
-        }
-        if received.len() > MOST_HEAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the head of the answer is too large"));
+        if let Some(end) = find_end(received, 0) {
+            return Ok((parse(&received[..end])?, end));
         }
         if upstream.read_buf(received).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -202,69 +209,70 @@ async fn read_answer(upstream: &mut Stream, received: &mut BytesMut) -> io::Resu
     }
 }
 
-fn parse(received: &[u8]) -> io::Result<Option<(ResponseHeader, usize)>> {
-    let mut headers = [httparse::EMPTY_HEADER; 128];
+fn parse(head: &[u8]) -> io::Result<ResponseHeader> {
+    let mut headers = vec![httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-    let length = match parsed.parse(received).map_err(|error| invalid(format!("the answer is not HTTP: {error}")))? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial => return Ok(None),
-    };
+    parsed.parse(head).map_err(|error| invalid(format!("the answer is not HTTP: {error}")))?;
     let status = parsed.code.unwrap_or(502);
     let mut answer =
         ResponseHeader::build(status, Some(parsed.headers.len())).map_err(|error| invalid(error.to_string()))?;
-    answer.set_version(if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 });
     let _ = answer.set_reason_phrase(parsed.reason);
     for header in parsed.headers.iter() {
         answer.append_header(header.name.to_owned(), header.value).map_err(|error| invalid(error.to_string()))?;
     }
-    Ok(Some((answer, length)))
+    Ok(answer)
 }
 
-/// How long the body is, if the head says so.
-fn content_length(answer: &ResponseHeader, method: &Method) -> Option<u64> {
-    if *method == Method::HEAD || answer.status == StatusCode::NO_CONTENT || answer.status == StatusCode::NOT_MODIFIED {
-        return Some(0);
-    }
-    if answer.headers.contains_key(TRANSFER_ENCODING) {
-        return None;
-    }
-    answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Copies both ways until both are done, one fails, or the server stops.
-async fn both_ways(site: &Site, client: &mut Stream, upstream: Stream, early: &[u8], patience: Duration) {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
-    let up = async {
-        to_upstream.write_all(early).await?;
-        to_upstream.flush().await?;
-        pump(&mut from_client, &mut to_upstream, patience).await
-    };
-    let down = pump(&mut from_upstream, &mut to_client, patience);
-    tokio::select! {
-        _ = async { tokio::try_join!(up, down) } => {}
-        () = site.stopped() => {}
-    }
-}
-
-/// Copies until the end of `from`, which it passes on, giving `to` so much time to accept each piece.
-async fn pump(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
+/// Copies bytes for a tunnel.
+struct Pump {
+    /// How long each piece may take to be accepted.
     patience: Duration,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return timeout(patience, to.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?;
-        }
-        let written = async {
-            to.write_all(&buffer[..read]).await?;
-            to.flush().await
+    /// How long one side may be silent when the other has ended.
+    linger: Duration,
+    /// When one side has.
+    ended: CancellationToken,
+}
+
+impl Pump {
+    /// Copies both ways until both are done, one fails, or one has ended and the other is silent.
+    async fn both_ways(&self, client: &mut Stream, upstream: Stream, early: &[u8]) {
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
+        let up = async {
+            to_upstream.write_all(early).await?;
+            to_upstream.flush().await?;
+            self.copy(&mut from_client, &mut to_upstream).await
         };
-        timeout(patience, written).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        // Whoever fails is not there any more, and nobody is told more than that the other side has ended.
+        let _ = tokio::try_join!(up, self.copy(&mut from_upstream, &mut to_client));
+    }
+
+    /// Copies until the end of `from`, which it passes on.
+    async fn copy(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let read = tokio::select! {
+                biased;
+                read = from.read(&mut buffer) => read?,
+                () = self.silent() => return Err(io::ErrorKind::TimedOut.into()),
+            };
+            if read == 0 {
+                self.ended.cancel();
+                return timeout(self.patience, to.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?;
+            }
+            let written = async {
+                to.write_all(&buffer[..read]).await?;
+                to.flush().await
+            };
+            timeout(self.patience, written).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        }
+    }
+
+    /// Completes when the other side has ended, and a while has passed.
+    async fn silent(&self) {
+        self.ended.cancelled().await;
+        sleep(self.linger).await;
     }
 }
 
@@ -272,4 +280,31 @@ async fn pump(
 async fn silence(from: &mut (impl AsyncRead + Unpin)) {
     let mut dropped = [0; 64];
     while matches!(from.read(&mut dropped).await, Ok(1..)) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever one side does when the other has ended, its descriptors are not kept for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_is_silent_behind_the_end_of_the_other_is_left() {
+        let pump = Pump { patience: Duration::from_secs(5), linger: WEBSOCKET_LINGER, ended: CancellationToken::new() };
+        let (mut from, mut far) = tokio::io::duplex(64);
+        let (mut to, mut read) = tokio::io::duplex(64);
+        let began = tokio::time::Instant::now();
+        let speak = async {
+            sleep(Duration::from_secs(60)).await;
+            far.write_all(b"a").await.expect("room");
+            pump.ended.cancel();
+            sleep(Duration::from_secs(8)).await;
+            far.write_all(b"b").await.expect("room");
+        };
+        let (copied, ()) = tokio::join!(pump.copy(&mut from, &mut to), speak);
+        assert_eq!(copied.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert_eq!(began.elapsed(), Duration::from_secs(60 + 8 + 10));
+        let mut passed = [0; 2];
+        read.read_exact(&mut passed).await.expect("both");
+        assert_eq!(&passed, b"ab");
+    }
 }

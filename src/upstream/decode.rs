@@ -1,38 +1,68 @@
 //! Undoes the content coding of a body, never holding more of it than is allowed.
+//!
+//! What browsers shrug at is no fault here either: a coding that there is not, a coding of nothing, and what follows the end of
+//! a coded body. A body that ends too soon has not been read, and may be whole the next time.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
+use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
 use crate::model::fields;
 use crate::resource::Decline;
+
+/// Why a body cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undecoded {
+    /// It is no coded body of this kind, or larger than is allowed; nor will it be the next time.
+    #[error("{0}")]
+    Declined(Decline),
+    /// Its coding is damaged at the end, or ends too soon.
+    #[error("the body ends inside its content coding")]
+    Truncated,
+}
 
 /// A body being read.
 pub struct Decoder {
     coding: Coding,
     limit: u64,
+    /// Whether anything of it has come.
+    begun: bool,
+    /// Whether its end has come: what follows is none of it.
+    ended: bool,
 }
 
 enum Coding {
     Identity(Limited),
-    Gzip(Box<flate2::write::MultiGzDecoder<Limited>>),
+    /// A name that is no coding: most who say that mean nothing by it. The first bytes may tell otherwise.
+    Unknown(String, Vec<u8>, Limited),
+    Gzip(Box<GzDecoder<Limited>>),
     /// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some servers send it raw: the first two bytes tell.
     Deflate(Vec<u8>, Limited),
-    Zlib(Box<flate2::write::ZlibDecoder<Limited>>),
-    RawDeflate(Box<flate2::write::DeflateDecoder<Limited>>),
-    Brotli {
-        decoder: Box<brotli::DecompressorWriter<Limited>>,
-        begun: bool,
-    },
-    Zstd(Box<zstd::stream::write::Decoder<'static, Limited>>),
+    Zlib(Box<ZlibDecoder<Limited>>),
+    RawDeflate(Box<DeflateDecoder<Limited>>),
+    Brotli(Box<brotli::DecompressorWriter<Limited>>),
+    Zstd(Box<Zstd>, Limited),
 }
 
 /// Collects up to a limit, then refuses: a small body that unfolds into a huge one costs the limit and no more.
 struct Limited {
     body: Vec<u8>,
     limit: u64,
+}
+
+impl Limited {
+    fn new(limit: u64) -> Self {
+        Self { body: Vec::new(), limit }
+    }
+
+    /// What was collected, for a decoder that goes on collecting.
+    fn moved(&mut self) -> Self {
+        Self { body: std::mem::take(&mut self.body), limit: self.limit }
+    }
 }
 
 impl Write for Limited {
@@ -58,69 +88,139 @@ const ZSTD_WINDOW: u32 = 23;
 /// gibibyte).
 const BROTLI_LARGE: u8 = 0b001_0001;
 
+/// How a gzip member begins (RFC 1952 section 2.3.1).
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// Codings that there are (the registry of HTTP content codings), and that cannot be undone here.
+const OTHERS: [&str; 9] =
+    ["compress", "x-compress", "exi", "pack200-gzip", "aes128gcm", "dcb", "dcz", "bzip2", "x-bzip2"];
+
+/// How packed bytes begin, whatever they are called: gzip, two kinds of compress, Zstandard, bzip2, xz, lz4.
+const PACKED: [&[u8]; 7] = [
+    GZIP,
+    &[0x1f, 0x9d],
+    &[0x1f, 0xa0],
+    &[0x28, 0xb5, 0x2f, 0xfd],
+    b"BZh",
+    &[0xfd, b'7', b'z', b'X'],
+    &[0x04, 0x22, 0x4d, 0x18],
+];
+
+/// As much of a body as tells whether it is packed.
+const TELLING: usize = 4;
+
 impl Decoder {
     /// A decoder for a body with these headers, of which at most `limit` decoded bytes are kept.
     ///
     /// # Errors
     /// If there is no way to undo the coding.
     pub fn new(headers: &HeaderMap, limit: u64) -> Result<Self, Decline> {
-        let out = Limited { body: Vec::new(), limit };
+        let out = Limited::new(limit);
         let mut codings =
             fields::list(headers, &CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
         let coding = match (codings.next().map(str::to_ascii_lowercase).as_deref(), codings.next()) {
             (None, _) => Coding::Identity(out),
-            (Some("gzip" | "x-gzip"), None) => Coding::Gzip(Box::new(flate2::write::MultiGzDecoder::new(out))),
+            (Some("gzip" | "x-gzip"), None) => Coding::Gzip(Box::new(GzDecoder::new(out))),
             (Some("deflate"), None) => Coding::Deflate(Vec::with_capacity(2), out),
-            (Some("br"), None) => {
-                Coding::Brotli { decoder: Box::new(brotli::DecompressorWriter::new(out, BROTLI_BUFFER)), begun: false }
-            }
-            (Some("zstd"), None) => match zstd(out) {
-                Ok(decoder) => Coding::Zstd(Box::new(decoder)),
+            (Some("br"), None) => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(out, BROTLI_BUFFER))),
+            (Some("zstd"), None) => match zstd() {
+                Ok(decoder) => Coding::Zstd(Box::new(Zstd { decoder, whole: false }), out),
                 Err(error) => return Err(Decline::Undecodable(error.to_string())),
             },
-            (Some(other), None) => return Err(Decline::Undecodable(format!("unknown content coding {other:?}"))),
+            (Some(other), None) if OTHERS.contains(&other) => return Err(unknown(other)),
+            (Some(other), None) => Coding::Unknown(other.to_owned(), Vec::with_capacity(TELLING), out),
             (Some(_), Some(_)) => return Err(Decline::Undecodable("more than one content coding".to_owned())),
         };
-        Ok(Self { coding, limit })
+        Ok(Self { coding, limit, begun: false, ended: false })
     }
 
     /// Takes in a piece as it was received.
     ///
     /// # Errors
     /// If it is damaged, or more than the limit.
-    pub fn push(&mut self, piece: &[u8]) -> Result<(), Decline> {
-        let result = match &mut self.coding {
-            Coding::Identity(out) => out.write_all(piece),
-            Coding::Gzip(decoder) => decoder.write_all(piece),
-            Coding::Zlib(decoder) => decoder.write_all(piece),
-            Coding::RawDeflate(decoder) => decoder.write_all(piece),
-            Coding::Brotli { decoder, begun } => {
-                if let (false, Some(first)) = (*begun, piece.first()) {
-                    if first & 0x7f == BROTLI_LARGE {
-                        return Err(Decline::Undecodable("brotli with a larger window than HTTP has".to_owned()));
-                    }
-                    *begun = true;
-                }
-                decoder.write_all(piece)
+    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Decline> {
+        while !piece.is_empty() && !self.ended {
+            if !self.begun && matches!(self.coding, Coding::Brotli(_)) && piece[0] & 0x7f == BROTLI_LARGE {
+                return Err(Decline::Undecodable("brotli with a larger window than HTTP has".to_owned()));
             }
-            Coding::Zstd(decoder) => decoder.write_all(piece),
-            Coding::Deflate(first, out) => {
-                first.extend_from_slice(piece);
-                if first.len() < 2 {
-                    return Ok(());
-                }
-                let (first, out) =
-                    (std::mem::take(first), Limited { body: std::mem::take(&mut out.body), limit: out.limit });
-                let zlib = first[0] & 0x0f == 8 && u16::from_be_bytes([first[0], first[1]]) % 31 == 0;
-                self.coding = if zlib {
-                    Coding::Zlib(Box::new(flate2::write::ZlibDecoder::new(out)))
-                } else {
-                    Coding::RawDeflate(Box::new(flate2::write::DeflateDecoder::new(out)))
-                };
-                return self.push(&first);
+            self.begun = true;
+            let taken = match self.choose(piece)? {
+                Some(taken) => taken,
+                None => self.write(piece).map_err(|error| refuse(&error, self.limit))?,
+            };
+            if taken == 0 {
+                self.end(piece)?;
             }
+            piece = &piece[taken..];
+        }
+        Ok(())
+    }
+
+    /// Chooses a decoder by the first bytes of the body, where they tell. Returns how much it was given; `None` if it had been
+    /// chosen.
+    fn choose(&mut self, piece: &[u8]) -> Result<Option<usize>, Decline> {
+        let (first, most) = match &mut self.coding {
+            Coding::Unknown(_, first, _) => (first, TELLING),
+            Coding::Deflate(first, _) => (first, 2),
+            _ => return Ok(None),
         };
-        result.map_err(|error| self.refuse(&error))
+        let taken = piece.len().min(most - first.len());
+        first.extend_from_slice(&piece[..taken]);
+        if first.len() == most {
+            self.chosen()?;
+        }
+        Ok(Some(taken))
+    }
+
+    /// Chooses by the bytes that are there, and gives them to the decoder.
+    fn chosen(&mut self) -> Result<(), Decline> {
+        let (first, coding) = match &mut self.coding {
+            Coding::Unknown(name, first, out) => {
+                if PACKED.iter().any(|magic| first.starts_with(magic)) {
+                    return Err(unknown(name));
+                }
+                (std::mem::take(first), Coding::Identity(out.moved()))
+            }
+            Coding::Deflate(first, out) => {
+                let zlib =
+                    first.len() == 2 && first[0] & 0x0f == 8 && u16::from_be_bytes([first[0], first[1]]) % 31 == 0;
+                let coding = if zlib {
+                    Coding::Zlib(Box::new(ZlibDecoder::new(out.moved())))
+                } else {
+                    Coding::RawDeflate(Box::new(DeflateDecoder::new(out.moved())))
+                };
+                (std::mem::take(first), coding)
+            }
+            _ => return Ok(()),
+        };
+        self.coding = coding;
+        self.push(&first)
+    }
+
+    /// Gives `piece` to the decoder. Returns how much of it was taken: nothing behind the end.
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        match &mut self.coding {
+            Coding::Identity(out) | Coding::Unknown(_, _, out) | Coding::Deflate(_, out) => out.write(piece),
+            Coding::Gzip(decoder) => decoder.write(piece),
+            Coding::Zlib(decoder) => decoder.write(piece),
+            Coding::RawDeflate(decoder) => decoder.write(piece),
+            Coding::Brotli(decoder) => decoder.write(piece),
+            Coding::Zstd(zstd, out) => zstd.write(piece, out),
+        }
+    }
+
+    /// The decoder takes no more, and `rest` follows: another member of a gzip body (RFC 1952 section 2.2), or nothing that
+    /// counts.
+    fn end(&mut self, rest: &[u8]) -> Result<(), Decline> {
+        match &mut self.coding {
+            Coding::Gzip(decoder) if rest.starts_with(&GZIP[..rest.len().min(2)]) => {
+                decoder.try_finish().map_err(|error| refuse(&error, self.limit))?;
+                let out = decoder.get_mut().moved();
+                self.coding = Coding::Gzip(Box::new(GzDecoder::new(out)));
+            }
+            _ => self.ended = true,
+        }
+        Ok(())
     }
 
     /// What has been decoded so far and not been taken. It does not count against the limit any more.
@@ -128,64 +228,102 @@ impl Decoder {
     /// # Errors
     /// If what was received last is damaged.
     pub fn take(&mut self) -> Result<Vec<u8>, Decline> {
-        let limit = self.limit;
-        let taken = |out: &mut Limited| Ok(std::mem::take(&mut out.body));
-        let refuse = |error: io::Error| refuse(&error, limit);
-        match &mut self.coding {
-            Coding::Identity(out) | Coding::Deflate(_, out) => taken(out),
-            Coding::Gzip(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
-            Coding::Zlib(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
-            Coding::RawDeflate(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
-            Coding::Brotli { decoder, .. } => taken(decoder.get_mut()),
-            Coding::Zstd(decoder) => decoder.flush().map_err(refuse).and_then(|()| taken(decoder.get_mut())),
-        }
+        let flushed = match &mut self.coding {
+            _ if !self.begun => Ok(()),
+            Coding::Gzip(decoder) => decoder.flush(),
+            Coding::Zlib(decoder) => decoder.flush(),
+            Coding::RawDeflate(decoder) => decoder.flush(),
+            _ => Ok(()),
+        };
+        flushed.map_err(|error| refuse(&error, self.limit))?;
+        Ok(self.salvage())
     }
 
     /// What was decoded before it was found to be damaged, and has not been taken.
     pub fn salvage(&mut self) -> Vec<u8> {
         std::mem::take(match &mut self.coding {
-            Coding::Identity(out) | Coding::Deflate(_, out) => &mut out.body,
+            Coding::Identity(out) | Coding::Unknown(_, _, out) | Coding::Deflate(_, out) | Coding::Zstd(_, out) => {
+                &mut out.body
+            }
             Coding::Gzip(decoder) => &mut decoder.get_mut().body,
             Coding::Zlib(decoder) => &mut decoder.get_mut().body,
             Coding::RawDeflate(decoder) => &mut decoder.get_mut().body,
-            Coding::Brotli { decoder, .. } => &mut decoder.get_mut().body,
-            Coding::Zstd(decoder) => &mut decoder.get_mut().body,
+            Coding::Brotli(decoder) => &mut decoder.get_mut().body,
         })
     }
 
-    /// The decoded body, or what is left of it after [`Decoder::take`].
+    /// The decoded body, or what is left of it after [`Decoder::take`]. Nothing is whole in every coding.
     ///
     /// # Errors
     /// If the body is not complete.
-    pub fn finish(self) -> Result<Bytes, Decline> {
-        let limit = self.limit;
-        let refuse = |error: &io::Error| refuse(error, limit);
-        let out = match self.coding {
-            Coding::Identity(out) | Coding::Deflate(_, out) => out,
-            Coding::Gzip(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
-            Coding::Zlib(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
-            Coding::RawDeflate(decoder) => decoder.finish().map_err(|error| refuse(&error))?,
-            Coding::Brotli { mut decoder, .. } => {
-                decoder.close().map_err(|error| refuse(&error))?;
-                decoder.into_inner().map_err(|_| Decline::Undecodable("the brotli stream is damaged".to_owned()))?
+    pub fn finish(mut self) -> Result<Bytes, Undecoded> {
+        if self.begun {
+            self.chosen().map_err(Undecoded::Declined)?;
+            let whole = match &mut self.coding {
+                Coding::Identity(_) | Coding::Unknown(..) => Ok(true),
+                Coding::Deflate(..) => Ok(false),
+                // Behind its end a decoder takes nothing.
+                Coding::Gzip(decoder) => {
+                    decoder.write(&[0]).and_then(|taken| decoder.try_finish().map(|()| taken == 0))
+                }
+                Coding::Zlib(decoder) => {
+                    decoder.write(&[0]).and_then(|taken| decoder.try_finish().map(|()| taken == 0))
+                }
+                Coding::RawDeflate(decoder) => {
+                    decoder.write(&[0]).and_then(|taken| decoder.try_finish().map(|()| taken == 0))
+                }
+                Coding::Brotli(decoder) => decoder.close().map(|()| true),
+                Coding::Zstd(zstd, _) => Ok(zstd.whole),
+            };
+            match whole {
+                Ok(true) => {}
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(Undecoded::Declined(Decline::TooLarge { limit: self.limit }));
+                }
+                Ok(false) | Err(_) => return Err(Undecoded::Truncated),
             }
-            Coding::Zstd(mut decoder) => {
-                decoder.flush().map_err(|error| refuse(&error))?;
-                decoder.into_inner()
-            }
-        };
-        Ok(out.body.into())
-    }
-
-    fn refuse(&self, error: &io::Error) -> Decline {
-        refuse(error, self.limit)
+        }
+        Ok(self.salvage().into())
     }
 }
 
-fn zstd(out: Limited) -> io::Result<zstd::stream::write::Decoder<'static, Limited>> {
-    let mut decoder = zstd::stream::write::Decoder::new(out)?;
-    decoder.window_log_max(ZSTD_WINDOW)?;
+/// Zstandard (RFC 8878), frame after frame.
+struct Zstd {
+    decoder: ZstdDecoder<'static>,
+    /// Whether it stands behind a frame.
+    whole: bool,
+}
+
+/// How a frame of Zstandard begins.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+impl Zstd {
+    fn write(&mut self, piece: &[u8], out: &mut Limited) -> io::Result<usize> {
+        if self.whole && !piece.starts_with(&ZSTD[..piece.len().min(ZSTD.len())]) {
+            return Ok(0);
+        }
+        let mut taken = 0;
+        let mut unpacked = [0; 8 * 1024];
+        loop {
+            let status = self.decoder.run_on_buffers(&piece[taken..], &mut unpacked)?;
+            taken += status.bytes_read;
+            out.write_all(&unpacked[..status.bytes_written])?;
+            self.whole = status.remaining == 0;
+            if self.whole || (taken == piece.len() && status.bytes_written < unpacked.len()) {
+                return Ok(taken);
+            }
+        }
+    }
+}
+
+fn zstd() -> io::Result<ZstdDecoder<'static>> {
+    let mut decoder = ZstdDecoder::new()?;
+    decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW))?;
     Ok(decoder)
+}
+
+fn unknown(coding: &str) -> Decline {
+    Decline::Undecodable(format!("unknown content coding {coding:?}"))
 }
 
 fn refuse(error: &io::Error, limit: u64) -> Decline {
@@ -197,105 +335,4 @@ fn refuse(error: &io::Error, limit: u64) -> Decline {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn headers(coding: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))])
-    }
-
-    #[test]
-    fn windows_larger_than_those_of_http_are_not_made_room_for() {
-        let zstd = |window: u32| {
-            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.window_log(window).unwrap();
-            encoder.write_all(b"hello").unwrap();
-            encoder.finish().unwrap()
-        };
-        assert_eq!(decode("zstd", &zstd(ZSTD_WINDOW), 100).unwrap(), "hello");
-        assert!(matches!(decode("zstd", &zstd(27), 100), Err(Decline::Undecodable(_))));
-        let large = [BROTLI_LARGE | 0x80, 0x1e, 0, 0, 0, 0, 0];
-        let refused = decode("br", &large, 100).unwrap_err();
-        assert_eq!(refused, Decline::Undecodable("brotli with a larger window than HTTP has".to_owned()));
-    }
-
-    fn decode(coding: &'static str, encoded: &[u8], limit: u64) -> Result<Bytes, Decline> {
-        let mut decoder = Decoder::new(&headers(coding), limit)?;
-        for piece in encoded.chunks(7) {
-            decoder.push(piece)?;
-        }
-        decoder.finish()
-    }
-
-    fn encoded(coding: &str, body: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        let level = flate2::Compression::default();
-        match coding {
-            "gzip" => flate2::read::GzEncoder::new(body, level).read_to_end(&mut out).map(drop),
-            "zlib" => flate2::read::ZlibEncoder::new(body, level).read_to_end(&mut out).map(drop),
-            "deflate" => flate2::read::DeflateEncoder::new(body, level).read_to_end(&mut out).map(drop),
-            "br" => brotli::CompressorReader::new(body, 4096, 5, 22).read_to_end(&mut out).map(drop),
-            "zstd" => zstd::stream::copy_encode(body, &mut out, 3),
-            _ => unreachable!(),
-        }
-        .expect("encodes");
-        out
-    }
-
-    #[test]
-    fn gives_out_what_it_has_piece_by_piece() {
-        let body: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        for (named, made) in
-            [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")]
-        {
-            // The limit holds for what is not taken, not for the whole.
-            let mut decoder = Decoder::new(&headers(named), 200_000).expect(named);
-            let mut out = Vec::new();
-            for piece in encoded(made, &body).chunks(500) {
-                decoder.push(piece).expect(made);
-                out.extend(decoder.take().expect(made));
-            }
-            out.extend_from_slice(&decoder.finish().expect(made));
-            assert!(out == body, "{named} made by {made}");
-        }
-    }
-
-    #[test]
-    fn undoes_every_coding() {
-        let body: Vec<u8> = (0..100_000u32).flat_map(|i| (i % 251).to_le_bytes()).collect();
-        for (named, made) in [
-            ("gzip", "gzip"),
-            ("x-gzip", "gzip"),
-            ("deflate", "zlib"),
-            ("deflate", "deflate"),
-            ("br", "br"),
-            ("zstd", "zstd"),
-        ] {
-            assert_eq!(decode(named, &encoded(made, &body), 1 << 20).expect(made), body, "{named} made by {made}");
-        }
-        assert_eq!(decode("identity", b"as it is", 100).expect("identity"), "as it is");
-    }
-
-    #[test]
-    fn a_bomb_costs_the_limit() {
-        let body = vec![0; 10 << 20];
-        for coding in ["gzip", "br", "zstd"] {
-            assert_eq!(
-                decode(coding, &encoded(coding, &body), 1 << 20),
-                Err(Decline::TooLarge { limit: 1 << 20 }),
-                "{coding}"
-            );
-        }
-    }
-
-    #[test]
-    fn says_what_it_cannot_read() {
-        assert!(matches!(decode("compress", b"x", 100), Err(Decline::Undecodable(_))));
-        assert!(matches!(decode("gzip, br", b"x", 100), Err(Decline::Undecodable(_))));
-        assert!(matches!(decode("gzip", b"this is no gzip at all", 100), Err(Decline::Undecodable(_))));
-    }
-}
+mod tests;

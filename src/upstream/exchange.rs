@@ -4,15 +4,16 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use tokio::time::timeout;
 
-use super::Upstream;
 use super::decode::Decoder;
-use super::fetch::{MOST_INTERIM, brief, only_interim};
+use super::fetch::brief;
+use super::{Expected, Upstream, ask_on};
+use crate::proto::Exchange;
 
 /// A whole answer, decoded.
 #[derive(Clone, Debug)]
@@ -52,11 +53,13 @@ impl Incoming {
     }
 
     async fn rest(&mut self, limit: u64) -> Result<Exchanged, String> {
-        let mut decoder = Decoder::new(&self.headers, limit).map_err(|decline| decline.to_string())?;
+        let none = HeaderMap::new();
+        let coded = if self.session.is_body_done() { &none } else { &self.headers };
+        let mut decoder = Decoder::new(coded, limit).map_err(|decline| decline.to_string())?;
         while let Some(piece) = self.piece().await? {
             decoder.push(&piece).map_err(|decline| decline.to_string())?;
         }
-        let body = decoder.finish().map_err(|decline| decline.to_string())?;
+        let body = decoder.finish().map_err(|error| error.to_string())?;
         Ok(Exchanged { status: self.status, headers: self.headers.clone(), body })
     }
 
@@ -135,22 +138,17 @@ impl Upstream {
 }
 
 async fn send_over(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
-    let mut session = HttpSessionV1::new(stream);
-    let whole = async {
+    let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
+    let mut session = ask_on(stream, Expected { exchange, ..Expected::default() });
+    let answered = async {
         session.write_request_header(Box::new(head)).await?;
         if !body.is_empty() {
             session.write_body(&body).await?;
         }
         session.finish_body().await?;
-        for _ in 0..=MOST_INTERIM {
-            let head = session.read_resp_header_parts().await?;
-            if !head.status.is_informational() {
-                return Ok(head);
-            }
-        }
-        only_interim()
+        session.read_resp_header_parts().await
     };
-    let answer = whole.await.map_err(|error| brief(&error))?;
+    let answer = answered.await.map_err(|error| brief(&error))?;
     let (status, headers) = (answer.status, answer.headers.clone());
     Ok(Incoming { status, headers, session })
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use pingora::ErrorType;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::protocols::http::v1::client::HttpSession;
 use tokio::time::timeout;
 
-use super::decode::Decoder;
-use super::{ConnectError, Upstream};
+use super::decode::{Decoder, Undecoded};
+use super::{Expected, Upstream, ask_on};
 use crate::clock;
 use crate::poll::{Answer, WatchRequest, judge_body, judge_head};
 use crate::resource::Outcome;
@@ -45,8 +44,7 @@ impl Upstream {
     /// thing the backend answers it with. `None` if there is no answer.
     pub async fn peek(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
         let asking = async {
-            let peer = self.peer().await.ok()?;
-            let (mut session, _) = self.http.get_http_session(&peer).await.ok()?;
+            let mut session = ask_on(self.connect().await.ok()?, Expected::default());
             ask(&mut session, target, headers).await.ok()
         };
         timeout(self.options.fetch_timeout, asking).await.ok()?
@@ -58,22 +56,14 @@ impl Upstream {
         for (name, value) in self.request_rewrites(&headers) {
             headers.insert(name, value);
         }
-        let mut attempt = 1;
         loop {
-            let peer = self.peer().await.map_err(|error| error.to_string())?;
-            let (mut session, reused) = match self.http.get_http_session(&peer).await {
-                Ok(connected) => connected,
-                Err(error) => {
-                    self.unreachable();
-                    if attempt < self.attempts() {
-                        attempt += 1;
-                        continue;
-                    }
-                    return Err(ConnectError::of(&self.options.address, &error).to_string());
-                }
+            let (stream, reused) = match self.idle() {
+                Some(idle) => (idle, true),
+                None => (self.connect().await.map_err(|error| error.to_string())?, false),
             };
+            let mut session = ask_on(stream, Expected::default());
             match ask(&mut session, &request.key.target, &headers).await {
-                Ok(answer) => return self.read(request, answer, session, &peer).await,
+                Ok(answer) => return self.read(request, answer, session).await,
                 Err(_) if reused => {}
                 Err(error) => return Err(brief(&error)),
             }
@@ -85,29 +75,42 @@ impl Upstream {
         request: &WatchRequest<'_>,
         answer: Answer,
         mut session: HttpSession,
-        peer: &HttpPeer,
     ) -> Result<Outcome, String> {
         if let Err(outcome) = judge_head(request, &answer, clock::wall()) {
             // A 304 leaves the connection ready for the next look; any other body is not worth waiting for.
-            if matches!(*outcome, Outcome::NotModified(_)) && session.response_done() {
-                self.http.release_http_session(session, peer, peer.options.idle_timeout).await;
+            if matches!(*outcome, Outcome::NotModified(_)) && session.is_body_done() {
+                self.release(session).await;
             }
             return Ok(*outcome);
         }
-        let mut decoder = match Decoder::new(&answer.headers, request.max_body) {
+        // Where there is no body its coding means nothing.
+        let none = HeaderMap::new();
+        let coded = if session.is_body_done() { &none } else { &answer.headers };
+        let mut decoder = match Decoder::new(coded, request.max_body) {
             Ok(decoder) => decoder,
             Err(decline) => return Ok(Outcome::Declined(decline)),
         };
-        while let Some(piece) = session.read_response_body().await.map_err(|error| brief(&error))? {
-            if let Err(decline) = decoder.push(&piece) {
+        while let Some(piece) = session.read_body_ref().await.map_err(|error| brief(&error))? {
+            if let Err(decline) = decoder.push(piece) {
                 return Ok(Outcome::Declined(decline));
             }
         }
-        self.http.release_http_session(session, peer, peer.options.idle_timeout).await;
-        Ok(match decoder.finish() {
-            Ok(body) => judge_body(&answer, body),
-            Err(decline) => Outcome::Declined(decline),
-        })
+        self.release(session).await;
+        match decoder.finish() {
+            Ok(body) => Ok(judge_body(&answer, body)),
+            Err(Undecoded::Declined(decline)) => Ok(Outcome::Declined(decline)),
+            Err(truncated) => Err(truncated.to_string()),
+        }
+    }
+}
+
+impl Upstream {
+    /// Keeps the connection of an exchange that is over, if both sides are willing to go on with it.
+    async fn release(&self, mut session: HttpSession) {
+        session.respect_keepalive();
+        if let Some(stream) = session.reuse().await {
+            self.keep(stream);
+        }
     }
 }
 
@@ -118,25 +121,11 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
         request.append_header(name.clone(), value.clone())?;
     }
     session.write_request_header(Box::new(request)).await?;
-    session.finish_request_body().await?;
-    for _ in 0..=MOST_INTERIM {
-        session.read_response_header().await?;
-        match session.response_header() {
-            Some(head) if head.status.is_informational() => {}
-            Some(head) => return Ok(Answer { status: head.status, headers: head.headers.clone() }),
-            None => {
-                return pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head");
-            }
-        }
+    session.read_response().await?;
+    match session.resp_header() {
+        Some(head) => Ok(Answer { status: head.status, headers: head.headers.clone() }),
+        None => pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head"),
     }
-    only_interim()
-}
-
-/// Interim answers (RFC 9110 section 15.2) that may come before the final one.
-pub const MOST_INTERIM: usize = 16;
-
-pub(super) fn only_interim<T>() -> pingora::Result<T> {
-    pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "one interim answer after another, and no final one")
 }
 
 /// What went wrong, without the library's own bookkeeping.

@@ -3,27 +3,30 @@
 //! ```text
 //! Replicas ──▶ one of them: an Upstream
 //!
-//! Address (url) ──▶ Resolver ──▶ HttpPeer ──┬─▶ pingora's HttpProxy (plain requests)
-//!                                           ├─▶ Upstream::fetch   (looks)
-//!                                           └─▶ Upstream::connect (tunnels, relayed requests) ◀─▶ Idle
+//! Address (url) ──▶ Resolver ──▶ HttpPeer ──▶ Connection ◀─▶ Idle
+//!                                                 ├─▶ Chosen::lend      (pingora's HttpProxy)
+//!                                                 ├─▶ Upstream::fetch   (looks)
+//!                                                 └─▶ Upstream::connect (tunnels, relayed requests)
 //! ```
 
 mod address;
+mod connection;
 mod current;
 mod decode;
 mod exchange;
 mod fetch;
 mod health;
 mod idle;
+mod lend;
 mod outage;
 mod replicas;
 mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
+pub use connection::{Expected, Line};
 pub use current::Current;
 pub use decode::Decoder;
 pub use exchange::{Exchanged, Incoming};
-pub use fetch::MOST_INTERIM;
 pub use outage::Outage;
 pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 
@@ -35,11 +38,12 @@ use std::time::Duration;
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::ErrorType;
-use pingora::connectors::http::Connector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
+use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
+use self::connection::Connection;
 use self::idle::Idle;
 use self::resolve::Resolver;
 use crate::model::Origin;
@@ -62,6 +66,21 @@ pub struct Options {
     pub tls: Outgoing,
 }
 
+/// Interim answers (RFC 9110 section 15.2) that may come before the final one.
+const MOST_INTERIM: usize = 16;
+
+/// A request is about to be made on `stream`: what is to be known of it.
+pub fn expect(stream: &Stream, expected: Expected) -> Option<Arc<Line>> {
+    let line = Line::of(stream.get_proxy_digest());
+    line.inspect(|line| line.expect(expected))
+}
+
+/// The same, for one that is made by pingora's means.
+pub fn ask_on(stream: Stream, expected: Expected) -> HttpSession {
+    expect(&stream, expected);
+    HttpSession::new(stream)
+}
+
 /// A backend that may close an idle connection at the moment in which a request is sent on it loses that request, if it
 /// is one that may not be sent twice. The shortest idle time that common servers allow is 2 s.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -70,7 +89,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 pub struct Upstream {
     options: Options,
     resolver: Resolver,
-    http: Connector,
     transport: TransportConnector,
     idle: Arc<Idle>,
     outage: Outage,
@@ -114,7 +132,6 @@ impl Upstream {
     pub fn new(options: Options) -> Self {
         Self {
             resolver: Resolver::new(options.address.clone(), options.connect_timeout),
-            http: Connector::new(Some(ConnectorOptions::new(options.keepalive))),
             transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
             idle: Idle::new(options.keepalive),
             outage: Outage::new(options.address.to_string()),
@@ -189,12 +206,19 @@ impl Upstream {
 
     /// A connection that [`Upstream::keep`] was given, if the backend has not closed it, as far as is known.
     pub fn idle(&self) -> Option<Stream> {
-        self.idle.take()
+        let stream = self.idle.take()?;
+        if let Some(line) = Line::of(stream.get_proxy_digest()) {
+            line.reuse();
+        }
+        Some(stream)
     }
 
-    /// Keeps a connection that nobody uses any more, for a while. Must be called in a runtime.
+    /// Keeps a connection that nobody uses any more for a while, if all that was asked on it has been answered. Must be called
+    /// in a runtime.
     pub fn keep(&self, connection: Stream) {
-        self.idle.keep(connection);
+        if connection.as_any().downcast_ref::<Connection>().is_some_and(Connection::is_idle) {
+            self.idle.keep(connection);
+        }
     }
 
     /// A new connection of one's own.
@@ -205,7 +229,7 @@ impl Upstream {
         let mut attempt = 1;
         loop {
             let peer = self.peer().await?;
-            match self.transport.new_stream(&peer).await {
+            match self.connect_to(&peer).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => {
                     self.unreachable();
@@ -216,6 +240,11 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    async fn connect_to(&self, peer: &HttpPeer) -> pingora::Result<Stream> {
+        let stream = self.transport.new_stream(peer).await?;
+        Ok(Box::new(Connection::new(stream)?))
     }
 
     /// Whether anything is changed in requests and responses so that they fit the other side.

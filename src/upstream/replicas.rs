@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
+use pingora::upstreams::peer::HttpPeer;
 use tokio_util::task::AbortOnDropHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -176,6 +177,14 @@ impl Chosen {
     fn new(upstream: &Arc<Upstream>) -> Self {
         upstream.begin();
         Self(Arc::clone(upstream))
+    }
+
+    /// Where pingora's proxy is to connect to. It is given a `fresh` connection, or one that has served others if there is one.
+    ///
+    /// # Errors
+    /// If the backend's name cannot be resolved.
+    pub async fn lend(&self, fresh: bool) -> Result<HttpPeer, ConnectError> {
+        self.0.lend(fresh).await
     }
 }
 

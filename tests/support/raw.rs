@@ -62,7 +62,7 @@ impl Raw {
             }
             let number = {
                 let mut heads = self.heads.lock().unwrap();
-                heads.push(String::from_utf8(std::mem::take(&mut head)).unwrap());
+                heads.push(String::from_utf8_lossy(&std::mem::take(&mut head)).into_owned());
                 heads.len() - 1
             };
             let (bytes, then) = answer(number);

@@ -7,7 +7,7 @@ use std::io;
 /// the other. pingora takes what is in an extension for nothing, whatever it is; here nothing but a line end ends a line, and
 /// nothing that could be taken for one is let through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunks(Place);
+pub struct Chunks(Place);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -41,11 +41,12 @@ impl Default for Place {
 const MOST_DIGITS: u8 = 16;
 
 impl Chunks {
-    /// Takes in what comes next.
+    /// Takes in what comes next. Returns how much of it belongs to the body.
     ///
     /// # Errors
     /// `InvalidData` if this is no chunked body, or one that is not the same to everybody.
-    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn follow(&mut self, all: &[u8]) -> io::Result<usize> {
+        let mut bytes = all;
         while let Some((byte, rest)) = bytes.split_first() {
             if let Place::Data { left } = self.0 {
                 let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -57,12 +58,17 @@ impl Chunks {
                 continue;
             }
             if self.0 == Place::Done {
-                return Ok(());
+                break;
             }
             self.0 = self.0.after(*byte).ok_or(io::ErrorKind::InvalidData)?;
             bytes = rest;
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
+    }
+
+    /// Whether all of the body has been seen.
+    pub fn is_over(&self) -> bool {
+        self.0 == Place::Done
     }
 }
 
@@ -102,7 +108,7 @@ mod tests {
         let mut whole = Chunks::default();
         let good = whole.follow(body.as_bytes()).is_ok();
         let mut pieces = Chunks::default();
-        let same = body.as_bytes().chunks(1).try_for_each(|byte| pieces.follow(byte)).is_ok();
+        let same = body.as_bytes().chunks(1).try_for_each(|byte| pieces.follow(byte).map(drop)).is_ok();
         assert_eq!((good, whole), (same, pieces), "{body:?}");
         (good, whole.0 == Place::Done)
     }

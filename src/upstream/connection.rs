@@ -1,0 +1,403 @@
+//! A connection to the backend on which responses arrive as they should be.
+//!
+//! ```text
+//! whoever asks ─ expect ─▶ Exchange                    (which request it is that will be answered)
+//!                bytes ───────────────────────────────▶ the backend
+//! whoever asks ◀─ head as ResponseHead writes it, body up to its end ─ Connection ◀─ whatever it sends
+//! ```
+//!
+//! All that reads responses of the backend reads them through this: relayed requests, pingora's proxy, tunnels and our own
+//! fetches. So there is one judgement of where a response ends, and none of them sees what is ambiguous, or what was sent
+//! without having been asked for.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::MOST_INTERIM;
+use crate::proto::{Body, Exchange, ResponseHead, find_end};
+
+/// What is to be known of a request before it is sent.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// How its response ends.
+    pub exchange: Exchange,
+    /// Whether whoever asks can take interim responses (RFC 9110 section 15.2).
+    pub interim: bool,
+    /// The target as the client wrote it, if that cannot be written otherwise.
+    pub target: Option<Bytes>,
+}
+
+/// A connection, as whoever uses it deals with it while others read and write.
+#[derive(Debug)]
+pub struct Line {
+    expected: Mutex<Option<Expected>>,
+    /// Whether a request is to be sent with another target than is written.
+    retarget: Mutex<Option<Bytes>>,
+    /// Whether the client has closed its side; and whether this one is to be closed for that.
+    client_ended: AtomicBool,
+    half_closed: AtomicBool,
+    reused: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Line {
+    /// The line behind a stream that is a [`Connection`], or the digest of one.
+    pub fn of(digest: Option<Arc<ProxyDigest>>) -> Option<Arc<Self>> {
+        digest?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
+    }
+
+    /// What a stream says of itself so that others find the line behind it. pingora made this for tunnels through other proxies.
+    pub(super) fn digest(self: &Arc<Self>) -> pingora::Result<ProxyDigest> {
+        let answer = ResponseHeader::build(200, Some(0))?;
+        Ok(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(self)))))
+    }
+
+    /// Announces the next request. Must be called before its head is written.
+    pub fn expect(&self, mut expected: Expected) {
+        *self.retarget.lock() = expected.target.take();
+        *self.expected.lock() = Some(expected);
+    }
+
+    /// The client has closed its side of its connection: once its request is sent, so does this one, and the backend may make
+    /// of it what it would without us.
+    pub fn client_ended(&self) {
+        self.client_ended.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// All of the request is sent.
+    pub fn request_sent(&self) {
+        if self.client_ended.load(Ordering::Acquire) {
+            self.half_closed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether this connection has served other requests before.
+    pub fn is_reused(&self) -> bool {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reuse(&self) {
+        self.reused.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where the connection stands.
+#[derive(Debug)]
+enum Place {
+    /// Between two exchanges.
+    Idle,
+    /// In the head of a response, of which so much has been searched, behind so many interim ones.
+    Head { expected: Expected, searched: usize, interim: usize },
+    /// In its body.
+    Body(Body),
+    /// Behind a response that is the last, or that cannot be read on.
+    Over,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    line: Arc<Line>,
+    digest: Arc<ProxyDigest>,
+    place: Place,
+    /// Read, and not yet looked at.
+    received: BytesMut,
+    /// A head to be handed out.
+    ready: BytesMut,
+    /// The beginning of a request that is still to be sent.
+    unsent: BytesMut,
+    persistent: bool,
+    /// Whether nothing more is sent.
+    closed: bool,
+}
+
+/// A head of a response that is larger than this is refused.
+const MOST_HEAD: usize = 256 * 1024;
+
+/// How much is read at a time while a head is awaited.
+const ROOM: usize = 4096;
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> pingora::Result<Self> {
+        let line = Arc::new(Line {
+            expected: Mutex::new(None),
+            retarget: Mutex::new(None),
+            client_ended: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            reused: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+        });
+        Ok(Self {
+            stream,
+            digest: Arc::new(line.digest()?),
+            line,
+            place: Place::Idle,
+            received: BytesMut::new(),
+            ready: BytesMut::new(),
+            unsent: BytesMut::new(),
+            persistent: true,
+            closed: false,
+        })
+    }
+
+    /// Whether nothing is under way, and another request may be sent.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.place, Place::Idle)
+            && self.persistent
+            && !self.closed
+            && !self.line.half_closed.load(Ordering::Acquire)
+            && self.received.is_empty()
+            && self.unsent.is_empty()
+            && self.line.expected.lock().is_none()
+    }
+
+    /// Looks for a whole head in what was received, and makes ready what is to be handed out of it.
+    fn take_head(&mut self) -> io::Result<bool> {
+        let Place::Head { expected, searched, interim } = &mut self.place else { return Ok(false) };
+        if *searched == 0 {
+            // An empty line before a response is a mistake of the one before, and means nothing (RFC 9112 section 2.2).
+            let blank = self.received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            self.received.advance(blank);
+        }
+        let Some(end) = find_end(&self.received, *searched) else {
+            *searched = self.received.len().saturating_sub(3);
+            return if self.received.len() > MOST_HEAD {
+                Err(invalid("the head of the answer is too large"))
+            } else {
+                Ok(false)
+            };
+        };
+        let head = ResponseHead::read(&self.received[..end], &expected.exchange).map_err(invalid)?;
+        self.received.advance(end);
+        *searched = 0;
+        if head.is_interim() {
+            *interim += 1;
+            if *interim > MOST_INTERIM {
+                return Err(invalid("only interim responses"));
+            }
+            if expected.interim {
+                self.ready = head.text;
+            }
+            return Ok(true);
+        }
+        self.persistent = head.persistent;
+        self.ready = head.text;
+        let mut body = Body::new(head.framing);
+        // What has come with the head is handed out with it.
+        let taken = if expected.exchange.upgrade { 0 } else { body.take(&self.received)? };
+        let rest = self.received.split_off(taken);
+        self.ready.extend_from_slice(&std::mem::replace(&mut self.received, rest));
+        self.place = if body.is_over() { self.behind() } else { Place::Body(body) };
+        Ok(true)
+    }
+
+    /// The place behind a response.
+    fn behind(&self) -> Place {
+        if self.persistent { Place::Idle } else { Place::Over }
+    }
+
+    /// Reads into `buffer` whatever of the body has come.
+    fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Place::Body(body) = &mut self.place else { return Poll::Ready(Ok(())) };
+        let before = buffer.filled().len();
+        if self.received.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else {
+            let count = self.received.len().min(buffer.remaining());
+            buffer.put_slice(&self.received.split_to(count));
+        }
+        let read = &buffer.filled()[before..];
+        if read.is_empty() {
+            self.place = Place::Over;
+            return Poll::Ready(Ok(()));
+        }
+        match body.take(read) {
+            Ok(taken) => {
+                self.received.extend_from_slice(&read[taken..]);
+                buffer.set_filled(before + taken);
+                if body.is_over() {
+                    self.place = self.behind();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                buffer.set_filled(before);
+                self.place = Place::Over;
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Passes on that the client has closed its side.
+    fn poll_half_close(&mut self, context: &mut Context<'_>) {
+        self.line.reader.register(context.waker());
+        if !self.closed && self.line.half_closed.load(Ordering::Acquire) {
+            self.closed = Pin::new(&mut self.stream).poll_shutdown(context).is_ready();
+        }
+    }
+
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.unsent))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The head of a request with another target.
+fn retargeted(head: &[u8], target: &[u8]) -> Option<BytesMut> {
+    let begin = head.iter().position(|byte| *byte == b' ')? + 1;
+    let end = begin + head[begin..].iter().position(|byte| *byte == b' ')?;
+    Some(BytesMut::from(&[&head[..begin], target, &head[end..]].concat()[..]))
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.poll_half_close(context);
+        loop {
+            if !this.ready.is_empty() {
+                let count = this.ready.len().min(buffer.remaining());
+                buffer.put_slice(&this.ready.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
+            match &this.place {
+                Place::Over => return Poll::Ready(Ok(())),
+                Place::Body(_) => return this.poll_body(context, buffer),
+                Place::Head { .. } => {
+                    match this.take_head() {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(error) => {
+                            this.place = Place::Over;
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                    this.received.reserve(ROOM);
+                    let reading =
+                        std::pin::pin!(tokio::io::AsyncReadExt::read_buf(&mut this.stream, &mut this.received));
+                    if ready!(reading.poll(context))? == 0 {
+                        this.place = Place::Over;
+                    }
+                }
+                Place::Idle => {
+                    let expected = this.line.expected.lock().take();
+                    if let Some(expected) = expected {
+                        this.place = Place::Head { expected, searched: 0, interim: 0 };
+                        continue;
+                    }
+                    let before = buffer.filled().len();
+                    if this.received.is_empty() {
+                        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+                        this.place = Place::Over;
+                        if buffer.filled().len() == before {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    buffer.set_filled(before);
+                    return Poll::Ready(Err(invalid("the backend sent what nobody had asked for")));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_unsent(context))?;
+        let target = this.line.retarget.lock().take();
+        if let Some(head) = target.and_then(|target| retargeted(bytes, &target)) {
+            this.unsent = head;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut this.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_unsent(context))?;
+        Pin::new(&mut this.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.closed = true;
+        Pin::new(&mut this.stream).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        self.closed = true;
+        Shutdown::shutdown(&mut *self.stream).await;
+    }
+}
+
+#[async_trait]
+impl Peek for Connection {}
+
+impl UniqueID for Connection {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl Ssl for Connection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.stream.set_socket_digest(digest);
+    }
+}
