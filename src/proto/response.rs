@@ -115,7 +115,7 @@ impl ResponseHead {
             && !named("close")
             && (minor > 0 || named("keep-alive"));
         let length = length.filter(|_| !interim && status != 204 && !coded);
-        let text = written(status, reason, &fields, length, framing, persistent || interim);
+        let text = written(status, &reason, &fields, length, framing, persistent || interim);
         Ok(Self { status, framing, persistent, text })
     }
 
@@ -230,7 +230,7 @@ fn length<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, Malf
 /// The head that we go on with: in our version (RFC 9112 section 2.3), with one framing.
 fn written(
     status: u16,
-    reason: Cow<'_, [u8]>,
+    reason: &[u8],
     fields: &[Field<'_>],
     mut length: Option<u64>,
     framing: Framing,
@@ -239,7 +239,7 @@ fn written(
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let mut text = BytesMut::with_capacity(size + reason.len() + 80);
     text.put_slice(format!("HTTP/1.1 {status} ").as_bytes());
-    text.put_slice(&reason);
+    text.put_slice(reason);
     text.put_slice(b"\r\n");
     if !persistent && framing != Framing::Switched {
         // Before any other: some read the first alone.

@@ -150,10 +150,7 @@ impl ProxyHttp for Phases {
     ) -> Box<Error> {
         let reused = passage.line.as_ref().is_some_and(|line| line.is_reused());
         let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if repeatable && reused && is_malformed(&error) && session.response_written().is_none() {
-            // It belongs to what was answered before.
-            error.set_retry(true);
-        } else if repeatable {
+        if repeatable {
             error.retry.decide_reuse(reused);
         } else {
             error.set_retry(false);
@@ -284,7 +281,7 @@ impl ProxyHttp for Phases {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
-        let malformed = is_malformed(error);
+        let malformed = error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData);
         let status = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(status), _) => *status,
             (_, ErrorSource::Downstream) if malformed => 400,
@@ -343,11 +340,6 @@ impl ProxyHttp for Phases {
     ) -> bool {
         true
     }
-}
-
-/// Whether what was read is none of what may stand there.
-pub(super) fn is_malformed(error: &Error) -> bool {
-    error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData)
 }
 
 /// The short text for a request that cannot be proxied.

@@ -26,7 +26,7 @@ use super::forward::forward;
 use super::gather::HALF_CLOSED;
 use super::head::{answer_head, as_written, raw_target};
 use super::inject::Candidate;
-use super::phases::{apology, is_malformed};
+use super::phases::apology;
 use super::request::{POLL_MARK, Request};
 use super::site::Site;
 use super::strict::{leave_connection, stay_in_http1};
@@ -308,10 +308,8 @@ impl From<ConnectError> for Failure {
 impl From<Box<pingora::Error>> for Failure {
     fn from(error: Box<pingora::Error>) -> Self {
         let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        // What pingora says of a connection that was closed, or on which nothing could be sent any more. What is no answer
-        // belongs to whatever was asked on it before.
-        let closed =
-            error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError || is_malformed(&error);
+        // What pingora says of a connection that was closed, or on which nothing could be sent any more.
+        let closed = error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError;
         Self::Upstream { text: error.etype().as_str().to_owned(), late, closed }
     }
 }
