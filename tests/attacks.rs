@@ -18,7 +18,7 @@ const ROUTE: &str = "[[route]]\npath = \"/**\"\nevery = \"50ms\"\nevery_max = \"
 const STREAM: (&str, &str) = ("Accept", "text/event-stream");
 
 fn is_look(seen: &Seen) -> bool {
-    seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"))
+    seen.is_fetch()
 }
 
 #[tokio::test(flavor = "multi_thread")]

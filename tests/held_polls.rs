@@ -241,7 +241,7 @@ async fn what_was_read_before_a_clients_write_is_no_answer_when_its_time_is_up_o
             backend.handle("/a", {
                 let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
                 move |seen| {
-                    let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+                    let is_look = seen.is_fetch();
                     match (written.load(Ordering::SeqCst), is_look) {
                         (false, _) => Page::json("1"),
                         // Looks bring nothing any more.

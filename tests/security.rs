@@ -23,7 +23,7 @@ fn signed(seen: &Seen) -> Page {
 }
 
 fn is_look(seen: &Seen) -> bool {
-    seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"))
+    seen.is_fetch()
 }
 
 async fn open(sidecar: &Sidecar, target: &str, cookie: &str) -> Events {

@@ -17,8 +17,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
 use sungrazer::hub::{Birth, Hub, Options as HubOptions};
 use sungrazer::model::{
-    Ask, Claim, DeltaKind, Identity, Origin, Representation, ResourceKey, RouteId, Scheme, Shape, Snapshot, Update,
-    Validators, Version,
+    Ask, Claim, DeltaKind, Identity, Origin, Representation, RequestContext, ResourceKey, RouteId, Scheme, Shape,
+    Snapshot, Update, Validators, Version,
 };
 use sungrazer::normalise::Rules;
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
@@ -180,6 +180,7 @@ impl Simulation {
             origin: Origin { scheme: Scheme::Http, host: "sim".into(), public: "sim".into() },
             target: format!("/{resource}").into(),
             variant: Arc::new([]),
+            context: RequestContext::default(),
             identity: Identity::whole(Vec::new()),
         }
     }
@@ -296,6 +297,7 @@ async fn simulate(seed: u64) -> usize {
             max_body: 1 << 20,
             linger: Duration::from_secs(3),
             proves: false,
+            ignored: Vec::new(),
         }),
         metrics: Arc::new(Metrics::new()),
         pulse: Arc::new(Pulse::new(clock::now())),

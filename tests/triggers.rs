@@ -128,7 +128,7 @@ async fn a_client_reads_its_own_writes_whatever_was_under_way() {
         move |seen| {
             // The answer is made before the gate and sent behind it: a look that is overtaken by a write.
             let page = Page::text(*text.lock().unwrap()).header("Vary", "X-Nothing");
-            let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+            let is_look = seen.is_fetch();
             if is_look && gated.swap(false, Ordering::SeqCst) { page.gate(&gate) } else { page }
         }
     });
@@ -164,7 +164,7 @@ async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
         backend.handle("/text", {
             let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
             move |seen| {
-                let is_look = seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"));
+                let is_look = seen.is_fetch();
                 match (written.load(Ordering::SeqCst), is_look) {
                     (true, _) => Page::text("new"),
                     (false, true) => Page::text("old").gate(&gate),
@@ -183,13 +183,7 @@ async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
             let mut events = Events::open(address, target, &[]).await;
             (events.snapshot().await.data, events)
         });
-        eventually("a look to be under way", || {
-            backend
-                .seen("/text")
-                .iter()
-                .any(|seen| seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/")))
-        })
-        .await;
+        eventually("a look to be under way", || backend.seen("/text").iter().any(|seen| seen.is_fetch())).await;
         assert_eq!(Connection::open(address).await.request("POST", "/save", &[], b"x").await.status, 500);
         gate.notify_one();
         let (first, _events) = within("the first event", opened).await.unwrap();
@@ -336,13 +330,9 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
         let lines = metrics.text().lines().filter(|line| line.starts_with(&of_route));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
     };
-    let looks = backend.seen("/a").iter().filter(|seen| seen.header("user-agent").is_some_and(is_ours)).count();
+    let looks = backend.seen("/a").iter().filter(|seen| seen.is_fetch()).count();
     assert_eq!((count("triggers"), count("fetches")), (looks, looks), "{}", metrics.text());
     assert_eq!(why("/a").await.len(), looks.min(32));
-}
-
-fn is_ours(agent: &str) -> bool {
-    agent.starts_with("sungrazer/")
 }
 
 #[tokio::test(flavor = "multi_thread")]

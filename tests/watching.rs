@@ -12,7 +12,7 @@ use crate::support::{eventually, within};
 const ROUTE: &str = "[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"50ms\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_carries_what_is_in_the_key_and_from_which_page_its_client_asks() {
+async fn a_fetch_looks_like_its_clients_own_requests() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, ROUTE);
@@ -29,11 +29,7 @@ async fn a_look_carries_what_is_in_the_key_and_from_which_page_its_client_asks()
     ];
     let mut events = Events::open(sidecar.address, "/a?_=123&b=2", &headers).await;
     events.snapshot().await;
-    let look = backend
-        .seen("/a")
-        .into_iter()
-        .find(|seen| seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/")))
-        .expect("a look");
+    let look = backend.seen("/a").into_iter().find(|seen| seen.is_fetch()).expect("a look");
     assert_eq!(look.target, "/a?b=2");
     for (name, value) in [
         ("cookie", Some("sid=1")),
@@ -43,9 +39,13 @@ async fn a_look_carries_what_is_in_the_key_and_from_which_page_its_client_asks()
         ("accept", Some("*/*")),
         ("host", Some("site.example")),
         ("x-forwarded-proto", Some("http")),
-        ("referer", Some("http://site.example/page")),
+        ("user-agent", Some("Browser")),
+        // From which site, and not from which page: that may name what is nobody's business.
+        ("referer", Some("http://site.example/")),
         ("origin", None),
-        ("x-forwarded-for", None),
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("forwarded", Some("for=127.0.0.1;proto=http;host=\"site.example\"")),
+        ("x-real-ip", None),
         ("cache-control", None),
         ("x-requested-with", None),
     ] {

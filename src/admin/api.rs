@@ -20,7 +20,7 @@ use crate::clock;
 use crate::model::fields;
 use crate::proxy::Site;
 use crate::resource::{Condition, Resource, Trigger};
-use crate::route::{Table, Target};
+use crate::route::{Table, Target, Unsteady};
 use crate::shim::Sighting;
 use crate::telemetry::plain_metrics;
 
@@ -173,8 +173,13 @@ impl Api {
     fn learned(&self, url: &str) -> Option<Value> {
         let path = url.split('?').next().unwrap_or_default();
         let routes = self.site.routes.load();
-        let facts = routes.find(&Method::GET, path)?.learned.facts(path, clock::now());
+        let route = routes.find(&Method::GET, path).or_else(|| routes.learns(path))?;
+        let facts = route.learned.facts(path, clock::now());
+        let unsteady = route.unsteady.found();
         let learned = json!({
+            "headers_that_never_repeat": unsteady.iter().map(|(name, url)| json!({
+                "header": name, "url": &**url, "advice": Unsteady::advice(name),
+            })).collect::<Vec<_>>(),
             "private": facts.private,
             "varies_by": facts.vary,
             "differs_with_credentials": facts.differs,
@@ -183,6 +188,7 @@ impl Api {
         });
         let is_nothing = facts.private.is_none()
             && facts.vary.is_empty()
+            && unsteady.is_empty()
             && !facts.differs
             && facts.unwatchable.is_none()
             && facts.own_stream.get() != Some(&true);

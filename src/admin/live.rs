@@ -28,7 +28,7 @@ use crate::deliver::{
     Wire, await_ready,
 };
 use crate::hub::{self, Birth, Hub};
-use crate::model::{Claim, DeltaKind, Identity, Origin, ResourceKey, RouteId, Scheme, fields};
+use crate::model::{Claim, DeltaKind, Identity, Origin, RequestContext, ResourceKey, RouteId, Scheme, fields};
 use crate::normalise::Rules;
 use crate::poll::{Answer, Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest, judge_body};
 use crate::resource::{HistoryOptions, Outcome, Pulse, Resource, Retire};
@@ -101,6 +101,7 @@ impl Live {
             max_body: u64::MAX,
             linger: LINGER,
             proves: false,
+            ignored: Vec::new(),
         };
         Self {
             key: ResourceKey {
@@ -108,6 +109,7 @@ impl Live {
                 origin: Origin { scheme: Scheme::Http, host: Arc::clone(&here), public: here },
                 target: Arc::clone(&name),
                 variant: Arc::new([]),
+                context: RequestContext::default(),
                 identity: Identity::partial(Vec::new()),
             },
             plan: Arc::new(plan),

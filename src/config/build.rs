@@ -239,6 +239,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
             headers: selected.headers.iter().map(|name| name.value.0.clone()).collect(),
         },
     };
+    let ignored: Vec<_> = route.ignore_headers.iter().map(|name| name.value.0.clone()).collect();
     let plan = Plan {
         route: pattern.as_str().into(),
         schedule: ScheduleOptions {
@@ -255,6 +256,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         max_body: route.max_body.value.0,
         linger: LINGER,
         proves: matches!(route.shim, file::Shim::Learn(_)),
+        ignored: ignored.clone(),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
     let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], upstream]).to_bytes();
@@ -267,6 +269,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
             audience,
             vary: route.vary.iter().map(|name| name.value.0.clone()).collect(),
             ignore_query: route.ignore_query.clone(),
+            ignore_headers: ignored.clone(),
         },
         deliver: deliver::Options {
             heartbeat: route.heartbeat.value.0,

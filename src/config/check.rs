@@ -101,6 +101,18 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
                 }
             }
         }
+        for name in &route.ignore_headers {
+            if ["authorization", "cookie", "proxy-authorization"].contains(&name.value.0.as_str()) {
+                report(
+                    &at("ignore_headers"),
+                    format!(
+                        "{:?} holds credentials: without it one person would be shown what is another's",
+                        name.text
+                    ),
+                    "write audience = \"public\" if everybody may see the same, or audience = { cookies = [...], headers = [...] }",
+                );
+            }
+        }
         let own = format!("{}/", file.server.prefix.text);
         if let Some(path) = route.path.as_ref().filter(|path| format!("{}/", path.text).starts_with(&own)) {
             report(

@@ -206,6 +206,9 @@ pub struct Route {
     /// Query parameters that never split a resource, such as cache busters. Looks do not carry them. `#` in a name stands
     /// for digits: `"#"` is a parameter that is a bare number.
     pub ignore_query: Vec<String>,
+    /// Request headers that identify nobody, such as those of a tracing agent that is not known here: their values, which may
+    /// differ with each request, keep no clients apart, and fetches do not carry them.
+    pub ignore_headers: Vec<Text<FieldName>>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
@@ -401,6 +404,7 @@ impl Default for Route {
             audience: Audience::Named(AudienceName::Credentials),
             vary: ["accept", "accept-language", "x-requested-with"].map(written).to_vec(),
             ignore_query: vec!["_".to_owned()],
+            ignore_headers: Vec::new(),
             ignore: Ignore::default(),
             transports: Transport::ALL.to_vec(),
             refresh_on: vec![written("* /**")],

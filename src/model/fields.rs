@@ -1,5 +1,9 @@
 //! Header fields by the part that they play between client, proxy and backend.
 
+mod assertions;
+mod tracing;
+
+pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are
@@ -20,14 +24,13 @@ const HOP_BY_HOP: [&str; 9] = [
 ///
 /// Sorted. Everything that is *not* listed here, known or unknown, counts as part of a client's identity: an
 /// application may tell its users apart by a header of its own.
-const NEUTRAL: [&str; 62] = [
+const NEUTRAL: [&str; 57] = [
     "accept",
     "accept-charset",
     "accept-encoding",
     "accept-language",
     "access-control-request-headers",
     "access-control-request-method",
-    "baggage",
     "cache-control",
     "connection",
     "content-length",
@@ -68,21 +71,35 @@ const NEUTRAL: [&str; 62] = [
     "sec-purpose",
     "sungrazer-poll",
     "te",
-    "traceparent",
-    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "upgrade-insecure-requests",
     "user-agent",
     "via",
-    "x-correlation-id",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-real-ip",
-    "x-request-id",
     "x-requested-with",
+];
+
+/// Neutral request fields that describe one client: its browser, its address, what it likes. An application may bind a session,
+/// or an answer, to them; so whatever is asked for with a client's credentials is asked for with these as well.
+pub static OF_CLIENT: [HeaderName; 13] = [
+    header::ACCEPT_CHARSET,
+    header::ACCEPT_LANGUAGE,
+    header::DNT,
+    header::FORWARDED,
+    HeaderName::from_static("save-data"),
+    HeaderName::from_static("sec-ch-prefers-color-scheme"),
+    HeaderName::from_static("sec-ch-ua"),
+    HeaderName::from_static("sec-ch-ua-mobile"),
+    HeaderName::from_static("sec-ch-ua-platform"),
+    HeaderName::from_static("sec-gpc"),
+    header::USER_AGENT,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-real-ip"),
 ];
 
 /// Request fields by which a client asks that its request be taken for one by another method. Many frameworks heed them.
@@ -114,57 +131,34 @@ pub fn is_from_script(headers: &HeaderMap) -> bool {
     FROM_SCRIPTS.iter().any(|name| headers.contains_key(name))
 }
 
-/// Request fields by which a proxy in front of an application tells it who the client is. Sorted.
-const ASSERTIONS: [&str; 16] = [
-    "cf-connecting-ip",
-    "client-ip",
-    "fastly-client-ip",
-    "remote-user",
-    "true-client-ip",
-    "x-client-cert",
-    "x-client-dn",
-    "x-client-ip",
-    "x-client-verify",
-    "x-cluster-client-ip",
-    "x-original-url",
-    "x-real-ip",
-    "x-remote-addr",
-    "x-remote-user",
-    "x-rewrite-url",
-    "x-webauth-user",
-];
+/// Schemes that sign a connection in rather than a request: what is sent on it afterwards is that client's, whoever sends it.
+const OF_CONNECTIONS: [&str; 4] = ["ntlm", "negotiate", "nego2", "kerberos"];
 
-/// How the names of others of them begin.
-const ASSERTION_PREFIXES: [&str; 12] = [
-    "cf-access-",
-    "remote-",
-    "ssl-client-",
-    "tailscale-user-",
-    "x-amzn-oidc-",
-    "x-auth-request-",
-    "x-authenticated-",
-    "x-forwarded-",
-    "x-goog-authenticated-user-",
-    "x-goog-iap-",
-    "x-ms-client-principal",
-    "x-ssl-",
-];
-
-/// Whether `name` is one by which proxies in front of applications say who the client is. Such a proxy sees only the
-/// request by which a client came, and not what that client says later on the same connection.
-pub fn is_assertion(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    ASSERTIONS.binary_search(&name).is_ok() || ASSERTION_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// Whether a message with these headers belongs to an exchange by which a connection is signed in (RFC 4559 section 6). The
+/// connection must never be given to anybody else then; nowhere else is that decided.
+pub fn binds_connection(headers: &HeaderMap) -> bool {
+    let names =
+        [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
+    let lines = names.iter().flat_map(|name| headers.get_all(name));
+    // A challenge may stand behind others in one line. One that is part of a quoted text costs a connection, and nothing else.
+    let mut words = lines.flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')));
+    words.any(|word| OF_CONNECTIONS.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes())))
+        || headers.get("persistent-auth").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+        || headers.contains_key("proxy-support")
 }
 
 /// Whether `name` may be left out of a client's identity.
 pub fn is_neutral(name: &HeaderName) -> bool {
-    NEUTRAL.binary_search(&name.as_str()).is_ok() || is_number(name.as_str())
+    NEUTRAL.binary_search(&name.as_str()).is_ok() || tracing::is_tracing(name.as_str())
 }
 
-/// Whether a field of this name says which of all requests this is: of one kind with `X-Request-Id`.
-fn is_number(name: &str) -> bool {
-    name.starts_with("x-") && ["-request-id", "-correlation-id", "-trace-id"].iter().any(|end| name.ends_with(end))
+/// Whether HTTP, or what browsers and proxies make of it, gives a meaning to `name`.
+fn is_standard(name: &str) -> bool {
+    NEUTRAL.binary_search(&name).is_ok()
+        || HOP_BY_HOP.contains(&name)
+        || METHOD_OVERRIDES.iter().any(|known| known == name)
+        || ["authorization", "cookie", "http2-settings"].contains(&name)
+        || ["sec-", "proxy-", "content-", "sungrazer-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether `name` belongs to a connection or frames a message, so that no representation depends on it.
@@ -244,6 +238,8 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -255,20 +251,30 @@ mod tests {
     }
 
     #[test]
-    fn what_proxies_assert_is_known() {
-        assert!(ASSERTIONS.is_sorted());
-        for name in ["x-real-ip", "remote-user", "remote-email", "x-auth-request-email", "x-forwarded-user"] {
-            assert!(is_assertion(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in ["authorization", "x-csrf-token", "x-api-key", "x-requested-with"] {
-            assert!(!is_assertion(&HeaderName::from_static(name)), "{name}");
+    fn what_signs_a_connection_in_is_known_wherever_it_stands() {
+        for (name, value, binds) in [
+            ("authorization", "NTLM TlRMTVNTUAAB", true),
+            ("authorization", "negotiate YII=", true),
+            ("www-authenticate", "Basic realm=\"a, b\", NTLM", true),
+            ("www-authenticate", "Negotiate,Basic realm=x", true),
+            ("proxy-authenticate", "Kerberos", true),
+            ("persistent-auth", "True", true),
+            ("authorization", "Bearer negotiated", false),
+            ("authorization", "Basic TlRMTQ==", false),
+            ("www-authenticate", "Digest realm=\"a\"", false),
+            ("x-authorization", "NTLM", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            assert_eq!(binds_connection(&headers), binds, "{name}: {value}");
+            let head = format!("HTTP/1.1 401 No\r\nServer: x\r\n{}: {value}\r\n\r\n", name.to_uppercase());
+            assert_eq!(head_binds_connection(head.as_bytes()), binds, "{head}");
         }
     }
 
     #[test]
     fn an_element_that_cannot_be_read_hides_no_other() {
         let mut headers = HeaderMap::new();
-        let value = header::HeaderValue::from_bytes(b"x=\"\xe9\", private , no-store").unwrap();
+        let value = HeaderValue::from_bytes(b"x=\"\xe9\", private , no-store").unwrap();
         headers.append(header::CACHE_CONTROL, value);
         assert_eq!(list(&headers, &header::CACHE_CONTROL).collect::<Vec<_>>(), ["private", "no-store"]);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderName, HeaderValue};
 
-use super::{Digest, Secret};
+use super::{Digest, RequestContext, Secret};
 
 /// Tells compiled routes apart; a route that a reload leaves unchanged keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +41,17 @@ pub struct Origin {
     pub public: Arc<str>,
 }
 
+impl Origin {
+    /// The scheme of `url`, if that names something on this site, by the name that clients know. It may be another than we were
+    /// reached by, where a proxy in front speaks TLS and does not say so.
+    pub fn scheme_of(&self, url: &HeaderValue) -> Option<&'static str> {
+        let (scheme, rest) = url.to_str().ok()?.split_once("://")?;
+        let scheme = [Scheme::Http, Scheme::Https].map(Scheme::as_str).into_iter().find(|known| *known == scheme)?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        host.eq_ignore_ascii_case(&self.public).then_some(scheme)
+    }
+}
+
 /// The credentials that a resource is looked at with: header fields in the order in which they will be sent.
 ///
 /// Two clients share a look only if these are equal.
@@ -64,6 +75,11 @@ impl Identity {
     /// Whether this holds all that identifies its clients, so that a response meant for one of them may be kept.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether this holds all that identifies one client, and something does.
+    pub fn is_of_one_client(&self) -> bool {
+        self.whole && !self.fields.is_empty()
     }
 
     /// Whether the cookie `name=value` is part of it.
@@ -107,6 +123,8 @@ pub struct ResourceKey {
     pub target: Arc<str>,
     /// The request headers that split the resource, sorted by name; `None` where the client sent none.
     pub variant: Arc<[(HeaderName, Option<HeaderValue>)]>,
+    /// In what way it is asked for.
+    pub context: RequestContext,
     /// The credentials.
     pub identity: Identity,
 }
@@ -151,6 +169,7 @@ mod tests {
             origin: Origin { scheme: Scheme::Http, host: "example.org".into(), public: "example.org".into() },
             target: "/a".into(),
             variant: Arc::new([]),
+            context: RequestContext::default(),
             identity,
         };
         let shown = format!("{key:?}");

@@ -6,6 +6,7 @@
 //! Update ── is ──▶ what a resource tells its subscribers
 //! ```
 
+mod context;
 mod digest;
 pub mod fields;
 mod frame;
@@ -19,6 +20,7 @@ mod snapshot;
 mod update;
 mod version;
 
+pub use context::RequestContext;
 pub use digest::{Digest, RunningDigest};
 pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};

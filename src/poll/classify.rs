@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::WatchRequest;
 use crate::model::fields;
-use crate::model::{MediaType, Representation, ResourceKey, Validators};
+use crate::model::{MediaType, Representation, Validators};
 use crate::resource::{Decline, Failure, Outcome, Refusal};
 
 /// The head of an answer.
@@ -28,7 +28,7 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
         200..=299 => {}
         304 if !request.validators.is_empty() => {
             // Its head takes the place of the one that is kept, and may say what that did not (RFC 9111 section 4.3.4).
-            return Err(Box::new(match rekey(request.key, &answer.headers) {
+            return Err(Box::new(match rekey(request, &answer.headers) {
                 Some(decline) => Outcome::Declined(decline),
                 None => Outcome::NotModified(shared_headers(&answer.headers)),
             }));
@@ -48,7 +48,7 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
     if MediaType::of(&answer.headers).is_event_stream() {
         return Err(Box::new(Outcome::Declined(Decline::OwnStream)));
     }
-    match rekey(request.key, &answer.headers) {
+    match rekey(request, &answer.headers) {
         Some(decline) => Err(Box::new(Outcome::Declined(decline))),
         None => Ok(()),
     }
@@ -71,7 +71,8 @@ pub fn judge_body(answer: &Answer, body: Bytes) -> Outcome {
 }
 
 /// Why an answer to `key` may not be shared among all who share that key.
-fn rekey(key: &ResourceKey, headers: &HeaderMap) -> Option<Decline> {
+fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
+    let key = request.key;
     let whole = key.identity.is_whole();
     if !whole && let Some(because) = private(headers) {
         return Some(Decline::Private { because });
@@ -82,7 +83,7 @@ fn rekey(key: &ResourceKey, headers: &HeaderMap) -> Option<Decline> {
         // Content coding is ours alone, and undone before anything is compared.
         let known = !fields::may_split(&name)
             || key.variant.iter().any(|(split, _)| *split == name)
-            || (whole && !fields::is_neutral(&name));
+            || (whole && !fields::is_neutral(&name) && !request.ignored.contains(&name));
         if !known {
             unknown.push(name.as_str().to_owned());
         }

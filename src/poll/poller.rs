@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub linger: Duration,
     /// Whether nobody has said that it may be looked at: then it is found out whether looking takes something away.
     pub proves: bool,
+    /// Request headers that count for nobody's identity, beside those that are known to.
+    pub ignored: Vec<HeaderName>,
 }
 
 /// Makes the looks of one resource until nobody wants them any more.
@@ -258,6 +261,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             validators,
             max_body: self.plan.max_body,
             seat: self.resource.seat(),
+            ignored: &self.plan.ignored,
         };
         let outcome = self.fetch.fetch(&request).await;
         drop(permit);

@@ -1,7 +1,7 @@
-//! The request by which a resource is looked at, made from its key and from the manner in which clients ask for it.
+//! The request by which a resource is looked at, made from its key.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::{ResourceKey, Validators};
 use crate::resource::Seat;
@@ -17,13 +17,15 @@ pub struct WatchRequest<'a> {
     pub max_body: u64,
     /// Where the resource is looked at.
     pub seat: &'a Seat,
+    /// Request headers that count for nobody's identity though they are not neutral.
+    pub ignored: &'a [HeaderName],
 }
 
 const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
 impl WatchRequest<'_> {
-    /// The headers to send, `Host` as the client gave it. `User-Agent`, `Via` and `Accept-Encoding` are our own, and how it
-    /// is asked for is as clients do; all else is in the key.
+    /// The headers to send, `Host` as the client gave it. `Via` and `Accept-Encoding` are our own, and so is `User-Agent` unless
+    /// the key holds a client's; all else is in the key.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(12);
         let origin = &self.key.origin;
@@ -43,7 +45,7 @@ impl WatchRequest<'_> {
         {
             headers.insert(FORWARDED, forwarded);
         }
-        headers.extend(self.seat.manner().fields().clone());
+        self.key.context.write(origin, &mut headers);
         for (name, value) in self.key.variant.iter() {
             match value {
                 Some(value) => headers.insert(name, value.clone()),

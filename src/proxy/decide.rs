@@ -10,6 +10,7 @@ use super::forward::goes_in_circles;
 use super::request::{Request, is_from_here};
 use super::site::Site;
 use crate::deliver::{Answer, Session, Whole, Wire};
+use crate::telemetry::brief;
 
 /// What is done with a request.
 pub(super) enum Disposition {
@@ -44,7 +45,7 @@ impl Site {
         if goes_in_circles(request.headers()) {
             self.circles.call_once(|| {
                 warn!(
-                    path = request.target.path,
+                    path = &*brief(request.target.path),
                     "a request came here again and again, and was answered 508: the url of [upstream], or the application \
                      itself, leads back to this server. Name where the application listens. This is said once"
                 );
@@ -59,6 +60,10 @@ impl Site {
                 return Disposition::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
             }
             return Box::pin(self.endpoint(rest, request, wire)).await;
+        }
+        if self.bindings.concern(request) {
+            // Whatever it is, it belongs to the connection on which its client is signed in.
+            return Disposition::Proxy;
         }
         if request.is_tunnelled() {
             return Disposition::Tunnel;

@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
-use serde_json::Value;
 
 use super::forward::forward;
+use super::own_header::{is_forbidden_method, may_set, own_header};
 use super::request::{MOST_TARGET, Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
 use crate::clock;
 use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
 use crate::model::{EndReason, MediaType, fields};
-use crate::resource::{Bell, Ended, Manner, Subscription};
+use crate::resource::{Bell, Ended, Subscription};
 use crate::route::{Client, Route, Target, is_plain};
 use crate::telemetry::Visit;
 
@@ -31,6 +31,8 @@ pub(super) struct Visitor {
     headers: HeaderMap,
     /// Whether it is the browser script, which goes where routes have their pages given it, whatever else is offered there.
     is_script: bool,
+    /// Whether it is signed in by its connection.
+    is_bound: bool,
 }
 
 /// An answer over a WebSocket is held in memory whole; a larger one is refused.
@@ -51,7 +53,9 @@ impl Visitor {
         for name in gone {
             headers.remove(name);
         }
-        Self { site: Arc::clone(site), client: request.client.clone(), peer: request.peer, headers, is_script: false }
+        let is_bound = site.bindings.concern(request);
+        let (client, peer) = (request.client.clone(), request.peer);
+        Self { site: Arc::clone(site), client, peer, headers, is_script: false, is_bound }
     }
 
     /// The same, if it `is_script`.
@@ -78,14 +82,18 @@ impl Visitor {
         bell: &Arc<Bell>,
     ) -> Result<(Subscription, tokio::time::Instant), Unfollowed> {
         let now = clock::now();
+        if self.is_bound || fields::binds_connection(headers) {
+            // Only the client's own connection is signed in.
+            return Err(Unfollowed::Ended(EndReason::Gone));
+        }
         let facts = route.learned.facts(target.path, now);
         if facts.unwatchable.is_some() || facts.own_stream.get() == Some(&true) {
             return Err(Unfollowed::Ended(EndReason::Gone));
         }
         let key = route.key(&self.client, target, headers, &facts, true);
+        self.site.note_headers(route, &self.client, headers, &key);
         match self.site.hub.join(&key, self.client.address, delivery, Arc::clone(bell), now, self.site.birth(route)) {
             Ok(subscription) => {
-                subscription.resource().seat().note(|| Manner::of_stream(headers, &key.identity), false);
                 // Who holds something would not ask again any sooner than this.
                 let pace = asked.pace.filter(|_| asked.claim.is_some()).unwrap_or_default();
                 let recent = route.plan.schedule.every.max(pace);
@@ -99,13 +107,17 @@ impl Visitor {
         }
     }
 
-    /// The headers with which this client would ask for something itself.
-    fn headers_for(&self, asked: &Asked) -> HeaderMap {
+    /// The headers with which this client would ask for something itself. `None`: they say something in place of what it came
+    /// with.
+    fn headers_for(&self, asked: &Asked) -> Option<HeaderMap> {
         let mut headers = self.headers.clone();
         for (name, value) in &asked.headers {
+            if !may_set(&self.headers, name, value) {
+                return None;
+            }
             headers.insert(name, value.clone());
         }
-        headers
+        Some(headers)
     }
 }
 
@@ -131,7 +143,11 @@ impl Desk for Visitor {
         }
         let follower =
             |source, since| Follower::new(asked.clone(), source, since, delivery, Arc::clone(&route.metrics));
-        let headers = self.headers_for(asked);
+        let Some(headers) = self.headers_for(asked) else {
+            return Err(Unfollowed::Malformed(
+                "is asked for with another value of a header that the stream was opened with",
+            ));
+        };
         if fields::overrides_method(&headers) {
             return Err(Unfollowed::Malformed("is asked for with a header that makes it a request by another method"));
         }
@@ -165,7 +181,8 @@ impl Desk for Visitor {
         let Some(target) = self.target(&asked.url) else { return false };
         let routes = self.site.routes.load();
         let route = routes.find(&Method::GET, target.path);
-        route.is_some_and(|route| self.site.heed(route, target.path, &self.headers_for(asked), ended))
+        let headers = self.headers_for(asked);
+        route.zip(headers).is_some_and(|(route, headers)| self.site.heed(route, target.path, &headers, ended))
     }
 }
 
@@ -192,7 +209,7 @@ impl Visitor {
         let method = request.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes())
             .ok()
-            .filter(|method| *method != Method::CONNECT)
+            .filter(|method| !is_forbidden_method(method.as_str()))
             .ok_or_else(|| bad("not a method"))?;
         let body = match (request.body, request.encoding.as_deref()) {
             (None, _) => Bytes::new(),
@@ -208,8 +225,9 @@ impl Visitor {
             head.append_header(name.clone(), value.clone()).map_err(|_| bad("not a header"))?;
         }
         for (name, value) in &request.headers {
-            let (name, value) =
-                own_header(name, value).ok_or_else(|| bad(&format!("the header {name:?} cannot be set")))?;
+            let (name, value) = own_header(name, value)
+                .filter(|(name, value)| may_set(&self.headers, name, value))
+                .ok_or_else(|| bad(&format!("the header {name:?} cannot be set")))?;
             head.insert_header(name, value).map_err(|_| bad("not a header"))?;
         }
         let has_meaning = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
@@ -270,34 +288,4 @@ impl Visitor {
             encoding,
         })
     }
-}
-
-/// A header that a page could set on a request of its own. Names that browsers keep to themselves are theirs here, too, and
-/// those by which a proxy in front of us says who the client is are that proxy's.
-pub(super) fn own_header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
-    let name: HeaderName = name.parse().ok()?;
-    let text = name.as_str();
-    let forbidden = fields::is_of_connection(&name)
-        || text.starts_with("sec-")
-        || text.starts_with("proxy-")
-        || fields::is_assertion(&name)
-        || [
-            "cookie",
-            "origin",
-            "referer",
-            "forwarded",
-            "via",
-            "date",
-            "accept-encoding",
-            "access-control-request-method",
-            "access-control-request-headers",
-        ]
-        .contains(&text);
-    if forbidden {
-        return None;
-    }
-    let mut value = HeaderValue::from_str(value.as_str()?).ok()?;
-    // It may be a credential.
-    value.set_sensitive(true);
-    Some((name, value))
 }

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decide::Disposition;
-use super::desk::{Visitor, own_header};
+use super::desk::Visitor;
+use super::own_header::own_header;
 use super::request::{Request, is_from_same_origin};
 use super::site::Site;
 use crate::clock;

@@ -8,14 +8,12 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
 use super::request::Peer;
-use crate::model::{address_text, fields};
-use crate::route::node;
+use crate::model::fields;
+use crate::route::{X_FORWARDED_FOR, X_REAL_IP};
 use crate::upstream::Upstream;
 
-pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static FORWARDED: HeaderName = header::FORWARDED;
 static VIA: HeaderName = header::VIA;
 
@@ -83,7 +81,7 @@ fn hops(headers: &HeaderMap) -> usize {
 }
 
 /// Makes `head` what the backend is sent: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` say where the request comes
-/// from; what a client claims there itself is dropped unless it is a trusted proxy.
+/// from; what a client claims there itself is dropped unless it is a trusted proxy, by whatever name it passes for that.
 ///
 /// Each request passes here. pingora allocates for a name that it is not given as a text that lives for ever.
 ///
@@ -95,47 +93,41 @@ pub(super) fn forward(
     trusted: &TrustedProxies,
     upstream: &Upstream,
 ) -> pingora::Result<()> {
-    let believed = trusted.contains(peer.address);
+    let hop = peer.hop(trusted);
+    let disguised = head.headers.keys().filter(|name| fields::is_disguised(name, &head.headers, hop.believed));
+    for name in disguised.cloned().collect::<Vec<_>>() {
+        head.remove_header(&name);
+    }
     let host = head.headers.get(HOST).cloned();
     let scheme = if peer.tls { "https" } else { "http" };
-    let element = element(peer.address, scheme, host.as_ref());
+    let addresses = [
+        (&X_FORWARDED_FOR, hop.forwarded_for(&head.headers)),
+        (&FORWARDED, hop.forwarded(&head.headers)),
+        // It says the same as `X-Forwarded-For`, and is as easily made up.
+        (&X_REAL_IP, head.headers.get(&X_REAL_IP).filter(|_| hop.believed).cloned()),
+    ];
     for (name, value) in [(&X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme))), (&X_FORWARDED_HOST, host)] {
-        if believed && head.headers.contains_key(name) {
-            continue;
+        if !(hop.believed && head.headers.contains_key(name)) {
+            set(head, name, value)?;
         }
-        match value {
-            Some(value) => head.insert_header(name.as_str(), value)?,
-            None => drop(head.remove_header(name)),
-        }
+    }
+    for (name, value) in addresses {
+        set(head, name, value)?;
     }
     join_crumbs(head)?;
-    let address = peer.address.map_or_else(String::new, address_text);
-    append(head, &X_FORWARDED_FOR, believed, address.try_into().ok())?;
-    append(head, &FORWARDED, believed, element.try_into().ok())?;
-    if !believed {
-        // It says the same as `X-Forwarded-For`, and is as easily made up.
-        head.remove_header(&X_REAL_IP);
-    }
-    let hop = match head.version {
+    let spoken = match head.version {
         Version::HTTP_2 => "2 sungrazer",
         Version::HTTP_10 => "1.0 sungrazer",
         _ => "1.1 sungrazer",
     };
-    append(head, &VIA, true, Some(HeaderValue::from_static(hop)))?;
+    let vias: Vec<&str> = fields::list(&head.headers, &VIA).chain([spoken]).collect();
+    let via =
+        if vias.len() == 1 { Ok(HeaderValue::from_static(spoken)) } else { HeaderValue::try_from(vias.join(", ")) };
+    set(head, &VIA, via.ok())?;
     for (name, value) in upstream.request_rewrites(&head.headers) {
         head.insert_header(name, value)?;
     }
     Ok(())
-}
-
-/// What `Forwarded` says of a client that is the peer with this address.
-fn element(address: Option<IpAddr>, scheme: &str, host: Option<&HeaderValue>) -> String {
-    let mut element = String::with_capacity(96);
-    element.extend(["for=", &node(address), ";proto=", scheme]);
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        element.extend([";host=\"", host, "\""]);
-    }
-    element
 }
 
 /// Makes one field of a cookie that came in several, as HTTP/2 allows and HTTP/1.1 does not (RFC 9113 section 8.2.3): an
@@ -153,21 +145,8 @@ fn join_crumbs(head: &mut RequestHeader) -> pingora::Result<()> {
     head.insert_header(COOKIE, whole)
 }
 
-/// Adds `element` to the list field `name`, or makes it the only one.
-fn append(
-    head: &mut RequestHeader,
-    name: &'static HeaderName,
-    keep: bool,
-    element: Option<HeaderValue>,
-) -> pingora::Result<()> {
-    let element = element.filter(|element| !element.is_empty());
-    let mut elements: Vec<&str> = if keep { fields::list(&head.headers, name).collect() } else { Vec::new() };
-    let value = if elements.is_empty() {
-        element
-    } else {
-        elements.extend(element.as_ref().and_then(|element| element.to_str().ok()));
-        HeaderValue::from_str(&elements.join(", ")).ok()
-    };
+/// Makes `value` the only one of `name`.
+fn set(head: &mut RequestHeader, name: &'static HeaderName, value: Option<HeaderValue>) -> pingora::Result<()> {
     match value {
         Some(value) => head.insert_header(name.as_str(), value),
         None => {

@@ -44,10 +44,9 @@ enum Next {
 /// Serves a connection until it ends.
 pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch, open: Open) {
     let socket = connection.stream.get_socket_digest();
-    let peer = Peer {
-        address: socket.and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip())),
-        tls: connection.stream.get_ssl_digest().is_some(),
-    };
+    let socket = socket.as_ref().and_then(|socket| socket.peer_addr()?.as_inet());
+    let peer = Peer::new(socket, connection.stream.get_ssl_digest().is_some());
+    let bound = Bound { site: Arc::clone(&site), peer };
     // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
     let mut stopping = Box::pin(site.stopping.clone().cancelled_owned());
     let mut alarm = Alarm::new();
@@ -61,7 +60,7 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
                 return;
             }
             Next::Socket(held, socket, _visit) => {
-                drop((site, proxy, shutdown, stopping, alarm));
+                drop((bound, site, proxy, shutdown, stopping, alarm));
                 return Box::pin(socket.run(held)).await;
             }
             Next::Tunnel(taken, request, visit) => {
@@ -70,6 +69,18 @@ pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1
             }
             Next::Close => return,
         }
+    }
+}
+
+/// A connection on which a client may sign in; when it is over, so is that.
+struct Bound {
+    site: Arc<Site>,
+    peer: Peer,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.site.bindings.forget(self.peer);
     }
 }
 

@@ -29,6 +29,7 @@ use crate::deliver::Answer;
 use crate::model::{Digest, Kind, MediaType, Representation, RunningDigest, fields};
 use crate::route::{Route, Shim, Table};
 use crate::shim::{Coding, Effect, Injector, Obstacle, Policy, Shims, Tag, Tagger, Verdict};
+use crate::telemetry::brief;
 use crate::upstream::Decoder;
 
 /// A navigation whose answer is given the script, if it turns out to be a page.
@@ -249,7 +250,7 @@ impl Candidate {
 fn note(shims: &Shims, page: &str, obstacle: Obstacle) {
     let Obstacle { directive, effect } = obstacle.clone();
     if shims.ledger.note(page, obstacle, clock::wall()) {
-        info!(page, directive, "the page says what the browser script may not do: {effect}");
+        info!(page = &*brief(page), directive, "the page says what the browser script may not do: {effect}");
     }
 }
 

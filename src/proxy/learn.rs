@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::SET_COOKIE;
+use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use tracing::{info, warn};
 
@@ -13,7 +13,8 @@ use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
 use crate::resource::{Decline, Ended, Outcome, Refusal, Seat};
-use crate::route::{Facts, Route, Target};
+use crate::route::{Client, Facts, Route, Target, Unsteady};
+use crate::telemetry::brief;
 
 /// Why a path is watched under each client's credentials though its answers bear no mark.
 const REFUSED: Decline = Decline::Private { because: "refused without credentials" };
@@ -24,7 +25,7 @@ impl Site {
         if !route.learned.note(path, decline, clock::now()) {
             return;
         }
-        let route = route.pattern.as_str();
+        let (route, path) = (route.pattern.as_str(), &*brief(path));
         match decline {
             Decline::Private { .. } => {
                 warn!(route, path, "watched under each client's own credentials from now on: {decline}");
@@ -94,7 +95,7 @@ impl Site {
             route.metrics.differs();
             warn!(
                 route = route.pattern.as_str(),
-                path = target.path,
+                path = &*brief(target.path),
                 "shared although clients with credentials are answered otherwise: is its audience right?"
             );
         }
@@ -104,10 +105,25 @@ impl Site {
         route.metrics.triggered("sample");
         let _permit = self.budget.admit(Urgency::Routine, clock::now()).await;
         let (validators, seat) = (Validators::default(), Seat::default());
-        let request = WatchRequest { key, validators, max_body: route.plan.max_body, seat: &seat };
+        let request =
+            WatchRequest { key, validators, max_body: route.plan.max_body, seat: &seat, ignored: &route.plan.ignored };
         match self.upstream.fetch(&request).await {
             Outcome::Fresh(answer) => Some(answer),
             _ => None,
+        }
+    }
+
+    /// Takes in what identifies the client of a request for `key`, which came with these headers: what is another with each of
+    /// its requests keeps it apart from itself, and operators are told how to leave it out.
+    pub(super) fn note_headers(&self, route: &Route, client: &Client, headers: &HeaderMap, key: &ResourceKey) {
+        let who = [USER_AGENT, COOKIE, AUTHORIZATION].map(|name| headers.get(name));
+        for name in route.unsteady.note((client.address, who), key) {
+            warn!(
+                route = route.pattern.as_str(),
+                url = &*brief(&key.target),
+                "nothing is shared, held or remembered: each request of a client bears another {name}; {}",
+                Unsteady::advice(name.as_str())
+            );
         }
     }
 
@@ -144,8 +160,6 @@ fn replaced_cookies<'a>(request: &'a HeaderMap, answer: &HeaderMap) -> Vec<&'a [
 
 #[cfg(test)]
 mod tests {
-    use http::header::COOKIE;
-
     use super::*;
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
 
+mod bindings;
 mod busy;
 mod decide;
 mod desk;
@@ -28,6 +29,7 @@ mod identity;
 mod inject;
 mod learn;
 mod leave;
+mod own_header;
 mod pace;
 mod phases;
 mod plain;
@@ -41,6 +43,7 @@ mod tunnel;
 mod visit;
 mod writes;
 
+pub use bindings::Bindings;
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
 pub use leave::{FIRST_REQUEST, serve_until};

@@ -15,6 +15,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::bindings::Binding;
 use super::forward::forward;
 use super::gather::Handed;
 use super::identity::IDENTITY;
@@ -102,13 +103,24 @@ impl ProxyHttp for Phases {
         bad.map_or(Ok(()), |status| Err(Error::new_down(ErrorType::HTTPStatus(status.as_u16()))))
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
         // A connection that has served others may have been closed at the wrong moment; that need not happen twice.
         let again = passage.line.take().is_some();
-        let upstream = passage.upstream.insert(self.site.upstream());
-        match upstream.lend(again).await {
-            Ok(peer) => Ok(Box::new(peer)),
+        let from = Peer::of(session.digest());
+        let binding = self.site.bindings.find(from, session.req_header());
+        let bound = binding.as_ref().and_then(Binding::upstream);
+        let upstream = passage.upstream.insert(bound.unwrap_or_else(|| self.site.upstream()));
+        match upstream.lend(again, binding.as_ref().map(|binding| binding.group)).await {
+            Ok(mut peer) => {
+                if let Some(binding) = binding {
+                    self.site.bindings.stay(from, upstream);
+                    peer.group_key = binding.group;
+                    // Who is signed in is so until one of both ends closes.
+                    peer.options.idle_timeout = Some(self.site.options().keepalive);
+                }
+                Ok(Box::new(peer))
+            }
             Err(error) => {
                 passage.unreachable = Some(error.to_string());
                 Err(Error::new_up(ErrorType::ConnectNoRoute))

@@ -15,7 +15,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
-use crate::resource::{Manner, Trigger};
+use crate::resource::Trigger;
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -99,6 +99,7 @@ impl Site {
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
         let is_followed = followed.is_some();
         let own = route.key(&request.client, request.target, request.headers(), facts, false);
+        self.note_headers(route, &request.client, request.headers(), &own);
         let is_other = followed.as_ref().is_some_and(|key| key.target != own.target);
         let key = followed.unwrap_or(own);
         let window = route.plan.schedule.every / 2;
@@ -112,11 +113,6 @@ impl Site {
             self.current_since(route.plan.schedule.every, &resource, &request.client, now)
         };
         let mut head = resource.head_full();
-        let is_unlike = resource.seat().note(|| Manner::of(request.headers(), &key.identity), true);
-        if is_unlike && head.tried.is_some() {
-            // What is known was not asked for as this page asks.
-            return None;
-        }
         if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
             resource.demand(since);
             if is_followed && head.has_tried(since) {
@@ -164,6 +160,7 @@ impl Site {
         let now = clock::now();
         let path = request.target.path;
         let key = route.key(&request.client, request.target, request.headers(), facts, false);
+        self.note_headers(route, &request.client, request.headers(), &key);
         let bell = Arc::default();
         let place = self.streams.enter(Arc::clone(&bell), request.entering(how == How::Routed));
         let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
@@ -176,7 +173,6 @@ impl Site {
                 return Disposition::Proxy;
             }
         };
-        subscription.resource().seat().note(|| Manner::of(request.headers(), &key.identity), true);
         let since = self.current_since(route.plan.schedule.every, subscription.resource(), &request.client, now);
         match await_ready(wire, &subscription, since).await {
             Ready::Gone => return Disposition::Gone,

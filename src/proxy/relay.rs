@@ -48,6 +48,7 @@ pub(super) fn takes(site: &Site, request: &Request<'_>) -> bool {
         && !fields::overrides_method(headers)
         && !headers.contains_key(UPGRADE)
         && !headers.contains_key(EXPECT)
+        && !site.bindings.concern(request)
         && !Candidate::is_one(site, request)
 }
 

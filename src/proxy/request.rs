@@ -16,7 +16,7 @@ use pingora::protocols::Digest;
 use super::forward::TrustedProxies;
 use crate::deliver::{Delivery, Entering};
 use crate::model::{Claim, DeltaKind, Origin, Scheme, fields};
-use crate::route::{Client, RESUME_PARAMETER, Target};
+use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
 
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
 pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
@@ -39,6 +39,8 @@ const MOST_FIELDS: usize = 32 * 1024;
 pub(super) struct Peer {
     /// Its address; `None` on a Unix socket.
     pub(super) address: Option<IpAddr>,
+    /// Its port; 0 on a Unix socket.
+    pub(super) port: u16,
     /// Whether it speaks TLS to us.
     pub(super) tls: bool,
 }
@@ -61,7 +63,21 @@ impl Peer {
     /// The other end of the connection with this digest.
     pub(super) fn of(digest: Option<&Digest>) -> Self {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet());
-        Self { address: socket.map(SocketAddr::ip), tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()) }
+        Self::new(socket, digest.is_some_and(|digest| digest.ssl_digest.is_some()))
+    }
+
+    pub(super) fn new(socket: Option<&SocketAddr>, tls: bool) -> Self {
+        Self { address: socket.map(SocketAddr::ip), port: socket.map_or(0, SocketAddr::port), tls }
+    }
+
+    /// What tells its connection from all others that are open; `None` on a Unix socket.
+    pub(super) fn end(self) -> Option<(IpAddr, u16)> {
+        self.address.map(|address| (address, self.port))
+    }
+
+    /// What the backend is told of it.
+    pub(super) fn hop(self, trusted: &TrustedProxies) -> Hop {
+        Hop { address: self.address, tls: self.tls, believed: trusted.contains(self.address) }
     }
 }
 
@@ -89,7 +105,7 @@ impl<'a> Request<'a> {
             peer,
             head,
             target,
-            client: Client::new(trusted.client_address(peer.address, &head.headers), origin),
+            client: Client::new(trusted.client_address(peer.address, &head.headers), origin, peer.hop(trusted)),
             goes_on: false,
         })
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{TrustedProxies, Writes};
+use super::{Bindings, TrustedProxies, Writes};
 use crate::clock;
 use crate::deliver::{Habits, Streams};
 use crate::hub::{Birth, Hub};
@@ -52,6 +52,8 @@ pub struct Site {
     pub habits: Arc<Habits>,
     /// Who wrote when.
     pub writes: Writes,
+    /// Who is signed in by a connection.
+    pub bindings: Bindings,
     /// The browser script.
     pub shims: Shims,
     /// What was asked.

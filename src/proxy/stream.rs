@@ -13,7 +13,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Asked, Delivery, Follower, Followers, Form, Ready, Session, Source, Wire, await_ready};
 use crate::model::{DeltaKind, MediaType, fields};
-use crate::resource::{Decline, Manner};
+use crate::resource::Decline;
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
@@ -60,6 +60,7 @@ impl Site {
                 return Disposition::Proxy;
             }
             let key = route.key(&request.client, request.target, request.headers(), &facts, true);
+            self.note_headers(route, &request.client, request.headers(), &key);
             let bell = Arc::default();
             let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
                 Ok(place) => place,
@@ -77,7 +78,6 @@ impl Site {
                 Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
-            resource.seat().note(|| Manner::of(request.headers(), &key.identity), true);
             let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
             let ready = await_ready(wire, &subscription, since).await;
             // Who has left need not wait for what the backend would have shown.

@@ -477,7 +477,7 @@ impl Drop for Subscription {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::model::{Identity, Origin, RouteId, Scheme};
+    use crate::model::{Identity, Origin, RequestContext, RouteId, Scheme};
 
     #[test]
     fn a_look_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
@@ -488,6 +488,7 @@ mod tests {
             origin: Origin { scheme: Scheme::Http, host: "site.example".into(), public: "site.example".into() },
             target: "/".into(),
             variant: Arc::new([]),
+            context: RequestContext::default(),
             identity: Identity::whole(Vec::new()),
         };
         let resource = Resource::new(key, String::new(), Arc::new(Pulse::new(born)), Arc::default(), born);

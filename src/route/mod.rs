@@ -5,17 +5,21 @@
 //!                               └── Learned: what answers have taught about single paths
 //! ```
 
+mod client;
 mod learned;
 mod path;
 mod pattern;
 mod table;
+mod unsteady;
 mod variant;
 
+pub use client::{Client, Hop, X_FORWARDED_FOR, X_REAL_IP, node};
 pub use learned::{Facts, Learned};
 pub use path::{Target, is_plain};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
-pub use variant::{Audience, Client, RESUME_PARAMETER, VariantOptions, node};
+pub use unsteady::Unsteady;
+pub use variant::{Audience, RESUME_PARAMETER, VariantOptions};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,4 +100,6 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
     /// What answers have taught.
     pub learned: Arc<Learned>,
+    /// Headers that keep a client apart from itself.
+    pub unsteady: Arc<Unsteady>,
 }

@@ -1,14 +1,14 @@
 //! From a request to the key of the resource that it asks for.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
+use super::client::{Client, X_FORWARDED_FOR, X_REAL_IP};
 use super::learned::Facts;
 use super::{Route, Target};
 use crate::deliver::{self, Delivery};
-use crate::model::{Identity, Origin, ResourceKey, Secret, address_text, fields};
+use crate::model::{Identity, RequestContext, ResourceKey, Secret, address_text, fields};
 
 /// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
 pub const RESUME_PARAMETER: &str = "last_event_id";
@@ -39,15 +39,8 @@ pub struct VariantOptions {
     pub vary: Vec<HeaderName>,
     /// Query parameters that do not.
     pub ignore_query: Vec<String>,
-}
-
-/// The client, as far as the backend is to be told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Its address; `None` on a Unix socket.
-    pub address: Option<IpAddr>,
-    /// The origin by which it addressed us.
-    pub origin: Origin,
+    /// Request headers that identify nobody, beside those that are known not to.
+    pub ignore_headers: Vec<HeaderName>,
 }
 
 impl Route {
@@ -71,27 +64,37 @@ impl Route {
             // Of a request without a body it says what the client would like to be answered, to some applications.
             split.push(CONTENT_TYPE);
         }
-        split.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        split.dedup();
         split.retain(fields::may_split);
         let audience = if facts.private.is_some() { &Audience::Credentials } else { &self.variant.audience };
         let identity = match audience {
             Audience::Credentials => {
                 // What may identify a client splits by being a part of its identity, and is kept as what that is.
-                split.retain(fields::is_neutral);
-                Identity::whole(whole(headers, &split))
+                split.retain(|name| fields::is_neutral(name) || self.variant.ignore_headers.contains(name));
+                Identity::whole(self.whole(headers, &split, client.hop.believed))
             }
             Audience::Public => Identity::partial(Vec::new()),
             Audience::Selected { cookies, headers: names } => Identity::partial(selected(headers, cookies, names)),
         };
+        let named = identity.is_of_one_client();
+        if named {
+            // What is asked for with a client's credentials is asked for as that client asks, in all that an application may
+            // bind a session to. Nobody shares it anyway.
+            split.extend(fields::OF_CLIENT.iter().cloned());
+        }
+        split.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        split.dedup();
         let variant = split.into_iter().map(|name| {
+            let told = if named { client.told(&name, headers) } else { None };
+            if let Some(told) = told {
+                return (name, told);
+            }
             let value = match joined(headers, &name) {
                 // No `Accept` means that everything is welcome (RFC 9110 section 12.5.1).
                 None if name == ACCEPT => Some(HeaderValue::from_static("*/*")),
                 Some(_) if stream && name == ACCEPT => Some(without_streams(headers)),
                 // What a client says of its address is worth nothing: the backend is told what we know.
                 _ if name == FORWARDED => HeaderValue::from_str(&client.forwarded()).ok(),
-                _ if ADDRESSES.contains(&name.as_str()) => {
+                _ if name == X_FORWARDED_FOR || name == X_REAL_IP => {
                     client.address.and_then(|address| HeaderValue::from_str(&address_text(address)).ok())
                 }
                 value => value,
@@ -111,6 +114,7 @@ impl Route {
             origin: client.origin.clone(),
             target: target.canonical(&ignored).into(),
             variant: variant.collect(),
+            context: RequestContext::of(headers, &client.origin, named),
             identity,
         }
     }
@@ -129,7 +133,21 @@ impl Route {
             Audience::Selected { cookies, headers: names } => selected(headers, cookies, names).len(),
         };
         let split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
-        whole(headers, &split).len() > sent
+        self.whole(headers, &split, true).len() > sent
+    }
+
+    /// Everything by which a backend might know the client, but for what splits anyway, or never gets there.
+    fn whole(&self, headers: &HeaderMap, split: &[HeaderName], believed: bool) -> Vec<(HeaderName, Secret)> {
+        let identifies = |name: &&HeaderName| {
+            !fields::is_neutral(name)
+                && !split.contains(name)
+                && !self.variant.ignore_headers.contains(name)
+                && !fields::is_disguised(name, headers, believed)
+        };
+        let mut names: Vec<&HeaderName> = headers.keys().filter(identifies).collect();
+        names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        let field = |name: &HeaderName| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())));
+        names.into_iter().filter_map(field).collect()
     }
 
     /// The key of the resource as this client alone is answered it, whatever the route says of its audience.
@@ -139,9 +157,6 @@ impl Route {
         self.key(client, target, headers, &facts, true)
     }
 }
-
-/// Request headers that tell the client's address.
-const ADDRESSES: [&str; 2] = ["x-forwarded-for", "x-real-ip"];
 
 /// The one value of a field, its lines joined (RFC 9110 section 5.3).
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
@@ -154,14 +169,6 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let all: Vec<&[u8]> = std::iter::once(first).chain(rest).map(HeaderValue::as_bytes).collect();
     let separator: &[u8] = if name == COOKIE { b"; " } else { b", " };
     HeaderValue::from_bytes(&all.join(separator)).ok()
-}
-
-/// Everything by which a backend might know the client.
-fn whole(headers: &HeaderMap, split: &[HeaderName]) -> Vec<(HeaderName, Secret)> {
-    let mut names: Vec<&HeaderName> =
-        headers.keys().filter(|name| !fields::is_neutral(name) && !split.contains(name)).collect();
-    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    names.into_iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))).collect()
 }
 
 fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Vec<(HeaderName, Secret)> {
@@ -188,26 +195,4 @@ fn without_streams(headers: &HeaderMap) -> HeaderValue {
         .ok()
         .filter(|value| !value.is_empty())
         .unwrap_or_else(|| HeaderValue::from_static("*/*"))
-}
-
-impl Client {
-    /// A client that addressed us as `host`.
-    pub fn new(address: Option<IpAddr>, origin: Origin) -> Self {
-        Self { address, origin }
-    }
-
-    /// What is known of it, as one element of `Forwarded` (RFC 7239).
-    fn forwarded(&self) -> String {
-        let Origin { scheme, public, .. } = &self.origin;
-        format!("for={};host=\"{public}\";proto={}", node(self.address), scheme.as_str())
-    }
-}
-
-/// A node identifier (RFC 7239 section 6).
-pub fn node(address: Option<IpAddr>) -> String {
-    match address.map(|address| address.to_canonical()) {
-        Some(address @ IpAddr::V4(_)) => address_text(address),
-        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-        None => "unknown".to_owned(),
-    }
 }

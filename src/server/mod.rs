@@ -53,7 +53,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{FIRST_REQUEST, Front, Site, Writes};
+use crate::proxy::{Bindings, FIRST_REQUEST, Front, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -316,6 +316,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         streams: Streams::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
         writes: Writes::new(now),
+        bindings: Bindings::default(),
         shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
@@ -472,5 +473,6 @@ fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
         refresh_on: options.refresh_on.clone(),
         pulse: Arc::new(Pulse::new(clock::now())),
         learned: Arc::default(),
+        unsteady: Arc::default(),
     }
 }

@@ -1,9 +1,14 @@
 //! Log lines on stderr: readable on a terminal, JSON otherwise.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::throttle::Throttle;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -53,7 +58,22 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second initialisation can only happen in tests that share a process; the first one stays in force.
-    let _ =
-        if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.with_target(false).try_init() };
+    let _ = if json {
+        subscriber.json().flatten_event(true).finish().with(Throttle::default()).try_init()
+    } else {
+        subscriber.with_target(false).finish().with(Throttle::default()).try_init()
+    };
     Ok(())
+}
+
+/// The longest text of a client's that a line shows, in bytes.
+const MOST_TEXT: usize = 200;
+
+/// What a line shows of a path or another text that a client made up.
+pub fn brief(text: &str) -> Cow<'_, str> {
+    if text.len() <= MOST_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MOST_TEXT).last().unwrap_or_default();
+    Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len()))
 }

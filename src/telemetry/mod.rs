@@ -10,10 +10,11 @@ mod route;
 #[cfg(feature = "otel")]
 mod spans;
 mod tail;
+mod throttle;
 mod trace;
 
 pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
-pub use log::{FilterError, Format, init};
+pub use log::{FilterError, Format, brief, init};
 pub use metrics::{ALL as ALL_METRICS, Metrics};
 pub use plain::plain as plain_metrics;
 pub use route::{Figures, Held, RouteMetrics};

@@ -13,7 +13,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -30,6 +30,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::MOST_INTERIM;
+use crate::model::fields;
 use crate::proto::{Body, Exchange, ResponseHead, find_end};
 
 /// What is to be known of a request before it is sent.
@@ -53,6 +54,8 @@ pub struct Line {
     client_ended: AtomicBool,
     half_closed: AtomicBool,
     reused: AtomicBool,
+    /// The only client whose requests it may carry; 0 for any.
+    owner: AtomicU64,
     reader: AtomicWaker,
 }
 
@@ -91,6 +94,16 @@ impl Line {
     /// Whether this connection has served other requests before.
     pub fn is_reused(&self) -> bool {
         self.reused.load(Ordering::Relaxed)
+    }
+
+    /// From now on it carries requests of this client alone.
+    pub(super) fn own(&self, owner: u64) {
+        self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// Whose requests it may carry; `None` for anybody's.
+    pub(super) fn owner(&self) -> Option<u64> {
+        Some(self.owner.load(Ordering::Relaxed)).filter(|owner| *owner != 0)
     }
 
     pub(super) fn reuse(&self) {
@@ -143,6 +156,7 @@ impl Connection {
             client_ended: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             reused: AtomicBool::new(false),
+            owner: AtomicU64::new(0),
             reader: AtomicWaker::new(),
         });
         Ok(Self {
@@ -198,7 +212,8 @@ impl Connection {
             }
             return Ok(true);
         }
-        self.persistent = head.persistent;
+        // Whoever signs in by a connection is the only one to speak on it.
+        self.persistent = head.persistent && (self.line.owner().is_some() || !fields::head_binds_connection(&head.text));
         self.ready = head.text;
         let mut body = Body::new(head.framing);
         // What has come with the head is handed out with it.

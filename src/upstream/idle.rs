@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -10,7 +11,11 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until};
 
 use super::IDLE_TIMEOUT;
+use super::connection::Line;
 use crate::clock;
+
+/// How long a connection on which a client is signed in waits for more of that client's requests.
+const OWNED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The connections of one replica, the one that was used last behind.
 pub(super) struct Idle {
@@ -21,6 +26,8 @@ pub(super) struct Idle {
 #[derive(Default)]
 struct Kept {
     connections: VecDeque<(Stream, Instant)>,
+    /// Those that are one client's alone.
+    owned: VecDeque<(Stream, Instant)>,
     /// Whether somebody sees to those that are kept for too long.
     swept: bool,
 }
@@ -31,11 +38,21 @@ impl Idle {
         Arc::new(Self { most, kept: Mutex::default() })
     }
 
-    /// The one that was used last, if the backend has not closed it, as far as is known here.
-    pub(super) fn take(&self) -> Option<Stream> {
+    /// The one of `owner`'s that was used last, or of those that are anybody's, if the backend has not closed it, as far as is
+    /// known here.
+    pub(super) fn take(&self, owner: Option<u64>) -> Option<Stream> {
         let now = clock::now();
         loop {
-            let (mut connection, until) = self.kept.lock().connections.pop_back()?;
+            let (mut connection, until) = {
+                let mut kept = self.kept.lock();
+                match owner {
+                    None => kept.connections.pop_back()?,
+                    Some(_) => {
+                        let at = kept.owned.iter().rposition(|(connection, _)| owner_of(connection) == owner)?;
+                        kept.owned.remove(at)?
+                    }
+                }
+            };
             // What is sent without having been asked for ends it, too.
             let is_silent = connection.read(&mut [0]).now_or_never().is_none();
             if is_silent && now < until {
@@ -47,9 +64,12 @@ impl Idle {
     /// Keeps a connection for whoever comes next, but not for long. Must be called in a runtime.
     pub(super) fn keep(self: &Arc<Self>, connection: Stream) {
         let mut kept = self.kept.lock();
-        kept.connections.push_back((connection, clock::now() + IDLE_TIMEOUT));
-        if kept.connections.len() > self.most {
-            kept.connections.pop_front();
+        let owner = owner_of(&connection);
+        let timeout = if owner.is_some() { OWNED_TIMEOUT } else { IDLE_TIMEOUT };
+        let alike = if owner.is_some() { &mut kept.owned } else { &mut kept.connections };
+        alike.push_back((connection, clock::now() + timeout));
+        if alike.len() > self.most {
+            alike.pop_front();
         }
         if !std::mem::replace(&mut kept.swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self)));
@@ -60,13 +80,23 @@ impl Idle {
     fn close_expired(&self) -> Option<Instant> {
         let now = clock::now();
         let mut kept = self.kept.lock();
-        while kept.connections.front().is_some_and(|(_, until)| *until <= now) {
-            kept.connections.pop_front();
+        let Kept { connections, owned, .. } = &mut *kept;
+        let mut next = None;
+        for alike in [connections, owned] {
+            while alike.front().is_some_and(|(_, until)| *until <= now) {
+                alike.pop_front();
+            }
+            let until = alike.front().map(|(_, until)| *until);
+            next = next.into_iter().chain(until).min();
         }
-        let next = kept.connections.front().map(|(_, until)| *until);
         kept.swept = next.is_some();
         next
     }
+}
+
+/// Whose `connection` is, if it is one client's alone.
+fn owner_of(connection: &Stream) -> Option<u64> {
+    Line::of(connection.get_proxy_digest())?.owner()
 }
 
 /// Sees to what is kept for too long, until nothing is kept.

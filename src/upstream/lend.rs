@@ -27,12 +27,16 @@ use crate::proto::{Body, Framing, find_end};
 
 impl Upstream {
     /// See [`super::Chosen::lend`].
-    pub(super) async fn lend(self: &Arc<Self>, fresh: bool) -> Result<HttpPeer, ConnectError> {
+    pub(super) async fn lend(
+        self: &Arc<Self>,
+        fresh: bool,
+        owner: Option<u64>,
+    ) -> Result<HttpPeer, ConnectError> {
         let peer = self.peer().await?;
         // What is lent has TLS below it already.
         let mut lent = peer.clone();
         lent.scheme = Scheme::HTTP;
-        lent.options.custom_l4 = Some(Arc::new(Lender { upstream: Arc::clone(self), peer, fresh }));
+        lent.options.custom_l4 = Some(Arc::new(Lender { upstream: Arc::clone(self), peer, fresh, owner }));
         Ok(lent)
     }
 }
@@ -42,17 +46,22 @@ struct Lender {
     upstream: Arc<Upstream>,
     peer: HttpPeer,
     fresh: bool,
+    /// Whose the connection is, if it is one client's.
+    owner: Option<u64>,
 }
 
 #[async_trait]
 impl L4Connect for Lender {
     async fn connect(&self, _: &SocketAddr) -> pingora::Result<L4Stream> {
-        let idle = if self.fresh { None } else { self.upstream.idle() };
+        let idle = if self.fresh { None } else { self.upstream.idle_of(self.owner) };
         let stream = match idle {
             Some(stream) => stream,
             None => self.upstream.connect_to(&self.peer).await?,
         };
         let line = Line::of(stream.get_proxy_digest());
+        if let Some((line, owner)) = line.as_ref().zip(self.owner) {
+            line.own(owner);
+        }
         let lent = Lent {
             stream: Some(stream),
             line: line.clone(),

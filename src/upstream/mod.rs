@@ -206,7 +206,12 @@ impl Upstream {
 
     /// A connection that [`Upstream::keep`] was given, if the backend has not closed it, as far as is known.
     pub fn idle(&self) -> Option<Stream> {
-        let stream = self.idle.take()?;
+        self.idle_of(None)
+    }
+
+    /// The same, of those that are `owner`'s alone.
+    fn idle_of(&self, owner: Option<u64>) -> Option<Stream> {
+        let stream = self.idle.take(owner)?;
         if let Some(line) = Line::of(stream.get_proxy_digest()) {
             line.reuse();
         }

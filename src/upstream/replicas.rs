@@ -174,17 +174,24 @@ impl fmt::Debug for Replicas {
 }
 
 impl Chosen {
-    fn new(upstream: &Arc<Upstream>) -> Self {
+    /// `upstream`, which has one thing more to do.
+    pub fn new(upstream: &Arc<Upstream>) -> Self {
         upstream.begin();
         Self(Arc::clone(upstream))
     }
 
-    /// Where pingora's proxy is to connect to. It is given a `fresh` connection, or one that has served others if there is one.
+    /// Where pingora's proxy is to connect to. It is given a `fresh` connection, or one that has served others if there is one;
+    /// with an `owner`, one that has served nobody else and never will.
     ///
     /// # Errors
     /// If the backend's name cannot be resolved.
-    pub async fn lend(&self, fresh: bool) -> Result<HttpPeer, ConnectError> {
-        self.0.lend(fresh).await
+    pub async fn lend(&self, fresh: bool, owner: Option<u64>) -> Result<HttpPeer, ConnectError> {
+        self.0.lend(fresh, owner).await
+    }
+
+    /// The same replica, whether or not it has something to do.
+    pub fn share(&self) -> Arc<Upstream> {
+        Arc::clone(&self.0)
     }
 }
 

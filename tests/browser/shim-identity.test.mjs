@@ -22,7 +22,7 @@ const says = (send, count, headers) => send(200, 'application/json', JSON.string
 
 let number = 0;
 const events = ['e0'];
-const TOLD = ['content-type', 'referer', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest', 'sec-ch-ua', 'sec-ch-ua-mobile', 'sec-ch-ua-platform'];
+const TOLD = ['content-type', 'user-agent', 'accept-language', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest', 'sec-ch-ua', 'sec-ch-ua-mobile', 'sec-ch-ua-platform'];
 const on = stage({
     '/me-page': page(polls('/me')),
     '/me': (request, send) => says(send, cookie(request, 'user')),
@@ -44,7 +44,8 @@ const on = stage({
             got.push(...more); document.cookie = 'seen=' + got.length + ';path=/'; draw({ count: got.length });
         }, ${INTERVAL});`),
     '/events': (request, send) => send(200, 'application/json', JSON.stringify(events.slice(Number(cookie(request, 'seen')) || 0))),
-    '/told-page': page(polls('/told', `{ headers: { 'Content-Type': 'application/json' } }`)),
+    '/told-page': (request, send) => send(200, 'text/html', page(polls('/told', `{ headers: { 'Content-Type': 'application/json' } }`)),
+        { 'set-cookie': 'who=me; Path=/told; HttpOnly' }),
     '/told': (request, send) => says(send, JSON.stringify(TOLD.map((name) => [name, request.headers[name]])) + on.application.state.count),
 });
 
@@ -202,6 +203,6 @@ test('a look says what the page says: the type that it sets, where it is, how it
     await followed(page, '/told');
     const told = (await shown(page)).map((text) => text.replace(/\d+$/, ''));
     assert.equal(new Set(told).size, 1, [...new Set(told)].join('\n'));
-    assert.match(told[0], /"content-type","application\/json".*\/told-page.*same-origin.*cors.*empty/);
+    assert.match(told[0], /"content-type","application\/json".*Mozilla.*same-origin.*cors.*empty/);
     await page.close();
 });

@@ -130,6 +130,11 @@ impl Seen {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Whether this is one of Sungrazer's own: a client's request of these tests never says `identity`.
+    pub fn is_fetch(&self) -> bool {
+        self.header("accept-encoding") == Some("identity")
+    }
+
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
