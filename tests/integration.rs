@@ -24,6 +24,7 @@ mod floods;
 mod framing;
 mod fuzzing;
 mod held_polls;
+mod identity;
 mod injection;
 mod interop;
 mod layering;

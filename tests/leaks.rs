@@ -21,6 +21,7 @@ use crate::support::within;
 const ROUTES: &str = r#"
 [server]
 h2c = true
+trusted_proxies = ["127.0.0.1"]
 [upstream]
 url = "BACKEND"
 max_fetch_rate = 100000
@@ -74,6 +75,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Sessions {
     owners: HashMap<String, usize>,
     next: usize,
+    /// Fetches that carried of somebody what they should not.
+    odd: Vec<String>,
+}
+
+/// What is wrong with a fetch that is for `person`: it speaks as that person's own browser does, or as nobody's.
+fn odd(seen: &Seen, person: &str) -> Option<String> {
+    let person = seen.header("x-person").unwrap_or(person);
+    let address = person.parse().map(|number: usize| format!("{}, 127.0.0.1", address_of(number))).ok();
+    // Routes that share look under somebody's own credentials now and then; they are known by the address that they name.
+    let agent = seen.header("user-agent").unwrap_or_default();
+    let is_own = seen.header("x-forwarded-for") == address.as_deref()
+        && (agent.is_empty() || agent.starts_with(&format!("Mozilla/p{person}~")));
+    let is_nobodys = seen.header("x-forwarded-for").is_none() && agent.starts_with("sungrazer/");
+    let tells_page = seen.header("referer").is_some_and(|page| page != "http://site.example/");
+    let selected = seen.path() == "/selected";
+    let right = if person == "nobody" || selected { is_nobodys || (selected && is_own) } else { is_own };
+    (!right || tells_page).then(|| format!("{person}: {seen:?}"))
+}
+
+fn address_of(number: usize) -> String {
+    format!("10.1.{}.{}", number / 200, number % 200)
 }
 
 impl Sessions {
@@ -91,9 +113,9 @@ fn cookie<'s>(seen: &'s Seen, name: &str) -> Option<&'s str> {
 
 /// The answer, signed with whom it is for: by cookie, by token, or by a header that only this application knows.
 fn sign(seen: &Seen, sessions: &Mutex<Sessions>, rng: &Mutex<fastrand::Rng>) -> Page {
-    let sessions = sessions.lock().unwrap();
+    let mut sessions = sessions.lock().unwrap();
     let mut rng = rng.lock().unwrap();
-    let session = cookie(seen, "sid").map(|sid| sessions.owners.get(sid));
+    let session = cookie(seen, "sid").map(|sid| sessions.owners.get(sid).copied());
     let person = match (session, seen.header("authorization"), seen.header("x-person")) {
         (Some(None), ..) => return Page::text("signed out").status(*rng.choice([401, 403].iter()).unwrap()),
         (Some(Some(person)), ..) => person.to_string(),
@@ -103,6 +125,9 @@ fn sign(seen: &Seen, sessions: &Mutex<Sessions>, rng: &Mutex<fastrand::Rng>) -> 
         _ => "nobody".to_owned(),
     };
     let language = seen.header("accept-language").unwrap_or("none");
+    if seen.is_fetch() {
+        sessions.odd.extend(odd(seen, &person));
+    }
     let page = Page::text(&format!("<for {person}|{language}|{}>", rng.u32(..)));
     let page = if seen.path() == "/language" { page.header("Vary", "Accept-Language") } else { page };
     // Public answers to nobody bear no mark; whatever is somebody's may bear any.
@@ -133,7 +158,11 @@ struct Person {
 impl Person {
     /// What identifies this person in requests for `path`, and noise that must not matter.
     fn headers(&mut self) -> Vec<(&'static str, String)> {
-        let mut headers = vec![("Accept-Language", self.language.to_owned())];
+        let mut headers = vec![
+            ("Accept-Language", self.language.to_owned()),
+            ("Referer", format!("http://site.example/p{}~", self.number)),
+            ("X-Forwarded-For", address_of(self.number)),
+        ];
         match &self.sid {
             Some(sid) => headers.push(("Cookie", format!("theme={}; sid={sid}", self.number % 3))),
             None if self.number % 5 == 3 => headers.push(("Authorization", format!("Bearer t{}", self.number))),
@@ -141,7 +170,7 @@ impl Person {
             None => {}
         }
         if self.rng.bool() {
-            headers.push(("User-Agent", format!("Mozilla/{}", self.rng.u8(..3))));
+            headers.push(("User-Agent", format!("Mozilla/p{}~{}", self.number, self.rng.u8(..3))));
         }
         headers
     }
@@ -341,6 +370,8 @@ async fn nobody_ever_gets_what_was_answered_to_another() {
         let life = life.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
         signed = [signed[0] + life[0], signed[1] + life[1]];
     }
+    let odd = std::mem::take(&mut sessions.lock().unwrap().odd);
+    assert!(odd.is_empty(), "seed {seed}: {} fetches, such as {}", odd.len(), odd[0]);
     assert!(
         signed.iter().all(|signed| *signed > people * rounds / 8),
         "{signed:?} answers were signed: the hunt is blind"

@@ -174,7 +174,8 @@ impl Api {
         let path = url.split('?').next().unwrap_or_default();
         let routes = self.site.routes.load();
         let route = routes.find(&Method::GET, path).or_else(|| routes.learns(path))?;
-        let facts = route.learned.facts(path, clock::now());
+        let canonical = Target::parse(url).map(|target| route.canonical(target));
+        let facts = route.learned.told(path, canonical.as_deref().unwrap_or(url), clock::now());
         let unsteady = route.unsteady.found();
         let learned = json!({
             "headers_that_never_repeat": unsteady.iter().map(|(name, url)| json!({
@@ -183,7 +184,7 @@ impl Api {
             "private": facts.private,
             "varies_by": facts.vary,
             "differs_with_credentials": facts.differs,
-            "unwatchable": facts.unwatchable.as_ref().map(|(decline, _)| decline.to_string()),
+            "unwatchable": facts.unwatchable.as_ref().map(ToString::to_string),
             "streams_itself": facts.own_stream.get().copied().unwrap_or(false),
         });
         let is_nothing = facts.private.is_none()

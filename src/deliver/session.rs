@@ -105,8 +105,14 @@ impl Ending {
         options.retry.mul_f64(1.0 + self.rng.f64())
     }
 
-    /// Brings the end nearer, if the server is stopping.
+    /// Brings the end nearer, if the server is stopping, or if the client has other cookies by now than it came with.
     pub(super) fn heed(&mut self, place: &Place) {
+        if self.reason == EndReason::MaxAge
+            && let Some(at) = place.revoked()
+        {
+            self.reason = EndReason::Reload;
+            self.at = self.at.min(at);
+        }
         if self.reason != EndReason::Drain
             && let Some(last) = place.drain_deadline()
         {

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
 use crate::model::Network;
-use crate::resource::Bell;
+use crate::resource::{Bell, CookieIndex, Registered, Revocable, SETTLED};
 
 /// How many clients may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,23 @@ pub struct Place {
     slot: usize,
     address: Option<Network>,
     browser: Option<u64>,
+    /// The cookies under which the client came.
+    cookies: Option<(Arc<Revocation>, Registered)>,
+}
+
+/// What a held client is told when a cookie is replaced under which it came.
+#[derive(Debug)]
+struct Revocation {
+    entered: Instant,
+    is_revoked: AtomicBool,
+    bell: Arc<Bell>,
+}
+
+impl Revocable for Revocation {
+    fn revoke(self: Arc<Self>) {
+        self.is_revoked.store(true, Ordering::Release);
+        self.bell.ring();
+    }
 }
 
 impl Streams {
@@ -118,7 +135,8 @@ impl Streams {
         if let Some(browser) = who.browser {
             *roster.by_browser.entry(browser).or_default() += 1;
         }
-        Ok(Place { slot: roster.bells.insert(bell), streams: Arc::clone(self), address, browser: who.browser })
+        let slot = roster.bells.insert(bell);
+        Ok(Place { slot, streams: Arc::clone(self), address, browser: who.browser, cookies: None })
     }
 
     /// How many clients are held.
@@ -161,6 +179,27 @@ impl Streams {
 }
 
 impl Place {
+    /// The same for a client that came, `now`, with these cookies: it is not held for longer than they are good.
+    pub fn under<'a>(
+        mut self,
+        index: &Arc<CookieIndex>,
+        cookies: impl Iterator<Item = &'a [u8]>,
+        bell: &Arc<Bell>,
+        now: Instant,
+    ) -> Self {
+        let revocation = Revocation { entered: now, is_revoked: AtomicBool::new(false), bell: Arc::clone(bell) };
+        let revocation = Arc::new(revocation);
+        let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&revocation) as Arc<dyn Revocable>));
+        self.cookies = index.register(cookies, weak).map(|registered| (revocation, registered));
+        self
+    }
+
+    /// When this client has to come again, because a cookie was replaced under which it came.
+    pub fn revoked(&self) -> Option<Instant> {
+        let (revocation, _) = self.cookies.as_ref()?;
+        revocation.is_revoked.load(Ordering::Acquire).then(|| revocation.entered + SETTLED)
+    }
+
     /// By when this client has to be gone, if it has been asked to leave.
     pub fn drain_deadline(&self) -> Option<Instant> {
         self.streams.drain_deadline()

@@ -213,7 +213,10 @@ impl Socket {
             let mut frames = Vec::new();
             let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS).max(SILENT_AT_LEAST);
             let ping = pinged + self.options.heartbeat;
-            let deadline = ending.at.min(silent).min(ping).min(followers.tick_due().unwrap_or(ping));
+            // What it has asked for is answered, even that which signs it out; but nothing further is heard.
+            let is_leaving = ending.reason == EndReason::Reload && clock::now() >= ending.at;
+            let leaves = if is_leaving && !replies.is_empty() { ending.at + FAREWELL } else { ending.at };
+            let deadline = leaves.min(silent).min(ping).min(followers.tick_due().unwrap_or(ping));
             tokio::select! {
                 biased;
                 () = self.bell.rung() => followers.collect(&Records, Some(&*self.desk), &self.bell, clock::now(), &mut frames),
@@ -222,7 +225,7 @@ impl Socket {
                         out.push(text(serde_json::json!({ "response": reply }).to_string()));
                     }
                 }
-                message = socket.next(), if replies.len() < MOST_REQUESTS => {
+                message = socket.next(), if replies.len() < MOST_REQUESTS && !is_leaving => {
                     heard = clock::now();
                     match message {
                         Some(Ok(Message::Text(said))) => {
@@ -243,7 +246,7 @@ impl Socket {
                     if now >= silent {
                         return Over::Lost(Loss::Left);
                     }
-                    if now < ending.at {
+                    if now < leaves {
                         followers.collect(&Records, Some(&*self.desk), &self.bell, now, &mut frames);
                         if now >= ping {
                             pinged = now;
@@ -252,7 +255,7 @@ impl Socket {
                     }
                 }
             }
-            let over = clock::now() >= ending.at;
+            let over = clock::now() >= if replies.is_empty() { ending.at } else { leaves };
             if over {
                 followers.end(&Records, ending.reason, &mut frames);
             }
@@ -266,7 +269,8 @@ impl Socket {
                 }
             }
             if over {
-                let code = if ending.reason == EndReason::Drain { CloseCode::Restart } else { CloseCode::Away };
+                let comes_back = matches!(ending.reason, EndReason::Drain | EndReason::Reload);
+                let code = if comes_back { CloseCode::Restart } else { CloseCode::Away };
                 return Over::Close(code, ending.reason.as_str());
             }
         }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ use self::accounts::{Accounts, Charge};
 use self::owed::Owed;
 use self::recent::Recent;
 use crate::model::{Network, Representation, ResourceKey};
-use crate::resource::{Bell, Pulse, Resource, Retire, Room, Subscription};
+use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Room, Subscription};
 
 /// What the hub may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub struct Hub {
     accounts: Arc<Accounts>,
     room: Arc<Room>,
     owed: Owed,
+    cookies: Arc<CookieIndex>,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
@@ -107,6 +108,7 @@ struct Shard {
 struct Entry {
     resource: Arc<Resource>,
     _charge: Charge,
+    _cookies: Option<Registered>,
 }
 
 const SHARDS: usize = 16;
@@ -147,6 +149,7 @@ impl Hub {
             accounts: Arc::default(),
             room,
             owed: Owed::default(),
+            cookies: Arc::default(),
             seed,
         }
     }
@@ -160,6 +163,11 @@ impl Hub {
     /// The memory of all histories.
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Who is held, and what is watched, under which cookies.
+    pub fn cookies(&self) -> &Arc<CookieIndex> {
+        &self.cookies
     }
 
     /// Whether looks have taken anything away that was not given to anybody yet.
@@ -238,13 +246,6 @@ impl Hub {
         self.shard(target).targets.get(target).map_or_else(Vec::new, resources)
     }
 
-    /// Calls `f` with each resource.
-    pub fn for_each(&self, mut f: impl FnMut(&Resource)) {
-        for shard in &self.shards {
-            lock(shard).targets.values().flat_map(HashMap::values).for_each(|entry| f(&entry.resource));
-        }
-    }
-
     /// All resources.
     pub fn resources(&self) -> Vec<Arc<Resource>> {
         let mut all = Vec::with_capacity(self.len());
@@ -288,7 +289,9 @@ impl Hub {
         let (pulse, room) = (Arc::clone(birth.pulse), Arc::clone(&self.room));
         let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), pulse, room, now));
         (birth.start)(Arc::clone(&resource));
-        let entry = Entry { resource: Arc::clone(&resource), _charge: charge };
+        let revocable: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&resource) as Arc<dyn Revocable>));
+        let cookies = self.cookies.register(key.identity.cookies(), revocable);
+        let entry = Entry { resource: Arc::clone(&resource), _charge: charge, _cookies: cookies };
         shard.targets.entry(Arc::clone(&key.target)).or_default().insert(key.clone(), entry);
         Ok(resource)
     }

@@ -1,9 +1,11 @@
 //! Header fields by the part that they play between client, proxy and backend.
 
 mod assertions;
+mod cookies;
 mod tracing;
 
 pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
+pub use cookies::{MOST_COOKIES, Replaced, changes_cookies, cookie_name, cookies, pairs, replaced};
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are
@@ -137,14 +139,38 @@ const OF_CONNECTIONS: [&str; 4] = ["ntlm", "negotiate", "nego2", "kerberos"];
 /// Whether a message with these headers belongs to an exchange by which a connection is signed in (RFC 4559 section 6). The
 /// connection must never be given to anybody else then; nowhere else is that decided.
 pub fn binds_connection(headers: &HeaderMap) -> bool {
-    let names =
-        [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
-    let lines = names.iter().flat_map(|name| headers.get_all(name));
-    // A challenge may stand behind others in one line. One that is part of a quoted text costs a connection, and nothing else.
-    let mut words = lines.flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')));
-    words.any(|word| OF_CONNECTIONS.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes())))
-        || headers.get("persistent-auth").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
-        || headers.contains_key("proxy-support")
+    SIGNING.iter().any(|name| headers.get_all(*name).iter().any(|value| signs_in(name, value.as_bytes())))
+}
+
+/// The same of a head as it is written.
+pub fn head_binds_connection(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let known = SIGNING.iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        known.is_some_and(|known| signs_in(known, value.trim_ascii()))
+    })
+}
+
+/// Fields by which somebody is signed in, or asked to be.
+const SIGNING: [&str; 6] = [
+    "authorization",
+    "persistent-auth",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-support",
+    "www-authenticate",
+];
+
+fn signs_in(name: &str, value: &[u8]) -> bool {
+    match name {
+        "persistent-auth" => value.eq_ignore_ascii_case(b"true"),
+        "proxy-support" => true,
+        // A challenge may stand behind others in one line. One that is part of a quoted text costs a connection, and nothing else.
+        _ => value
+            .split(|byte| matches!(byte, b',' | b' ' | b'\t'))
+            .any(|word| OF_CONNECTIONS.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes()))),
+    }
 }
 
 /// Whether `name` may be left out of a client's identity.
@@ -215,20 +241,6 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
         .filter_map(|item| std::str::from_utf8(item).ok())
         .map(str::trim)
         .filter(|item| !item.is_empty())
-}
-
-/// The cookies of a request, `name=value` each, in the order in which they were sent.
-pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(header::COOKIE).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty())
-}
-
-/// The name of a cookie.
-pub fn cookie_name(pair: &[u8]) -> &[u8] {
-    pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether a list field holds `token`, compared without regard to case.

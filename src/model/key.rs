@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderName, HeaderValue};
 
-use super::{Digest, RequestContext, Secret};
+use super::{Digest, RequestContext, Secret, fields};
 
 /// Tells compiled routes apart; a route that a reload leaves unchanged keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,19 +82,10 @@ impl Identity {
         self.whole && !self.fields.is_empty()
     }
 
-    /// Whether the cookie `name=value` is part of it.
-    pub fn has_cookie(&self, pair: &[u8]) -> bool {
-        self.cookies().any(|one| one == pair)
-    }
-
-    /// Whether all cookies that are part of it are among these.
-    pub fn has_no_cookie_but(&self, pairs: &[&[u8]]) -> bool {
-        self.cookies().all(|one| pairs.contains(&one))
-    }
-
-    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+    /// The cookies that are part of it, `name=value` each.
+    pub fn cookies(&self) -> impl Iterator<Item = &[u8]> {
         let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
-        cookies.flat_map(|(_, value)| value.expose().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+        cookies.flat_map(|(_, value)| fields::pairs(value.expose()))
     }
 
     /// The header fields, in sending order.

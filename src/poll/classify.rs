@@ -77,6 +77,11 @@ fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
     if !whole && let Some(because) = private(headers) {
         return Some(Decline::Private { because });
     }
+    if let Some(replaced) = fields::replaced(key.identity.cookies(), headers).first() {
+        // It is used up by now. The next fetch would be refused, and the client be signed out.
+        let cookie = String::from_utf8_lossy(fields::cookie_name(replaced.pair)).into_owned();
+        return Some(Decline::Rotates { cookie });
+    }
     let mut unknown: Vec<String> = Vec::new();
     for name in fields::list(headers, &VARY) {
         let Ok(name) = name.parse::<HeaderName>() else { continue };

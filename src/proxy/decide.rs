@@ -9,7 +9,10 @@ use super::endpoints::WebSocketOpening;
 use super::forward::goes_in_circles;
 use super::request::{Request, is_from_here};
 use super::site::Site;
-use crate::deliver::{Answer, Session, Whole, Wire};
+use crate::clock;
+use crate::deliver::{Answer, Overload, Place, Session, Whole, Wire};
+use crate::model::fields;
+use crate::resource::Bell;
 use crate::telemetry::brief;
 
 /// What is done with a request.
@@ -101,6 +104,12 @@ impl Site {
     /// What follows our own prefix in `path`, if it is below that.
     pub(super) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// A place for the client of `request`, which is woken by `bell`. With `optional` it asked for an ordinary answer.
+    pub(super) fn enter(&self, request: &Request<'_>, bell: &Arc<Bell>, optional: bool) -> Result<Place, Overload> {
+        let place = self.streams.enter(Arc::clone(bell), request.entering(optional))?;
+        Ok(place.under(self.hub.cookies(), fields::cookies(request.headers()), bell, clock::now()))
     }
 
     /// 503: a limit was reached.

@@ -86,8 +86,11 @@ impl Visitor {
             // Only the client's own connection is signed in.
             return Err(Unfollowed::Ended(EndReason::Gone));
         }
-        let facts = route.learned.facts(target.path, now);
-        if facts.unwatchable.is_some() || facts.own_stream.get() == Some(&true) {
+        let facts = route.facts(&self.client, target, headers, now);
+        if let Some(decline) = &facts.unwatchable {
+            return Err(Unfollowed::Ended(decline.reason()));
+        }
+        if facts.own_stream.get() == Some(&true) {
             return Err(Unfollowed::Ended(EndReason::Gone));
         }
         let key = route.key(&self.client, target, headers, &facts, true);
@@ -182,7 +185,7 @@ impl Desk for Visitor {
         let routes = self.site.routes.load();
         let route = routes.find(&Method::GET, target.path);
         let headers = self.headers_for(asked);
-        route.zip(headers).is_some_and(|(route, headers)| self.site.heed(route, target.path, &headers, ended))
+        route.zip(headers).is_some_and(|(route, headers)| self.site.heed(route, &self.client, target, &headers, ended))
     }
 }
 
@@ -264,6 +267,7 @@ impl Visitor {
                 Ok(answer) => (answer.status, &answer.headers),
                 Err((status, _)) => (*status, &none),
             };
+            self.site.note_cookies(&asked, headers);
             self.site.wrote(&asked, &shape, status, headers);
         }
         let answer = answer?;

@@ -183,7 +183,7 @@ impl Site {
         manner: Manner,
     ) -> Disposition {
         let bell = Arc::<Bell>::default();
-        let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+        let place = match self.enter(request, &bell, false) {
             Ok(place) => place,
             Err(overload) => return self.turn_away("streams", &overload.to_string()),
         };
@@ -244,7 +244,7 @@ impl Site {
             return Disposition::text(StatusCode::BAD_REQUEST, UPGRADE_REQUIRED);
         };
         let bell = Arc::<Bell>::default();
-        let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+        let place = match self.enter(request, &bell, false) {
             Ok(place) => place,
             Err(overload) => return self.turn_away("streams", &overload.to_string()),
         };

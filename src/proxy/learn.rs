@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE, USER_AGENT};
 use tracing::{info, warn};
 
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
+use crate::model::fields::MOST_COOKIES;
 use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
@@ -20,40 +21,64 @@ use crate::telemetry::brief;
 const REFUSED: Decline = Decline::Private { because: "refused without credentials" };
 
 impl Site {
-    /// Takes in why what was asked for at `path` could not be watched.
-    pub(super) fn learn(&self, route: &Route, path: &str, decline: &Decline) {
-        if !route.learned.note(path, decline, clock::now()) {
+    /// Takes in why what a client asked for with `headers` could not be watched.
+    pub(super) fn learn(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        decline: &Decline,
+    ) {
+        let canonical = route.canonical(target);
+        let asked = route.asked(client, &canonical, headers);
+        if !route.learned.note(target.path, &asked, decline, clock::now()) {
             return;
         }
-        let (route, path) = (route.pattern.as_str(), &*brief(path));
+        let (route, url) = (route.pattern.as_str(), &*brief(&canonical));
         match decline {
             Decline::Private { .. } => {
-                warn!(route, path, "watched under each client's own credentials from now on: {decline}");
+                warn!(route, url, "watched under each client's own credentials from now on: {decline}");
             }
-            _ => info!(route, path, "{decline}"),
+            Decline::Rotates { .. } => warn!(route, url, "{decline}"),
+            _ => info!(route, url, "{decline}"),
         }
     }
 
     /// Takes in how a watch ended for a client that asked with `headers`. Returns whether asking under another key may
     /// serve it.
-    pub(super) fn heed(&self, route: &Route, path: &str, headers: &HeaderMap, ended: &Ended) -> bool {
+    pub(super) fn heed(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        ended: &Ended,
+    ) -> bool {
         match ended {
             Ended::Declined(decline) => {
-                self.learn(route, path, decline);
+                self.learn(route, client, target, headers, decline);
                 decline.is_rekey()
             }
-            Ended::Refused(refusal) => self.heed_refusal(route, path, headers, refusal),
+            Ended::Refused(refusal) => self.heed_refusal(route, client, target, headers, refusal),
             Ended::Closed(reason) => *reason == EndReason::Reload,
         }
     }
 
     /// Whether the look was refused for want of credentials that it left out and the client has. Then the route is wrong
-    /// about its audience, and the path is no longer shared.
-    pub(super) fn heed_refusal(&self, route: &Route, path: &str, headers: &HeaderMap, refusal: &Refusal) -> bool {
-        let facts = route.learned.facts(path, clock::now());
+    /// about its audience, and the target is no longer shared.
+    pub(super) fn heed_refusal(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        refusal: &Refusal,
+    ) -> bool {
+        let facts = route.facts(client, target, headers, clock::now());
         let wrong = refusal.asks_for_credentials() && route.withholds(headers, &facts);
         if wrong {
-            self.learn(route, path, &REFUSED);
+            self.learn(route, client, target, headers, &REFUSED);
         }
         wrong
     }
@@ -91,7 +116,7 @@ impl Site {
         }
         let differs = meaning(&with) != meaning(&before);
         let Some(target) = Target::parse(&key.target) else { return };
-        if route.learned.note_sample(target.path, differs) && differs {
+        if route.learned.note_sample(target.path, differs, clock::now()) && differs {
             route.metrics.differs();
             warn!(
                 route = route.pattern.as_str(),
@@ -130,46 +155,33 @@ impl Site {
     /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Who is held
     /// under the old one, and may be this client, is sent back to come with the new: what is looked at with cookies that
     /// this client did not send is others'.
+    ///
+    /// Each answer that passes through, by whatever way, is shown to this.
     pub(super) fn note_cookies(&self, request: &Request<'_>, answer: &HeaderMap) {
-        let old = replaced_cookies(request.headers(), answer);
-        if old.is_empty() {
-            return;
+        let changes = fields::changes_cookies(answer);
+        let replaced = if changes { fields::replaced(fields::cookies(request.headers()), answer) } else { Vec::new() };
+        if !replaced.is_empty() {
+            self.hub.cookies().replaced(fields::cookies(request.headers()).take(MOST_COOKIES), &replaced);
         }
-        let now = clock::now();
-        let sent: Vec<&[u8]> = fields::cookies(request.headers()).collect();
-        self.hub.for_each(|resource| {
-            let identity = &resource.key().identity;
-            if old.iter().any(|pair| identity.has_cookie(pair)) && identity.has_no_cookie_but(&sent) {
-                resource.note_rotation(now);
-            }
-        });
+        if request.is_plain_get() && request.headers().contains_key(COOKIE) {
+            self.note_rotation(request, replaced.first().map(|replaced| fields::cookie_name(replaced.pair)));
+        }
     }
-}
 
-/// The cookies of `request` that `answer` sets to another value, or takes away, as they were.
-fn replaced_cookies<'a>(request: &'a HeaderMap, answer: &HeaderMap) -> Vec<&'a [u8]> {
-    let lines = answer.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
-    let set: Vec<&[u8]> =
-        lines.map(|line| line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()).collect();
-    let is_replaced = |pair: &&[u8]| {
-        let name = fields::cookie_name(pair);
-        set.iter().any(|set| fields::cookie_name(set) == name && set != pair)
-    };
-    fields::cookies(request).filter(is_replaced).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_cookies_that_get_another_value_are_replaced() {
-        let request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("sid=1; lang=en; theme=dark"))]);
-        let mut answer = HeaderMap::new();
-        assert!(replaced_cookies(&request, &answer).is_empty());
-        for line in ["lang=en; Path=/", "new=1", "sid=2; HttpOnly", "theme=; Max-Age=0"] {
-            answer.append(SET_COOKIE, HeaderValue::from_static(line));
+    /// Takes in whether the answer to a client's own request replaced a cookie of it. Where each does, a fetch would use up what
+    /// only the client may use.
+    fn note_rotation(&self, request: &Request<'_>, replaced: Option<&[u8]>) {
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learns(path)) else { return };
+        let canonical = route.canonical(request.target);
+        let asked = route.asked(&request.client, &canonical, request.headers());
+        let cookie = replaced.map(String::from_utf8_lossy);
+        if route.learned.note_rotation(&asked, cookie.as_deref(), clock::now())
+            && let Some(cookie) = cookie
+        {
+            let decline = Decline::Rotates { cookie: brief(&cookie).into_owned() };
+            warn!(route = route.pattern.as_str(), url = &*brief(&canonical), "{decline}");
         }
-        assert_eq!(replaced_cookies(&request, &answer), [&b"sid=1"[..], b"theme=dark"]);
     }
 }

@@ -266,6 +266,7 @@ impl ProxyHttp for Phases {
             && head.method.is_safe()
             && !fields::overrides_method(&head.headers)
             && !upstream.rewrites()
+            && !fields::changes_cookies(&response.headers)
             && !self.site.is_routed(head)
         {
             return Ok(());
@@ -427,7 +428,7 @@ impl Site {
     /// nobody is to go back to an older state.
     fn seen(&self, route: &Route, request: &Request<'_>) {
         let now = clock::now();
-        let facts = route.learned.facts(request.target.path, now);
+        let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
         if let Some(resource) = self.hub.get(&key) {
             resource.fence(now);

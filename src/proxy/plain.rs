@@ -15,7 +15,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
 use crate::model::Snapshot;
-use crate::resource::Trigger;
+use crate::resource::{Bell, Trigger};
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -39,7 +39,7 @@ impl Site {
         wire: &mut Wire,
     ) -> Disposition {
         let now = clock::now();
-        let facts = route.learned.facts(request.target.path, now);
+        let facts = route.facts(&request.client, request.target, request.headers(), now);
         let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
         let wait = request.waits().filter(|_| route.long_poll);
         let disposition = match (wait, route.hold) {
@@ -71,7 +71,7 @@ impl Site {
     /// What a look has taken away that this request would have been given.
     fn owed(&self, route: &Route, request: &Request<'_>) -> Option<Disposition> {
         let now = clock::now();
-        let facts = route.learned.facts(request.target.path, now);
+        let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
         self.hub.pay(&key, now).map(Answer::kept).map(Disposition::Answer)
     }
@@ -123,7 +123,7 @@ impl Site {
             head = timeout(self.fetch_timeout(), known).await.ok()?;
         }
         if let Some(ended) = head.ended() {
-            self.heed(route, request.target.path, request.headers(), ended);
+            self.heed(route, &request.client, request.target, request.headers(), ended);
         }
         // What the client did while others' look was waited for, that may not show.
         let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
@@ -158,11 +158,10 @@ impl Site {
         how: How,
     ) -> Disposition {
         let now = clock::now();
-        let path = request.target.path;
         let key = route.key(&request.client, request.target, request.headers(), facts, false);
         self.note_headers(route, &request.client, request.headers(), &key);
-        let bell = Arc::default();
-        let place = self.streams.enter(Arc::clone(&bell), request.entering(how == How::Routed));
+        let bell = Arc::<Bell>::default();
+        let place = self.enter(request, &bell, how == How::Routed);
         let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
         let joined = self.hub.join(&key, request.client.address, transport, Arc::clone(&bell), now, self.birth(route));
@@ -178,11 +177,11 @@ impl Site {
             Ready::Gone => return Disposition::Gone,
             Ready::Stream => {}
             Ready::Declined(decline) => {
-                self.learn(route, path, &decline);
+                self.learn(route, &request.client, request.target, request.headers(), &decline);
                 return Disposition::Proxy;
             }
             Ready::Refused(refusal) => {
-                self.heed_refusal(route, path, request.headers(), &refusal);
+                self.heed_refusal(route, &request.client, request.target, request.headers(), &refusal);
                 return Disposition::Proxy;
             }
             Ready::Ended => return Disposition::Proxy,

@@ -143,8 +143,9 @@ impl<'a> Request<'a> {
 
     /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
     pub(super) fn is_oversized(&self) -> bool {
-        let fields = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
-        self.head.raw_path().len() > MOST_TARGET || fields.sum::<usize>() > MOST_FIELDS
+        let sizes = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+        let cookies = fields::cookies(self.headers()).nth(fields::MOST_COOKIES);
+        self.head.raw_path().len() > MOST_TARGET || sizes.sum::<usize>() > MOST_FIELDS || cookies.is_some()
     }
 
     /// Whether the browser script says that this is how the page polls.

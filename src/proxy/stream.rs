@@ -13,7 +13,7 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{Answer, Asked, Delivery, Follower, Followers, Form, Ready, Session, Source, Wire, await_ready};
 use crate::model::{DeltaKind, MediaType, fields};
-use crate::resource::Decline;
+use crate::resource::{Bell, Decline};
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
@@ -49,10 +49,9 @@ impl Site {
         request: &Request<'_>,
         wire: &mut Wire,
     ) -> Disposition {
-        let path = request.target.path;
         for _ in 0..MOST_KEYS {
             let now = clock::now();
-            let facts = route.learned.facts(path, now);
+            let facts = route.facts(&request.client, request.target, request.headers(), now);
             if facts.own_stream.get() == Some(&true) {
                 return Disposition::Tunnel;
             }
@@ -61,8 +60,8 @@ impl Site {
             }
             let key = route.key(&request.client, request.target, request.headers(), &facts, true);
             self.note_headers(route, &request.client, request.headers(), &key);
-            let bell = Arc::default();
-            let place = match self.streams.enter(Arc::clone(&bell), request.entering(false)) {
+            let bell = Arc::<Bell>::default();
+            let place = match self.enter(request, &bell, false) {
                 Ok(place) => place,
                 Err(overload) => return self.turn_away("streams", &overload.to_string()),
             };
@@ -83,7 +82,7 @@ impl Site {
             // Who has left need not wait for what the backend would have shown.
             if delivery.accept() == "text/event-stream" && leaves_open(&ready) && !is_counted(request) {
                 tokio::select! {
-                    own = route.learned.streams_itself(path, now, self.peek(request)) => if own {
+                    own = route.learned.streams_itself(&key.target, now, self.peek(request)) => if own {
                         return Disposition::Tunnel;
                     },
                     () = wire.gone() => return Disposition::Gone,
@@ -91,12 +90,15 @@ impl Site {
             }
             match ready {
                 Ready::Gone => return Disposition::Gone,
-                Ready::Refused(refusal) if self.heed_refusal(route, path, request.headers(), &refusal) => {}
+                Ready::Refused(refusal)
+                    if self.heed_refusal(route, &request.client, request.target, request.headers(), &refusal) => {}
+                // Where it leads may be one client's own, as a session that stands in the path.
+                Ready::Refused(refusal) if refusal.status.is_redirection() => return Disposition::Proxy,
                 Ready::Refused(refusal) => return Disposition::Answer(Answer::refused(&refusal)),
                 Ready::Ended => {}
                 Ready::Declined(decline) => {
                     debug!(resource = resource.handle(), "not watched: {decline}");
-                    self.learn(route, path, &decline);
+                    self.learn(route, &request.client, request.target, request.headers(), &decline);
                     match decline {
                         Decline::OwnStream => return Disposition::Tunnel,
                         decline if decline.is_rekey() => {}
@@ -106,6 +108,9 @@ impl Site {
                 Ready::Stream => {
                     if resource.head().newest().is_some_and(|newest| !delivery.carries(&newest.representation)) {
                         return Disposition::Proxy;
+                    }
+                    if facts.is_plain() {
+                        route.learned.note_watched(request.target.path);
                     }
                     self.sample(route, request, &facts, &key);
                     let delta = request.delta().filter(|_| delivery.shape().is_some());

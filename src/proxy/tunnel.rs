@@ -190,8 +190,9 @@ impl Tunnel<'_> {
             // Only what is no header name is refused, and these are.
             let _ = answer.insert_header(name, value);
         }
-        if let Some(asked) = asked.filter(|asked| asked.may_write()) {
-            self.site.note_cookies(asked, &answer.headers);
+        let Some(asked) = asked else { return };
+        self.site.note_cookies(asked, &answer.headers);
+        if asked.may_write() {
             self.site.wrote(asked, &Shape::default(), answer.status, &answer.headers);
         }
     }

@@ -111,6 +111,15 @@ pub enum Decline {
          its own, with ignore or without shim = \"learn\", says otherwise"
     )]
     Moves,
+    /// Each answer replaces a cookie that the request bore: a fetch would use up what only the client may use.
+    #[error(
+        "answers here replace the cookie {cookie:?} each time, as tokens are renewed that are good for one request: a fetch would \
+         use it up, so only the page itself asks"
+    )]
+    Rotates {
+        /// The cookie's name.
+        cookie: String,
+    },
     /// The backend streams events itself.
     #[error("the backend answers text/event-stream itself")]
     OwnStream,
@@ -137,7 +146,7 @@ impl Decline {
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
         match self {
-            Self::TooLarge { .. } | Self::Moves => EndReason::Overload,
+            Self::TooLarge { .. } | Self::Moves | Self::Rotates { .. } => EndReason::Overload,
             Self::OwnStream | Self::Undecodable(_) | Self::Vary { .. } | Self::Private { .. } => EndReason::Reload,
         }
     }

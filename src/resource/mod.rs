@@ -10,6 +10,7 @@
 
 mod advice;
 mod bell;
+mod cookies;
 mod cursor;
 mod head;
 mod history;
@@ -23,6 +24,7 @@ mod shared;
 mod state;
 
 pub use bell::Bell;
+pub use cookies::{CookieIndex, Registered, Revocable};
 pub use cursor::Cursor;
 pub use head::{Condition, Ended, Head, Looked};
 pub use history::{History, Options as HistoryOptions};
@@ -31,5 +33,5 @@ pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use pulse::{Heard, Listening, Pulse, UNKNOWN};
 pub use room::Room;
 pub use seat::Seat;
-pub use shared::{Pace, Resource, Retire, Subscription, Trigger};
+pub use shared::{Pace, Resource, Retire, SETTLED, Subscription, Trigger};
 pub use state::{State, Verdict};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use slab::Slab;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
+use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Room, Seat};
 use crate::model::{EndReason, Representation, ResourceKey};
 
 /// A reason to look now.
@@ -48,8 +48,8 @@ impl Trigger {
     }
 }
 
-/// A resource this young is not ended because a cookie was replaced.
-const SETTLED: Duration = Duration::from_secs(1);
+/// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
+pub const SETTLED: Duration = Duration::from_secs(1);
 
 /// How many looks are kept on record.
 const MOST_ENTRIES: usize = 32;
@@ -161,15 +161,6 @@ impl Resource {
     /// Whether the watch is to end.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
-    }
-
-    /// The backend has given somebody, `now`, another value for a cookie that the resource is looked at with. Those who are
-    /// held come again with the new one; at once, unless that has happened a moment ago: a cookie may change with each answer.
-    pub fn note_rotation(&self, now: Instant) {
-        self.rotated.store(true, Ordering::Release);
-        if now.saturating_duration_since(self.born) >= SETTLED {
-            self.close();
-        }
     }
 
     /// Why the watch ends when it is closed.
@@ -375,6 +366,19 @@ impl Resource {
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The backend has given somebody another value for a cookie that the resource is looked at with. Those who are held come again
+/// with the new one.
+impl Revocable for Resource {
+    fn revoke(self: Arc<Self>) {
+        if !self.rotated.swap(true, Ordering::AcqRel) {
+            tokio::spawn(async move {
+                sleep_until(self.born + SETTLED).await;
+                self.close();
+            });
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod unsteady;
 mod variant;
 
 pub use client::{Client, Hop, X_FORWARDED_FOR, X_REAL_IP, node};
-pub use learned::{Facts, Learned};
+pub use learned::{Asked, Facts, Learned};
 pub use path::{Target, is_plain};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;

@@ -1,11 +1,16 @@
 //! From a request to the key of the resource that it asks for.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::hash::BuildHasher;
 
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+use tokio::time::Instant;
 
 use super::client::{Client, X_FORWARDED_FOR, X_REAL_IP};
-use super::learned::Facts;
+use super::learned::{Asked, Facts};
 use super::{Route, Target};
 use crate::deliver::{self, Delivery};
 use crate::model::{Identity, RequestContext, ResourceKey, Secret, address_text, fields};
@@ -121,6 +126,24 @@ impl Route {
 }
 
 impl Route {
+    /// What is known to a client that asks for `target` with these headers.
+    pub fn facts(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, now: Instant) -> Facts {
+        let canonical = OnceCell::new();
+        let asked = || self.asked(client, canonical.get_or_init(|| self.canonical(target)), headers);
+        self.learned.facts(target.path, asked, now)
+    }
+
+    /// Who asks for `target`, as far as facts are kept apart by that.
+    pub fn asked<'a>(&self, client: &Client, target: &'a str, headers: &HeaderMap) -> Asked<'a> {
+        // What a tracing agent adds makes nobody another.
+        let own =
+            headers.iter().filter(|(name, _)| !fields::is_neutral(name) && !self.variant.ignore_headers.contains(name));
+        let own: Vec<(&str, &[u8])> = own.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let browser = (client.address, headers.get(USER_AGENT), headers.get(AUTHORIZATION));
+        let hasher = self.learned.hasher();
+        Asked { target, identity: hasher.hash_one(own), browser: hasher.hash_one(browser) }
+    }
+
     /// Whether a look for this client leaves out something by which the backend might know it.
     pub fn withholds(&self, headers: &HeaderMap, facts: &Facts) -> bool {
         // Nearly always there is nothing of that kind, and it need not be counted.

@@ -213,7 +213,8 @@ impl Connection {
             return Ok(true);
         }
         // Whoever signs in by a connection is the only one to speak on it.
-        self.persistent = head.persistent && (self.line.owner().is_some() || !fields::head_binds_connection(&head.text));
+        self.persistent =
+            head.persistent && (self.line.owner().is_some() || !fields::head_binds_connection(&head.text));
         self.ready = head.text;
         let mut body = Body::new(head.framing);
         // What has come with the head is handed out with it.

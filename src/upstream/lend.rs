@@ -27,11 +27,7 @@ use crate::proto::{Body, Framing, find_end};
 
 impl Upstream {
     /// See [`super::Chosen::lend`].
-    pub(super) async fn lend(
-        self: &Arc<Self>,
-        fresh: bool,
-        owner: Option<u64>,
-    ) -> Result<HttpPeer, ConnectError> {
+    pub(super) async fn lend(self: &Arc<Self>, fresh: bool, owner: Option<u64>) -> Result<HttpPeer, ConnectError> {
         let peer = self.peer().await?;
         // What is lent has TLS below it already.
         let mut lent = peer.clone();

@@ -1,0 +1,130 @@
+//! Cookies of requests, and what answers do to them (RFC 6265).
+
+use std::collections::HashMap;
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Browsers keep no more cookies than this for a site; who sends more is none.
+pub const MOST_COOKIES: usize = 256;
+
+/// Cookies of one name that count; a browser sends several if their paths differ.
+const MOST_NAMESAKES: usize = 4;
+
+static CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// The shortest value that nobody guesses.
+const SECRET_LENGTH: usize = 16;
+
+/// Parts of the names by which sessions go.
+const OF_SESSIONS: [&str; 9] = ["sess", "sid", "auth", "token", "user", "login", "jwt", "remember", "identity"];
+
+/// A cookie of a request that the answer to it replaced, or took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced<'a> {
+    /// `name=value`, as it was sent.
+    pub pair: &'a [u8],
+    /// Whether it tells by itself whose it is: nobody else sends the same.
+    pub is_telling: bool,
+}
+
+/// The cookies of a request, `name=value` each, in the order in which they were sent.
+pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::COOKIE).iter().flat_map(|line| pairs(line.as_bytes()))
+}
+
+/// The cookies in one line.
+pub fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+/// The name of a cookie.
+pub fn cookie_name(pair: &[u8]) -> &[u8] {
+    pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
+}
+
+/// Whether a response with these headers does anything to cookies.
+pub fn changes_cookies(answer: &HeaderMap) -> bool {
+    answer.contains_key(header::SET_COOKIE) || answer.contains_key(&CLEAR_SITE_DATA)
+}
+
+/// Those of the cookies `sent` that `answer` sets to another value, or takes away.
+pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) -> Vec<Replaced<'a>> {
+    let lines = answer.get_all(header::SET_COOKIE).iter().map(|line| line.as_bytes());
+    let mut set: HashMap<&[u8], Set<'_>> = HashMap::new();
+    for line in lines {
+        let pair = pairs(line).next().unwrap_or_default();
+        let is_hidden = pairs(line).skip(1).any(|attribute| attribute.eq_ignore_ascii_case(b"httponly"));
+        // The last counts, as it does in a browser.
+        set.insert(cookie_name(pair), Set { pair, is_hidden, namesakes: 0 });
+    }
+    let cleared = super::list(answer, &CLEAR_SITE_DATA).any(|what| matches!(what, "\"cookies\"" | "\"*\""));
+    if set.is_empty() && !cleared {
+        return Vec::new();
+    }
+    let replaced = |pair: &'a [u8]| {
+        let found = set.get_mut(cookie_name(pair));
+        let is_hidden = found.as_ref().is_some_and(|set| set.is_hidden);
+        let is_replaced = found.is_some_and(|set| {
+            set.namesakes += 1;
+            set.pair != pair && set.namesakes <= MOST_NAMESAKES
+        });
+        (is_replaced || cleared).then(|| Replaced { pair, is_telling: is_hidden || is_of_session(pair) })
+    };
+    sent.take(MOST_COOKIES).filter_map(replaced).collect()
+}
+
+/// A cookie as an answer sets it.
+struct Set<'a> {
+    pair: &'a [u8],
+    is_hidden: bool,
+    namesakes: usize,
+}
+
+/// Whether a cookie looks like what somebody is signed in by: by its name, or by a value that is drawn at random.
+fn is_of_session(pair: &[u8]) -> bool {
+    let name = cookie_name(pair).to_ascii_lowercase();
+    let value = pair.get(name.len() + 1..).unwrap_or_default();
+    let is_named = OF_SESSIONS.iter().any(|part| name.windows(part.len()).any(|window| window == part.as_bytes()));
+    let is_random = value.len() >= SECRET_LENGTH
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic);
+    !value.is_empty() && (is_named || is_random)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::{COOKIE, SET_COOKIE};
+
+    use super::*;
+
+    fn of(request: &HeaderMap, lines: &[(HeaderName, &'static str)]) -> Vec<(String, bool)> {
+        let answer = lines.iter().map(|(name, line)| (name.clone(), HeaderValue::from_static(line))).collect();
+        let text = |one: Replaced<'_>| (String::from_utf8_lossy(one.pair).into_owned(), one.is_telling);
+        replaced(cookies(request), &answer).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn only_cookies_that_get_another_value_are_replaced() {
+        let sent = "sid=1; lang=en; theme=dark; r=a1b2c3d4e5f6a7b8; x=1";
+        let request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(sent))]);
+        assert!(of(&request, &[]).is_empty());
+        let set = |line| (SET_COOKIE, line);
+        let lines = ["lang=en; Path=/", "new=1", "sid=2", "theme=; Max-Age=0", "r=b", "x=2; HttpOnly"].map(set);
+        let known = |pair: &str, telling| (pair.to_owned(), telling);
+        assert_eq!(
+            of(&request, &lines),
+            [known("sid=1", true), known("theme=dark", false), known("r=a1b2c3d4e5f6a7b8", true), known("x=1", true)]
+        );
+        let all = of(&request, &[(CLEAR_SITE_DATA.clone(), "\"cache\", \"cookies\"")]);
+        assert_eq!(all.len(), 5);
+        assert!(of(&request, &[(CLEAR_SITE_DATA.clone(), "\"cache\"")]).is_empty());
+    }
+
+    #[test]
+    fn many_cookies_of_one_name_are_no_work() {
+        let sent = "sid=x; ".repeat(4000);
+        let request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&sent).unwrap())]);
+        assert_eq!(of(&request, &[(SET_COOKIE, "sid=new")]).len(), MOST_NAMESAKES);
+    }
+}

@@ -1,0 +1,197 @@
+//! Who is held, or watched, under which cookies: so that whoever signs out is signed out everywhere.
+//!
+//! ```text
+//! a stream, a socket, a resource ─▶ CookieIndex::register ─▶ cookie ─▶ who has it
+//! an answer that replaces cookies ─▶ CookieIndex::replaced ──────────────▶ Revocable::revoke
+//! ```
+//!
+//! What an answer costs depends on who has the cookies that it replaces, not on how many there are in all.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use slab::Slab;
+
+use crate::model::fields::Replaced;
+
+/// Something that ends when a cookie is replaced that it is held under.
+pub trait Revocable: Send + Sync {
+    /// The cookie was replaced.
+    fn revoke(self: Arc<Self>);
+}
+
+/// All that is held under cookies.
+#[derive(Default)]
+pub struct CookieIndex {
+    hasher: RandomState,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    holders: Slab<Holder>,
+    /// Cookies, each with a holder.
+    by_cookie: BTreeSet<(u64, usize)>,
+}
+
+struct Holder {
+    /// Sorted.
+    cookies: Box<[u64]>,
+    what: Weak<dyn Revocable>,
+}
+
+/// An entry; dropping it removes it.
+pub struct Registered {
+    index: Arc<CookieIndex>,
+    slot: usize,
+}
+
+impl CookieIndex {
+    /// `what` is held under these cookies, `name=value` each. `None` if there are none.
+    pub fn register<'a>(
+        self: &Arc<Self>,
+        cookies: impl Iterator<Item = &'a [u8]>,
+        what: Weak<dyn Revocable>,
+    ) -> Option<Registered> {
+        let cookies = self.hashes(cookies);
+        if cookies.is_empty() {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let entry = inner.holders.vacant_entry();
+        let slot = entry.key();
+        entry.insert(Holder { cookies: cookies.clone().into(), what });
+        inner.by_cookie.extend(cookies.into_iter().map(|cookie| (cookie, slot)));
+        Some(Registered { index: Arc::clone(self), slot })
+    }
+
+    /// The backend has replaced some cookies of a client that sent all of `sent`. Who is held under one of them may be that
+    /// client, unless it has other cookies that this client did not send; a cookie that nobody else can have leaves no doubt.
+    pub fn replaced<'a>(&self, sent: impl Iterator<Item = &'a [u8]>, replaced: &[Replaced<'_>]) {
+        let sent = self.hashes(sent);
+        let mut found: Vec<Arc<dyn Revocable>> = Vec::new();
+        {
+            let inner = self.inner.lock();
+            let mut seen = HashSet::new();
+            for replaced in replaced {
+                let cookie = self.hasher.hash_one(replaced.pair);
+                for (_, slot) in inner.by_cookie.range((cookie, 0)..=(cookie, usize::MAX)) {
+                    if (!replaced.is_telling && seen.contains(slot)) || found.len() > inner.holders.len() {
+                        continue;
+                    }
+                    let first = seen.insert(*slot);
+                    let Some(holder) = inner.holders.get(*slot) else { continue };
+                    if replaced.is_telling || (first && is_subset(&holder.cookies, &sent)) {
+                        found.extend(holder.what.upgrade());
+                    }
+                }
+            }
+        }
+        for what in found {
+            what.revoke();
+        }
+    }
+
+    fn hashes<'a>(&self, cookies: impl Iterator<Item = &'a [u8]>) -> Vec<u64> {
+        let mut hashes: Vec<u64> = cookies.map(|pair| self.hasher.hash_one(pair)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+}
+
+/// Whether all of `few` are among `many`, both sorted.
+fn is_subset(few: &[u64], many: &[u64]) -> bool {
+    let mut many = many.iter();
+    few.iter().all(|one| many.by_ref().find(|other| *other >= one) == Some(one))
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut inner = self.index.inner.lock();
+        if let Some(holder) = inner.holders.try_remove(self.slot) {
+            for cookie in &holder.cookies {
+                inner.by_cookie.remove(&(*cookie, self.slot));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for CookieIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieIndex").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Revocable for Counted {
+        fn revoke(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn pairs(cookies: &str) -> impl Iterator<Item = &[u8]> {
+        cookies.split("; ").map(str::as_bytes)
+    }
+
+    #[test]
+    fn who_has_a_replaced_cookie_is_told_if_it_may_be_the_client() {
+        for (held, sent, replaced, is_telling, told) in [
+            ("sid=1", "sid=1", "sid=1", false, true),
+            ("sid=1; a=1", "a=1; b=2; sid=1", "sid=1", false, true),
+            ("sid=1; a=1", "sid=1; a=2", "sid=1", false, false),
+            ("sid=1; a=1", "sid=1; a=2", "sid=1", true, true),
+            ("sid=2; lang=en", "sid=1; lang=en", "lang=en", false, false),
+            ("sid=1", "sid=2", "sid=2", true, false),
+        ] {
+            let index = Arc::<CookieIndex>::default();
+            let what = Arc::<Counted>::default();
+            let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&what) as Arc<dyn Revocable>));
+            let entry = index.register(pairs(held), weak);
+            let replaced = [Replaced { pair: replaced.as_bytes(), is_telling }];
+            index.replaced(pairs(sent), &replaced);
+            assert_eq!(what.0.load(Ordering::Relaxed), usize::from(told), "{held} by {sent}");
+            drop(entry);
+            index.replaced(pairs(sent), &replaced);
+            assert_eq!(what.0.load(Ordering::Relaxed), usize::from(told), "gone");
+            assert!(index.inner.lock().by_cookie.is_empty());
+        }
+    }
+
+    /// The worst that one client may send: as many resources as it may have, all with as many cookies as may be, and answers that
+    /// replace as many as count, of which none ends anything.
+    #[test]
+    fn the_worst_answer_costs_little() {
+        let index = Arc::<CookieIndex>::default();
+        let what = Arc::<Counted>::default();
+        let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&what) as Arc<dyn Revocable>));
+        let cookies: Vec<String> = (0..256).map(|number| format!("c{number}=1")).collect();
+        let pairs = || cookies.iter().map(|cookie| cookie.as_bytes());
+        let entries: Vec<_> = (0..2000).map(|_| index.register(pairs(), Weak::clone(&weak))).collect();
+        let replaced: Vec<_> = pairs().take(16).map(|pair| Replaced { pair, is_telling: false }).collect();
+        let began = tokio::time::Instant::now();
+        index.replaced(pairs().skip(1), &replaced);
+        let took = began.elapsed();
+        assert_eq!(what.0.load(Ordering::Relaxed), 0);
+        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+        drop(entries);
+    }
+}
