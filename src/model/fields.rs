@@ -5,7 +5,7 @@ mod cookies;
 mod tracing;
 
 pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
-pub use cookies::{MOST_COOKIES, Replaced, changes_cookies, cookie_name, cookies, pairs, replaced};
+pub use cookies::{MOST_COOKIES, Replaced, Telling, changes_cookies, cookie_name, cookies, pairs, replaced};
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are

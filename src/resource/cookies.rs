@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use slab::Slab;
 
-use crate::model::fields::Replaced;
+use crate::model::fields::{self, Replaced, Telling};
 
 /// Something that ends when a cookie is replaced that it is held under.
 pub trait Revocable: Send + Sync {
@@ -38,8 +38,10 @@ struct Inner {
 }
 
 struct Holder {
-    /// Sorted.
+    /// As hashes, sorted.
     cookies: Box<[u64]>,
+    /// Their names, the same way.
+    names: Box<[u64]>,
     what: Weak<dyn Revocable>,
 }
 
@@ -56,22 +58,27 @@ impl CookieIndex {
         cookies: impl Iterator<Item = &'a [u8]>,
         what: Weak<dyn Revocable>,
     ) -> Option<Registered> {
-        let cookies = self.hashes(cookies);
-        if cookies.is_empty() {
+        let pairs: Vec<&[u8]> = cookies.collect();
+        if pairs.is_empty() {
             return None;
         }
+        let cookies = self.hashes(pairs.iter().copied());
+        let names = self.hashes(pairs.iter().map(|pair| fields::cookie_name(pair))).into();
         let mut inner = self.inner.lock();
         let entry = inner.holders.vacant_entry();
         let slot = entry.key();
-        entry.insert(Holder { cookies: cookies.clone().into(), what });
+        entry.insert(Holder { cookies: cookies.clone().into(), names, what });
         inner.by_cookie.extend(cookies.into_iter().map(|cookie| (cookie, slot)));
         Some(Registered { index: Arc::clone(self), slot })
     }
 
     /// The backend has replaced some cookies of a client that sent all of `sent`. Who is held under one of them may be that
-    /// client, unless it has other cookies that this client did not send; a cookie that nobody else can have leaves no doubt.
+    /// client, unless it has other cookies that this client did not send. What looks like a session allows for cookies that have
+    /// changed meanwhile, and what nobody else can have for any others.
     pub fn replaced<'a>(&self, sent: impl Iterator<Item = &'a [u8]>, replaced: &[Replaced<'_>]) {
-        let sent = self.hashes(sent);
+        let pairs: Vec<&[u8]> = sent.collect();
+        let sent = self.hashes(pairs.iter().copied());
+        let names = self.hashes(pairs.iter().map(|pair| fields::cookie_name(pair)));
         let mut found: Vec<Arc<dyn Revocable>> = Vec::new();
         {
             let inner = self.inner.lock();
@@ -79,12 +86,17 @@ impl CookieIndex {
             for replaced in replaced {
                 let cookie = self.hasher.hash_one(replaced.pair);
                 for (_, slot) in inner.by_cookie.range((cookie, 0)..=(cookie, usize::MAX)) {
-                    if (!replaced.is_telling && seen.contains(slot)) || found.len() > inner.holders.len() {
+                    // Each is compared once for each kind of cookie, however many of them it has.
+                    if !seen.insert((*slot, replaced.telling)) {
                         continue;
                     }
-                    let first = seen.insert(*slot);
                     let Some(holder) = inner.holders.get(*slot) else { continue };
-                    if replaced.is_telling || (first && is_subset(&holder.cookies, &sent)) {
+                    let may_be = match replaced.telling {
+                        Telling::Nothing => is_subset(&holder.cookies, &sent),
+                        Telling::Session => is_subset(&holder.names, &names),
+                        Telling::Secret => true,
+                    };
+                    if may_be {
                         found.extend(holder.what.upgrade());
                     }
                 }
@@ -154,19 +166,21 @@ mod tests {
 
     #[test]
     fn who_has_a_replaced_cookie_is_told_if_it_may_be_the_client() {
-        for (held, sent, replaced, is_telling, told) in [
-            ("sid=1", "sid=1", "sid=1", false, true),
-            ("sid=1; a=1", "a=1; b=2; sid=1", "sid=1", false, true),
-            ("sid=1; a=1", "sid=1; a=2", "sid=1", false, false),
-            ("sid=1; a=1", "sid=1; a=2", "sid=1", true, true),
-            ("sid=2; lang=en", "sid=1; lang=en", "lang=en", false, false),
-            ("sid=1", "sid=2", "sid=2", true, false),
+        for (held, sent, replaced, telling, told) in [
+            ("x=1", "x=1", "x=1", Telling::Nothing, true),
+            ("x=1; a=1", "a=1; b=2; x=1", "x=1", Telling::Nothing, true),
+            ("x=1; a=1", "x=1; a=2", "x=1", Telling::Nothing, false),
+            ("sid=1; a=1", "sid=1; a=2", "sid=1", Telling::Session, true),
+            ("sid=1; a=1", "sid=1; b=2", "sid=1", Telling::Session, false),
+            ("sid=1; a=1", "sid=1; b=2", "sid=1", Telling::Secret, true),
+            ("sid=2; lang=en", "sid=1; lang=en", "lang=en", Telling::Nothing, false),
+            ("sid=1", "sid=2", "sid=2", Telling::Secret, false),
         ] {
             let index = Arc::<CookieIndex>::default();
             let what = Arc::<Counted>::default();
             let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&what) as Arc<dyn Revocable>));
             let entry = index.register(pairs(held), weak);
-            let replaced = [Replaced { pair: replaced.as_bytes(), is_telling }];
+            let replaced = [Replaced { pair: replaced.as_bytes(), telling }];
             index.replaced(pairs(sent), &replaced);
             assert_eq!(what.0.load(Ordering::Relaxed), usize::from(told), "{held} by {sent}");
             drop(entry);
@@ -186,7 +200,7 @@ mod tests {
         let cookies: Vec<String> = (0..256).map(|number| format!("c{number}=1")).collect();
         let pairs = || cookies.iter().map(|cookie| cookie.as_bytes());
         let entries: Vec<_> = (0..2000).map(|_| index.register(pairs(), Weak::clone(&weak))).collect();
-        let replaced: Vec<_> = pairs().take(16).map(|pair| Replaced { pair, is_telling: false }).collect();
+        let replaced: Vec<_> = pairs().take(16).map(|pair| Replaced { pair, telling: Telling::Nothing }).collect();
         let began = tokio::time::Instant::now();
         index.replaced(pairs().skip(1), &replaced);
         let took = began.elapsed();

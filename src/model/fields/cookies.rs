@@ -23,8 +23,19 @@ const OF_SESSIONS: [&str; 9] = ["sess", "sid", "auth", "token", "user", "login",
 pub struct Replaced<'a> {
     /// `name=value`, as it was sent.
     pub pair: &'a [u8],
-    /// Whether it tells by itself whose it is: nobody else sends the same.
-    pub is_telling: bool,
+    /// How far it tells whose it is.
+    pub telling: Telling,
+}
+
+/// How far a cookie tells whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Telling {
+    /// Many may have the same (`lang=en`).
+    Nothing,
+    /// It looks like what somebody is signed in by, but may be guessed.
+    Session,
+    /// Nobody else can have it.
+    Secret,
 }
 
 /// The cookies of a request, `name=value` each, in the order in which they were sent.
@@ -68,7 +79,7 @@ pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) ->
             set.namesakes += 1;
             set.pair != pair && set.namesakes <= MOST_NAMESAKES
         });
-        (is_replaced || cleared).then(|| Replaced { pair, is_telling: is_hidden || is_of_session(pair) })
+        (is_replaced || cleared).then(|| Replaced { pair, telling: telling(pair, is_hidden) })
     };
     sent.take(MOST_COOKIES).filter_map(replaced).collect()
 }
@@ -80,15 +91,19 @@ struct Set<'a> {
     namesakes: usize,
 }
 
-/// Whether a cookie looks like what somebody is signed in by: by its name, or by a value that is drawn at random.
-fn is_of_session(pair: &[u8]) -> bool {
+/// How far a cookie tells whose it is: by a value that is drawn at random, by its name, or as scripts must not see it.
+fn telling(pair: &[u8], is_hidden: bool) -> Telling {
     let name = cookie_name(pair).to_ascii_lowercase();
     let value = pair.get(name.len() + 1..).unwrap_or_default();
     let is_named = OF_SESSIONS.iter().any(|part| name.windows(part.len()).any(|window| window == part.as_bytes()));
     let is_random = value.len() >= SECRET_LENGTH
         && value.iter().any(u8::is_ascii_digit)
         && value.iter().any(u8::is_ascii_alphabetic);
-    !value.is_empty() && (is_named || is_random)
+    match (is_random, !value.is_empty() && (is_named || is_hidden)) {
+        (true, _) => Telling::Secret,
+        (false, true) => Telling::Session,
+        (false, false) => Telling::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -98,9 +113,9 @@ mod tests {
 
     use super::*;
 
-    fn of(request: &HeaderMap, lines: &[(HeaderName, &'static str)]) -> Vec<(String, bool)> {
+    fn of(request: &HeaderMap, lines: &[(HeaderName, &'static str)]) -> Vec<(String, Telling)> {
         let answer = lines.iter().map(|(name, line)| (name.clone(), HeaderValue::from_static(line))).collect();
-        let text = |one: Replaced<'_>| (String::from_utf8_lossy(one.pair).into_owned(), one.is_telling);
+        let text = |one: Replaced<'_>| (String::from_utf8_lossy(one.pair).into_owned(), one.telling);
         replaced(cookies(request), &answer).into_iter().map(text).collect()
     }
 
@@ -111,10 +126,15 @@ mod tests {
         assert!(of(&request, &[]).is_empty());
         let set = |line| (SET_COOKIE, line);
         let lines = ["lang=en; Path=/", "new=1", "sid=2", "theme=; Max-Age=0", "r=b", "x=2; HttpOnly"].map(set);
-        let known = |pair: &str, telling| (pair.to_owned(), telling);
+        let known = |pair: &str, telling: Telling| (pair.to_owned(), telling);
         assert_eq!(
             of(&request, &lines),
-            [known("sid=1", true), known("theme=dark", false), known("r=a1b2c3d4e5f6a7b8", true), known("x=1", true)]
+            [
+                known("sid=1", Telling::Session),
+                known("theme=dark", Telling::Nothing),
+                known("r=a1b2c3d4e5f6a7b8", Telling::Secret),
+                known("x=1", Telling::Session)
+            ]
         );
         let all = of(&request, &[(CLEAR_SITE_DATA.clone(), "\"cache\", \"cookies\"")]);
         assert_eq!(all.len(), 5);
