@@ -50,6 +50,7 @@ mod smuggling;
 mod sse;
 mod tailing;
 mod taking;
+mod timers;
 mod tls;
 mod triggers;
 mod tunnels;

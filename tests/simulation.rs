@@ -159,6 +159,7 @@ impl Fetch for World {
             body: Bytes::from(Self::body(&request.key.target, count, noise)),
             validators: Validators { etag: Some(etag), last_modified: None },
             sets_cookie: false,
+            ahead: 0,
         })
     }
 }

@@ -176,6 +176,7 @@ impl Prober<'_> {
             body,
             validators: Validators::default(),
             sets_cookie: false,
+            ahead: 0,
         };
         let now = clock::now();
         Ok(Sample {

@@ -39,7 +39,7 @@ pub struct Follower {
     cursor: Cursor,
     /// Nothing is told before there is a state that the upstream had at this moment or later.
     since: Option<Instant>,
-    /// Beats that have been told of, and when.
+    /// Ticks that have been told of, and when.
     heard: u64,
     told: Option<Instant>,
     /// How often another resource was sought because an answer taught something about the key.
@@ -62,7 +62,7 @@ impl Follower {
         metrics: Arc<RouteMetrics>,
     ) -> Self {
         let heard = match &source {
-            Source::Beats { listening, .. } => listening.pulse().beats(),
+            Source::Beats { listening, .. } => listening.pulse().ticks(),
             _ => 0,
         };
         let canonical = match &source {
@@ -271,7 +271,7 @@ impl Followers {
     /// When a tick that was held back is due.
     pub fn tick_due(&self) -> Option<Instant> {
         let due = |follower: &Follower| match &follower.source {
-            Source::Beats { listening, gap } if listening.pulse().beats() != follower.heard => {
+            Source::Beats { listening, gap } if listening.pulse().ticks() != follower.heard => {
                 follower.told.map(|told| told + *gap)
             }
             _ => None,
@@ -402,9 +402,9 @@ impl Follower {
 
     fn tick(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) {
         let Source::Beats { listening, gap } = &self.source else { return };
-        let beats = listening.pulse().beats();
-        if beats != self.heard && self.told.is_none_or(|told| now.saturating_duration_since(told) >= *gap) {
-            self.heard = beats;
+        let ticks = listening.pulse().ticks();
+        if ticks != self.heard && self.told.is_none_or(|told| now.saturating_duration_since(told) >= *gap) {
+            self.heard = ticks;
             self.told = Some(now);
             self.metrics.tell(delivery, &Update::Tick, &self.url, frames);
         }

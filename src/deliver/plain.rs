@@ -1,15 +1,17 @@
 //! Plain responses that do not come from the backend at this moment.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, VARY,
+    CACHE_CONTROL, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::session::RETRY_AFTER as TRY_AGAIN;
 use super::wire::{has_body, response_head};
+use crate::clock;
 use crate::model::{Representation, Snapshot};
 use crate::resource::Refusal;
 
@@ -71,6 +73,9 @@ pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Answer {
         headers.insert(ETAG, etag);
     }
     headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
+    if let Some(date) = date(representation) {
+        headers.insert(DATE, date);
+    }
     if holds(snapshot, request) {
         headers.remove(CONTENT_TYPE);
         return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
@@ -106,17 +111,36 @@ impl Whole {
     /// a resource has one route.
     pub(super) fn head(&self) -> &Bytes {
         self.snapshot.head.get_or_init(|| {
-            let answer = self.answer();
+            let mut answer = self.answer();
+            answer.headers.remove(DATE);
             let mut head = response_head(answer.status, &answer.headers);
             head.extend_from_slice(format!("content-length: {}\r\n", answer.body.len()).as_bytes());
             head.freeze()
         })
     }
 
+    /// Its date, if it is not that of our own clock.
+    pub(super) fn date(&self) -> Option<HeaderValue> {
+        date(&self.snapshot.representation)
+    }
+
     /// Its body.
     pub fn body(&self) -> &Bytes {
         &self.snapshot.representation.body
     }
+}
+
+/// What the upstream's clock shows now, if that is not what ours does: pages tell the time by it.
+fn date(representation: &Representation) -> Option<HeaderValue> {
+    let away = Duration::from_secs(representation.ahead.unsigned_abs());
+    let now = clock::wall();
+    let there = match representation.ahead {
+        0 => None,
+        ahead if ahead > 0 => now.checked_add(away),
+        _ => now.checked_sub(away),
+    }?;
+    let formats = there >= SystemTime::UNIX_EPOCH;
+    HeaderValue::from_str(&formats.then(|| httpdate::fmt_http_date(there))?).ok()
 }
 
 /// Whether what the client has, by its own word, is this snapshot.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Crc;
 use futures_util::FutureExt;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, StatusCode, Version};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
@@ -314,7 +314,9 @@ impl Wire {
             Self::H1(h1) => {
                 let mut head = BytesMut::with_capacity(512);
                 put_head(&mut head, status, headers);
-                put_date(&mut head);
+                if !headers.contains_key(DATE) {
+                    put_date(&mut head);
+                }
                 if has_body(status) {
                     head.put_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
                 }
@@ -345,7 +347,7 @@ impl H1 {
     /// As [`H1::write`].
     pub async fn answer(&mut self, whole: &Whole, close: bool, patience: Duration) -> io::Result<()> {
         let end: &[u8] = if close { b"connection: close\r\n\r\n" } else { b"\r\n" };
-        let date = get_cached_date();
+        let date = whole.date().unwrap_or_else(get_cached_date);
         let pieces: [&[u8]; 6] = [whole.head(), b"date: ", date.as_bytes(), b"\r\n", end, whole.body()];
         let mut slices = pieces.map(IoSlice::new);
         self.write_slices(&mut slices, patience).await

@@ -19,6 +19,8 @@ pub struct Representation {
     pub validators: Validators,
     /// Whether the answer came with a cookie. It is not kept, so a client that is to have one must ask the upstream.
     pub sets_cookie: bool,
+    /// By how many seconds the upstream's clock is ahead of ours, by its `Date`.
+    pub ahead: i64,
 }
 
 /// What a conditional request asks with (RFC 9110 section 13.1).

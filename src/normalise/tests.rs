@@ -16,6 +16,7 @@ fn answer(content_type: &str, body: impl AsRef<[u8]>) -> Representation {
         body: Bytes::copy_from_slice(body.as_ref()),
         validators: Validators::default(),
         sets_cookie: false,
+        ahead: 0,
     }
 }
 

@@ -54,8 +54,8 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
     }
 }
 
-/// Decides with the decoded body at hand, after [`judge_head`] let the head pass.
-pub fn judge_body(answer: &Answer, body: Bytes) -> Outcome {
+/// Decides with the decoded body at hand, after [`judge_head`] let the head pass. `now` is the time of day.
+pub fn judge_body(answer: &Answer, body: Bytes, now: SystemTime) -> Outcome {
     let headers = shared_headers(&answer.headers);
     if answer.status.is_success() {
         Outcome::Fresh(Representation {
@@ -64,6 +64,7 @@ pub fn judge_body(answer: &Answer, body: Bytes) -> Outcome {
             body,
             validators: validators(&answer.headers),
             sets_cookie: answer.headers.contains_key(SET_COOKIE),
+            ahead: ahead(&answer.headers, now),
         })
     } else {
         Outcome::Refused(Refusal { status: answer.status, headers, body })
@@ -137,6 +138,22 @@ fn validators(headers: &HeaderMap) -> Validators {
         return Validators::default();
     }
     Validators { etag: headers.get(ETAG).cloned(), last_modified: modified.and(headers.get(LAST_MODIFIED).cloned()) }
+}
+
+/// Dates have whole seconds, and answers take some time: clocks are not apart by so little.
+const CLOCKS_AGREE: i64 = 2;
+
+/// What is apart by more than a century is no clock.
+const CLOCKS_AWAY: i64 = 100 * 365 * 24 * 60 * 60;
+
+/// By how many seconds the clock that `Date` was read from is ahead of `now`.
+fn ahead(headers: &HeaderMap, now: SystemTime) -> i64 {
+    let seconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())
+    };
+    let date = headers.get(DATE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let ahead = date.and_then(seconds).zip(seconds(now)).map_or(0, |(date, now)| date - now);
+    if (CLOCKS_AGREE + 1..=CLOCKS_AWAY).contains(&ahead.abs()) { ahead } else { 0 }
 }
 
 fn shared_headers(headers: &HeaderMap) -> HeaderMap {

@@ -20,6 +20,7 @@ fn samples(media_type: &'static str, body: impl Fn(u64, f64) -> String) -> Vec<S
             body: Bytes::from(body(look, at.as_secs_f64())),
             validators: Validators::default(),
             sets_cookie: false,
+            ahead: 0,
         };
         let wall = 1_763_809_200.0 + at.as_secs_f64();
         Sample { representation, headers, at, wall, took: Duration::from_millis(2), spaced: look >= 5 }

@@ -164,7 +164,9 @@ impl Desk for Visitor {
         }
         // Only the client may ask for this; it is told when.
         let listening = route.pulse.listen(Arc::clone(bell));
-        let mut found = vec![follower(Source::Beats { listening, gap: route.plan.schedule.refresh_gap }, None)];
+        // One that says how often it asks is told no more often than it could use.
+        let gap = route.plan.schedule.refresh_gap.max(asked.pace.unwrap_or_default());
+        let mut found = vec![follower(Source::Beats { listening, gap }, None)];
         for reason in &route.tick_on {
             let Some(target) = self.target(reason) else { continue };
             let reason = Asked::default();

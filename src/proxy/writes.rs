@@ -166,15 +166,22 @@ impl Site {
         // An effect that nobody could see does not make it one without effect.
         let seen = concerned.iter().any(|route| route.metrics.resources().get() > 0 || route.pulse.has_listeners());
         let repeated = seen && self.writes.is_poll(signature, changes, now);
-        if !named && (repeated || request.is_marked_as_poll()) {
+        if !named && repeated {
             return;
         }
         self.writes.note(request.client.address, now);
-        let likeness = self.writes.hasher.hash_one(likeness(method, path, shape));
+        // What a timer sends again and again may write, whatever it says; but it is no reason for the polls of others, or for
+        // itself.
+        let by_timer = request.is_marked_as_poll();
+        let said = if by_timer { &Shape::default() } else { shape };
+        let likeness = self.writes.hasher.hash_one(likeness(method, path, said));
         for route in concerned {
             // A route that names such requests knows what they do.
             let named = route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path));
             route.pulse.beat_of(Trigger::Write, if named { UNKNOWN } else { likeness }, now);
+            if named || !by_timer {
+                route.pulse.tick();
+            }
         }
         if status.is_success() || status.is_redirection() {
             self.invalidate(request, headers, now);

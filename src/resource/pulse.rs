@@ -22,6 +22,8 @@ pub struct Pulse {
     /// The moment of the last beat, as nanoseconds since `born`.
     last: AtomicU64,
     beats: AtomicU64,
+    /// Those beats that are a reason for clients to ask for what only they may ask for.
+    ticks: AtomicU64,
     /// What the last of them were, oldest first.
     recent: Mutex<VecDeque<Beat>>,
     /// Changes that looks at the route's resources found.
@@ -62,6 +64,7 @@ impl Pulse {
             born: now,
             last: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
             recent: Mutex::default(),
             changes: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -73,9 +76,11 @@ impl Pulse {
     /// Something happened at `now`, after which nothing that was read before counts as current.
     pub fn beat(&self, trigger: Trigger, now: Instant) {
         self.beat_of(trigger, UNKNOWN, now);
+        self.tick();
     }
 
-    /// The same for a write that is known by its `likeness`: writes that are alike have the same.
+    /// The same for a write that is known by its `likeness`: writes that are alike have the same. Clients are not told to
+    /// ask.
     pub fn beat_of(&self, trigger: Trigger, likeness: u64, now: Instant) {
         self.fence(now);
         {
@@ -87,6 +92,11 @@ impl Pulse {
             self.beats.fetch_add(1, Ordering::AcqRel);
         }
         self.beating.notify_waiters();
+    }
+
+    /// The last beat is a reason for clients to ask, too.
+    pub fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::AcqRel);
         for (_, bell) in &*self.listeners() {
             bell.ring();
         }
@@ -126,6 +136,11 @@ impl Pulse {
         self.changes.load(Ordering::Relaxed)
     }
 
+    /// How many reasons to ask there were for clients.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Acquire)
+    }
+
     /// How many beats there were.
     pub fn beats(&self) -> u64 {
         self.beats.load(Ordering::Acquire)
@@ -160,12 +175,12 @@ impl Pulse {
         }
     }
 
-    /// Rings `bell` at each beat, until the claim that is returned is dropped.
+    /// Rings `bell` at each tick, until the claim that is returned is dropped.
     pub fn listen(self: &Arc<Self>, bell: Arc<Bell>) -> Listening {
         Listening { slot: self.listeners().insert(bell), pulse: Arc::clone(self) }
     }
 
-    /// Whether anybody is told of each beat.
+    /// Whether anybody is told of each tick.
     pub fn has_listeners(&self) -> bool {
         !self.listeners().is_empty()
     }
@@ -179,7 +194,7 @@ impl Pulse {
     }
 }
 
-/// A client that is told of each beat.
+/// A client that is told of each tick.
 #[derive(Debug)]
 pub struct Listening {
     pulse: Arc<Pulse>,

@@ -97,7 +97,7 @@ impl Upstream {
         }
         self.release(session).await;
         match decoder.finish() {
-            Ok(body) => Ok(judge_body(&answer, body)),
+            Ok(body) => Ok(judge_body(&answer, body, clock::wall())),
             Err(Undecoded::Declined(decline)) => Ok(Outcome::Declined(decline)),
             Err(truncated) => Err(truncated.to_string()),
         }

@@ -35,6 +35,7 @@ pub fn fresh(content_type: &'static str, text: &str) -> Representation {
         body: Bytes::from(text.as_bytes().to_vec()),
         validators: Validators::default(),
         sets_cookie: false,
+        ahead: 0,
     }
 }
 

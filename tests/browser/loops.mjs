@@ -4,14 +4,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { followed, shows, stage } from './stage.mjs';
+import { drawsAgain, followed, shows, stage } from './stage.mjs';
 
 /** The pages' own interval. */
 export const INTERVAL = 1500;
 
 /**
  * Tests pages, given by the way in which they poll. Those that `isLong` picks are tried for longer: each time that one of the
- * polls goes out, a handler that was there first sets the timer.
+ * polls goes out, a handler that was there first sets the timer. A poll that is early takes the place of the next, so that
+ * changes are made behind that.
  */
 export function testLoops(loops, isLong) {
     const on = stage(Object.fromEntries(Object.values(loops).map((body, number) => [`/page${number}`, body])));
@@ -20,7 +21,8 @@ export function testLoops(loops, isLong) {
             const page = await on.open(`/page${number}`);
             await followed(page);
             const took = [];
-            for (let round = 0; round < (isLong(way) ? 25 : 3); round++) {
+            for (let round = 0; round < (isLong(way) ? 12 : 3); round++) {
+                await drawsAgain(page);
                 await sleep(INTERVAL / 5);
                 took.push(await shows(page, on.change()));
             }

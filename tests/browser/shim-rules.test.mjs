@@ -174,15 +174,16 @@ test('after a write of its own a page is never shown the state before', async ()
     const page = await on.open('/poll-page');
     await followed(page);
     for (let value = 1001; value < 1006; value++) {
-        const seen = await page.evaluate(async (value) => {
+        const seen = await page.evaluate(async ([value, interval]) => {
             const from = drawn.length;
             await fetch('/write', { method: 'POST', body: String(value) });
             const poll = () => fetch('/state').then((r) => r.json()).then(draw);
             await poll();
             const after = drawn.length;
-            await new Promise((resolve) => setTimeout(resolve, 1000));
+            // One that was early took the place of the next.
+            await new Promise((resolve) => setTimeout(resolve, interval * 2 + 200));
             return { own: drawn[after - 1].count, later: drawn.slice(after).map(({ count }) => count), from };
-        }, value);
+        }, [value, INTERVAL]);
         assert.equal(seen.own, value);
         assert.ok(seen.later.length > 0 && seen.later.every((count) => count === value), JSON.stringify(seen));
     }

@@ -193,7 +193,7 @@ impl Source {
         };
         self.answered();
         let representation =
-            Representation { status, headers, body, validators: Validators::default(), sets_cookie: false };
+            Representation { status, headers, body, validators: Validators::default(), sets_cookie: false, ahead: 0 };
         if self.held.as_ref().is_none_or(|held| !held.same(&representation)) {
             self.ready.push_back(News::Body(Body::of(&representation)));
         }

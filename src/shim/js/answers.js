@@ -16,18 +16,27 @@ function answerOf(poll, headers, run) {
     const unchanged = asked !== undefined
         ? asked.split(',').some((tag) => [has.etag, `"${replica.version}"`].includes(tag.trim()))
         : date !== undefined && has['last-modified'] && Date.parse(has['last-modified']) <= Date.parse(date);
-    return new Answer(replica, unchanged, poll.statusText);
+    return new Answer(replica, unchanged, poll.served);
 }
 
 const NO_BODY = [204, 205, 304];
 
 class Answer {
-    constructor(replica, unchanged, statusText) {
+    /** `served` says how the page was answered by the application. */
+    constructor(replica, unchanged, { statusText, ahead, isSized }) {
         this.replica = replica;
         this.status = unchanged ? 304 : replica.status;
         this.statusText = { 200: statusText ?? 'OK', 204: 'No Content', 304: 'Not Modified' }[this.status] ?? '';
         this.hasBody = !NO_BODY.includes(this.status);
-        this.headers = { ...replica.headers, date: new Date().toUTCString() };
+        this.headers = { ...replica.headers };
+        if (ahead < Infinity) {
+            this.headers.date = new Date(Date.now() + ahead).toUTCString();
+        }
+        /** How long it says that it is. */
+        this.total = this.hasBody && isSized ? this.bytes().length : undefined;
+        if (this.total !== undefined) {
+            this.headers['content-length'] = String(this.total);
+        }
     }
 
     get type() {
@@ -46,12 +55,17 @@ class Answer {
         return encoding === 'base64' ? Uint8Array.from(atob(body), (c) => c.charCodeAt(0)) : new TextEncoder().encode(body);
     }
 
-    /** The text; `otherwise` is what its bytes are in if they do not say so. */
-    text(otherwise) {
+    text() {
         const { body, encoding } = this.replica;
         if (!this.hasBody) {
             return '';
         }
-        return encoding === 'base64' ? new TextDecoder(this.charset ?? otherwise).decode(this.bytes()) : body;
+        if (encoding !== 'base64') {
+            return body;
+        }
+        const bytes = this.bytes();
+        // What it begins with may say it, whatever else does.
+        const mark = { '254,255': 'utf-16be', '255,254': 'utf-16le', '239,187': 'utf-8' }[bytes.subarray(0, 2)];
+        return attempt(() => new TextDecoder(mark ?? this.charset), () => new TextDecoder()).decode(bytes);
     }
 }

@@ -4,9 +4,9 @@ function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
         const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
-        const { poll, mine, write, mark, check, began } = asked && attempt(() => consider(asked)) || {};
+        const { poll, mine, write, mark, check, began, heard } = asked && attempt(() => consider(asked)) || {};
         // Made before anything is promised: if it cannot be, the application is asked.
-        const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked.url));
+        const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked));
         if (response) {
             return settled(asked, response, run);
         }
@@ -17,16 +17,25 @@ function wrapFetch() {
             began?.(header);
             if (write) {
                 link.renew();
+            }
+            if (response && heard) {
+                readers.set(response, heard);
             } else if (response && poll && !poll.tick) {
-                poll.served = true;
-                poll.statusText = response.statusText;
-                answered(poll, header, check);
+                answered(poll, header, response.statusText, check);
             }
         }));
     });
     for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
-        wrap(Response.prototype, name, (native, self, args) => goesOn(apply(native, self, args), attempt(currentRun)));
+        wrap(Response.prototype, name, (native, self, args) => {
+            const heard = readers.get(self);
+            const { signal } = origins.get(self) || {};
+            if (signal?.aborted && !self.bodyUsed) {
+                return Promise.reject(signal.reason);
+            }
+            return goesOn(apply(native, self, args), attempt(currentRun), heard && ((read) => heard(toText(read))));
+        });
     }
+    wrapResponses();
     const { sendBeacon } = Navigator.prototype;
     if (sendBeacon) {
         wrap(Navigator.prototype, 'sendBeacon', (native, self, args) => {
@@ -36,6 +45,12 @@ function wrapFetch() {
         });
     }
 }
+
+/** What is to be told what a page reads of its answer. */
+const readers = new WeakMap();
+
+/** What was read, as a text that is another one if it says anything else. */
+const toText = (read) => (typeof read === 'string' ? read : read instanceof ArrayBuffer ? new TextDecoder().decode(read) : String(JSON.stringify(read)));
 
 function describe([input, init]) {
     const request = input instanceof Request ? input : undefined;
@@ -83,18 +98,38 @@ function settled({ signal }, response, run) {
     });
 }
 
+/** What was asked for by responses that were made here. */
+const origins = new WeakMap();
+
+function wrapResponses() {
+    wrapGetter(Response.prototype, 'url', (self) => origins.get(self)?.url.href.split('#')[0]);
+    wrapGetter(Response.prototype, 'type', (self) => origins.has(self) ? 'basic' : undefined);
+    wrap(Response.prototype, 'clone', (native, self, args) => {
+        const copy = apply(native, self, args);
+        attempt(() => origins.has(self) && origins.set(copy, origins.get(self)));
+        return copy;
+    });
+}
+
+/** The bytes, of which there are none any more when they are not wanted any more. */
+const unlessAborted = (bytes, signal) => signal ? new ReadableStream({
+    type: 'bytes',
+    start(control) {
+        if (bytes.length > 0) {
+            control.enqueue(bytes);
+        }
+        control.close();
+        signal.addEventListener('abort', () => attempt(() => control.error(signal.reason)));
+    },
+}) : bytes;
+
 /** The response to a page that has asked for `url`; `undefined` if its text has to be read in a way of the browser's. */
-function asResponse(answer, url) {
+function asResponse(answer, asked) {
     const { status, statusText, headers, charset } = answer;
     if (charset && !/^utf-?8$/i.test(charset) && !answer.replica.encoding) {
         return undefined;
     }
-    const { clone } = Response.prototype;
-    const like = (response) => {
-        for (const [name, value] of [['url', url.href.split('#')[0]], ['type', 'basic'], ['clone', () => like(apply(clone, response, []))]]) {
-            Object.defineProperty(response, name, { __proto__: null, value });
-        }
-        return response;
-    };
-    return like(new Response(answer.hasBody ? answer.bytes() : null, { status, statusText, headers }));
+    const response = new Response(answer.hasBody ? unlessAborted(answer.bytes(), asked.signal) : null, { status, statusText, headers });
+    origins.set(response, asked);
+    return response;
 }

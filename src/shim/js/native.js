@@ -3,8 +3,9 @@
 
 const scope = self;
 const {
-    Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, Date, Event, ProgressEvent, TextEncoder,
-    TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, XMLHttpRequest, queueMicrotask,
+    Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, WeakMap, Date, Error, Event, ProgressEvent,
+    TextEncoder, TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, XMLHttpRequest, ReadableStream,
+    queueMicrotask,
 } = scope;
 const inPage = typeof document === 'object';
 const nativeFetch = scope.fetch.bind(scope);
@@ -47,13 +48,23 @@ const isAwaited = () => isRegistered && !controller();
 /** Whether a function of the page's global object is called as one. */
 const isOwn = (self) => self === undefined || self === null || self === scope;
 
+/** The native functions behind ours, by which they are told as text. */
+const natives = new WeakMap();
+
+/** A function that looks and feels like `native`. `traps` are those of a proxy. */
+function disguised(native, traps) {
+    const proxy = new Proxy(native, traps);
+    natives.set(proxy, native);
+    return proxy;
+}
+
 /** Replaces a function by one that looks and feels the same. `trap` is given the native one, `this` and the arguments. */
 function wrap(holder, name, trap) {
     const native = holder[name];
     if (typeof native !== 'function') {
         return undefined;
     }
-    const proxy = new Proxy(native, { apply: (target, self, args) => trap(target, self, args) });
+    const proxy = disguised(native, { apply: (target, self, args) => trap(target, self, args) });
     const known = Object.getOwnPropertyDescriptor(holder, name) || { configurable: true, enumerable: true, writable: true };
     Object.defineProperty(holder, name, { ...known, value: proxy });
     return native;
@@ -67,7 +78,7 @@ function wrapGetter(holder, name, get) {
             const own = attempt(() => get(self));
             return own === undefined ? apply(native, self, []) : own;
         };
-        known.get = new Proxy(known.get, { apply: trap });
+        known.get = disguised(known.get, { apply: trap });
         Object.defineProperty(holder, name, known);
     }
 }

@@ -126,7 +126,7 @@ function watchReloads() {
     scope.navigation?.addEventListener('navigate', ({ destination: { url, sameDocument } }) => attempt(() => {
         const run = currentRun() || scope.parent[Symbol.for('sungrazer')].run();
         // A page that loads itself again because of an answer has its reasons.
-        if (!run.answered && !sameDocument && url === location.href) {
+        if (!run.answered && !run.depth && !sameDocument && url === location.href) {
             sessionStorage.setItem('sungrazer:pace', `${run.site.pace} ${url}`);
         }
     }));

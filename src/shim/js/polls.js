@@ -16,8 +16,9 @@ class Family {
         this.moves = 0;
         /** Whether its URLs say where the page stands in something that moves on, or its answers do. */
         this.moving = false;
-        /** How many answers came at once, since one that may have been waited for. */
+        /** How many answers came at once, since one that may have been waited for; and when the last did. */
         this.prompt = 0;
+        this.ended = Infinity;
         this.shapes = new Set();
         /** The headers that came with it, and how much they have been other ones of late. */
         this.ways = new Set();
@@ -65,12 +66,16 @@ class Poll {
         /** Frames have none. */
         this.pace = Number.isFinite(pace) ? pace : undefined;
         this.replica = undefined;
-        /** Whether the page has been answered by the application: it may ask for this, as far as the browser goes. */
-        this.served = false;
+        /** How the page has been answered by the application: it may ask for this, as far as the browser goes. */
+        this.served = undefined;
         /** Whether the replica is what the application would answer now. */
         this.live = false;
         /** Whether the page is to ask as soon as it can be answered. */
         this.late = false;
+        /** What each kind of it was answered last; how often ticks were in vain in a row, and until when they hurry nothing. */
+        this.said = new Map();
+        this.vain = 0;
+        this.rest = 0;
         polls.set(key, this);
         const since = () => this.replica?.version;
         this.leave = link.follow({ url, headers, tick, every: this.pace, since }, (record) => this.take(record));
@@ -92,9 +97,10 @@ class Poll {
         switch (record.event) {
             case 'snapshot': {
                 const changed = this.replica?.version !== record.version;
+                // The first is what the page has just been answered, or it will ask in time.
+                this.late ||= changed && !!this.replica;
                 this.replica = record;
                 this.live = live;
-                this.late ||= changed;
                 this.catchUp();
                 if (changed) {
                     announce(record);
@@ -109,7 +115,7 @@ class Poll {
                 this.catchUp();
                 break;
             case 'tick':
-                this.hurry();
+                this.hurry(this.rest);
                 break;
             case 'end':
                 this.live = false;
@@ -130,16 +136,49 @@ class Poll {
         }
     }
 
-    /** Has the page ask now. */
-    hurry() {
+    /** Has the page ask now; or before `rest` when it would have, though another run came early in place of that. */
+    hurry(rest = 0) {
         for (const site of this.sites) {
             if (site.leadsTo(this)) {
-                site.due.add(this);
-                hurry(site);
+                site.due.set(this, 0);
+                if (now() > rest) {
+                    hurry(site);
+                }
             }
         }
     }
+
+    /** A tick has `run` ask, which is in vain until the answer says something else. */
+    heeds({ early }) {
+        if (early) {
+            this.rest = now() + (this.pace || 0) * 2 ** ++this.vain;
+        }
+    }
+
+    /**
+     * `run` was answered `text` to a request of this `shape`. It is news if it is another one than before, though answers
+     * used to be the same: what differs each time says nothing.
+     */
+    hears(run, shape, text) {
+        let hash = text.length;
+        for (let at = 0; at < text.length; at++) {
+            hash = (Math.imul(hash, 31) + text.charCodeAt(at)) | 0;
+        }
+        const known = this.said.get(shape);
+        const isSame = known?.hash === hash;
+        const same = isSame ? STEADY : (known?.same || 0) - 1;
+        if (known || this.said.size < MOST_SHAPES) {
+            this.said.set(shape, { hash, same });
+        }
+        if (run.early && !isSame && same >= 0) {
+            this.vain = this.rest = 0;
+            run.seen.told = true;
+        }
+    }
 }
+
+/** Answers that were once the same are looked at for so many times that they are not. */
+const STEADY = 8;
 
 /**
  * Looks at a request that the page is about to make: `method`, `url`, `headers` with names in lower case, `body`, and
@@ -169,16 +208,23 @@ function consider({ method, url, headers, body, plain, run: begun }) {
         family.shapes.add(shape);
     }
     const began = beginning(family, run, headers);
+    if (run?.depth && run.seen.asked.size === 0) {
+        // Of those that ask for nothing there are too many to count.
+        run.site.runs++;
+    }
     if (!run) {
         return { poll: isGet ? polls.get(key) : undefined, write, began };
     }
     run.seen.asked.add(name);
     const last = settle(family, target, again, run);
+    // What a loop sends again and again is no reason for ticks. Whether it writes is for the server to tell: it sees what comes
+    // of it.
+    const mark = write && run.loops && (last || repeated) ? '1' : undefined;
     if (run.answered && !(isGet && isAskedAnyway(run, key))) {
-        return { poll: isGet ? polls.get(key) : undefined, write, began };
+        return { poll: isGet ? polls.get(key) : undefined, write, began, mark };
     }
     if (!(isGet ? known : repeated)) {
-        return { write, began };
+        return { write, began, mark };
     }
     const stable = areSettled(family, lastingHeaders);
     const pure = isGet && stable && !target.cursor && !family.moving && family.prompt >= 0 && mayBeAnswered();
@@ -193,11 +239,9 @@ function consider({ method, url, headers, body, plain, run: begun }) {
         // The run before asked for it as well; it was only not known yet what that was.
         run.site.before.add(poll);
     }
-    // A poll that a tick has hurried is no reason for another tick. Otherwise it is for the server to tell polls from writes:
-    // it sees what comes of them.
-    const isHurried = write && !!poll && run.hurried;
+    const heard = poll?.tick && ((text) => poll.hears(run, shape, text));
     // Others who ask for the same have other things in their URLs that only keep caches out, and other cookies.
-    return { poll, mine: true, write: write && !isHurried, began, mark: isHurried ? '1' : undefined, ...(poll?.replica && proof(poll)) };
+    return { poll, mine: true, write, began, heard, mark, ...(poll?.replica && proof(poll)) };
 }
 
 /** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
@@ -241,12 +285,14 @@ const SLOW = 3;
 /** What to do when the answer to a request with these headers, that `run` makes now, begins. */
 function beginning(family, run, headers) {
     const since = now();
+    const pause = Math.max(run?.site.pace, run?.depth ? since - family.ended : 0);
     return (header) => {
-        const took = now() - since;
+        family.ended = now();
+        const took = family.ended - since;
         // An answer may say which request it is to, and so may each, then.
         if (took > WAITED || Object.keys(headers).some((name) => /-id$/.test(name) && header?.(name))) {
             leave(family);
-        } else if (took > run?.site.pace) {
+        } else if (took > pause) {
             family.prompt = -SLOW;
             dropAll(family);
         } else {
@@ -283,7 +329,7 @@ function pollOf(key, what, run, gap = 0) {
     if (refused.get(key) > now()) {
         return undefined;
     }
-    const poll = polls.get(key) || new Poll(key, what, Math.max(site.pace, gap));
+    const poll = polls.get(key) || new Poll(key, what, run.depth ? gap : Math.max(site.pace, gap));
     if (turns(poll)) {
         poll.giveUp();
         return undefined;
@@ -292,7 +338,9 @@ function pollOf(key, what, run, gap = 0) {
     poll.sites.add(site);
     run.polls.add(poll);
     site.due.delete(poll);
-    site.vain = 0;
+    if (what.tick) {
+        poll.heeds(run);
+    }
     return poll;
 }
 
@@ -300,7 +348,13 @@ function pollOf(key, what, run, gap = 0) {
  * A genuine answer with these headers has come for something that is followed. If it is another one than ours, ours may be
  * older.
  */
-function answered(poll, header, check) {
+function answered(poll, header, statusText, check) {
+    poll.served = {
+        statusText,
+        // The application has a clock of its own.
+        ahead: (Date.parse(header('date')) || Infinity) - Date.now(),
+        isSized: !!header('content-length') && !header('content-encoding'),
+    };
     const isSame = check?.(header);
     const etag = header('etag');
     const { live, replica } = poll;

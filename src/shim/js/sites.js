@@ -5,8 +5,11 @@
 // A request belongs to the run whose callback makes it, or the microtasks that this resolves; or what comes of an answer
 // that the run has asked for.
 
-/** A page's timers with a delay below this need no help. */
+/** A page's timers with a delay below this are not fired early. */
 const FASTEST = 250;
+
+/** So many of them in a row are a clock that ticks. */
+const COUNTS = 3;
 
 /** After this many lines of code are known that set timers, all are forgotten: something makes up new ones. */
 const MOST_SITES = 300;
@@ -22,11 +25,11 @@ class Site {
         this.pace = Infinity;
         /** The delay of the timer that fired last. */
         this.fired = 0;
-        this.hurried = -Infinity;
-        /** How often in a row that was in vain. */
+        /** How often in a row they were hurried in vain, and until when they are not to be. */
         this.vain = 0;
-        /** The polls for which its timers are to be hurried. */
-        this.due = new Set();
+        this.rest = 0;
+        /** The polls for which its timers are to be hurried, and how often they have run for them since. */
+        this.due = new Map();
         /** What its runs ask for when they have been answered, as far as that may depend on the answer. */
         this.chain = new Map();
     }
@@ -35,9 +38,34 @@ class Site {
     leadsTo(poll) {
         return this.last.has(poll) && (this.runs < 2 || this.before.has(poll));
     }
+
+    /** A timer of `delay` was hurried, and asked for nothing, or for something. */
+    rests(isVain, delay) {
+        this.vain = isVain ? Math.min(this.vain + 1, MOST_VAIN) : 0;
+        this.rest = now() + (isVain ? delay * (2 ** (this.vain - 1) - 1) : 0);
+    }
 }
 
+/** A run that asks no more often than it likes is hurried more and more rarely, down to one in so many powers of two. */
+const MOST_VAIN = 7;
+
+/** What is due was not asked for by so many runs of its timer: it will not be. */
+const MOST_RUNS = 2;
+
 const sites = new Map();
+
+function siteOf(key, pace = Infinity) {
+    let site = sites.get(key);
+    if (!site) {
+        if (sites.size >= MOST_SITES) {
+            sites.clear();
+        }
+        site = new Site();
+        sites.set(key, site);
+    }
+    site.pace = Math.min(site.pace, pace);
+    return site;
+}
 
 /** Frames that tell one line of code from another, though both set their timers by way of the same library. */
 const DEPTH = 12;
@@ -47,39 +75,55 @@ const DEPTH = 12;
  * so is about how long the timer is to take: a library may keep any number of loops going by one line.
  */
 function callingSite(parent, delay) {
-    const limit = Error.stackTraceLimit;
-    Error.stackTraceLimit = DEPTH + 8;
-    const { stack } = new Error();
-    Error.stackTraceLimit = limit;
+    const stack = stackOf();
     if (typeof stack !== 'string') {
         return undefined;
     }
     const own = ownUrl.origin + ownUrl.pathname;
     const lines = stack.split('\n').filter((line) => /[:@]/.test(line) && !line.includes(own));
-    const key = [...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : []), Math.round(Math.log2(delay))].join();
-    let site = sites.get(key);
-    if (!site) {
-        if (sites.size >= MOST_SITES) {
-            sites.clear();
+    return siteOf([...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : []), Math.round(Math.log2(delay))].join());
+}
+
+/** Where this was called from. What the page has to say about stacks is set aside meanwhile: it is for its own. */
+function stackOf() {
+    const ours = { prepareStackTrace: undefined, stackTraceLimit: DEPTH + 8 };
+    const before = Object.keys(ours).map((name) => [name, Object.getOwnPropertyDescriptor(Error, name)]);
+    try {
+        for (const [name] of before) {
+            Object.defineProperty(Error, name, { value: ours[name], configurable: true, writable: true });
         }
-        site = new Site();
-        sites.set(key, site);
+        return new Error().stack;
+    } finally {
+        for (const [name, known] of before) {
+            delete Error[name];
+            if (known) {
+                Object.defineProperty(Error, name, known);
+            }
+        }
     }
-    return site;
 }
 
 /** The run whose callback, or microtasks, are being executed. */
 let running;
 
-/** Begins a run of `site`'s, `hurried` if by us; or goes on with `run`, which has set a short timer. */
-function begin(site, run, hurried) {
+/**
+ * Begins a run of `site`'s, `early` if in place of one that was to come; or goes on with `run`, which has set a short timer.
+ * `depth` is how many short ones led to it.
+ */
+function begin(site, run, early, depth) {
     // It is still for what it was hurried for, should it not ask this time.
-    const current = run || { site, hurried, polls: new Set(hurried ? site.due : []), seen: { news: false, asked: new Set() } };
+    const current = run || { site, early, depth, polls: new Set(early ? site.due.keys() : []), seen: { asked: new Set() } };
     running = current;
-    if (!run) {
+    if (!run && !depth) {
         site.before = site.last;
         site.last = current.polls;
         site.runs++;
+        for (const [poll, runs] of site.due) {
+            site.due.set(poll, runs + 1);
+            if (runs === MOST_RUNS) {
+                site.due.delete(poll);
+            }
+        }
     }
     soon(() => {
         if (running === current) {
@@ -143,5 +187,5 @@ const BY_HAND = /^(key|mouse|pointer|touch|click|dblclick|submit|change|input|dr
 
 function currentRun() {
     const { event } = scope;
-    return running && event && event.isTrusted && BY_HAND.test(event.type) ? undefined : running;
+    return running && (running.depth < COUNTS || (event && event.isTrusted && BY_HAND.test(event.type))) ? undefined : running;
 }

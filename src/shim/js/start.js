@@ -6,6 +6,7 @@ function start() {
     Object.defineProperty(scope, 'sungrazer', { value: Object.freeze({ subscribe }), configurable: true, writable: true });
     // For frames of this page, and for a second tag in it.
     Object.defineProperty(scope, Symbol.for('sungrazer'), { value: { run: currentRun, holdRefresh }, configurable: true });
+    wrap(Function.prototype, 'toString', (native, self, args) => apply(native, natives.get(self) || self, args));
     wrapTimers();
     wrapXhr();
     wrapFetch();

@@ -3,32 +3,82 @@
 const timers = new Map();
 
 class Timer {
-    constructor({ site, run, parent, handler, args, repeats, delay }) {
-        Object.assign(this, { site, run, parent, handler, args, repeats, delay });
+    constructor({ site, run, parent, handler, args, repeats, delay, depth }) {
+        Object.assign(this, { site, run, parent, handler, args, repeats, delay, depth });
+        /** How far its loop's times are apart. */
+        this.pace = delay;
+        /** When it may be fired early; until then its place has been taken by a run that was. */
+        this.free = 0;
+        /** The run that was early: it took the place of the next time. */
+        this.taken = undefined;
     }
 
-    /** Sets it natively. */
-    arm(set, delay) {
-        const fires = () => attempt(() => this.fires());
+    /** Sets it natively, to fire after `wait`. */
+    arm(set, wait) {
+        const passes = () => attempt(() => this.passes());
         const { handler } = this;
         const isCode = typeof handler === 'string';
         return set(function (...args) {
-            fires();
+            if (passes()) {
+                return undefined;
+            }
             // In the same task: what is in one between belongs to others.
             return isCode ? nativeEval(handler) : apply(handler, this, args);
-        }, delay, ...this.args);
+        }, wait, ...this.args);
     }
 
-    fires() {
-        const hurried = !!this.isHurried;
-        this.isHurried = false;
-        if (!this.repeats) {
+    /** Its time has come, or it was hurried. Returns whether the page is to hear nothing of it. */
+    passes() {
+        const { site, taken, repeats } = this;
+        let { early } = this;
+        this.early = this.taken = undefined;
+        if (repeats) {
+            // Too late to be early.
+            nativeClearTimeout(this.hurried);
+            this.due = now() + this.delay;
+        }
+        if (taken) {
+            const { asked, told } = taken.seen;
+            taken.site.rests(!asked.size, this.delay);
+            // A run that asked for nothing was none, and what was told of something real may ask again.
+            if (asked.size && !told) {
+                const rest = this.due - now();
+                if (this.isFor(site.due)) {
+                    early = this.ahead();
+                } else if (repeats) {
+                    return true;
+                } else if (rest > 1) {
+                    this.handle = this.arm(nativeSetTimeout, rest);
+                    return true;
+                }
+            }
+        }
+        this.runs(early);
+        return false;
+    }
+
+    /** Its callback is about to run: `early`, or when the page has set it to. */
+    runs(early) {
+        const { site, run, repeats, depth } = this;
+        if (!repeats) {
             this.forget();
         }
-        if (this.site) {
-            this.site.fired = this.delay;
+        if (site) {
+            site.fired = this.delay;
         }
-        begin(this.site, this.run, hurried);
+        const current = begin(site, run, early, depth);
+        current.loops ||= repeats || !!this.parent || depth >= COUNTS;
+        if (repeats) {
+            this.taken = early && current;
+            this.depth++;
+        }
+    }
+
+    /** What a run has to know that takes the place of this one's next time. */
+    ahead() {
+        const { due, pace } = this;
+        this.free = due;
+        return { until: due, shift: Math.max(due - now(), 0), pace };
     }
 
     /**
@@ -37,7 +87,8 @@ class Timer {
      */
     isFor(polls) {
         const { parent } = this;
-        return this.repeats || (parent ? [...polls].some((poll) => parent.polls.has(poll)) : this.delay <= 2 * this.site.fired);
+        return polls.size > 0
+            && (this.repeats || (parent ? [...polls.keys()].some((poll) => parent.polls.has(poll)) : this.delay <= 2 * this.site.fired));
     }
 
     /** The page may not clear it any more, or has. */
@@ -49,68 +100,89 @@ class Timer {
     /** Clears what the page knows nothing of. */
     clear() {
         this.forget();
+        nativeClearTimeout(this.handle);
         nativeClearTimeout(this.hurried);
     }
 
-    /** Fires now: one that repeats once more than it would, any other instead of later. */
+    /** Fires now, in place of the next time. */
     hurry() {
-        if (this.isHurried) {
-            return;
-        }
-        this.isHurried = true;
+        const early = this.ahead();
         if (this.repeats) {
             const once = new Timer(this);
-            once.fires = () => this.fires();
+            once.passes = () => this.runs(early);
             this.hurried = once.arm(nativeSetTimeout, 0);
         } else {
-            nativeClearTimeout(this.id);
-            this.hurried = this.arm(nativeSetTimeout, 0);
+            nativeClearTimeout(this.handle);
+            this.early = early;
+            this.taken = undefined;
+            this.handle = this.arm(nativeSetTimeout, 0);
         }
+    }
+
+    /**
+     * Set by a run that was early. The first that is about as long, and has led to polls, is how its loop goes on: it is due
+     * when it would have been, had that run been in time (a loop that looks at a clock may have seen to that); but looks
+     * when that would have been whether the run asked for anything. Returns for how long it is set.
+     */
+    follows(parent) {
+        const { until, shift, pace, next } = parent.early;
+        const { delay, site } = this;
+        this.free = until;
+        const leads = site === parent.site || site.last.size > 0 || (site.runs === 0 && !parent.seen.asked.size);
+        if (next || this.repeats || !leads || !isAlike(parent, delay)) {
+            return delay;
+        }
+        parent.early.next = true;
+        const wait = Math.max(delay, shift + Math.min(delay, pace));
+        this.due = now() + wait;
+        this.pace = Math.min(delay, wait - shift);
+        const rest = until - now();
+        if (rest <= 0) {
+            return wait;
+        }
+        this.taken = parent;
+        return rest;
     }
 }
 
-/** Hurries the timers of `site` that are for what is due, and does so no more often than it can be seen. */
-const SEEN = 50;
+/** Whether a loop of which `run` was a step may go on after `delay`. */
+const isAlike = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
 
-/** A library may ask no more often than it likes: it is hurried so often, more and more slowly. */
-const MOST_VAIN = 8;
-
+/** Hurries the timers of `site` that are for what is due, as soon as they may be. */
 function hurry(site) {
-    const { due } = site;
-    const wait = site.hurried + (SEEN << Math.min(site.vain, 3)) - now();
-    if (wait > 0) {
+    const rests = [...site.waiting].filter((timer) => timer.isFor(site.due)).map((timer) => {
+        const rest = Math.max(timer.free, site.rest) - now();
+        if (rest <= 0) {
+            attempt(() => timer.hurry());
+        }
+        return rest;
+    });
+    const rest = Math.min(...rests.filter((rest) => rest > 0));
+    if (rest < FORGOTTEN) {
         site.later ??= nativeSetTimeout(() => {
             site.later = undefined;
             hurry(site);
-        }, wait);
-        return;
-    }
-    site.hurried = now();
-    const timers = [...site.waiting].filter((timer) => timer.isFor(due));
-    for (const timer of timers) {
-        attempt(() => timer.hurry());
-    }
-    // While a run is under way there may be none. Then the next is hurried, if that run does not ask again.
-    if (timers.length > 0 && (timers[0].repeats || site.vain++ >= MOST_VAIN)) {
-        due.clear();
-        site.vain = 0;
+        }, rest);
     }
 }
 
-/** Code in strings that may declare what outlives it. */
-const DECLARES = /\b(let|const|class)\b/;
+/** Code in strings that may declare what outlives it, or that says where from by where it stands. */
+const DECLARES = /\b(let|const|class|import)\b/;
 
 function setTimer(native, args, repeats) {
     const [handler, wish, ...rest] = args;
     const delay = typeof wish === 'string' ? Number(wish) : wish;
-    const long = typeof delay === 'number' && delay >= FASTEST;
     const isCode = typeof handler === 'string';
-    if (!long) {
-        // A detour of the callback that is running. Code in a string takes none that matters.
-        const run = !isCode && !repeats && typeof handler === 'function' && currentRun();
-        return run ? new Timer({ run, handler, args: rest, repeats }).arm(native, wish) : undefined;
-    }
     if (isCode ? DECLARES.test(handler) : typeof handler !== 'function') {
+        return undefined;
+    }
+    const parent = currentRun();
+    const long = typeof delay === 'number' && delay >= FASTEST;
+    if (!long && parent && !parent.depth && !repeats) {
+        // A detour of the callback that is running. Code in a string takes none that matters.
+        return isCode ? undefined : new Timer({ run: parent, handler, args: rest, repeats }).arm(native, wish);
+    }
+    if (!long && !(delay > 0)) {
         return undefined;
     }
     if (isCode) {
@@ -121,15 +193,21 @@ function setTimer(native, args, repeats) {
         }
         nativeClearTimeout(id);
     }
-    const parent = currentRun();
+    if (!long) {
+        // One step of a countdown, maybe: it is not hurried, but what it asks for at its end can be answered.
+        const depth = repeats ? 1 : 1 + (running?.depth || 0);
+        return new Timer({ site: siteOf(`${Math.round(Math.log2(delay))}`, delay), handler, args: rest, repeats, delay, depth }).arm(native, delay);
+    }
     // A loop may set an interval anew each time.
-    const site = repeats && !parent ? new Site() : callingSite(parent, delay);
+    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && isAlike(parent, delay) ? parent.early.pace : delay);
     if (!site) {
         return undefined;
     }
     site.pace = Math.min(site.pace, delay);
     const timer = new Timer({ site, parent, handler, args: rest, repeats, delay });
-    timer.id = timer.arm(native, delay);
+    const wait = parent?.early ? timer.follows(parent) : delay;
+    timer.due ??= now() + wait;
+    timer.id = timer.handle = timer.arm(native, wait);
     timers.set(timer.id, timer);
     site.waiting.add(timer);
     if (site.due.size > 0) {
@@ -159,9 +237,9 @@ function wrapTimers() {
             return apply(target, self, [handler, ...rest]);
         }
         const run = currentRun();
-        const own = run?.site === frames ? undefined : run;
+        const own = run?.depth ? undefined : run;
         return apply(target, self, [function (...args) {
-            attempt(() => begin(frames, own));
+            attempt(() => begin(frames, own, undefined, COUNTS));
             return apply(handler, this, args);
         }, ...rest]);
     });

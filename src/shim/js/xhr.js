@@ -16,7 +16,7 @@ function wrapXhr() {
     }
     const { prototype } = XMLHttpRequest;
     // The first to listen to each, whenever the page begins to.
-    scope.XMLHttpRequest = prototype.constructor = new Proxy(XMLHttpRequest, {
+    scope.XMLHttpRequest = prototype.constructor = disguised(XMLHttpRequest, {
         construct(...args) {
             const made = Reflect.construct(...args);
             apply(addListener, made, ['readystatechange', goesOnWith]);
@@ -83,12 +83,12 @@ function wrapXhr() {
             asksOthers(run);
             return go();
         }
-        const { poll, mine, write, mark, check, began } = attempt(() => consider({
+        const { poll, mine, write, mark, check, began, heard } = attempt(() => consider({
             ...request,
             headers: { accept: '*/*', ...request.headers },
             body: request.method === 'GET' ? undefined : body,
         })) || {};
-        const answer = mine && attempt(() => fitting(request, answerOf(poll, request.headers, run)));
+        const answer = mine && attempt(() => fitting(self, request, answerOf(poll, request.headers, run)));
         if (answer) {
             deliver(self, request, answer);
             return undefined;
@@ -101,10 +101,14 @@ function wrapXhr() {
         const after = (write || poll) && (() => attempt(() => {
             if (write) {
                 link.renew();
-            } else if (!poll.tick && self.status) {
-                poll.served = true;
-                poll.statusText = self.statusText;
-                answered(poll, header, check);
+            }
+            if (!self.status) {
+                return;
+            }
+            if (heard) {
+                heard(toText(self.responseType ? self.response : self.responseText));
+            } else if (poll && !poll.tick) {
+                answered(poll, header, self.statusText, check);
             }
         }));
         if (request.sync) {
@@ -172,7 +176,7 @@ function wrapXhr() {
     });
     wrapGetter(prototype, 'responseXML', (self) => {
         const faked = ['', 'document'].includes(self.responseType) ? shown(self, DONE) : undefined;
-        return faked && (faked.answer ? response('document', faked, self.responseType) : null);
+        return faked && null;
     });
 }
 
@@ -198,33 +202,34 @@ function notSent(request, name) {
     }
 }
 
-/** An answer, unless it would have to be read in a way that only the browser knows. */
-function fitting(request, answer) {
-    return request.mime === undefined || !/charset/i.test(request.mime) ? answer : undefined;
+/** What is read as XML, if nothing else is asked for. */
+const IS_XML = /^\s*(;|$)|^[^;]*[/+]xml\s*(;|$)/i;
+
+/**
+ * An answer, unless it would have to be read in a way that only the browser knows. Documents have an address, which no script
+ * can give them.
+ */
+function fitting({ responseType }, { mime }, answer) {
+    const only = /charset/i.test(mime) || responseType === 'document' || (!responseType && IS_XML.test(mime ?? answer.type));
+    return only ? undefined : answer;
 }
 
-function header(answer, key) {
-    if (key === 'content-length') {
-        return String(answer.bytes().length);
-    }
-    return answer.headers[key] ?? null;
-}
+const header = (answer, key) => answer.headers[key] ?? null;
 
 function allHeaders(answer) {
     return Object.keys(answer.headers).sort().map((key) => `${key}: ${answer.headers[key]}\r\n`).join('');
 }
 
 /** The body as `type`, made once. */
-function response(type, { request, answer }, asked = type) {
+function response(type, { request, answer }) {
     const made = (request.made ??= {});
     if (!(type in made)) {
-        made[type] = make(type || 'text', answer, request.mime, asked);
+        made[type] = make(type, answer, request.mime);
     }
     return made[type];
 }
 
-function make(type, answer, mime = answer.type, asked = type) {
-    const essence = mime.split(';')[0].trim().toLowerCase();
+function make(type, answer, mime = answer.type) {
     switch (type) {
         case 'json':
             return attempt(() => JSON.parse(new TextDecoder().decode(answer.bytes())), () => null);
@@ -232,15 +237,8 @@ function make(type, answer, mime = answer.type, asked = type) {
             return answer.bytes().buffer;
         case 'blob':
             return new Blob([answer.bytes()], { type: mime });
-        case 'document': {
-            const isHtml = essence === 'text/html';
-            // Only XML is parsed without being asked to.
-            if (!answer.hasBody || (isHtml ? asked !== 'document' : essence && !/[/+]xml$/.test(essence))) {
-                return null;
-            }
-            const parsed = new DOMParser().parseFromString(answer.text(), isHtml ? 'text/html' : 'text/xml');
-            return !isHtml && parsed.querySelector('parsererror') ? null : parsed;
-        }
+        case 'document':
+            return null;
         default:
             return answer.text();
     }
@@ -248,8 +246,8 @@ function make(type, answer, mime = answer.type, asked = type) {
 
 const dispatch = (self, type) => self.dispatchEvent(new Event(type));
 
-function progress(self, type, loaded) {
-    self.dispatchEvent(new ProgressEvent(type, { loaded }));
+function progress(self, type, loaded, total) {
+    self.dispatchEvent(new ProgressEvent(type, { loaded, total, lengthComputable: total > 0 }));
 }
 
 /** Goes through all states of a request, as if it had been sent. */
@@ -267,11 +265,11 @@ function deliver(self, request, answer) {
         () => dispatch(self, 'readystatechange'),
         () => answer.hasBody && set(LOADING),
         () => answer.hasBody && dispatch(self, 'readystatechange'),
-        () => answer.hasBody && progress(self, 'progress', length()),
+        () => answer.hasBody && progress(self, 'progress', length(), answer.total),
         () => set(DONE),
         () => dispatch(self, 'readystatechange'),
-        () => progress(self, 'load', length()),
-        () => progress(self, 'loadend', length()),
+        () => progress(self, 'load', length(), answer.total),
+        () => progress(self, 'loadend', length(), answer.total),
     ];
     const go = (from) => {
         for (const step of steps.slice(from)) {

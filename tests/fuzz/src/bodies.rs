@@ -39,6 +39,7 @@ fn representation(kind: u8, body: &[u8]) -> Representation {
         body: Bytes::copy_from_slice(body),
         validators: Validators::default(),
         sets_cookie: false,
+        ahead: 0,
     }
 }
 
