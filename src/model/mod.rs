@@ -19,7 +19,7 @@ mod snapshot;
 mod update;
 mod version;
 
-pub use digest::{Digest, RunningDigest};
+pub use digest::Digest;
 pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};
