@@ -51,28 +51,6 @@ impl Digest {
     }
 }
 
-/// A fingerprint of bytes that come piece by piece: the same as [`Digest::of`] them all.
-#[derive(Clone, Default)]
-pub struct RunningDigest(Xxh3);
-
-impl RunningDigest {
-    /// Takes in a piece.
-    pub fn push(&mut self, piece: &[u8]) {
-        self.0.update(piece);
-    }
-
-    /// The fingerprint of all pieces so far.
-    pub fn digest(&self) -> Digest {
-        Digest(self.0.digest128())
-    }
-}
-
-impl fmt::Debug for RunningDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RunningDigest({})", self.digest())
-    }
-}
-
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; 22];

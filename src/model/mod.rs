@@ -21,7 +21,7 @@ mod update;
 mod version;
 
 pub use context::RequestContext;
-pub use digest::{Digest, RunningDigest};
+pub use digest::Digest;
 pub use frame::{Chunk, Frame, Packed};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};

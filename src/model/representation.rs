@@ -42,15 +42,10 @@ impl Validators {
 impl Representation {
     /// The fingerprint of what a client would be given: status, media type and body, and where a browser is sent from it.
     pub fn digest(&self) -> Digest {
-        Self::digest_of(self.status, &self.headers, Digest::of(&self.body))
-    }
-
-    /// The same, of a response whose body has this fingerprint.
-    pub fn digest_of(status: StatusCode, headers: &HeaderMap, body: Digest) -> Digest {
-        let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        let body = body.to_bytes();
-        let parts = [status.as_str().as_bytes(), media_type, &body];
-        Digest::of_parts(parts.into_iter().chain(headers.get(REFRESH).map(HeaderValue::as_bytes)))
+        let media_type = self.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let body = Digest::of(&self.body).to_bytes();
+        let parts = [self.status.as_str().as_bytes(), media_type, &body];
+        Digest::of_parts(parts.into_iter().chain(self.headers.get(REFRESH).map(HeaderValue::as_bytes)))
     }
 
     /// Whether two representations would be given to a client as the same thing.

@@ -26,9 +26,9 @@ use super::request::Request;
 use super::site::Site;
 use crate::clock;
 use crate::deliver::Answer;
-use crate::model::{Digest, Kind, MediaType, Representation, RunningDigest, fields};
+use crate::model::{Kind, MediaType, fields};
 use crate::route::{Route, Shim, Table};
-use crate::shim::{Coding, Effect, Injector, Obstacle, Policy, Shims, Tag, Tagger, Verdict};
+use crate::shim::{Coding, Effect, Injector, Obstacle, Policy, Shims, Tag, Tagger, Verdict, demands_integrity};
 use crate::telemetry::brief;
 use crate::upstream::Decoder;
 
@@ -36,6 +36,8 @@ use crate::upstream::Decoder;
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     tag: Tag,
+    /// The host by which the browser knows the site.
+    host: String,
     /// The validators that the backend is asked with.
     asked: crate::shim::Asked,
     scheme: &'static str,
@@ -53,10 +55,6 @@ pub(super) struct Injection {
     injector: Mutex<Injector>,
     decoder: Option<Decoder>,
     encoder: Option<GzEncoder<Vec<u8>>>,
-    digest: RunningDigest,
-    status: StatusCode,
-    /// What of the head is part of the page's state.
-    telling: HeaderMap,
     page: String,
     /// Whether its coding is damaged or incomplete: what came is all there is.
     broken: bool,
@@ -76,6 +74,12 @@ const DEPENDS_ON: &str = "Sec-Fetch-Dest, Sec-Fetch-Mode";
 
 /// Response headers that tell something of the bytes.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
+
+/// Policies on scripts that do not name their digest.
+const INTEGRITY_POLICIES: [&str; 2] = ["integrity-policy", "integrity-policy-report-only"];
+
+/// Browsers say so with each navigation, and scripts do not.
+const UPGRADE_INSECURE_REQUESTS: HeaderName = HeaderName::from_static("upgrade-insecure-requests");
 
 impl Candidate {
     /// Whether the answer to `request` may be given the script.
@@ -109,10 +113,10 @@ impl Candidate {
                 path: format!("{prefix}/shim.js"),
                 hash: hash.to_owned(),
                 data,
-                target: request.target.canonical(&[]),
-                host: request.client.origin.public.to_string(),
+                framed: headers.get(SEC_FETCH_DEST).is_some_and(|dest| dest == "iframe" || dest == "frame"),
                 ..Tag::default()
             },
+            host: request.client.origin.public.to_string(),
             asked: Tagger { script: hash }.ask(headers),
             scheme: request.client.origin.scheme.as_str(),
             stream: format!("{prefix}/stream"),
@@ -163,21 +167,21 @@ impl Candidate {
             self.note(shims, obstacle);
         }
         self.tag.nonce = verdict.nonce;
-        self.tag.typed = verdict.typed;
+        let policies = INTEGRITY_POLICIES.iter().flat_map(|name| response.headers.get_all(*name));
+        if demands_integrity(policies.filter_map(|policy| policy.to_str().ok())) {
+            self.tag.integrity = Some(shims.script.integrity());
+        }
         self.tag.xml = MediaType::of(&response.headers).essence == "application/xhtml+xml";
-        let telling = [CONTENT_TYPE, REFRESH]
-            .into_iter()
-            .filter_map(|name| response.headers.get(&name).map(|value| (name, value.clone())))
-            .collect();
+        if let Some(refresh) = response.headers.get(REFRESH).and_then(|value| value.to_str().ok()) {
+            // Scripts cannot read the headers of their own page.
+            self.tag.data.push(("refresh", refresh.to_owned()));
+        }
         let encoder = self.change(tagger, response)?;
         shims.ledger.injected();
         Ok((!self.is_head).then(|| Injection {
             injector: Mutex::new(Injector::new(self.tag)),
             decoder,
             encoder,
-            digest: RunningDigest::default(),
-            status: response.status,
-            telling,
             page: self.page,
             broken: false,
         }))
@@ -192,7 +196,7 @@ impl Candidate {
         if let Some(charset) = MediaType::of(headers).charset.filter(|charset| charset.starts_with("utf-16")) {
             return leave(format!("charset={charset}"));
         }
-        let policy = Policy { scheme: self.scheme, host: &self.tag.host, script: &self.tag.path, stream: &self.stream };
+        let policy = Policy { scheme: self.scheme, host: &self.host, script: &self.tag.path, stream: &self.stream };
         let lines = [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY];
         let lines = lines.iter().flat_map(|name| headers.get_all(name)).filter_map(|line| line.to_str().ok());
         let verdict = policy.judge(lines);
@@ -213,11 +217,7 @@ impl Candidate {
     }
 
     /// Makes the head one of a page that is changed on its way.
-    fn change(&mut self, tagger: Tagger<'_>, response: &mut ResponseHeader) -> Result<Option<GzEncoder<Vec<u8>>>> {
-        let refresh = response.headers.get(REFRESH).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        if refresh.is_some_and(|refresh| self.tag.take_refresh(&refresh)) {
-            response.remove_header(&REFRESH);
-        }
+    fn change(&self, tagger: Tagger<'_>, response: &mut ResponseHeader) -> Result<Option<GzEncoder<Vec<u8>>>> {
         match tagger.tag(&response.headers) {
             Some(tag) => response.insert_header(ETAG, tag)?,
             None => drop(response.remove_header(&ETAG)),
@@ -261,8 +261,8 @@ fn is_for_page(request: &Request<'_>) -> bool {
         // A navigation that a service worker passes on does not say any more what it is for; scripts cannot make one.
         Some("empty") => request.is_navigation() && request.accepts("text/html"),
         Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
-        // Browsers only say so to sites that they trust the way to.
-        None => request.is_navigation(),
+        // Browsers only say so to sites that they trust the way to. Of a navigation to others they say this.
+        None => request.is_navigation() && headers.contains_key(UPGRADE_INSECURE_REQUESTS),
     }
 }
 
@@ -279,14 +279,11 @@ impl Injection {
     /// Passes a piece of the body on, or its end.
     pub(super) fn pass(&mut self, shims: &Shims, body: &mut Option<Bytes>, end: bool) -> Result<()> {
         let piece = body.take().unwrap_or_default();
-        let mut out = Vec::new();
         let decoded = self.decode(piece, end);
-        self.take_in(&decoded, &mut out);
+        let mut out = self.injector.get_mut().push(&decoded);
         if end {
-            let version = Representation::digest_of(self.status, &self.telling, self.digest.digest());
             let injector = self.injector.get_mut();
-            let mark = if self.broken { String::new() } else { mark(version) };
-            out.extend(injector.finish(&mark));
+            out.extend(injector.finish());
             for policy in injector.take_policies() {
                 let directive = format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">");
                 note(shims, &self.page, Obstacle { directive, effect: Effect::InMarkup });
@@ -318,11 +315,6 @@ impl Injection {
         decoded.into()
     }
 
-    fn take_in(&mut self, piece: &[u8], out: &mut Vec<u8>) {
-        self.digest.push(piece);
-        out.extend(self.injector.get_mut().push(piece));
-    }
-
     fn encode(&mut self, out: Vec<u8>, end: bool) -> std::io::Result<Vec<u8>> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(out) };
         encoder.write_all(&out)?;
@@ -343,11 +335,6 @@ impl fmt::Debug for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Injection({})", self.page)
     }
-}
-
-/// Tells the script which state of the page it runs in, so that it can follow it from there.
-fn mark(version: Digest) -> String {
-    format!("<!--sungrazer {}-->", version.short())
 }
 
 /// How long the script may be kept under a URL that names its version.

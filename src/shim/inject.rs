@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The tag goes behind `<meta charset>`, so that browsers still find that early enough, and before anything that could
-//! run, load or stop it: the first script, style sheet, `<base>` or policy. Nothing else of the page is changed but its
-//! own refresh, which is put where the script can keep it from coming true; without the script it works as before.
+//! run, load or stop it: the first script, style sheet, `<base>` or policy. Nothing else of the page is changed, and the
+//! script takes its tag out again before any code of the page runs.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,11 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lol_html::html_content::ContentType;
 use lol_html::send::{Element, HtmlRewriter, Settings};
-use lol_html::{MemorySettings, element};
+use lol_html::{MemorySettings, doctype, element};
 use parking_lot::Mutex;
-
-use self::ending::Ending;
-use super::Refresh;
 
 /// The tag, and what the page says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,20 +24,16 @@ pub struct Tag {
     pub path: String,
     /// Tells it from other versions.
     pub hash: String,
-    /// What the page's policy asks scripts to bear.
+    /// The nonce that the page's policy demands of scripts.
     pub nonce: Option<String>,
+    /// The script's digest, where the page's policy demands one.
+    pub integrity: Option<String>,
     /// Further `data-` attributes: names and values.
     pub data: Vec<(&'static str, String)>,
-    /// The page's `Refresh` header, if it loads the page itself again.
-    pub refresh: Option<String>,
-    /// Path and query of the page.
-    pub target: String,
-    /// The host by which the browser knows the site.
-    pub host: String,
-    /// Whether the page is XML: nothing may be written behind its root, nor by scripts while it loads.
+    /// Whether the page is XML.
     pub xml: bool,
-    /// Whether scripts may not write into the page: then its own refresh cannot be held.
-    pub typed: bool,
+    /// Whether it is for a frame: scripts read fragments of HTML by way of those.
+    pub framed: bool,
 }
 
 /// The page being changed.
@@ -53,7 +46,6 @@ pub struct Injector {
     begun: bool,
     /// Whether anything but white space has come.
     known: bool,
-    ending: Ending,
 }
 
 /// Where the rewriter writes to.
@@ -71,14 +63,14 @@ struct State {
     tag: Tag,
     /// Whether the tag is in, or somebody else has put it there.
     injected: bool,
-    /// The page's own refresh, taken from its place, that goes in with the tag.
-    refresh: Option<String>,
     /// Whether we are inside `<noscript>`, which is not for us.
     noscript: Arc<AtomicBool>,
     /// Policies that the page states in its own markup.
     policies: Vec<String>,
-    /// Whether there was an element: without any, a page is none.
+    /// Whether there was an element.
     elements: bool,
+    /// Whether this is a document rather than a part of one: it has a doctype, or an element that only documents have.
+    whole: bool,
     /// What stands before the names of elements in a page that is XML: nothing, or `h:` and the like.
     prefix: String,
 }
@@ -97,13 +89,11 @@ impl Injector {
     /// A page of which nothing has been read.
     pub fn new(tag: Tag) -> Self {
         let (out, done) = (Out::default(), Arc::<AtomicBool>::default());
-        let refresh = tag.refresh.clone();
-        let noscript = Arc::default();
         let state = Arc::new(Mutex::new(State {
+            whole: !tag.framed,
             tag,
             injected: false,
-            refresh,
-            noscript,
+            noscript: Arc::default(),
             policies: Vec::new(),
             elements: false,
             prefix: String::new(),
@@ -121,6 +111,13 @@ impl Injector {
                     Ok(())
                 }
             }))
+            .append_document_content_handler(doctype!({
+                let state = Arc::clone(&state);
+                move |_| {
+                    state.lock().whole = true;
+                    Ok(())
+                }
+            }))
             // Only ASCII is written, and only the names and values of a few attributes are read: any encoding in which
             // ASCII is ASCII does.
             .with_strict(false)
@@ -131,7 +128,7 @@ impl Injector {
                     .with_graceful_bail_out_on_memory_limit_exceeded(true),
             );
         let rewriter = HtmlRewriter::new(settings, out.clone());
-        Self { rewriter: Some(rewriter), out, state, done, begun: false, known: false, ending: Ending::default() }
+        Self { rewriter: Some(rewriter), out, state, done, begun: false, known: false }
     }
 
     /// Takes in a piece of the page, and gives what is ready to be sent: never less than all but one tag.
@@ -150,7 +147,6 @@ impl Injector {
                 return out;
             }
         }
-        self.ending.push(piece);
         let Some(rewriter) = &mut self.rewriter else { return piece.to_vec() };
         // An error means that the rewriter has given out everything that it had taken in.
         if rewriter.write(piece).is_err() {
@@ -169,23 +165,9 @@ impl Injector {
         mem::take(&mut *self.out.0.lock())
     }
 
-    /// What is still to be sent at the end of the page, with `last` behind it if it can be.
-    pub fn finish(&mut self, last: &str) -> Vec<u8> {
-        if let Some(rewriter) = self.rewriter.take() {
-            let _ = rewriter.end();
-        }
-        let mut rest = mem::take(&mut *self.out.0.lock());
-        let mut state = self.state.lock();
-        if !state.tag.xml && self.ending.is_clear() {
-            // A page without any element that would have been a place for it.
-            if !state.injected && state.elements && !self.done.load(Ordering::Relaxed) {
-                rest.extend_from_slice(state.markup().as_bytes());
-            }
-            if state.injected {
-                rest.extend_from_slice(last.as_bytes());
-            }
-        }
-        rest
+    /// What is still to be sent at the end of the page.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.leave()
     }
 
     /// Whether the page has the tag.
@@ -227,6 +209,7 @@ impl State {
         if self.noscript.load(Ordering::Relaxed) {
             return false;
         }
+        self.whole |= matches!(name.as_str(), "html" | "head" | "title" | "body" | "frameset");
         match name.as_str() {
             // Nobody moves it there, as browsers do in HTML.
             "head" if self.tag.xml && !self.injected && !element.is_self_closing() => {
@@ -249,6 +232,7 @@ impl State {
                     }));
                 }
             }
+            _ if !self.whole => return true,
             _ => {}
         }
         if !self.injected {
@@ -259,53 +243,27 @@ impl State {
 
     fn meta(&mut self, element: &mut Element<'_, '_>) -> bool {
         let equivalent = element.get_attribute("http-equiv").map(|name| name.trim().to_ascii_lowercase());
-        let content = element.get_attribute("content");
-        match (equivalent.as_deref(), content) {
-            (Some("refresh"), Some(content)) if self.is_own_refresh(&content) && self.may_hold() => {
-                if self.injected {
-                    // The script is loaded already; this wakes it at the place where it has to act.
-                    let again = self.tag.again(&content);
-                    element.replace(&again, ContentType::Html);
-                } else {
-                    self.refresh = Some(content);
-                    element.remove();
-                }
+        if equivalent.as_deref() == Some("content-security-policy") {
+            if !self.injected {
+                element.before(&self.markup(), ContentType::Html);
             }
-            (Some("content-security-policy"), content) => {
-                if !self.injected {
-                    element.before(&self.markup(), ContentType::Html);
-                }
-                self.policies.extend(content);
-            }
-            (equivalent, _) => {
-                let says_charset = element.has_attribute("charset") || equivalent == Some("content-type");
-                if says_charset && !self.injected {
-                    element.after(&self.markup(), ContentType::Html);
-                }
-            }
+            self.policies.extend(element.get_attribute("content"));
+            return false;
+        }
+        let says_charset = element.has_attribute("charset") || equivalent.as_deref() == Some("content-type");
+        if says_charset && !self.injected {
+            element.after(&self.markup(), ContentType::Html);
         }
         false
-    }
-
-    /// Whether the script may write into the page.
-    fn may_hold(&self) -> bool {
-        !self.tag.typed
-            && !self.tag.xml
-            && self.policies.iter().all(|policy| !policy.to_ascii_lowercase().contains("trusted-types"))
-    }
-
-    fn is_own_refresh(&self, content: &str) -> bool {
-        is_own_refresh(content, &self.tag.target, &self.tag.host)
     }
 
     fn is_ours(&self, element: &Element<'_, '_>) -> bool {
         element.get_attribute("src").is_some_and(|source| source.split('?').next() == Some(&self.tag.path))
     }
 
-    /// The tag, and behind it the page's own refresh.
     fn markup(&mut self) -> String {
         self.injected = true;
-        self.tag.markup(&self.prefix, self.refresh.take().as_deref())
+        self.tag.markup(&self.prefix)
     }
 }
 
@@ -319,43 +277,23 @@ fn is_xhtml(element: &Element<'_, '_>, prefix: &str) -> bool {
     namespace.as_deref() == Some(XHTML)
 }
 
-/// Whether `content` loads the page itself again, after a while. At once is not a refresh but a loop, and left alone.
-pub(super) fn is_own_refresh(content: &str, target: &str, host: &str) -> bool {
-    Refresh::parse(content).is_some_and(|refresh| refresh.seconds > 0 && refresh.is_of(target, host))
-}
-
 impl Tag {
-    /// Takes over the page's `Refresh` header, if it is one that loads the page itself again. Returns whether it did: then
-    /// the header is to go.
-    pub fn take_refresh(&mut self, header: &str) -> bool {
-        let own = !self.xml && !self.typed && is_own_refresh(header, &self.target, &self.host);
-        if own {
-            self.refresh = Some(header.to_owned());
+    fn markup(&self, prefix: &str) -> String {
+        let path = escape(&self.path);
+        let mut tag = format!("<{prefix}script src=\"{path}?{}\"", self.hash);
+        let mut attribute = |name: &str, value: &str| tag.push_str(&format!(" {name}=\"{}\"", escape(value)));
+        if let Some(nonce) = &self.nonce {
+            attribute("nonce", nonce);
         }
-        own
-    }
-
-    fn markup(&self, prefix: &str, refresh: Option<&str>) -> String {
-        let mut data: String =
-            self.data.iter().map(|(name, value)| format!(" data-{name}=\"{}\"", escape(value))).collect();
-        if let Some(refresh) = refresh {
-            data.push_str(&format!(" data-refresh=\"{}\"", escape(refresh)));
+        if let Some(integrity) = &self.integrity {
+            // Only what is asked for by the rules of CORS can be checked.
+            attribute("integrity", integrity);
+            attribute("crossorigin", "anonymous");
         }
-        self.script(prefix, &data, refresh)
-    }
-
-    fn again(&self, refresh: &str) -> String {
-        self.script("", &format!(" data-refresh=\"{}\"", escape(refresh)), Some(refresh))
-    }
-
-    /// Where the page has a refresh of its own, the script writes the beginning of a comment, which ends behind it. If the
-    /// script does not run, there is no comment.
-    fn script(&self, prefix: &str, data: &str, refresh: Option<&str>) -> String {
-        let nonce = self.nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{}\"", escape(nonce)));
-        let refresh = refresh.map_or_else(String::new, |content| {
-            format!("<meta http-equiv=\"refresh\" content=\"{}\"><!---->", escape(content))
-        });
-        format!("<{prefix}script src=\"{}?{}\"{nonce}{data}></{prefix}script>{refresh}", escape(&self.path), self.hash)
+        for (name, value) in &self.data {
+            attribute(&format!("data-{name}"), value);
+        }
+        tag + &format!("></{prefix}script>")
     }
 }
 
@@ -375,6 +313,5 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-mod ending;
 #[cfg(test)]
 mod tests;

@@ -12,14 +12,12 @@
 mod inject;
 mod ledger;
 mod policy;
-mod refresh;
 mod script;
 mod validator;
 
 pub use inject::{Injector, Tag};
 pub use ledger::{Ledger, Sighting};
-pub use policy::{Effect, Obstacle, Policy, Verdict};
-pub use refresh::Refresh;
+pub use policy::{Effect, Obstacle, Policy, Verdict, demands_integrity};
 pub use script::{Coding, Script};
 pub use validator::{Asked, Tagger};
 

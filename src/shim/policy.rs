@@ -62,8 +62,6 @@ pub struct Verdict {
     pub nonce: Option<String>,
     /// What is forbidden.
     pub obstacles: Vec<Obstacle>,
-    /// Whether scripts may write into pages only what was made by a policy of the page's.
-    pub typed: bool,
 }
 
 impl Verdict {
@@ -106,7 +104,6 @@ impl Policy<'_> {
         let worker = policies.iter().filter_map(Directives::worker).find(|worker| !self.allows(worker, self.script));
         // A worker by its URL would be a violation, which is reported.
         let typed = policies.iter().filter_map(Directives::typed).find(|typed| typed.has("'script'"));
-        verdict.typed = typed.is_some();
         let worker = worker.or(typed);
         let connect = policies.iter().filter_map(Directives::connect).find(|to| !self.allows(to, self.stream));
         match (worker, connect) {
@@ -171,6 +168,16 @@ impl Policy<'_> {
         };
         port_fits && host_fits
     }
+}
+
+/// Whether an `Integrity-Policy`, or one that only reports, demands that scripts name their digest (Subresource Integrity,
+/// "integrity policy").
+pub fn demands_integrity<'v>(policies: impl IntoIterator<Item = &'v str>) -> bool {
+    policies.into_iter().any(|policy| {
+        let destinations = policy.split_once("blocked-destinations").map_or("", |(_, rest)| rest);
+        let list = destinations.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(list, _)| list);
+        list.split_ascii_whitespace().any(|destination| destination == "script")
+    })
 }
 
 fn split_port(host: &str) -> (&str, Option<&str>) {
@@ -310,10 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn policies_that_demand_digests_of_scripts() {
+        for (policies, expected) in [
+            (&["blocked-destinations=(script), endpoints=(e)"][..], true),
+            (&["endpoints=(script)", "sources=(inline), blocked-destinations = ( style script )"], true),
+            (&["blocked-destinations=(style), endpoints=(script)"], false),
+            (&["blocked-destinations=()", "blocked-destinations=(script"], false),
+            (&[], false),
+        ] {
+            assert_eq!(demands_integrity(policies.iter().copied()), expected, "{policies:?}");
+        }
+    }
+
+    #[test]
     fn every_policy_counts() {
         assert!(!POLICY.judge(["script-src 'self'", "script-src 'none'"]).allows_script());
         assert!(!POLICY.judge(["script-src 'self', script-src 'none'"]).allows_script());
-        assert!(POLICY.judge(["default-src 'self'", "require-trusted-types-for 'script'"]).typed);
-        assert!(!POLICY.judge(["default-src 'self'"]).typed);
     }
 }

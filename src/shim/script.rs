@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use crate::model::Digest;
 
@@ -80,6 +83,13 @@ impl Script {
     /// Tells this script from any other, in 11 characters of base64url.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The digest by which a browser checks what it was sent (Subresource Integrity).
+    pub fn integrity(&self) -> String {
+        let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() else { return String::new() };
+        let digest = suite.common.hash_provider.hash(&self.text);
+        format!("sha256-{}", STANDARD.encode(digest.as_ref()))
     }
 
     /// The script in this coding. Compressed when it is first asked for.

@@ -5,19 +5,13 @@ use super::*;
 const TAG: &str = "<script src=\"/.sungrazer/shim.js?HASH\"></script>";
 
 fn tag() -> Tag {
-    Tag {
-        path: "/.sungrazer/shim.js".into(),
-        hash: "HASH".into(),
-        target: "/page?x=1".into(),
-        host: "site.example".into(),
-        ..Tag::default()
-    }
+    Tag { path: "/.sungrazer/shim.js".into(), hash: "HASH".into(), ..Tag::default() }
 }
 
 fn inject_with(tag: Tag, html: &[u8], piece: usize) -> Vec<u8> {
     let mut injector = Injector::new(tag);
     let mut out: Vec<u8> = html.chunks(piece).flat_map(|piece| injector.push(piece)).collect();
-    out.extend(injector.finish(""));
+    out.extend(injector.finish());
     out
 }
 
@@ -47,7 +41,6 @@ fn the_tag_comes_behind_the_charset_and_before_what_could_run() {
         "<html><head></head>@<frameset><frame src=a></frameset></html>",
         "<!-- <script> --><html><head><title><script></title>@<script>\"</head>\"</script></head>",
         "<html><head>@<noscript><meta charset=utf-8></noscript></head><body></body></html>",
-        "\u{feff} <title>t</title>just text@",
     ] {
         assert_eq!(inject(&page.replace('@', "")), page.replace('@', TAG), "{page}");
     }
@@ -63,6 +56,8 @@ fn what_is_no_page_is_left_alone() {
         " \r\n[\"<b>\", \"<body>\"]",
         "\u{feff}{\"html\":\"<p>x</p>\"}",
         "<title>t hello",
+        // Nothing that could run, and no place for the tag.
+        "\u{feff} <title>t</title>just text",
         "<!-- <html> ",
     ] {
         assert_eq!(inject(page), page);
@@ -70,18 +65,25 @@ fn what_is_no_page_is_left_alone() {
 }
 
 #[test]
-fn the_state_is_written_where_nobody_sees_it() {
-    let ends = |page: &str| {
-        let mut injector = Injector::new(tag());
-        let mut out = injector.push(page.as_bytes());
-        out.extend(injector.finish("<!--x-->"));
-        assert!(out.starts_with(TAG.as_bytes()) || page.starts_with('<'), "{page}");
-        out.ends_with(b"<!--x-->")
+fn a_fragment_in_a_frame_is_no_page() {
+    let framed = |page: &str| {
+        let out = inject_with(Tag { framed: true, ..tag() }, page.as_bytes(), 3);
+        String::from_utf8(out).expect("UTF-8")
     };
-    assert!(ends("<body><textarea></textarea><p>x"));
-    assert!(ends("<body><p>x</body></html>\n"));
-    for open in ["<textarea>x", "<plaintext>", "<script>x", "<xmp>", "<style>", "<!-- x", "<a href=\"x", "<iframe>"] {
-        assert!(!ends(&format!("<body><p>x</p>{open}")), "{open}");
+    for fragment in
+        ["<div>one</div><div>two</div>", "OK<br>3 rows", "<meta name=a><textarea>{}</textarea>", "<script>1</script>"]
+    {
+        assert_eq!(framed(fragment), fragment);
+        assert_ne!(inject(fragment), fragment);
+    }
+    for page in [
+        "<!doctype html><meta charset=utf-8>@<p>x",
+        "<title>t</title>@<p>x",
+        "@<body>x",
+        "<html>@<p>x",
+        "<head>@<script></script>",
+    ] {
+        assert_eq!(framed(&page.replace('@', "")), page.replace('@', TAG), "{page}");
     }
 }
 
@@ -114,35 +116,33 @@ fn what_the_page_is_told_is_escaped() {
 }
 
 #[test]
-fn the_pages_own_refresh_goes_where_the_script_can_hold_it() {
-    let held = "<script src=\"/.sungrazer/shim.js?HASH\" data-refresh=\"5\"></script><meta http-equiv=\"refresh\" content=\"5\"><!---->";
-    for (page, expected) in [
-        ("<head><meta http-equiv=Refresh content=5><meta charset=utf-8><title>", "<head><meta charset=utf-8>@<title>"),
-        ("<head><meta charset=utf-8><meta http-equiv=refresh content=5>", "<head><meta charset=utf-8>#@"),
-        (
-            "<head><meta http-equiv=refresh content='5;url=/other'><body>",
-            "<head><meta http-equiv=refresh content='5;url=/other'>#<body>",
-        ),
-        ("<head><meta http-equiv=refresh content=0><body>", "<head><meta http-equiv=refresh content=0>#<body>"),
-        (
-            "<head><noscript><meta http-equiv=refresh content=5></noscript><body>",
-            "<head>#<noscript><meta http-equiv=refresh content=5></noscript><body>",
-        ),
+fn the_pages_own_refresh_stays_where_it_is() {
+    for page in [
+        "<head><meta http-equiv=Refresh content=5><meta charset=utf-8>@<title>t</title></head>@",
+        "<head><meta charset=utf-8>@<meta http-equiv=refresh content='5;url=/page'><body>",
+        "<head><meta http-equiv=refresh content=5>@<body>",
     ] {
-        assert_eq!(inject(page), expected.replace('@', held).replace('#', TAG), "{page}");
+        let (before, rest) = page.split_once('@').expect("a place");
+        let rest = rest.replace('@', "");
+        assert_eq!(inject(&format!("{before}{rest}")), format!("{before}{TAG}{rest}"));
     }
-    let mut tag = tag();
-    assert!(!tag.take_refresh("5; url=/other") && tag.take_refresh("5; url=?x=1"));
-    let page = String::from_utf8(inject_with(tag, b"<p>", 9)).expect("UTF-8");
-    assert!(page.ends_with("<meta http-equiv=\"refresh\" content=\"5; url=?x=1\"><!----><p>"), "{page}");
 }
 
 #[test]
-fn nothing_is_written_behind_the_root_of_xml() {
+fn a_policy_may_demand_the_digest() {
+    let tag = Tag { integrity: Some("sha256-x/+=".into()), ..tag() };
+    assert_eq!(
+        String::from_utf8(inject_with(tag, b"<body>", 9)).expect("UTF-8"),
+        "<script src=\"/.sungrazer/shim.js?HASH\" integrity=\"sha256-x/+=\" crossorigin=\"anonymous\"></script><body>"
+    );
+}
+
+#[test]
+fn xml_is_given_the_tag_inside_of_its_root() {
     let xml = |page: &str| {
         let mut injector = Injector::new(Tag { xml: true, ..tag() });
         let mut out = injector.push(page.as_bytes());
-        out.extend(injector.finish("<!--x-->"));
+        out.extend(injector.finish());
         String::from_utf8(out).expect("UTF-8")
     };
     assert_eq!(
@@ -169,24 +169,6 @@ fn nothing_is_written_behind_the_root_of_xml() {
 }
 
 #[test]
-fn the_state_stands_behind_the_page() {
-    let mut injector = Injector::new(tag());
-    let mut out = injector.push(b"<html><body></html>");
-    out.extend(injector.finish("<!--x-->"));
-    assert!(out.ends_with(b"</html><!--x-->"));
-}
-
-#[test]
-fn a_refresh_that_scripts_may_not_hold_stays_where_it_is() {
-    let page = "<head><meta http-equiv=refresh content=5><body>";
-    let typed = inject_with(Tag { typed: true, ..tag() }, page.as_bytes(), 7);
-    assert_eq!(typed, format!("<head><meta http-equiv=refresh content=5>{TAG}<body>").as_bytes());
-    assert!(!Tag { typed: true, ..tag() }.take_refresh("5"));
-    let page = "<head>@<meta http-equiv=content-security-policy content=\"require-trusted-types-for 'script'\"><meta http-equiv=refresh content=5><body>";
-    assert_eq!(inject(&page.replace('@', "")), page.replace('@', TAG));
-}
-
-#[test]
 fn policies_in_markup_are_reported() {
     let mut injector = Injector::new(tag());
     injector.push(b"<head><meta http-equiv=Content-Security-Policy content=\"worker-src 'none'\"><body>");
@@ -208,7 +190,7 @@ fn a_huge_page_is_not_kept() {
     for _ in 0..30 {
         out.extend(injector.push(endless.as_bytes()));
     }
-    out.extend(injector.finish(""));
+    out.extend(injector.finish());
     assert_eq!(out.len(), "<html><head><link href=\"".len() + 3_000_000);
 }
 

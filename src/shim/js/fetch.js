@@ -11,8 +11,10 @@ function wrapFetch() {
             return settled(asked, response, run);
         }
         asksOthers(run);
+        const ended = asks(write);
         const sent = apply(native, self, mark && attempt(() => marked(args, mark)) || args);
-        return goesOn(sent, run, (write || poll || began) && ((response) => {
+        return goesOn(sent, run, (response) => {
+            ended();
             const header = response && ((name) => response.headers.get(name));
             began?.(header);
             if (write) {
@@ -23,7 +25,7 @@ function wrapFetch() {
             } else if (response && poll && !poll.tick) {
                 answered(poll, header, response.statusText, check);
             }
-        }));
+        });
     });
     for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
         wrap(Response.prototype, name, (native, self, args) => {
@@ -40,6 +42,7 @@ function wrapFetch() {
     if (sendBeacon) {
         wrap(Navigator.prototype, 'sendBeacon', (native, self, args) => {
             const sent = apply(native, self, args);
+            attempt(asks(true));
             attempt(() => sameOrigin(args[0]) && nativeSetTimeout(() => link.renew(), 1000));
             return sent;
         });

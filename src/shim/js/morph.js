@@ -1,74 +1,289 @@
-// Makes one tree of another, and keeps what is the same: focus, selection, scroll, what was typed and what is playing are
-// with nodes that stay.
+// Makes the page what the application has made of it: what differs between two versions of its HTML is changed where it
+// stands, and nothing else is. What the user has begun stays with what it was begun in, or the page is left as it is.
+//
+//     base, next ─ paired: which element has become which ─▶ steps ─ is all that the user has begun where it belongs? ─▶ done
 
-/** What was put into the page by us is no part of it. */
-function isOurs(node) {
-    return (node.nodeName === 'SCRIPT' && attempt(() => new URL(node.src).pathname) === ownUrl.pathname)
-        || (node.nodeType === Node.COMMENT_NODE && /^sungrazer /.test(node.data));
+/** Controls that somebody has set, though maybe to what they were; and what has been scrolled. */
+const edited = new WeakSet();
+const scrolled = new Set();
+
+const CONTROLS = 'input:not([type=hidden],[type=submit],[type=button],[type=reset],[type=image]),select,textarea';
+
+/** Attributes that tell an element from others, and elements whose value does. */
+const KEYS = /^(id|name|href|src|action|for|type|(data-)?([\w-]+-)?(id|key))$/;
+const isChoice = ({ nodeName, type }) => /^(OPTION|BUTTON)$/.test(nodeName) || /^(radio|checkbox|hidden)$/.test(type);
+
+/** What names an element, or else what is in it. */
+const ownKey = (node) => node.getAttributeNames().filter((name) => KEYS.test(name) || (name === 'value' && isChoice(node)))
+    .map((name) => `${name}=${node.getAttribute(name)}`).join();
+const isControl = (node) => /^(INPUT|SELECT|TEXTAREA|BUTTON|OPTION)$/.test(node.nodeName);
+const keysOf = (node) => ownKey(node) || [...node.querySelectorAll('*')].map(ownKey).filter((key) => key).join('|');
+
+/** What is said, without what is chosen or typed. */
+function textOf(node) {
+    const copy = node.cloneNode(true);
+    copy.querySelectorAll?.('select,textarea').forEach((inner) => inner.remove());
+    return /^(SELECT|TEXTAREA)$/.test(node.nodeName) ? '' : copy.textContent.trim();
 }
 
-const childrenOf = (node) => [...node.childNodes].filter((child) => !isOurs(child));
+/** By what a node is found again in the next version: the first of these that no other node of the list shares. */
+const LABELS = [
+    (node) => node.outerHTML ?? node.data.trim(),
+    (node) => node.nodeType === 1 && keysOf(node),
+    (node) => node.nodeType === 1 && textOf(node).replace(/\d+/g, '0'),
+];
 
-function morphAttributes(from, to) {
-    for (const name of [...from.getAttributeNames(), ...to.getAttributeNames()]) {
-        const value = to.getAttribute(name);
-        if (value === null) {
-            from.removeAttribute(name);
-        } else if (from.getAttribute(name) !== value) {
-            from.setAttribute(name, value);
+/** The nodes by what `label` says of them. */
+function byLabel(nodes, label) {
+    const groups = new Map();
+    for (const node of nodes) {
+        const key = label(node);
+        if (key) {
+            const name = `${node.nodeName} ${key}`;
+            (groups.get(name) ?? groups.set(name, []).get(name)).push(node);
         }
     }
+    return groups;
 }
 
-function morph(from, to) {
-    if (from.nodeType === Node.ELEMENT_NODE) {
-        // A control that nobody has touched follows its attributes, and no other does.
-        morphAttributes(from, to);
-        morphChildren(from, to);
-    } else if (from.nodeValue !== to.nodeValue) {
-        from.nodeValue = to.nodeValue;
-    }
-}
-
-const isLike = (one, other) => one.nodeName === other.nodeName && one.id === other.id;
-
-function morphChildren(parent, next) {
-    const left = childrenOf(parent);
-    const wanted = childrenOf(next);
-    // What is the same at both ends stays as it is.
-    while (left.length && wanted.length && left[0].isEqualNode(wanted[0])) {
-        left.shift();
-        wanted.shift();
-    }
-    let behind = null;
-    while (left.length && wanted.length && left.at(-1).isEqualNode(wanted.at(-1))) {
-        behind = left.pop();
-        wanted.pop();
-    }
-    // A child becomes the next one that is like it, as long as that leaves all others in order.
-    let at = 0;
-    const surplus = left.length - wanted.length;
-    for (const child of wanted) {
-        let found = at;
-        while (found < left.length && !(isLike(left[found], child) && (found === at || surplus > 0 || child.id))) {
-            found++;
-        }
-        if (found < left.length) {
-            left.slice(at, found).forEach((gone) => gone.remove());
-            morph(left[found], child);
-            at = found + 1;
-        } else {
-            parent.insertBefore(document.importNode(child, true), left[at] ?? behind);
+/**
+ * Which node of one list has become which of another, and whether there is no doubt of it: `[other, sure]` by node. Those
+ * that nothing tells from each other are taken in order, but a control never becomes another one.
+ */
+function pair(before, after) {
+    const pairs = new Map();
+    const taken = new Set();
+    const like = (node) => node.nodeName + (isControl(node) ? ownKey(node) : node.id ?? '');
+    for (const label of [...LABELS, like]) {
+        const others = byLabel(after.filter((node) => !taken.has(node)), label);
+        for (const [name, nodes] of byLabel(before.filter((node) => !pairs.has(node)), label)) {
+            const found = others.get(name) ?? [];
+            const sure = nodes.length === 1 && found.length === 1;
+            for (const node of sure || label === like ? nodes : []) {
+                const other = found.shift();
+                if (other) {
+                    pairs.set(node, [other, sure]);
+                    taken.add(other);
+                }
+            }
         }
     }
-    left.slice(at).forEach((gone) => gone.remove());
+    return pairs;
 }
 
-/** Makes the page what `next` is. */
-function morphPage(next) {
-    // What was chosen by hand would lose that to what the page chooses now of the same group.
-    const chosen = [...document.querySelectorAll(':checked')]
-        .filter((node) => !(node.defaultChecked ?? (node.defaultSelected || node.index === 0)));
-    morph(document.documentElement, next.documentElement);
-    chosen.forEach((node) => (node.checked = node.selected = true));
+/** What stands in `to` where `node` stands in `from`. */
+function counterpart(node, from, to) {
+    if (node === from) {
+        return to;
+    }
+    const parent = counterpart(node.parentNode, from, to);
+    const other = parent?.childNodes[[...node.parentNode.childNodes].indexOf(node)];
+    return other?.nodeName === node.nodeName ? other : undefined;
+}
+
+/** Calls `work` for each node of the page and the one that stands in its place in `base`, as far as that is so. */
+function walk(node, base, work) {
+    work(node, base);
+    const [own, others] = [[...node.childNodes], [...base.childNodes]];
+    if (isAlike(own, others)) {
+        own.forEach((child, at) => walk(child, others[at], work));
+    }
+}
+
+const isAlike = (own, others) => own.length === others.length && own.every(({ nodeName }, at) => nodeName === others[at].nodeName);
+
+/** What the user has begun: `held` belongs to its row, `pinned` cannot be moved either; `chosen` is to be as it is now. */
+function begun(base) {
+    const [held, pinned, chosen] = [new Set(), new Set(), []];
+    const { activeElement, fullscreenElement, pictureInPictureElement } = document;
+    const selection = scope.getSelection();
+    const range = selection.rangeCount && !selection.isCollapsed ? selection.getRangeAt(0) : undefined;
+    const pin = (node) => {
+        held.add(node);
+        pinned.add(node);
+    };
+    for (const node of [activeElement !== document.body && activeElement, fullscreenElement, pictureInPictureElement]) {
+        node && pin(node);
+    }
+    for (const node of range ? [range.startContainer, range.endContainer] : []) {
+        pinned.add(node);
+    }
+    walk(document.documentElement, base, (node, twin) => {
+        if (node.nodeType !== 1) {
+            return;
+        }
+        const { checked, value, open } = node;
+        if (node.matches(CONTROLS)) {
+            const isRadio = node.type === 'radio';
+            const isSet = edited.has(node) || value !== twin.value || checked !== twin.checked || node.files?.length;
+            const options = [...node.options ?? []];
+            if (isRadio ? isSet && checked : isSet || options.some(({ selected }, at) => selected !== twin.options[at].selected)) {
+                held.add(node);
+                chosen.push([node, 'checked', checked]);
+                for (const option of options) {
+                    chosen.push([option, 'selected', option.selected]);
+                    option.selected && held.add(option);
+                }
+            }
+        } else if ((open !== undefined && open !== twin.open) || (node.isContentEditable && node.innerHTML !== twin.innerHTML)) {
+            held.add(node);
+        }
+        if (node.paused === false || node.currentTime > 0 || attempt(() => node.matches(':popover-open,:modal'))) {
+            pin(node);
+        }
+        if (scrolled.has(node) && (node.scrollTop || node.scrollLeft)) {
+            pinned.add(node);
+        }
+    });
+    return { held, pinned, chosen, range, activeElement };
+}
+
+/** Figures that only measure something: another row has the same text with others. */
+const MEASURES = /\d+(:\d\d)+|[\d.]+\s?(%|[kKMGT]?i?B\b|[mµ]?s\b)/g;
+
+/** What is written in the row of `node`: in what is repeated around it, or else before it. */
+function rowOf(node) {
+    let said = '';
+    for (let row = node; row.parentElement; row = row.parentElement) {
+        const isLikeRow = (other) => other !== row && other.nodeName === row.nodeName && (row === node || other.querySelector(node.nodeName));
+        if ([...row.parentElement.children].some(isLikeRow)) {
+            const text = textOf(row);
+            if (text) {
+                said += text;
+                break;
+            }
+            let before = row.previousSibling;
+            while (before && !isLikeRow(before) && !textOf(before)) {
+                before = before.previousSibling;
+            }
+            said += before && !isLikeRow(before) ? textOf(before) : '';
+        }
+    }
+    return said.replace(MEASURES, '#').replace(/\s+/g, ' ');
+}
+
+const identity = (node) => [node.form ? ownKey(node.form) : '', ownKey(node), rowOf(node)].join('\n');
+
+/** An attribute of what somebody has focused, or is playing, that may not change under him. */
+const FIRM = /^(value|type|src|disabled|hidden|inert|open|contenteditable)$/;
+
+const CONFLICT = 'the user has begun something else';
+
+/** The steps by which the page becomes `next`. Throws if that would take anything from the user. */
+function plan(base, next, { held, pinned, range, activeElement }) {
+    const steps = [];
+    const pairs = new Map([[base, [next, true]]]);
+    const media = [...pinned].filter((node) => node.currentTime !== undefined);
+    // What is typed stays, whatever the page would have it be.
+    const isTyped = edited.has(activeElement) && /^(INPUT|TEXTAREA)$/.test(activeElement.nodeName);
+    const firm = isTyped || activeElement === document.body ? media : [activeElement, ...media];
+    const refuse = (is) => {
+        if (is) {
+            throw CONFLICT;
+        }
+    };
+    const touches = (node) => refuse(range?.intersectsNode(node) || firm.some((one) => one?.contains(node)));
+
+    const attributes = (live, from, to) => {
+        for (const name of new Set([...from.getAttributeNames(), ...to.getAttributeNames()])) {
+            const value = to.getAttributeNode(name);
+            if (value?.value !== from.getAttributeNode(name)?.value) {
+                refuse(FIRM.test(name) && (firm.includes(live) || live.getAttribute(name) !== from.getAttribute(name)));
+                steps.push(() => (value ? live.setAttributeNode(document.importNode(value)) : live.removeAttribute(name)));
+            }
+        }
+    };
+
+    /** Has the children of `live` be those that are given: nodes of the page, and new ones. */
+    const arrange = (live, children) => {
+        let at = live.firstChild;
+        for (const { node, made = node, stays } of children) {
+            while (stays && at !== node) {
+                const gone = at;
+                at = at.nextSibling;
+                gone.remove();
+            }
+            if (at === made) {
+                at = at.nextSibling;
+            } else {
+                live.insertBefore(made, at);
+            }
+        }
+        while (at) {
+            const gone = at;
+            at = at.nextSibling;
+            gone.remove();
+        }
+    };
+
+    const merge = (live, from, to) => {
+        if (from.isEqualNode(to)) {
+            return;
+        }
+        if (live.nodeType !== 1) {
+            touches(live);
+            refuse(live.data !== from.data && live.parentNode.isContentEditable);
+            steps.push(() => (live.data = to.data));
+            return;
+        }
+        attributes(live, from, to);
+        const [own, before, after] = [live, from, to].map((node) => [...node.childNodes]);
+        refuse(!isAlike(own, before));
+        const found = pair(before, after);
+        const places = new Map();
+        before.forEach((node, at) => {
+            const [other, sure] = found.get(node) ?? [];
+            pairs.set(node, [other, sure]);
+            if (other) {
+                places.set(other, at);
+                merge(own[at], node, other);
+            } else {
+                touches(own[at]);
+            }
+        });
+        let last = -1;
+        let isNew = before.length !== after.length;
+        const children = after.map((node, position) => {
+            const at = places.get(node);
+            isNew ||= at !== position;
+            const stays = at !== undefined && [...pinned].some((one) => own[at].contains(one));
+            refuse(stays && at < last);
+            last = stays ? at : last;
+            return { node: own[at], made: at === undefined ? document.importNode(node, true) : undefined, stays };
+        });
+        if (isNew) {
+            refuse(range?.commonAncestorContainer.contains(live) || firm.some((one) => one?.contains(live)));
+            steps.push(() => arrange(live, children));
+        }
+    };
+
+    merge(document.documentElement, base, next);
+    for (const node of new Set([...held, ...pinned])) {
+        const twin = counterpart(node, document.documentElement, base);
+        let root = twin;
+        while (root && !pairs.has(root)) {
+            root = root.parentNode;
+        }
+        refuse(!root);
+        for (let one = root; one !== base; one = one.parentNode) {
+            refuse(!pairs.get(one)?.[1]);
+        }
+        refuse(held.has(node) && identity(twin) !== identity(counterpart(twin, root, pairs.get(root)[0])));
+    }
+    return steps;
+}
+
+/** Makes the page, which was made of the HTML of `base`, what it is in `next`. */
+function morphPage({ documentElement: base }, { documentElement: next }) {
+    const user = begun(base);
+    for (const step of plan(base, next, user)) {
+        step();
+    }
+    for (const is of [false, true]) {
+        for (const [node, name, was] of user.chosen) {
+            if (was === is && node[name] !== was) {
+                node[name] = was;
+            }
+        }
+    }
 }

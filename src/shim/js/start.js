@@ -4,12 +4,13 @@ const SWEEP = 30_000;
 
 function start() {
     Object.defineProperty(scope, 'sungrazer', { value: Object.freeze({ subscribe }), configurable: true, writable: true });
-    // For frames of this page, and for a second tag in it.
-    Object.defineProperty(scope, Symbol.for('sungrazer'), { value: { run: currentRun, holdRefresh }, configurable: true });
+    // For frames of this page.
+    Object.defineProperty(scope, SHARED, { value: { run: currentRun, touch, isCalm: () => !touched && !wrote }, configurable: true });
     wrap(Function.prototype, 'toString', (native, self, args) => apply(native, natives.get(self) || self, args));
     wrapTimers();
     wrapXhr();
     wrapFetch();
+    watchUser();
     watchReloads();
     const begin = () => attempt(() => {
         // What a policy in the page's markup may forbid is not tried: it would be reported.
@@ -17,10 +18,8 @@ function start() {
         if (policy) {
             told.worker = 'no';
         }
-        // A policy on types forbids workers, too.
-        if (!told.worker) {
-            attempt(followReloads);
-        }
+        attempt(() => followPage(paceOf(refreshOf(document, told.refresh))));
+        attempt(followReloads);
         const way = /connect-src[^;]*/i.exec(policy) || /default-src[^;]*/i.exec(policy);
         if (!way || /'self'| \*( |$)/.test(way)) {
             link.start();
@@ -46,6 +45,7 @@ if (!inPage) {
 } else if (!scope.sungrazer && scope.origin !== 'null') {
     attempt(start);
 }
-if (told.refresh) {
-    attempt(() => scope[Symbol.for('sungrazer')].holdRefresh(ownTag));
+if ('accept' in told) {
+    // It was put there by Sungrazer: the page's own scripts find the page as it was made.
+    ownTag.remove();
 }

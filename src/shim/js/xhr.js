@@ -81,6 +81,7 @@ function wrapXhr() {
         const run = (request.run ??= currentRun());
         if (!request.url) {
             asksOthers(run);
+            isUnderWay(self);
             return go();
         }
         const { poll, mine, write, mark, check, began, heard } = attempt(() => consider({
@@ -94,6 +95,7 @@ function wrapXhr() {
             return undefined;
         }
         asksOthers(run);
+        isUnderWay(self, write);
         if (mark) {
             attempt(() => apply(natively.setRequestHeader, self, ['sungrazer-poll', mark]));
         }
@@ -179,6 +181,8 @@ function wrapXhr() {
         return faked && null;
     });
 }
+
+const isUnderWay = (self, write) => apply(addListener, self, ['loadend', asks(write), { once: true }]);
 
 /** What began in a run goes on when its request is done; before the page hears of it. */
 function goesOnWith() {
