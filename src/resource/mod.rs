@@ -23,6 +23,7 @@ mod seat;
 mod shared;
 mod state;
 
+pub use advice::route_to_paste;
 pub use bell::Bell;
 pub use cursor::Cursor;
 pub use head::{Condition, Ended, Head, Looked};

@@ -51,9 +51,15 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
         Format::Text => false,
         Format::Json => true,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(takes_colour()).with_writer(std::io::stderr);
     // A second initialisation can only happen in tests that share a process; the first one stays in force.
     let _ =
         if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.with_target(false).try_init() };
     Ok(())
+}
+
+/// Whether whoever reads stderr knows what escape sequences are, and wants them (<https://no-color.org>).
+fn takes_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
