@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -57,9 +57,22 @@ pub fn seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// A time as people read it: whole seconds, or milliseconds where it is less than one.
+pub fn roughly(time: Duration) -> humantime::FormattedDuration {
+    let unit = if time.as_secs() > 0 { 1_000_000_000 } else { 1_000_000 };
+    humantime::format_duration(time - Duration::from_nanos(u64::from(time.subsec_nanos()) % unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_short() {
+        for (time, text) in [(12_345, "12s"), (345, "345ms"), (61_000, "1m 1s")] {
+            assert_eq!(roughly(Duration::from_millis(time) + Duration::from_nanos(7)).to_string(), text);
+        }
+    }
 
     #[test]
     fn no_two_seeds_are_the_same() {

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use sungrazer::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match Cli::from_command_line().run() {
         Ok(code) => code,
         Err(error) => cli::failure(&error),
     }

@@ -89,7 +89,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// The blocks of `text` that are fenced as `language`, each with the line on which it begins.
-fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+pub fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {

@@ -4,28 +4,30 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{FileArgs, say, usage};
-use crate::config::{self, Config, Overrides};
+use super::{RunArgs, note, say, usage};
+use crate::config::{self, Config, Diagnostics, Overrides};
 
-/// Says whether the configuration can be used.
-pub(super) fn check(args: &FileArgs) -> ExitCode {
-    let (path, overrides) = (args.path(), Overrides::from_env());
+/// Says whether the configuration can be used, as `run` would with the same flags.
+pub(super) fn check(args: &RunArgs) -> ExitCode {
+    let (path, overrides) = (args.file.path(), args.overrides());
     if path.is_none() && overrides.upstream.is_none() {
-        return usage("there is no sungrazer.toml here: name the file with -c");
+        return usage("there is no sungrazer.toml here: name the file with -c, or the application with --upstream");
     }
-    let name = path.as_ref().map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+    let name = path.as_ref().map_or_else(|| "the command line".to_owned(), |path| path.display().to_string());
     match load(path.as_deref(), &overrides) {
         Ok(config) => {
+            if let Some(warnings) = &config.warnings {
+                note(&in_colour(warnings.clone()).to_string());
+            }
             say(&format!(
-                "{}: {name} is good: {}, {} {}",
+                "{}: {name} is good{}: {}, {} {}",
                 env!("CARGO_PKG_NAME"),
-                config
-                    .upstream
-                    .replicas
-                    .iter()
-                    .map(|replica| replica.address.to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                match config.warnings.as_ref().map_or(0, Diagnostics::len) {
+                    0 => String::new(),
+                    1 => ", with a warning".to_owned(),
+                    number => format!(", with {number} warnings"),
+                },
+                upstreams(&config),
                 config.routes.len(),
                 if config.routes.len() == 1 { "route" } else { "routes" }
             ));
@@ -35,10 +37,20 @@ pub(super) fn check(args: &FileArgs) -> ExitCode {
     }
 }
 
+/// The application's URLs.
+pub(super) fn upstreams(config: &Config) -> String {
+    let urls: Vec<_> = config.upstream.replicas.iter().map(|replica| replica.address.to_string()).collect();
+    urls.join(", ")
+}
+
+fn in_colour(found: Diagnostics) -> Diagnostics {
+    found.colored(std::io::stderr().is_terminal())
+}
+
 /// Loads the configuration, or reports what is wrong with it.
 pub(super) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, ExitCode> {
     config::load(path, overrides).map_err(|error| match error {
-        config::Error::Wrong(found) => usage(&found.colored(std::io::stderr().is_terminal()).to_string()),
+        config::Error::Wrong(found) => usage(&in_colour(found).to_string()),
         error @ config::Error::Read { .. } => usage(&format!("sungrazer: {error}")),
     })
 }

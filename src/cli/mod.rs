@@ -12,14 +12,16 @@ mod tail;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, Overrides};
 use crate::telemetry;
 
 /// A reverse-proxy sidecar that adds push to applications that only know polling.
 #[derive(Debug, Parser)]
-#[command(name = "sungrazer", version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "sungrazer", version, about, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -33,26 +35,26 @@ pub struct Cli {
 enum Verb {
     /// Stand in front of the application (the default)
     Run(RunArgs),
-    /// Validate the configuration, say what is wrong, change nothing
-    Check(CheckArgs),
-    /// Look at a URL again and again, find what of it changes by itself, and print a route for it
+    /// Check the configuration, say what is wrong or doubtful, change nothing
+    Check(RunArgs),
+    /// Fetch a URL several times, find what changes in it by itself, and print a route for it
     Probe(probe::ProbeArgs),
     /// Follow a URL and show what changes
     Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
     Demo(demo::DemoArgs),
-    /// Ask a running server whether it is ready, and say so with the exit code
+    /// Ask a running server whether it is ready, and tell by the exit code
     Health(HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
     Completions {
-        /// Which
+        /// Shell to print them for
         shell: clap_complete::Shell,
     },
     /// Print the manual page
     Man {
-        /// Write it there instead, with a page for each verb
+        /// Write it into this folder instead, with a page for each verb
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
     },
@@ -67,19 +69,12 @@ struct RunArgs {
     /// file
     #[arg(long, value_name = "URL", env = "SUNGRAZER_UPSTREAM")]
     upstream: Option<String>,
-    /// Where clients come in
+    /// Public listener: the address at which clients reach the application through Sungrazer [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", env = "SUNGRAZER_LISTEN")]
     listen: Option<String>,
-    /// Where operators come in, or "off"
+    /// Admin listener: the address of the dashboard, metrics and health, or "off" [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", env = "SUNGRAZER_ADMIN")]
     admin: Option<String>,
-}
-
-/// `check`
-#[derive(Clone, Debug, Args)]
-struct CheckArgs {
-    #[command(flatten)]
-    file: FileArgs,
 }
 
 /// `health`
@@ -87,7 +82,7 @@ struct CheckArgs {
 struct HealthArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Where the server's operators come in [default: as the configuration says]
+    /// Address of the server's admin listener [default: as the configuration says]
     #[arg(long, value_name = "ADDR", env = "SUNGRAZER_ADMIN")]
     admin: Option<String>,
     /// Only ask whether the process lives
@@ -119,6 +114,43 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 impl Cli {
+    /// Reads the command line. Ends the process where it cannot be understood.
+    pub fn from_command_line() -> Self {
+        let matches = Self::command().get_matches();
+        Self::of(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Flags of `run` may stand before the verb. Those verbs that do not take them must not seem to.
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let verb = matches.subcommand_name().filter(|verb| !["run", "check"].contains(verb));
+        let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if let (Some(verb), Some(flag)) =
+            (verb, ["config", "upstream", "listen", "admin"].into_iter().find(|id| is_given(id)))
+        {
+            let text =
+                format!("--{flag} before \"{verb}\" means nothing: see sungrazer {verb} --help for what it takes\n");
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        let mut cli = Self::from_arg_matches(matches)?;
+        if let (Some(Verb::Run(args) | Verb::Check(args)), Some((_, own))) = (&mut cli.verb, matches.subcommand()) {
+            // Flags win over the environment, wherever they stand.
+            let before = |id: &str| is_given(id) && own.value_source(id) != Some(ValueSource::CommandLine);
+            for (id, value, other) in [
+                ("upstream", &mut args.upstream, &cli.run.upstream),
+                ("listen", &mut args.listen, &cli.run.listen),
+                ("admin", &mut args.admin, &cli.run.admin),
+            ] {
+                if before(id) {
+                    value.clone_from(other);
+                }
+            }
+            if before("config") {
+                args.file.config.clone_from(&cli.run.file.config);
+            }
+        }
+        Ok(cli)
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -130,7 +162,7 @@ impl Cli {
         match self.verb {
             None => run::run(&self.run),
             Some(Verb::Run(args)) => run::run(&args),
-            Some(Verb::Check(args)) => Ok(check::check(&args.file)),
+            Some(Verb::Check(args)) => Ok(check::check(&args)),
             Some(Verb::Probe(args)) => probe::probe(&args),
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),

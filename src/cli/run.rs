@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
 
-use super::{RunArgs, check, say};
+use super::check::{self, upstreams};
+use super::{RunArgs, say};
 use crate::config::Config;
 use crate::server::{Inherited, Server, Source};
 
@@ -30,17 +31,25 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let mut hang_up = HangUp::new(source.path.is_some())?;
     let mut upgrade = signal(SignalKind::user_defined2()).context("cannot wait for SIGUSR2")?;
+    let (upstream, routes) = (upstreams(&config), config.routes.len());
+    if let Some(warnings) = &config.warnings {
+        warn!("the configuration can be used, with doubts:\n{warnings}");
+    }
     let mut server = Server::start(config, &source, inherited)?;
     say(&server.ready_line());
+    introduce(&server, &source, &upstream, routes);
     // Whoever started us may wait for this: systemd, or the process whose place we take. If nobody does, it is nothing.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let which = loop {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = hang_up.recv() => server.reload(),
+            () = hang_up.recv() => match source.path {
+                Some(_) => server.reload(),
+                None => break "SIGHUP",
+            },
             _ = upgrade.recv() => {
                 // Who wants us gone need not wait for a successor; it ends with the attempt.
                 let handed_over = tokio::select! {
@@ -66,4 +75,44 @@ async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::
         _ = interrupt.recv() => info!("SIGINT again: stopping at once"),
     }
     Ok(())
+}
+
+/// Says to whoever has started it what runs here, and what to open.
+fn introduce(server: &Server, source: &Source, upstream: &str, routes: usize) {
+    let configuration = source.path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+    let open = server.page().unwrap_or_default();
+    let dashboard = server.dashboard().unwrap_or_else(|| "off".to_owned());
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration, upstream, routes, open, dashboard, "in front of {upstream}: open {open}; dashboard: {dashboard}"
+    );
+}
+
+/// SIGHUP. With a configuration file it asks to read that again, as it does of other servers. Without one there is nothing to
+/// read, and it comes from a terminal that was closed: the program ends, as others do then.
+struct HangUp(Option<Signal>);
+
+impl HangUp {
+    fn new(has_file: bool) -> anyhow::Result<Self> {
+        // Who starts it with `nohup` wants it to go on.
+        let heeds = has_file || !is_ignored(SignalKind::hangup());
+        let signal = heeds.then(|| signal(SignalKind::hangup())).transpose();
+        Ok(Self(signal.context("cannot wait for SIGHUP")?))
+    }
+
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether whoever started this process had `signal` ignored, where the system says so.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
+    let bit = u32::try_from(signal.as_raw_value() - 1).unwrap_or_default();
+    mask.checked_shr(bit).is_some_and(|mask| mask & 1 == 1)
 }

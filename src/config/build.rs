@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{self, Audience, AudienceName, Balance, File, Transport};
 use super::read::{Step, Tree};
 use super::value::{Switch, Text};
@@ -47,6 +47,8 @@ pub struct Config {
     pub routes: Vec<RouteOptions>,
     /// Of the text that all of this was read from.
     pub written: Digest,
+    /// What of it most likely does not do what was meant, if anything.
+    pub warnings: Option<Diagnostics>,
 }
 
 /// The listeners.
@@ -113,6 +115,7 @@ const LINGER: Duration = Duration::from_secs(10);
 pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagnostics) -> Config {
     let mut refuse = |table: &str, key: &str, message: String, help: &str| {
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message,
             span: tree.span(&[Step::Key(table), Step::Key(key)]),
             label: "this".to_owned(),
@@ -189,6 +192,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
         },
         routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
         written: Digest::of_parts([text.as_bytes()]),
+        warnings: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Overrides;
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{Audience, File, Route, Shim};
 use super::read::{Step, Tree};
 use super::value::Switch;
@@ -13,6 +13,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
     let suspects = tree.suspects(found);
     let mut report = |path: &[Step<'_>], message: String, help: &str| {
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message,
             span: tree.span(path),
             label: "here".to_owned(),

@@ -5,9 +5,21 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+/// How bad it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Severity {
+    /// The file cannot be used.
+    #[default]
+    Mistake,
+    /// It can be used, and most likely does not do what was meant.
+    Warning,
+}
+
 /// One mistake.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
     /// What is wrong.
     pub message: String,
     /// The bytes of the text that are; empty where something is missing.
@@ -57,6 +69,11 @@ impl Diagnostics {
         self.all.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// All of them, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         let mut all: Vec<_> = self.all.iter().collect();
@@ -87,7 +104,11 @@ impl fmt::Display for Diagnostics {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
-            let title = Level::ERROR.primary_title(diagnostic.message.as_str());
+            let level = match diagnostic.severity {
+                Severity::Mistake => Level::ERROR,
+                Severity::Warning => Level::WARNING,
+            };
+            let title = level.primary_title(diagnostic.message.as_str());
             let mut groups = vec![if self.text.is_empty() {
                 Group::with_title(title)
             } else {

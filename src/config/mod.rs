@@ -14,9 +14,10 @@ mod reference;
 pub mod reload;
 mod schema;
 mod value;
+mod warnings;
 
 pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
-pub use diagnostic::{Diagnostic, Diagnostics};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use file::File;
 pub use reference::{example, reference};
 pub use schema::schema;
@@ -92,8 +93,10 @@ pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Di
     read::apply(&mut file, overrides, text.trim().is_empty(), &mut found);
     check::check(&file, overrides, &tree, &mut found);
     if found.is_empty() {
-        let config = build::build(&file, text, &tree, &mut found);
+        let mut config = build::build(&file, text, &tree, &mut found);
         if found.is_empty() {
+            warnings::look(&file, &tree, &mut found);
+            config.warnings = (!found.is_empty()).then_some(found);
             return Ok(config);
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{File, LearnWord, Route, Shim, Transport};
 use super::value::{OneOrMany, Text};
 use super::{Overrides, schema};
@@ -98,6 +98,7 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'
     let (mut root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message: format!("this is not TOML: {}", error.message()),
             span: error.span().unwrap_or(0..0),
             label: "here".to_owned(),
@@ -114,6 +115,7 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'
     });
     if let Some((span, one)) = one {
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message: "there can be many routes, so each is an item of a list".to_owned(),
             span: span.clone(),
             label: "one table".to_owned(),
@@ -158,10 +160,11 @@ fn without_mistakes<'de, T: Deserialize<'de> + Default>(mut root: Spanned<DeTabl
         };
         let span = error.span().unwrap_or_else(|| root.span());
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message: sentence(error.message()),
             span: span.clone(),
             label: "not this".to_owned(),
-            help: None,
+            help: meant(error.message()),
         });
         if found.is_full() || !remove(root.get_mut(), &span) {
             return T::default();
@@ -170,6 +173,9 @@ fn without_mistakes<'de, T: Deserialize<'de> + Default>(mut root: Spanned<DeTabl
 }
 
 fn sentence(message: &str) -> String {
+    if let Some(word) = message.strip_prefix("unknown variant ") {
+        return format!("this cannot be {}", word.replace('`', "\""));
+    }
     let mut text = message
         .replace("invalid type: ", "this cannot be ")
         .replace("invalid value: ", "this cannot be ")
@@ -188,6 +194,42 @@ fn sentence(message: &str) -> String {
     match text.split_once("expected struct ") {
         Some((before, _)) => format!("{before}expected a table such as {{ key = \"..\" }}"),
         None => text,
+    }
+}
+
+/// Words that people write for others.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("all", "public"),
+    ("anonymous", "public"),
+    ("any", "public"),
+    ("anybody", "public"),
+    ("anyone", "public"),
+    ("everybody", "public"),
+    ("everyone", "public"),
+    ("shared", "public"),
+    ("cookie", "credentials"),
+    ("cookies", "credentials"),
+    ("private", "credentials"),
+    ("session", "credentials"),
+    ("user", "credentials"),
+    ("users", "credentials"),
+    ("event-stream", "sse"),
+    ("eventsource", "sse"),
+    ("longpoll", "long-poll"),
+    ("polling", "long-poll"),
+    ("socket", "websocket"),
+    ("ws", "websocket"),
+];
+
+/// Of a word that is none of those that are known: which was meant, if that can be guessed.
+fn meant(message: &str) -> Option<String> {
+    let (found, known) = message.strip_prefix("unknown variant ")?.split_once(", expected ")?;
+    let found = found.trim_matches('`').to_lowercase();
+    let known: Vec<String> = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let synonym = SYNONYMS.iter().find(|(word, other)| *word == found && known.iter().any(|known| known == other));
+    match synonym {
+        Some((_, other)) => Some(format!("did you mean {other:?}?")),
+        None => Some(suggest(&found, known.iter())).filter(|text| text.starts_with("did you")),
     }
 }
 
@@ -228,6 +270,7 @@ fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut
         let name = key.get_ref().to_string();
         let place = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in {path}") };
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message: format!("there is no key {name:?} {place}"),
             span: key.span(),
             label: "unknown".to_owned(),
@@ -273,6 +316,7 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
     let mut refuse = |flag: &str, variable: &str, text: &str, error: String| {
         let name = if std::env::var(variable).is_ok_and(|value| value == text) { variable } else { flag };
         found.push(Diagnostic {
+            severity: Severity::Mistake,
             message: format!("{name} {text:?}: {error}"),
             span: 0..0,
             label: String::new(),

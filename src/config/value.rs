@@ -373,7 +373,9 @@ impl<'de> Deserialize<'de> for Audience {
                 match text {
                     "credentials" => Ok(Audience::Named(AudienceName::Credentials)),
                     "public" => Ok(Audience::Named(AudienceName::Public)),
-                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                    other => Err(E::custom(format_args!(
+                        "unknown variant `{other}`, expected `credentials`, `public` or {{ cookies = [..], headers = [..] }}"
+                    ))),
                 }
             }
 

@@ -9,11 +9,12 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::taking::takes;
 use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
-use crate::clock;
+use crate::clock::{self, roughly};
 use crate::model::{Kind, MediaType, Representation, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
+    Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger,
+    Verdict, route_to_paste,
 };
 use crate::telemetry::{Happening, RouteMetrics};
 
@@ -113,11 +114,15 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 break;
             }
         }
+        let condition = state.head().condition.clone();
         if state.head().ended().is_none() {
             // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
             // vain.
             state.close(Ended::Closed(self.resource.closed_for()));
             self.resource.publish(Arc::clone(state.head()), true);
+        }
+        if matches!(condition, Condition::Stale { .. }) {
+            let _ = self.metrics.failing().end();
         }
         self.metrics.resources().dec();
     }
@@ -273,11 +278,11 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let was_stale = matches!(state.head().condition, Condition::Stale { .. });
         let entry = Entry::of(&look, trigger);
         let (verdict, ring) = state.observe(look);
-        log(&verdict, was_stale);
+        self.log(&verdict, was_stale);
         if let Some(advice) = &state.head().advice
             && self.plan.rules.advise()
         {
-            warn!("{advice}");
+            self.log_advice(advice, state);
         }
         if verdict == Verdict::Changed {
             self.resource.pulse().note_change();
@@ -292,6 +297,45 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
         self.resource.record(entry);
         (verdict, ring)
+    }
+
+    /// One line a route and trouble, not one a look or a resource: of a backend that does not answer at all there is a line
+    /// already, and where one resource fails, others of its route most likely do.
+    fn log(&self, verdict: &Verdict, was_stale: bool) {
+        let url = &*self.resource.key().target;
+        match verdict {
+            Verdict::Failed(Failure { text, status, .. }) if !was_stale => {
+                if self.metrics.failing().begin(status.is_some()) {
+                    warn!(
+                        url,
+                        "cannot be fetched: {text}; nothing else is logged of this route until all of it can be fetched again"
+                    );
+                } else {
+                    debug!(url, "cannot be fetched: {text}");
+                }
+            }
+            Verdict::Failed(_) => {}
+            _ if was_stale => {
+                if let Some(lasted) = self.metrics.failing().end() {
+                    info!(url, "all of this route can be fetched again, after {}", roughly(lasted));
+                } else {
+                    debug!(url, "can be fetched again");
+                }
+            }
+            verdict => debug!(?verdict, "looked"),
+        }
+    }
+
+    /// Logs advice on the resource's route, with a route of its own to paste.
+    fn log_advice(&self, advice: &str, state: &State) {
+        let url = &*self.resource.key().target;
+        let path = url.split('?').next().unwrap_or_default();
+        let is_page =
+            state.head().newest().is_some_and(|newest| newest.representation.media_type().kind() == Kind::Html);
+        match route_to_paste(advice, path, is_page && self.plan.proves) {
+            Some(route) => warn!(url, "{path}: {advice}. As a route of its own, above {:?}:\n{route}", self.plan.route),
+            None => warn!(url, "{path}: {advice}"),
+        }
     }
 
     fn tell(&self, what: &'static str, entry: &Entry) {
@@ -324,15 +368,5 @@ fn worth_telling(verdict: &Verdict, state: &State, was_stale: bool) -> Option<&'
         Verdict::Ended => Some("ended"),
         Verdict::Failed(_) => (!was_stale).then_some("stale"),
         Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified => was_stale.then_some("live"),
-    }
-}
-
-/// One line a transition, not one a look.
-fn log(verdict: &Verdict, was_stale: bool) {
-    match verdict {
-        Verdict::Failed(Failure { text, .. }) if !was_stale => warn!("cannot be read: {text}"),
-        Verdict::Failed(_) => {}
-        _ if was_stale => info!("can be read again"),
-        verdict => debug!(?verdict, "looked"),
     }
 }

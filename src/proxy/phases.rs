@@ -30,7 +30,7 @@ use crate::model::fields;
 use crate::proto::Exchange;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
-use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream};
+use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, brief};
 
 /// The phases of a proxied request.
 pub struct Phases {
@@ -318,7 +318,7 @@ impl ProxyHttp for Phases {
             self.site.wrote(&request, &passage.shape, status, &HeaderMap::new());
         }
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
-            let text = passage.unreachable.clone().unwrap_or_else(|| error.etype().as_str().to_owned());
+            let text = passage.unreachable.clone().unwrap_or_else(|| brief(error));
             if let Some(upstream) = &passage.upstream {
                 upstream.outage().failed(&text);
             }

@@ -98,7 +98,19 @@ fn advice(what: &str, rules: Option<&[Rule]>) -> String {
         (!texts.is_empty()).then(|| format!("{key} = [{}]", texts.join(", ")))
     });
     let ignore = keys.collect::<Vec<_>>().join(", ");
-    format!("{what}, always there: if that is no news, the route needs ignore = {{ {ignore} }}")
+    format!("{what}, always there: if that is no news, {NEEDS}ignore = {{ {ignore} }}")
+}
+
+/// Comes before what the route should say.
+const NEEDS: &str = "the route needs ";
+
+/// A complete route for `path` that does what `advice` says. With `learns`, pages there are given the browser script. `None` if
+/// the advice names nothing to write, or no route can name that path.
+pub fn route_to_paste(advice: &str, path: &str, learns: bool) -> Option<String> {
+    let (_, line) = advice.split_once(NEEDS)?;
+    let shim = if learns { "shim = \"learn\"\n" } else { "" };
+    // A star would stand for more than itself.
+    (!path.contains('*')).then(|| format!("[[route]]\npath = {path:?}\n{line}\n{shim}"))
 }
 
 #[cfg(test)]
@@ -146,6 +158,17 @@ mod tests {
             }
             assert_eq!(observer.changed(meaning(n), &why(&["/now"])), None);
         }
+    }
+
+    #[test]
+    fn advice_can_be_pasted() {
+        let mut observer = Observer::default();
+        let said = (0..10).find_map(|n| observer.changed(meaning(n), &why(&["/now"]))).expect("advice");
+        let route = "[[route]]\npath = \"/api/jobs\"\nignore = { json = [\"/now\"] }\n";
+        assert_eq!(route_to_paste(&said, "/api/jobs", false).as_deref(), Some(route));
+        assert_eq!(route_to_paste(&said, "/api/jobs", true), Some(format!("{route}shim = \"learn\"\n")));
+        assert_eq!(route_to_paste(&said, "/api/*", false), None);
+        assert_eq!(route_to_paste(&advice("each was a change", None), "/api/jobs", false), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod seat;
 mod shared;
 mod state;
 
+pub use advice::route_to_paste;
 pub use bell::Bell;
 pub use cookies::{CookieIndex, Registered, Revocable};
 pub use cursor::Cursor;

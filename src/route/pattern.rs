@@ -50,13 +50,34 @@ impl Pattern {
         self.rest || given.next().is_none()
     }
 
+    /// Whether every path that `other` takes is taken by this pattern, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let enough = if self.rest {
+            other.segments.len() >= self.segments.len()
+        } else {
+            !other.rest && other.segments.len() == self.segments.len()
+        };
+        enough && self.segments.iter().zip(&other.segments).all(|(own, other)| own.covers(other))
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
+/// Stands for whatever a star of another pattern may take. No path that matches a route holds it.
+const ANYTHING: &[u8] = b"\0";
+
 impl Segment {
+    /// Whether each segment that `other` takes is taken by this one. What stands for anything can only be taken by a star.
+    fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Literal(text) => self.matches(text),
+            Self::Stars(parts) => matches!(self, Self::Stars(_)) && self.matches(&parts.join(ANYTHING)),
+        }
+    }
+
     fn matches(&self, given: &[u8]) -> bool {
         match self {
             Self::Literal(text) => text == given,
@@ -203,6 +224,41 @@ mod tests {
             for path in no {
                 assert!(!compiled.matches(path), "{pattern} should not take {path}");
             }
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_those_whose_every_path_it_takes() {
+        for (wide, narrow) in [
+            ("/**", "/"),
+            ("/**", "/a/b"),
+            ("/**", "/a/**"),
+            ("/**", "/**"),
+            ("/api/**", "/api"),
+            ("/api/**", "/api/*/x"),
+            ("/api/*", "/api/jobs"),
+            ("/api/*", "/api/j*"),
+            ("/api/*", "/api/*"),
+            ("/api/j*", "/api/jo*s"),
+            ("/*/b", "/a*/b"),
+            ("/api/jobs", "/%61pi/jobs"),
+        ] {
+            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Pattern>().expect(text));
+            assert!(wide.covers(&narrow), "{wide} {narrow}");
+        }
+        for (one, other) in [
+            ("/api/jobs", "/api/*"),
+            ("/api/*", "/api/**"),
+            ("/api/*", "/api/"),
+            ("/api/*", "/api/a/b"),
+            ("/api/**", "/**"),
+            ("/a/*/**", "/a/**"),
+            ("/api/j*", "/api/*j"),
+            ("/api/j*s", "/api/j*"),
+            ("/a", "/b"),
+        ] {
+            let [one, other] = [one, other].map(|text| text.parse::<Pattern>().expect(text));
+            assert!(!one.covers(&other), "{one} {other}");
         }
     }
 

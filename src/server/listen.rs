@@ -94,7 +94,17 @@ pub(super) fn listen(
 ) -> Result<(SocketAddr, Socket), StartError> {
     let mut had = || -> io::Result<(SocketAddr, Socket)> {
         let socket = match inherited.take(name, address) {
-            Some(listener) => Socket::from(listener),
+            Some(listener) => {
+                let given = listener.local_addr()?;
+                if !is_meant(address, given) {
+                    warn!(
+                        name,
+                        "a socket was handed over that listens at {given}, where the configuration says {address}: the \
+                         socket decides; let both say the same (ListenStream= in the unit of systemd)"
+                    );
+                }
+                Socket::from(listener)
+            }
             None => bind(address)?,
         };
         socket.set_nonblocking(true)?;
@@ -102,6 +112,11 @@ pub(super) fn listen(
         Ok((real, socket))
     };
     had().map_err(|error| refuse(address, error))
+}
+
+/// Whether a socket at `given` is what `address` asks for, where port 0 is any.
+fn is_meant(address: SocketAddr, given: SocketAddr) -> bool {
+    address.ip() == given.ip() && (address.port() == given.port() || address.port() == 0)
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {

@@ -22,7 +22,7 @@ pub use reload::Source;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as StdMutex, Once, PoisonError};
@@ -74,6 +74,12 @@ pub enum StartError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Other machines reach the admin listener, and it asks for nothing.
+    #[error(
+        "the admin listener's socket, which was handed over, listens at {0}: other machines reach it, and it asks for no token \
+         (write admin_token = \"env:NAME\" under [server], or let the socket listen on 127.0.0.1)"
+    )]
+    OpenAdmin(SocketAddr),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] Unusable),
@@ -130,6 +136,12 @@ impl Server {
     pub fn start(config: Config, source: &Source, mut inherited: Inherited) -> Result<Self, StartError> {
         let admin_socket =
             config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
+        if let (Some(options), Some((at, _))) = (&config.server.admin, &admin_socket)
+            && options.token.is_none()
+            && !at.ip().is_loopback()
+        {
+            return Err(StartError::OpenAdmin(*at));
+        }
         let public = config.server.listen.iter().map(|address| listen(PUBLIC, *address, &mut inherited));
         let sockets = public.collect::<Result<Vec<_>, _>>()?;
         let redirect = config.server.redirect.map(|address| listen(REDIRECT, address, &mut inherited)).transpose()?;
@@ -256,6 +268,17 @@ impl Server {
         }
     }
 
+    /// What to open in a browser on this machine to see the application.
+    pub fn page(&self) -> Option<String> {
+        let scheme = if self.tls { "https" } else { "http" };
+        self.listen.first().map(|address| format!("{scheme}://{}/", reachable(*address)))
+    }
+
+    /// What to open for the dashboard, if it is not off.
+    pub fn dashboard(&self) -> Option<String> {
+        self.admin.map(|address| format!("http://{}/", reachable(address)))
+    }
+
     /// The line that says that both listeners accept.
     pub fn ready_line(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
@@ -302,6 +325,15 @@ impl Server {
         for service in self.services {
             service.abort();
         }
+    }
+}
+
+/// An address at which this machine reaches a listener: one that takes all addresses has none that can be opened.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
     }
 }
 

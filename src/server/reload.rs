@@ -159,6 +159,9 @@ impl Reload for Reloader {
                 return Reloaded::Wrong(wrong);
             }
         };
+        if let Some(warnings) = &new.warnings {
+            warn!("the configuration can be used, with doubts:\n{warnings}");
+        }
         let mut plan = config::reload::plan(&current, &new);
         // What needs a restart is as it was when the process started, whatever the file has said since.
         plan.needs_restart = config::reload::plan(&self.started, &new).needs_restart;

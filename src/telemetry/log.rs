@@ -56,7 +56,8 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
         Format::Text => false,
         Format::Json => true,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(takes_colour()).with_writer(std::io::stderr);
     // A second initialisation can only happen in tests that share a process; the first one stays in force.
     let _ = if json {
         subscriber.json().flatten_event(true).finish().with(Throttle::default()).try_init()
@@ -76,4 +77,9 @@ pub fn brief(text: &str) -> Cow<'_, str> {
     }
     let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MOST_TEXT).last().unwrap_or_default();
     Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len()))
+}
+
+/// Whether whoever reads stderr knows what escape sequences are, and wants them (<https://no-color.org>).
+fn takes_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

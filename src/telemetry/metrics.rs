@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::delays::{self, Delays};
+use super::failing::Failing;
 use super::replaced::rate;
 use super::route::{
     Counters, Gauges, KINDS, Labels, REASONS, RESULTS, RouteMetrics, Series, TRANSPORTS, TRIGGERS, WAYS,
@@ -186,6 +187,7 @@ impl Metrics {
                 replaced_shown: self.replaced.get_or_create(&all).clone(),
                 look_bytes: self.look_bytes.get_or_create(&all).clone(),
                 tail: Arc::clone(&self.tail),
+                failing: Failing::default(),
                 born: self.born,
                 all,
             })

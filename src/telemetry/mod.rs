@@ -2,6 +2,7 @@
 
 mod access;
 mod delays;
+mod failing;
 mod log;
 mod metrics;
 mod plain;
@@ -14,6 +15,7 @@ mod throttle;
 mod trace;
 
 pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
+pub use failing::Failing;
 pub use log::{FilterError, Format, brief, init};
 pub use metrics::{ALL as ALL_METRICS, Metrics};
 pub use plain::plain as plain_metrics;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::delays::Delays;
+use super::failing::Failing;
 use super::replaced::{Replaced, rate};
 use super::tail::{Happening, Tail};
 use crate::clock;
@@ -62,6 +63,7 @@ pub struct RouteMetrics {
     pub(super) replaced_shown: Counter,
     pub(super) look_bytes: Counter,
     pub(super) tail: Arc<Tail>,
+    pub(super) failing: Failing,
     pub(super) born: Instant,
 }
 
@@ -150,6 +152,11 @@ impl RouteMetrics {
     /// A look brought a body of so many bytes.
     pub fn looked_at(&self, bytes: usize) {
         self.look_bytes.inc_by(bytes as u64);
+    }
+
+    /// Which of its resources cannot be fetched.
+    pub fn failing(&self) -> &Failing {
+        &self.failing
     }
 
     /// Something happened that is worth telling of.

@@ -129,7 +129,7 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
 }
 
 /// What went wrong, without the library's own bookkeeping.
-pub(super) fn brief(error: &pingora::Error) -> String {
+pub fn brief(error: &pingora::Error) -> String {
     let what = match &error.etype {
         ErrorType::ConnectRefused => "nobody listens there",
         ErrorType::ConnectTimedout => "no answer in time",
@@ -137,6 +137,11 @@ pub(super) fn brief(error: &pingora::Error) -> String {
         ErrorType::ConnectError => "no connection",
         ErrorType::TLSHandshakeFailure => "the TLS handshake failed",
         ErrorType::TLSHandshakeTimedout => "the TLS handshake took too long",
+        ErrorType::ConnectionClosed => "it closed the connection without an answer",
+        ErrorType::ReadError => "the connection broke before the answer",
+        ErrorType::WriteError => "the connection broke before the request was sent",
+        ErrorType::ReadTimedout => "no answer in time",
+        ErrorType::InvalidHTTPHeader => "what it answers is not HTTP",
         other => other.as_str(),
     };
     // The library wraps its own errors in one another; the innermost is what happened.

@@ -16,6 +16,7 @@ mod decode;
 mod exchange;
 mod fetch;
 mod health;
+mod hint;
 mod idle;
 mod lend;
 mod outage;
@@ -27,6 +28,7 @@ pub use connection::{Expected, Line};
 pub use current::Current;
 pub use decode::Decoder;
 pub use exchange::{Exchanged, Incoming};
+pub use fetch::brief;
 pub use outage::Outage;
 pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 
@@ -123,7 +125,7 @@ impl ConnectError {
     /// What an attempt to connect to `address` came to.
     pub fn of(address: &Address, error: &pingora::Error) -> Self {
         let late = matches!(error.etype, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        Self::Connect { address: address.clone(), why: fetch::brief(error), late }
+        Self::Connect { address: address.clone(), why: hint::explain(address, brief(error)), late }
     }
 }
 

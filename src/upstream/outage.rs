@@ -3,7 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use tokio::time::Instant;
 use tracing::{info, warn};
+
+use super::hint::suspicion;
+use crate::clock::{self, roughly};
 
 /// Whether the backend, or a replica of it, answers.
 #[derive(Debug)]
@@ -11,28 +15,45 @@ pub struct Outage {
     address: String,
     /// It did not answer when it was last asked.
     away: AtomicBool,
+    /// It has answered once.
+    known: AtomicBool,
     /// It says itself that it is not well.
     unfit: AtomicBool,
-    because: Mutex<String>,
+    /// Why, and since when.
+    trouble: Mutex<Option<(String, Instant)>>,
 }
 
 impl Outage {
     pub(super) fn new(address: String) -> Self {
-        Self { address, away: AtomicBool::new(false), unfit: AtomicBool::new(false), because: Mutex::default() }
+        Self {
+            address,
+            away: AtomicBool::new(false),
+            known: AtomicBool::new(false),
+            unfit: AtomicBool::new(false),
+            trouble: Mutex::default(),
+        }
     }
 
     /// It could not be reached, or did not answer; `text` says how.
     pub fn failed(&self, text: &str) {
         if !self.away.swap(true, Ordering::Relaxed) {
             self.note(text);
-            warn!(upstream = self.address, "the upstream does not answer: {text}");
+            let suspicion =
+                if self.known.load(Ordering::Relaxed) || !is_of_protocol(text) { "" } else { suspicion(&self.address) };
+            warn!(
+                upstream = self.address,
+                "the upstream does not answer: {text}{suspicion}; nothing else is logged of this until it answers again"
+            );
         }
     }
 
     /// It answered.
     pub fn answered(&self) {
+        if !self.known.load(Ordering::Relaxed) {
+            self.known.store(true, Ordering::Relaxed);
+        }
         if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-            info!(upstream = self.address, "the upstream answers again");
+            info!(upstream = self.address, "the upstream answers again, after {}", self.lasted());
         }
     }
 
@@ -47,7 +68,7 @@ impl Outage {
     /// It says that it is well.
     pub(super) fn fit(&self) {
         if self.unfit.swap(false, Ordering::Relaxed) {
-            info!(upstream = self.address, "the upstream is well again");
+            info!(upstream = self.address, "the upstream is well again, after {}", self.lasted());
         }
     }
 
@@ -59,7 +80,7 @@ impl Outage {
     /// Why it is not to be asked, if so.
     pub fn trouble(&self) -> Option<String> {
         let troubled = self.is_away() || self.unfit.load(Ordering::Relaxed);
-        troubled.then(|| self.because.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        troubled.then(|| self.noted().map(|(text, _)| text).unwrap_or_default())
     }
 
     pub(super) fn is_available(&self) -> bool {
@@ -67,6 +88,21 @@ impl Outage {
     }
 
     fn note(&self, text: &str) {
-        text.clone_into(&mut self.because.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.to_owned(), clock::now()));
     }
+
+    fn noted(&self) -> Option<(String, Instant)> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long the last trouble has lasted, for people.
+    fn lasted(&self) -> impl std::fmt::Display {
+        let since = self.noted().map_or_else(clock::now, |(_, since)| since);
+        roughly(clock::now().saturating_duration_since(since))
+    }
+}
+
+/// Whether a connection was there, and what came over it was no answer.
+fn is_of_protocol(text: &str) -> bool {
+    ["closed the connection", "the connection broke", "is not HTTP"].iter().any(|part| text.contains(part))
 }
