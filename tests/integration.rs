@@ -52,4 +52,5 @@ mod taking;
 mod tls;
 mod triggers;
 mod tunnels;
+mod waiting;
 mod watching;

@@ -213,7 +213,7 @@ impl Socket {
             let mut frames = Vec::new();
             let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS).max(SILENT_AT_LEAST);
             let ping = pinged + self.options.heartbeat;
-            let deadline = ending.at.min(silent).min(ping).min(followers.tick_due().unwrap_or(ping));
+            let deadline = ending.at.min(silent).min(ping).min(followers.due().unwrap_or(ping));
             tokio::select! {
                 biased;
                 () = self.bell.rung() => followers.collect(&Records, Some(&*self.desk), &self.bell, clock::now(), &mut frames),

@@ -43,9 +43,11 @@ enum Next {
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(site: Arc<Site>, proxy: Arc<Proxy>, mut connection: H1, shutdown: ShutdownWatch, open: Open) {
-    let socket = connection.stream.get_socket_digest();
+    let digest = connection.stream.get_socket_digest();
+    let socket = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet().copied());
     let peer = Peer {
-        address: socket.and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip())),
+        address: socket.map(|socket| socket.ip()),
+        port: socket.map_or(0, |socket| socket.port()),
         tls: connection.stream.get_ssl_digest().is_some(),
     };
     // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tracing::{info, warn};
 
 use super::request::Request;
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
-use crate::resource::{Decline, Ended, Outcome, Refusal, Seat};
+use crate::resource::{Condition, Decline, Ended, Outcome, Refusal, Resource, Seat};
 use crate::route::{Facts, Route, Target};
 
 /// Why a path is watched under each client's credentials though its answers bear no mark.
@@ -108,6 +108,29 @@ impl Site {
         match self.upstream.fetch(&request).await {
             Outcome::Fresh(answer) => Some(answer),
             _ => None,
+        }
+    }
+
+    /// The backend answers `request` as one that is well does. What it is asked for and could not be read may be readable again; if
+    /// it was refused to one client for having asked too often, to that one.
+    pub(super) fn note_well(&self, request: &Request<'_>) {
+        if self.hub.is_empty() {
+            return;
+        }
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learns(path)) else { return };
+        let now = clock::now();
+        let is_same = |resource: &Resource| {
+            let facts = route.learned.facts(path, now);
+            let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+            key.identity == resource.key().identity
+        };
+        for resource in self.hub.with_target(&route.canonical(request.target)) {
+            let Condition::Stale { status, .. } = resource.head().condition else { continue };
+            if status != Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) || is_same(&resource) {
+                resource.note_well(now);
+            }
         }
     }
 

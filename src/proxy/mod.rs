@@ -38,6 +38,7 @@ mod site;
 mod stream;
 mod strict;
 mod tunnel;
+mod under_way;
 mod visit;
 mod writes;
 

@@ -14,6 +14,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 
 use super::forward::TrustedProxies;
+use super::under_way::UnderWay;
 use crate::deliver::{Delivery, Entering};
 use crate::model::{Claim, DeltaKind, Origin, Scheme, fields};
 use crate::route::{Client, RESUME_PARAMETER, Target};
@@ -39,6 +40,8 @@ const MOST_FIELDS: usize = 32 * 1024;
 pub(super) struct Peer {
     /// Its address; `None` on a Unix socket.
     pub(super) address: Option<IpAddr>,
+    /// Its port: with the address, what tells this connection from others.
+    pub(super) port: u16,
     /// Whether it speaks TLS to us.
     pub(super) tls: bool,
 }
@@ -55,13 +58,20 @@ pub(super) struct Request<'a> {
     pub(super) client: Client,
     /// Whether a body follows that the head does not tell of, as one may in HTTP/2.
     pub(super) goes_on: bool,
+    /// What is to be told when it has been answered.
+    pub(super) under_way: UnderWay,
 }
 
 impl Peer {
     /// The other end of the connection with this digest.
     pub(super) fn of(digest: Option<&Digest>) -> Self {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet());
-        Self { address: socket.map(SocketAddr::ip), tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()) }
+        let port = socket.map_or(0, SocketAddr::port);
+        Self {
+            address: socket.map(SocketAddr::ip),
+            port,
+            tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+        }
     }
 }
 
@@ -91,6 +101,7 @@ impl<'a> Request<'a> {
             target,
             client: Client::new(trusted.client_address(peer.address, &head.headers), origin),
             goes_on: false,
+            under_way: UnderWay::default(),
         })
     }
 

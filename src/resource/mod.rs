@@ -22,6 +22,7 @@ mod room;
 mod seat;
 mod shared;
 mod state;
+mod waiting;
 
 pub use bell::Bell;
 pub use cursor::Cursor;
@@ -35,3 +36,4 @@ pub use room::Room;
 pub use seat::Seat;
 pub use shared::{Pace, Resource, Retire, Subscription, Trigger};
 pub use state::{State, Verdict};
+pub use waiting::Patience;

@@ -9,8 +9,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use super::waiting::Waits;
 use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
 use crate::model::{EndReason, Representation, ResourceKey};
 
@@ -80,6 +82,7 @@ pub struct Resource {
     began: AtomicU64,
     /// One more than the moment from which on clients have demanded a look; it is demanded while that is later.
     demanded: AtomicU64,
+    pub(super) waits: Waits,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
@@ -107,6 +110,7 @@ impl Resource {
             fence: AtomicU64::new(0),
             began: AtomicU64::new(0),
             demanded: AtomicU64::new(0),
+            waits: Waits::default(),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
             ledger: Mutex::default(),
@@ -272,15 +276,32 @@ impl Resource {
         }
     }
 
-    /// Whether the last look began too early for somebody.
-    fn is_demanded(&self) -> bool {
-        self.demanded.load(Ordering::SeqCst) > self.began.load(Ordering::SeqCst)
+    /// Whether the last look began too early for somebody who is still there.
+    pub fn is_demanded(&self) -> bool {
+        self.demanded.load(Ordering::SeqCst) > self.began.load(Ordering::SeqCst) && self.is_wanted()
+    }
+
+    /// Whether somebody has said that there is something to be seen: an operator, or a file that was changed.
+    pub fn is_told(&self) -> bool {
+        self.pending.load(Ordering::Acquire) & (Trigger::File.bit() | Trigger::Hook.bit()) != 0
     }
 
     /// A look began that gives whoever waits for one from `started` or earlier what it waits for, unless it is
     /// [discarded](Resource::discard_look).
     pub fn look_began(&self, started: Instant) {
         self.began.store(self.offset(started).saturating_add(1), Ordering::SeqCst);
+        self.looked.notify_waiters();
+    }
+
+    /// When the look began that serves whoever needs one from `since` or later; `None` if there is none yet.
+    pub(super) fn began_since(&self, since: Instant) -> Option<Instant> {
+        let began = self.began.load(Ordering::SeqCst);
+        (began > self.offset(since)).then(|| self.at(began - 1))
+    }
+
+    /// The look that has begun is called off: nobody waits for it any more.
+    pub fn abandon_look(&self) {
+        self.began.store(0, Ordering::SeqCst);
     }
 
     /// The last look will not be published. Whoever waits for it waits for one that begins at the fence or later, even if
@@ -303,7 +324,7 @@ impl Resource {
 
     /// The same, whatever happened to the other resources of its route.
     pub fn fenced_itself(&self) -> Instant {
-        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
+        self.at(self.fence.load(Ordering::Acquire))
     }
 
     /// What happens to all resources of its route.
@@ -322,7 +343,29 @@ impl Resource {
         seen.map_or(self.born, |seen| seen.max(self.born))
     }
 
-    fn offset(&self, when: Instant) -> u64 {
+    /// How long the last `most` looks took that were answered, the latest first.
+    pub(super) fn durations(&self, most: usize) -> Vec<Duration> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = ledger.iter().rev().filter(|entry| entry.result != "error");
+        answered.take(most).map(|entry| entry.took).collect()
+    }
+
+    /// Has the poller see what has happened.
+    pub(super) fn alert(&self) {
+        self.attention.notify_one();
+    }
+
+    /// Completes when a look begins or ends.
+    pub(super) fn progress(&self) -> Notified<'_> {
+        self.looked.notified()
+    }
+
+    /// The moment that is this far from the birth of the resource, in nanoseconds.
+    pub(super) fn at(&self, offset: u64) -> Instant {
+        self.born + Duration::from_nanos(offset)
+    }
+
+    pub(super) fn offset(&self, when: Instant) -> u64 {
         u64::try_from(when.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -339,22 +382,6 @@ impl Resource {
     /// Has all held clients woken by the next look, also if it brings nothing new.
     pub fn await_look(&self) {
         self.awaited.store(true, Ordering::Release);
-    }
-
-    /// Waits for a head for which `ready` holds. Heads come with looks, so the caller sees to it that one will be made.
-    pub async fn wait_for(&self, mut ready: impl FnMut(&Head) -> bool) -> Arc<Head> {
-        loop {
-            let looked = self.looked.notified();
-            tokio::pin!(looked);
-            // Registered before the head is read, so that a look that ends in between wakes us.
-            looked.as_mut().enable();
-            let head = self.head.load();
-            if ready(&head) {
-                return Guard::into_inner(head);
-            }
-            drop(head);
-            looked.await;
-        }
     }
 
     /// Makes a held client count, and wakes it by `bell` at each update.
@@ -491,6 +518,9 @@ mod tests {
             identity: Identity::whole(Vec::new()),
         };
         let resource = Resource::new(key, String::new(), Arc::new(Pulse::new(born)), Arc::default(), born);
+        resource.demand(at(1));
+        assert!(!resource.is_triggered(), "a demand ends with its client");
+        let _waiting = resource.wait();
         // While a look waits for the budget.
         resource.demand(at(1));
         resource.look_began(at(2));
