@@ -22,6 +22,7 @@ mod room;
 mod seat;
 mod shared;
 mod state;
+mod trigger;
 mod waiting;
 
 pub use bell::Bell;
@@ -34,6 +35,7 @@ pub use manner::Manner;
 pub use pulse::{Heard, Listening, Pulse, UNKNOWN};
 pub use room::Room;
 pub use seat::Seat;
-pub use shared::{Pace, Resource, Retire, Subscription, Trigger};
+pub use shared::{Pace, Resource, Retire, Subscription};
 pub use state::{State, Verdict};
+pub use trigger::Trigger;
 pub use waiting::Patience;

@@ -13,42 +13,8 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::waiting::Waits;
-use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat};
+use super::{Bell, Ended, Entry, Head, Pulse, Room, Seat, Trigger};
 use crate::model::{EndReason, Representation, ResourceKey};
-
-/// A reason to look now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trigger {
-    /// The interval is over.
-    Timer,
-    /// A client arrived and what we hold is too old for it.
-    Demand,
-    /// A write passed through the proxy.
-    Write,
-    /// A watched file changed.
-    File,
-    /// The admin API asked.
-    Hook,
-}
-
-impl Trigger {
-    /// The trigger's name in metrics and in the admin API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timer => "timer",
-            Self::Demand => "demand",
-            Self::Write => "write",
-            Self::File => "file",
-            Self::Hook => "hook",
-        }
-    }
-
-    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
-
-    fn bit(self) -> usize {
-        1 << (self as usize)
-    }
-}
 
 /// A resource this young is not ended because a cookie was replaced.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -502,44 +468,4 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
-mod tests {
-    use super::*;
-    use crate::model::{Identity, Origin, RouteId, Scheme};
-
-    #[test]
-    fn a_look_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
-        let born = Instant::now();
-        let at = |milliseconds| born + Duration::from_millis(milliseconds);
-        let key = ResourceKey {
-            route: RouteId(0),
-            origin: Origin { scheme: Scheme::Http, host: "site.example".into(), public: "site.example".into() },
-            target: "/".into(),
-            variant: Arc::new([]),
-            identity: Identity::whole(Vec::new()),
-        };
-        let resource = Resource::new(key, String::new(), Arc::new(Pulse::new(born)), Arc::default(), born);
-        resource.demand(at(1));
-        assert!(!resource.is_triggered(), "a demand ends with its client");
-        let _waiting = resource.wait();
-        // While a look waits for the budget.
-        resource.demand(at(1));
-        resource.look_began(at(2));
-        assert!(!resource.is_triggered());
-        // While it lasts, and when it has just been published: who had read the head before that comes late.
-        resource.demand(at(2));
-        assert!(!resource.is_triggered());
-        resource.demand(at(3));
-        resource.demand(at(1));
-        assert_eq!(resource.take_trigger(false, true), Some(Trigger::Demand));
-        resource.look_began(at(3));
-        assert_eq!(resource.take_trigger(false, true), None);
-        // Nobody is told of what was overtaken.
-        resource.look_began(at(4));
-        resource.fence(at(5));
-        resource.discard_look();
-        resource.look_began(at(4));
-        assert!(resource.is_triggered());
-        resource.look_began(at(5));
-        assert!(!resource.is_triggered());
-    }
-}
+mod tests;
