@@ -384,7 +384,7 @@ async fn long_polls_of_the_applications_own_lose_nothing() {
 async fn what_is_streamed_begins_at_once_for_each_who_asks() {
     for route in ROUTES {
         let backend = Backend::start().await;
-        let slow = || Page::text("first ").chunked(6).piece(Duration::from_secs(5), "second");
+        let slow = || Page::text("first ").piece(Duration::from_secs(5), "second");
         backend.set("/stream", slow());
         backend.set("/other", Page::text("quick"));
         let sidecar = Sidecar::start(&backend, route);

@@ -19,8 +19,9 @@ pub(super) struct Traffic {
 struct Record {
     /// Requests that the application has not answered yet, and since when.
     pending: Vec<(u64, Instant)>,
-    /// Answers in a row that were quick.
+    /// Answers in a row that were quick, and since when.
     quick: u32,
+    quick_since: Option<Instant>,
     /// How long these took.
     usual: Duration,
     /// Until when it is known for being slow.
@@ -50,8 +51,10 @@ const MOST_ANSWERED: usize = 512;
 /// What takes longer is slow, whatever is usual.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// So many quick answers in a row are needed.
-const ENOUGH: u32 = 2;
+/// So many quick answers in a row are needed, and over such a time: what holds requests until it has something to say may have
+/// much to say at first.
+const ENOUGH: u32 = 5;
+const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
 /// How long it is remembered that an answer was slow, and anything at all.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -119,7 +122,8 @@ impl Traffic {
             record.slow(now);
         } else {
             record.usual = if record.quick == 0 { took } else { (record.usual * 3 + took) / 4 };
-            record.quick += 1;
+            record.quick = record.quick.saturating_add(1);
+            record.quick_since.get_or_insert(now);
         }
     }
 }
@@ -129,6 +133,7 @@ impl Record {
         Self {
             pending: Vec::new(),
             quick: 0,
+            quick_since: None,
             usual: Duration::ZERO,
             slow_until: None,
             answered: VecDeque::new(),
@@ -141,7 +146,8 @@ impl Record {
     fn usual(&self, now: Instant) -> Option<Duration> {
         let is_slow = self.slow_until.is_some_and(|until| now < until)
             || self.pending.iter().any(|(_, since)| self.is_slow(now.saturating_duration_since(*since)));
-        (self.quick >= ENOUGH && !is_slow).then_some(self.usual)
+        let is_known = self.quick >= ENOUGH && self.quick_since.is_some_and(|since| now >= since + LONG_ENOUGH);
+        (is_known && !is_slow).then_some(self.usual)
     }
 
     fn is_slow(&self, took: Duration) -> bool {
@@ -150,6 +156,7 @@ impl Record {
 
     fn slow(&mut self, now: Instant) {
         self.quick = 0;
+        self.quick_since = None;
         self.slow_until = Some(now + REMEMBERED);
     }
 }
@@ -179,38 +186,48 @@ mod tests {
         traffic.leave(1, id, client, at, at + took);
     }
 
+    /// Knows that answers take 5 ms, at the moment that is returned.
+    fn known() -> (Traffic, Instant) {
+        let (mut traffic, now) = (Traffic::default(), start());
+        for id in 0..6 {
+            request(&mut traffic, id, id, now + ms(1200 * id), ms(5));
+        }
+        (traffic, now + ms(7000))
+    }
+
     #[test]
     fn requests_are_concurrent_while_another_is_being_answered_and_answers_are_known_to_be_quick() {
         let (mut traffic, now) = (Traffic::default(), start());
-        traffic.arrive(1, 1, now);
-        assert_eq!(traffic.crowd(1, 7, now + ms(1)), Crowd::default(), "nothing is known of it");
-        traffic.answered(1, ms(10), now + ms(10));
-        traffic.leave(1, 1, 7, now, now + ms(10));
-        request(&mut traffic, 2, 8, now + ms(100), ms(10));
-        let crowd = traffic.crowd(1, 7, now + ms(200));
-        assert_eq!(crowd, Crowd { concurrent: false, usual: Some(ms(10)), answered: Some(now + ms(10)) });
-        traffic.arrive(1, 3, now + ms(300));
-        assert!(traffic.crowd(1, 7, now + ms(305)).concurrent);
+        // Many at once say little.
+        for id in 0..20 {
+            request(&mut traffic, id, id, now + ms(id), ms(5));
+            traffic.arrive(1, 100, now + ms(id));
+            assert_eq!(traffic.crowd(1, 99, now + ms(id)), Crowd::default());
+            traffic.withhold(1, 100);
+        }
+        let (mut traffic, now) = known();
+        let crowd = traffic.crowd(1, 5, now);
+        assert_eq!(crowd, Crowd { concurrent: false, usual: Some(ms(5)), answered: Some(now - ms(995)) });
+        traffic.arrive(1, 9, now);
+        assert!(traffic.crowd(1, 7, now + ms(3)).concurrent);
     }
 
     #[test]
     fn what_is_held_back_streamed_or_slow_is_not_shared_for_ten_minutes() {
         for slow in [ms(200), ms(600), ms(30_000)] {
-            let (mut traffic, now) = (Traffic::default(), start());
-            for id in 0..5 {
-                request(&mut traffic, id, id, now + ms(100 * id), ms(5));
-            }
+            let (mut traffic, at) = known();
             // While it is being held back already.
-            let at = now + ms(1000);
             traffic.arrive(1, 9, at);
             let crowd = traffic.crowd(1, 7, at + slow);
             assert_eq!((crowd.concurrent, crowd.usual), (false, None));
             // Whether it was answered, or given up.
             traffic.leave(1, 9, 9, at, at + slow);
-            for id in 10..15 {
-                request(&mut traffic, id, id, at + slow + ms(id), ms(5));
-                traffic.arrive(1, 100 + id, at + slow + ms(id));
-                assert!(!traffic.crowd(1, 7, at + slow + ms(id + 1)).concurrent, "{slow:?}");
+            for id in 10..20 {
+                let later = at + slow + ms(1000 * id);
+                request(&mut traffic, id, id, later, ms(5));
+                traffic.arrive(1, 100 + id, later + ms(5));
+                assert!(!traffic.crowd(1, 7, later + ms(6)).concurrent, "{slow:?}");
+                traffic.withhold(1, 100 + id);
             }
             assert_eq!(traffic.crowd(1, 7, at + slow + ms(590_000)).usual, None);
         }
@@ -218,10 +235,7 @@ mod tests {
 
     #[test]
     fn how_long_we_hold_a_poll_says_nothing_of_the_application() {
-        let (mut traffic, now) = (Traffic::default(), start());
-        for id in 0..3 {
-            request(&mut traffic, id, id, now, ms(5));
-        }
+        let (mut traffic, now) = known();
         traffic.arrive(1, 9, now);
         traffic.withhold(1, 9);
         assert_eq!(traffic.crowd(1, 7, now + ms(20_000)).usual, Some(ms(5)));

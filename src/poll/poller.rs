@@ -144,8 +144,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             self.resource.rest(schedule.rests_until());
             if self.resource.is_triggered() {
-                let is_demanded = self.resource.is_demanded();
-                let due = if is_demanded { schedule.demanded_due(now) } else { schedule.triggered_due(now) };
+                let due =
+                    if self.resource.is_awaited() { schedule.demanded_due(now) } else { schedule.triggered_due(now) };
                 if due > now {
                     // Whatever else happens until then is served by the same look; but what ends a rest is to be heard.
                     let is_rest = schedule.rests_until().is_some();

@@ -125,18 +125,15 @@ impl Schedule {
         self.not_before = None;
     }
 
-    /// The upstream was seen to be well at `seen`. Returns whether that is a reason to look again after looks have failed: it is,
-    /// but where looks fail although the upstream is well for others, more and more rarely.
+    /// The upstream was seen to be well at `seen`. Returns whether that is a reason to look again after looks have failed: it is
+    /// one, at once; where looks fail although the upstream is well for others, after a while that doubles each time.
     pub fn seen_well(&mut self, seen: Instant) -> bool {
         let Some(looked) = self.looked.filter(|looked| self.failures > 0 && !self.hopeful && *looked < seen) else {
             return false;
         };
-        let wary = self.options.every.saturating_mul(1 << self.mistakes.min(16)).min(self.options.every_max);
-        if self.mistakes > 0 && seen < looked + wary {
-            return false;
-        }
         self.hopeful = true;
-        self.not_before = None;
+        let wary = self.options.every.saturating_mul(1 << self.mistakes.min(16)).min(self.options.every_max);
+        self.not_before = (self.mistakes > 0).then_some(looked + wary).filter(|earliest| *earliest > seen);
         true
     }
 

@@ -158,6 +158,11 @@ impl Resource {
         Waiting(self)
     }
 
+    /// Whether a client waits for a fetch that would otherwise ask by itself.
+    pub fn is_awaited(&self) -> bool {
+        self.waits.waiting.load(Ordering::SeqCst) > 0 && self.is_demanded()
+    }
+
     /// Whether anybody waits for a fetch, or is held.
     pub fn is_wanted(&self) -> bool {
         !self.is_closing() && (self.waits.waiting.load(Ordering::SeqCst) > 0 || self.held() > 0)

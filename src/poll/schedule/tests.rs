@@ -124,9 +124,14 @@ fn signs_that_deceive_are_believed_more_and_more_rarely() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     schedule.looked(start, Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
     let mut looks = 0;
+    let mut look = None;
     for second in 1..=300 {
-        if schedule.seen_well(start + seconds(second)) {
-            schedule.looked(start + seconds(second), Trigger::Demand, Some(&failed(503, Some(seconds(600)))));
+        let now = start + seconds(second);
+        if schedule.seen_well(now) {
+            look = Some(schedule.triggered_due(now));
+        }
+        if look.take_if(|due| *due <= now).is_some() {
+            schedule.looked(now, Trigger::Demand, Some(&failed(503, Some(seconds(600)))));
             looks += 1;
         }
     }
