@@ -1,7 +1,7 @@
 //! Plain polls that wait for news.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -15,42 +15,130 @@ fn route(hold: &str) -> String {
     format!("[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"100ms\"\nhold = \"{hold}\"\n")
 }
 
+/// What a page that polls says of what it has.
+const ASKED: [(&str, &str); 1] = [("Prefer", "wait=600")];
+
+/// A page that polls again and again, each time a while after its answer came.
+struct Polling {
+    /// How long each poll took, and what came.
+    polls: Arc<Mutex<Vec<(Duration, String)>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+const REST: Duration = Duration::from_millis(400);
+
+impl Polling {
+    fn start(sidecar: &Sidecar, headers: &'static [(&'static str, &'static str)]) -> Self {
+        let (address, polls) = (sidecar.address, Arc::<Mutex<Vec<_>>>::default());
+        let task = tokio::spawn({
+            let polls = Arc::clone(&polls);
+            async move {
+                let mut connection = Connection::open(address).await;
+                loop {
+                    let began = Instant::now();
+                    let text = connection.get("/a", headers).await.text().to_owned();
+                    polls.lock().unwrap().push((began.elapsed(), text));
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        });
+        Self { polls, task }
+    }
+
+    /// Waits until it has been held for as long as it rests, and is held now.
+    async fn is_known(&self, sidecar: &Sidecar) {
+        let known = || self.polls.lock().unwrap().last().is_some_and(|(took, _)| *took >= REST);
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while !(known() && sidecar.held() == 1) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the page to be held");
+    }
+
+    fn last(&self) -> String {
+        self.polls.lock().unwrap().last().map(|(_, text)| text.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_poll_is_answered_at_once_and_the_next_when_something_changed() {
+async fn polls_are_answered_at_once_while_it_is_not_known_whose_they_are() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1").etag());
+    let sidecar = Sidecar::start(&backend, &route("1h"));
+    let first = sidecar.get("/a", &[]).await;
+    let (tag, browser) = (first.header("etag").unwrap().to_owned(), ("User-Agent", "Mozilla/5.0"));
+    // Tabs of one browser, and people behind one address: with and without what a cache that they share says.
+    for headers in [&[browser][..], &[browser, ("If-None-Match", &tag)], &[], &[("If-None-Match", &tag)]] {
+        for _ in 0..4 {
+            let mut tab = Connection::open(sidecar.address).await;
+            for _ in 0..3 {
+                let answer = within("an answer at once", tab.get("/a", headers)).await;
+                assert!([200, 304].contains(&answer.status), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_polls_alone_is_held_until_something_changes() {
+    const SCRIPTS: [&[(&str, &str)]; 3] =
+        [&[], &[("Accept", "text/html"), ("HX-Request", "true")], &[("Sec-Fetch-Mode", "cors")]];
+    for headers in SCRIPTS {
+        let backend = Backend::start().await;
+        backend.set("/a", Page::json("1"));
+        let sidecar = Sidecar::start(&backend, &route("1h"));
+        let page = Polling::start(&sidecar, headers);
+        page.is_known(&sidecar).await;
+        backend.set("/a", Page::json("2"));
+        eventually("the change", || page.last() == "2").await;
+        // Another that looks the same is answered at once, and so is the one that waited.
+        page.is_known(&sidecar).await;
+        let before = page.polls.lock().unwrap().len();
+        let mut other = Connection::open(sidecar.address).await;
+        assert_eq!(within("an answer at once", other.get("/a", headers)).await.text(), "2");
+        eventually("the end of the hold", || page.polls.lock().unwrap().len() > before).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_poll_is_held_is_left_to_the_backend_when_that_fails() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::start(&backend, &route("1h"));
+    let page = Polling::start(&sidecar, &[]);
+    page.is_known(&sidecar).await;
+    backend.set("/a", Page::text("down for maintenance").status(503).header("Retry-After", "600"));
+    eventually("the backend's own word", || page.last() == "down for maintenance").await;
+    backend.set("/a", Page::json("3"));
+    eventually("the end of the outage", || page.last() == "3").await;
+}
+
+/// The validator of what there is, which is also what is held on.
+async fn etag(client: &mut Connection) -> String {
+    client.get("/a", &[("Prefer", "wait=1")]).await.header("etag").unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_time_of_a_long_poll_is_up_a_validator_gets_304() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, &route("1h"));
     let mut client = Connection::open(sidecar.address).await;
-    assert_eq!(within("the first answer", client.get("/a", &[])).await.text(), "1");
-    let next = tokio::spawn(async move {
-        let response = client.get("/a", &[]).await;
-        (client, response)
-    });
-    eventually("the poll to be held", || sidecar.held() == 1).await;
-    backend.set("/a", Page::json("2"));
-    let (mut client, response) = within("the second answer", next).await.unwrap();
-    assert_eq!((response.status, response.text()), (200, "2"));
-    assert!(response.is_from_memory());
-    // The connection goes on.
-    backend.set("/a", Page::json("3"));
-    assert_eq!(within("the third answer", client.get("/a", &[])).await.text(), "3");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_the_hold_is_up_a_validator_gets_304_and_the_rest_200() {
-    let backend = Backend::start().await;
-    backend.set("/a", Page::json("1"));
-    let sidecar = Sidecar::start(&backend, &route("300ms"));
-    let mut client = Connection::open(sidecar.address).await;
-    let etag = client.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    let etag = etag(&mut client).await;
     let began = Instant::now();
-    let held = client.get("/a", &[]).await;
-    assert!(began.elapsed() >= Duration::from_millis(290), "answered after {:?}", began.elapsed());
-    assert_eq!((held.status, held.text()), (200, "1"));
-    let began = Instant::now();
-    let held = client.get("/a", &[("If-None-Match", &etag)]).await;
-    assert!(began.elapsed() >= Duration::from_millis(290), "answered after {:?}", began.elapsed());
+    let held = client.get("/a", &[("If-None-Match", &etag), ("Prefer", "wait=1")]).await;
+    assert!(began.elapsed() >= Duration::from_millis(990), "answered after {:?}", began.elapsed());
     assert_eq!((held.status, held.text()), (304, ""));
+    let once = within("an answer at once", client.get("/a", &ASKED)).await;
+    assert_eq!((once.status, once.text()), (200, "1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,9 +147,9 @@ async fn an_old_validator_is_answered_at_once() {
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, &route("1h"));
     let mut client = Connection::open(sidecar.address).await;
-    let etag = client.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    let etag = etag(&mut client).await;
     backend.set("/a", Page::json("2"));
-    let fresh = within("the change", client.get("/a", &[("If-None-Match", &etag)])).await;
+    let fresh = within("the change", client.get("/a", &[("If-None-Match", &etag), ASKED[0]])).await;
     assert_eq!((fresh.status, fresh.text()), (200, "2"));
 }
 
@@ -71,11 +159,12 @@ async fn what_a_client_says_that_it_has_counts_for_more_than_what_its_like_were_
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, &route("1h"));
     let (mut one, mut other) = (Connection::open(sidecar.address).await, Connection::open(sidecar.address).await);
-    let old = one.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    let old = etag(&mut one).await;
     backend.set("/a", Page::json("2"));
     // Another tab of the same browser is told of the change; this one has not heard of it.
-    assert_eq!(within("the change", other.get("/a", &[("If-None-Match", &old)])).await.text(), "2");
-    let answer = within("an answer at once", one.get("/a", &[("If-None-Match", &old)])).await;
+    let known = [("If-None-Match", &*old), ASKED[0]];
+    assert_eq!(within("the change", other.get("/a", &known)).await.text(), "2");
+    let answer = within("an answer at once", one.get("/a", &known)).await;
     assert_eq!((answer.status, answer.text()), (200, "2"));
 }
 
@@ -85,45 +174,15 @@ async fn what_is_ignored_does_not_end_a_hold_though_the_validator_is_another() {
     backend.set("/a", Page::json("{\"n\":1,\"t\":1}"));
     let sidecar = Sidecar::start(&backend, &format!("{}ignore = {{ json = [\"/t\"] }}\n", route("1h")));
     let mut client = Connection::open(sidecar.address).await;
-    let etag = client.get("/a", &[]).await.header("etag").unwrap().to_owned();
+    let etag = etag(&mut client).await;
     let _watching = sidecar.events("/a").await;
     let looks = backend.hits("/a");
     backend.set("/a", Page::json("{\"n\":1,\"t\":2}"));
     eventually("some looks", || backend.hits("/a") > looks + 2).await;
-    let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag)]).await });
+    let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag), ASKED[0]]).await });
     eventually("the poll to be held", || sidecar.held() == 2).await;
     backend.set("/a", Page::json("{\"n\":2,\"t\":3}"));
     assert_eq!(within("the change", held).await.unwrap().text(), "{\"n\":2,\"t\":3}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn scripts_that_ask_for_parts_of_a_page_are_held() {
-    let backend = Backend::start().await;
-    backend.set("/a", Page::new("text/html", "<p>1"));
-    let sidecar = Sidecar::start(&backend, &route("1h"));
-    for mark in ["HX-Request", "Turbo-Frame", "X-Requested-With"] {
-        let headers = [("Accept", "text/html"), (mark, "true")];
-        let mut client = Connection::open(sidecar.address).await;
-        client.get("/a", &headers).await;
-        let held = tokio::spawn(async move { client.get("/a", &headers).await });
-        eventually("the poll to be held", || sidecar.held() == 1).await;
-        held.abort();
-        eventually("its leaving to be noticed", || sidecar.held() == 0).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_polls_without_waiting_is_not_held() {
-    let backend = Backend::start().await;
-    backend.set("/a", Page::json("1"));
-    let sidecar = Sidecar::start(&backend, &route("1h"));
-    let mut waiting = Connection::open(sidecar.address).await;
-    waiting.get("/a", &[]).await;
-    let held = tokio::spawn(async move { waiting.get("/a", &[]).await });
-    eventually("the poll to be held", || sidecar.held() == 1).await;
-    let mut second = Connection::open(sidecar.address).await;
-    assert_eq!(within("an answer in between", second.get("/a", &[])).await.text(), "1");
-    held.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,8 +191,8 @@ async fn a_held_client_that_leaves_is_noticed() {
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, &route("1h"));
     let mut client = Connection::open(sidecar.address).await;
-    client.get("/a", &[]).await;
-    let held = tokio::spawn(async move { client.get("/a", &[]).await });
+    let etag = etag(&mut client).await;
+    let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag), ASKED[0]]).await });
     eventually("the poll to be held", || sidecar.held() == 1).await;
     let left = Instant::now();
     held.abort();
@@ -147,8 +206,8 @@ async fn an_outage_sends_the_poll_to_the_backend() {
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, &route("1h"));
     let mut client = Connection::open(sidecar.address).await;
-    client.get("/a", &[]).await;
-    let held = tokio::spawn(async move { client.get("/a", &[]).await });
+    let etag = etag(&mut client).await;
+    let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag), ASKED[0]]).await });
     eventually("the poll to be held", || sidecar.held() == 1).await;
     backend.set("/a", Page::text("down for maintenance").status(503));
     let response = within("the answer", held).await.unwrap();
@@ -168,66 +227,43 @@ async fn a_page_that_is_navigated_to_is_never_held() {
     }
 }
 
-/// The ways to be held.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    /// Without a word.
-    Plain,
-    /// With a validator that holds.
-    Validated,
-    /// By `Prefer: wait`, for so many seconds, and with a validator that holds.
-    Asked(u32),
+/// A route with and without `hold`, whose resource is looked at for a reason or not at all.
+fn for_a_reason(hold: &str, rest: &str) -> String {
+    format!("[[route]]\npath = \"/a\"\nevery = \"10m\"\nevery_max = \"10m\"\n{hold}{rest}\n")
 }
 
-impl Way {
-    /// A route whose resource is looked at for a reason or not at all.
-    fn route(self, hold: &str, rest: &str) -> String {
-        let hold = if let Self::Asked(_) = self { String::new() } else { format!("hold = \"{hold}\"\n") };
-        format!("[[route]]\npath = \"/a\"\nevery = \"10m\"\nevery_max = \"10m\"\n{hold}{rest}\n")
-    }
-
-    /// A first poll, and then one that is held.
-    async fn poll(self, sidecar: &Sidecar) -> tokio::task::JoinHandle<Response> {
-        let mut client = Connection::open(sidecar.address).await;
-        let etag = client.get("/a", &[("Prefer", "wait=1")]).await.header("etag").unwrap().to_owned();
-        if let Self::Plain = self {
-            client.get("/a", &[]).await;
-        }
-        let held = tokio::spawn(async move {
-            let wait = format!("wait={}", if let Self::Asked(seconds) = self { seconds } else { 0 });
-            let headers = [("If-None-Match", &*etag), ("Prefer", &*wait)];
-            let some = match self {
-                Self::Plain => &headers[..0],
-                Self::Validated => &headers[..1],
-                Self::Asked(_) => &headers,
-            };
-            client.get("/a", some).await
-        });
-        eventually("the poll to be held", || sidecar.held() == 1).await;
-        held
-    }
+/// A first poll, and then one that is held for so many seconds.
+async fn poll(sidecar: &Sidecar, seconds: u32) -> tokio::task::JoinHandle<Response> {
+    let mut client = Connection::open(sidecar.address).await;
+    let etag = etag(&mut client).await;
+    let held = tokio::spawn(async move {
+        let wait = format!("wait={seconds}");
+        client.get("/a", &[("If-None-Match", &etag), ("Prefer", &wait)]).await
+    });
+    eventually("the poll to be held", || sidecar.held() == 1).await;
+    held
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_poll_is_answered_with_what_its_client_has_written() {
     for (rest, status) in [("refresh_on = []", 200), ("refresh_on = [\"POST /other\"]", 500), ("", 200), ("", 409)] {
-        for way in [Way::Plain, Way::Validated, Way::Asked(600)] {
+        for hold in ["", "hold = \"1h\"\n"] {
             let backend = Backend::start().await;
             backend.set("/a", Page::json("1"));
             backend.set("/w", Page::text("w").status(status));
-            let sidecar = Sidecar::start(&backend, &way.route("1h", rest));
-            let mut held = way.poll(&sidecar).await;
+            let sidecar = Sidecar::start(&backend, &for_a_reason(hold, rest));
+            let mut held = poll(&sidecar, 600).await;
             // What changes nothing that is asked for ends no hold.
             let mut writer = Connection::open(sidecar.address).await;
             let looks = backend.hits("/a");
             assert_eq!(writer.request("POST", "/w", &[], b"nothing").await.status, status);
             eventually("the look for it", || backend.hits("/a") > looks).await;
             let early = tokio::time::timeout(Duration::from_millis(50), &mut held).await;
-            assert!(early.is_err(), "{way:?} {rest} {status}: {early:?}");
+            assert!(early.is_err(), "{hold} {rest} {status}: {early:?}");
             backend.set("/a", Page::json("2"));
             assert_eq!(writer.request("POST", "/w", &[], b"something").await.status, status);
             let answer = within("the answer", held).await.unwrap();
-            assert_eq!((answer.status, answer.text()), (200, "2"), "{way:?} {rest} {status}");
+            assert_eq!((answer.status, answer.text()), (200, "2"), "{hold} {rest} {status}");
         }
     }
 }
@@ -235,7 +271,7 @@ async fn a_held_poll_is_answered_with_what_its_client_has_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_read_before_a_clients_write_is_no_answer_when_its_time_is_up_or_the_server_stops() {
     for drains in [true, false] {
-        for way in [Way::Plain, Way::Validated, Way::Asked(if drains { 600 } else { 1 })] {
+        for hold in ["", "hold = \"1h\"\n"] {
             let backend = Backend::start().await;
             let (gate, written) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
             backend.handle("/a", {
@@ -254,14 +290,13 @@ async fn what_was_read_before_a_clients_write_is_no_answer_when_its_time_is_up_o
                 written.store(true, Ordering::SeqCst);
                 Page::text("no").status(500)
             });
-            let hold = if drains { "1h" } else { "500ms" };
-            let sidecar = Sidecar::start(&backend, &way.route(hold, "refresh_on = []"));
-            let held = way.poll(&sidecar).await;
+            let sidecar = Sidecar::start(&backend, &for_a_reason(hold, "refresh_on = []"));
+            let held = poll(&sidecar, if drains { 600 } else { 1 }).await;
             let written = Connection::open(sidecar.address).await.request("POST", "/w", &[], b"x").await;
             assert_eq!(written.status, 500);
             let stopped = drains.then(|| tokio::spawn(sidecar.server.stop()));
             let answer = within("the answer", held).await.unwrap();
-            assert_eq!((answer.status, answer.text()), (200, "2"), "{way:?}, drains: {drains}");
+            assert_eq!((answer.status, answer.text()), (200, "2"), "{hold}, drains: {drains}");
             drop(stopped);
         }
     }

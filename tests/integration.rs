@@ -56,4 +56,5 @@ mod timers;
 mod tls;
 mod triggers;
 mod tunnels;
+mod waiting;
 mod watching;

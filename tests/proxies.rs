@@ -157,8 +157,10 @@ async fn polls_are_held_through_them() {
         let address = proxy.address;
         let mut client = Connection::open(address).await;
         assert_eq!(client.get(&url, &[]).await.text(), "one");
+        let first = client.get(&url, &[("Prefer", "wait=1")]).await;
+        let known = first.header("etag").unwrap().to_owned();
         let poll = tokio::spawn(async move {
-            let news = client.get(&url, &[]).await;
+            let news = client.get(&url, &[("Prefer", "wait=600"), ("If-None-Match", &known)]).await;
             (client, url, news)
         });
         eventually("the poll to be held", || sidecar.held() == 1).await;

@@ -22,7 +22,7 @@ use sungrazer::model::{
 };
 use sungrazer::normalise::Rules;
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
-use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Pulse, Resource, Retire, Trigger};
+use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Patience, Pulse, Resource, Retire, Trigger};
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
 
@@ -221,8 +221,11 @@ impl Simulation {
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
             let since = (clock::now() - EVERY).max(shared.fenced());
-            shared.demand(since);
-            shared.wait_for(|head| head.has_tried(since)).await;
+            let patience = Patience { begin: Duration::from_secs(3600), end: Duration::from_secs(3600) };
+            if shared.fetch_since(since, clock::now(), patience).await.is_none() {
+                // The upstream is left alone: this client comes back later.
+                continue;
+            }
             let mut cursor = match &held {
                 Some(held) => Cursor::resume(&Claim::Version(held.version), &shared.head()),
                 None => Cursor::new(),

@@ -233,7 +233,7 @@ impl Api {
 
     /// What has been learned of those who poll without being able to say so.
     fn polls(&self, resource: &Resource) -> Value {
-        let learned = self.site.habits.learned(resource.handle());
+        let learned = self.site.habits.learned(self.site.hub.hash(resource.key()));
         json!({
             "clients": learned.clients,
             "overlapping": learned.overlapping,

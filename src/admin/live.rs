@@ -24,14 +24,14 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use crate::clock;
 use crate::deliver::{
-    self, Asked, Delivery, Entering, Follower, Followers, Form, H1, Ready, Session, Source, Streams, StreamsOptions,
-    Wire, await_ready,
+    self, Asked, Delivery, Entering, Follower, Followers, Form, H1, Ready, STREAM_PATIENCE, Session, Source, Streams,
+    StreamsOptions, Wire, await_ready,
 };
 use crate::hub::{self, Birth, Hub};
 use crate::model::{Claim, DeltaKind, Identity, Origin, RequestContext, ResourceKey, RouteId, Scheme, fields};
 use crate::normalise::Rules;
 use crate::poll::{Answer, Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest, judge_body};
-use crate::resource::{HistoryOptions, Outcome, Pulse, Resource, Retire};
+use crate::resource::{HistoryOptions, Outcome, Patience, Pulse, Resource, Retire};
 use crate::telemetry::{Metrics, RouteMetrics};
 
 /// RFC 7240.
@@ -52,6 +52,9 @@ const HISTORY_BYTES: u64 = 1 << 20;
 
 /// Operators that watch at a time.
 const MOST_WATCHERS: usize = 32;
+
+/// How long the first state is waited for.
+const PATIENCE: Patience = Patience { begin: STREAM_PATIENCE, end: Duration::from_secs(10) };
 
 /// What may wait in the pipe for a reader that is slow.
 const PIPE: usize = 64 * 1024;
@@ -188,7 +191,7 @@ impl Live {
         let Ok(subscription) = self.hub.join(&self.key, None, delivery.name(), Arc::clone(&bell), now, birth) else {
             return;
         };
-        let Ready::Stream = await_ready(wire, &subscription, now).await else { return };
+        let Ready::Stream = await_ready(wire, &subscription, now, PATIENCE).await else { return };
         let form = asked.delta.and_then(|_| delivery.with_deltas()).unwrap_or(delivery);
         let source = Source::Resource(subscription);
         let follower = Follower::new(asked, source, None, delivery.name(), Arc::clone(&self.metrics));

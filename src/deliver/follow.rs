@@ -8,9 +8,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::STREAM_PATIENCE;
 use super::delivery::{Delivery, Url};
+use crate::clock;
 use crate::model::{Ask, Claim, DeltaKind, EndReason, Frame, Update};
-use crate::resource::{Bell, Cursor, Ended, Head, Listening, Resource, Subscription};
+use crate::resource::{Bell, Condition, Cursor, Ended, Head, Listening, Resource, Subscription};
 use crate::telemetry::{Held, RouteMetrics};
 
 /// Where news of a URL comes from.
@@ -37,8 +39,10 @@ pub struct Follower {
     url: Url,
     source: Source,
     cursor: Cursor,
-    /// Nothing is told before there is a state that the upstream had at this moment or later.
+    /// No state is told before there is one that the upstream had at this moment or later.
     since: Option<Instant>,
+    /// When the client is told that there is none, if it still waits for it then.
+    late: Option<Instant>,
     /// Ticks that have been told of, and when.
     heard: u64,
     told: Option<Instant>,
@@ -52,8 +56,8 @@ pub struct Follower {
 const MOST_SOUGHT: usize = 4;
 
 impl Follower {
-    /// A client that follows what it asked for by `delivery`. Nothing is told before there is a state that the upstream
-    /// had at `since` or later.
+    /// A client that follows what it asked for by `delivery`. No state is told before there is one that the upstream had at
+    /// `since` or later.
     pub fn new(
         asked: Asked,
         source: Source,
@@ -77,6 +81,7 @@ impl Follower {
             source,
             cursor: Cursor::new(),
             since,
+            late: None,
             heard,
             told: None,
             sought: 0,
@@ -91,11 +96,13 @@ impl Follower {
         self
     }
 
-    /// Has its resource looked at, if it does not know a state that is recent enough.
-    pub fn hurry(&self) {
+    /// Has its resource looked at, if it does not know a state that is recent enough. If nothing has come of that at `late`, the
+    /// client is told so.
+    pub fn hurry(&mut self, late: Instant) {
         if self.asked.patient && self.asked.claim.is_some() && self.asked.pace.is_some() {
             return;
         }
+        self.late = Some(late);
         if let (Source::Resource(subscription) | Source::Reason(subscription), Some(since)) = (&self.source, self.since)
             && !subscription.resource().head().has_tried(since)
         {
@@ -108,7 +115,7 @@ impl Follower {
     fn begin_after(&mut self, wrote: Instant) {
         if self.since.is_some_and(|since| since < wrote) {
             self.since = Some(wrote);
-            self.hurry();
+            self.hurry(wrote + STREAM_PATIENCE);
         }
     }
 
@@ -123,8 +130,28 @@ impl Follower {
                 }
             }
             self.since = None;
+            self.late = None;
         }
         true
+    }
+
+    /// What there is to tell instead, if the client waits in vain: the upstream is left alone, or what should be read is not
+    /// soon.
+    fn in_vain(&mut self, resource: &Resource, head: &Head, now: Instant) -> Option<Update> {
+        let is_late = self.late.is_some_and(|late| now >= late);
+        if is_late {
+            self.late = None;
+        }
+        // A look that is under way comes to an end by itself; but if the last one failed it is not waited for.
+        let is_near = self.since.is_some_and(|since| resource.is_looked_at_since(since)) && !resource.is_stale();
+        if !resource.rests(now) && (!is_late || is_near) {
+            return None;
+        }
+        let (since, status) = match head.condition {
+            Condition::Stale { since, status } => (since, status),
+            _ => (clock::wall(), None),
+        };
+        self.cursor.stale(since, status)
     }
 }
 
@@ -219,9 +246,9 @@ impl Followers {
 
     /// Adds what [`Desk::follow`] gave.
     pub fn add(&mut self, followers: Vec<Follower>) {
-        for follower in followers {
+        for mut follower in followers {
             self.count = self.count.max(follower.asked.number + 1);
-            follower.hurry();
+            follower.hurry(clock::now() + STREAM_PATIENCE);
             self.all.push(follower);
         }
     }
@@ -268,9 +295,10 @@ impl Followers {
         versions
     }
 
-    /// When a tick that was held back is due.
-    pub fn tick_due(&self) -> Option<Instant> {
+    /// When there may be something to tell for which no bell rings: a tick that was held back, or that a state is late.
+    pub fn due(&self) -> Option<Instant> {
         let due = |follower: &Follower| match &follower.source {
+            Source::Resource(_) if follower.since.is_some() => follower.late,
             Source::Beats { listening, gap } if listening.pulse().ticks() != follower.heard => {
                 follower.told.map(|told| told + *gap)
             }
@@ -359,6 +387,11 @@ impl Follower {
         if self.since.is_some() {
             let resource = Arc::clone(subscription.resource());
             if !self.is_ready(&resource, &head) {
+                if let Source::Resource(_) = self.source
+                    && let Some(stale) = self.in_vain(&resource, &head, now)
+                {
+                    self.metrics.tell(delivery, &stale, &self.url, frames);
+                }
                 return None;
             }
             head = resource.head();
@@ -367,7 +400,7 @@ impl Follower {
             return Some(ended.clone());
         }
         if let Some(claim) = self.asked.claim.take() {
-            self.cursor = Cursor::resume(&claim, &head);
+            self.cursor.take_up(&claim, &head);
         }
         let is_reason = matches!(self.source, Source::Reason(_));
         let before = frames.len();

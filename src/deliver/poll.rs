@@ -1,19 +1,21 @@
 //! Plain polls that are held until there is news.
 //!
-//! A poll looks like any other GET. What tells the first of a page's polls, which wants an answer at once, from a later
-//! one, which wants news, is a validator or, for the many pages that send none, what this client was last answered.
+//! A poll looks like any other GET, and nothing in it says of which page it is. What is known of pages is how their polls
+//! come: see [`Rhythm`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::USER_AGENT;
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use tokio::time::{Instant, sleep_until};
 
 use super::plain::knows;
+use super::rhythm::{Rhythm, Treatment};
 use super::{Place, Wire};
 use crate::clock;
 use crate::model::{Claim, Snapshot, Update, Version};
@@ -24,18 +26,24 @@ use crate::resource::{Bell, Condition, Cursor, Subscription};
 pub struct Habits {
     hasher: RandomState,
     table: Mutex<HashMap<u64, Habit>>,
+    /// Whether there ever was a poll that might be held.
+    used: AtomicBool,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// How polls come that are alike in all that they say.
+#[derive(Debug)]
 struct Habit {
-    /// Of which resource, by the hash of its handle.
+    /// Whose they may be, by the hash of address and `User-Agent`.
+    agent: u64,
+    /// Of what, by the hash of its key.
     resource: u64,
-    /// Whether it has been seen to ask again before it was answered.
-    overlaps: bool,
-    /// What the client was last given.
-    answered: Option<Version>,
+    rhythm: Rhythm,
     /// Polls that have not been answered yet.
     outstanding: u32,
+    /// What ends the wait of those.
+    waiting: Option<Arc<Bell>>,
+    /// Whether one has been seen to come before the one before was answered.
+    overlaps: bool,
     /// How long the client waits before it gives up, as far as it has shown.
     patience: Option<Duration>,
     seen: Instant,
@@ -52,9 +60,9 @@ const PATIENCE_SHARE: f64 = 0.7;
 /// What has been learned of the clients that poll a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
-    /// How many there are.
+    /// How many there are, as far as they can be told apart.
     pub clients: usize,
-    /// How many of them ask again before they are answered, so that they are not held while one request waits.
+    /// How many of them were several, or ask again before they are answered.
     pub overlapping: usize,
     /// How long the least patient of those that gave up is held from now on.
     pub patience: Option<Duration>,
@@ -73,15 +81,38 @@ pub struct Hold {
     pub longest: Duration,
 }
 
-/// One poll, from its arrival to its answer.
+/// One poll, from its arrival to its answer. Dropping it says that it has been answered.
 #[derive(Debug)]
-pub struct HeldPoll {
-    habits: Option<Arc<Habits>>,
+pub struct Poll {
+    habits: Arc<Habits>,
     client: u64,
-    /// What the client is taken to hold.
+    began: Instant,
+    treatment: Treatment,
     known: Option<Version>,
-    /// How long it can be held, at most.
-    limit: Option<Duration>,
+    patience: Option<Duration>,
+    state: Mutex<Answering>,
+}
+
+/// How a poll is being answered.
+#[derive(Debug, Default)]
+struct Answering {
+    /// With what, as far as that is known.
+    with: Option<Version>,
+    /// Whether its client left without an answer.
+    gone: bool,
+}
+
+/// How long a poll is held, and on what.
+#[derive(Clone, Copy, Debug)]
+pub struct Holding<'a> {
+    /// What the client is taken to have, if it does not say.
+    pub known: Option<Version>,
+    /// Whether what it says may come out of a cache that other pages use, too, so that it can only prove the contrary.
+    pub is_shared: bool,
+    /// The poll, if anything can be learned of it.
+    pub poll: Option<&'a Poll>,
+    /// When it came.
+    pub now: Instant,
 }
 
 /// How a held poll ended.
@@ -96,44 +127,63 @@ pub enum Outcome {
 }
 
 impl Habits {
-    /// Who is polling what, as well as it can be told: a browser's tabs look alike.
-    pub fn client(&self, address: Option<IpAddr>, headers: &HeaderMap, resource: &str) -> u64 {
-        self.hasher.hash_one((address, headers.get(USER_AGENT), resource))
-    }
-
-    /// Notes that `client` polls. The poll can be held unless the client has another one waiting: then it polls without
-    /// waiting for answers, and holding would only pile requests up.
-    pub fn begin(self: &Arc<Self>, client: u64, resource: &str, now: Instant) -> HeldPoll {
+    /// A poll has come from a client at `address`, asking `headers` of what is called `resource`.
+    pub fn ask(self: &Arc<Self>, address: Option<IpAddr>, headers: &HeaderMap, resource: u64, now: Instant) -> Poll {
+        let agent = self.agent(address, headers);
+        let mut said: Vec<_> = headers
+            .iter()
+            .filter(|(name, _)| ![IF_NONE_MATCH, IF_MODIFIED_SINCE].contains(name))
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        said.sort_unstable();
+        let client = self.hasher.hash_one((address, said, resource));
+        self.used.store(true, Ordering::Relaxed);
+        let chance = f64::from(clock::seed() as u32) / f64::from(u32::MAX);
         let mut table = self.lock();
         if table.len() >= MOST_CLIENTS && !table.contains_key(&client) {
             make_room(&mut table, now);
         }
-        let resource = self.hasher.hash_one(resource);
-        let new = Habit { resource, overlaps: false, answered: None, outstanding: 0, patience: None, seen: now };
-        let habit = table.entry(client).or_insert(new);
+        let habit = table.entry(client).or_insert_with(|| Habit::new(agent, resource, now));
         if now.saturating_duration_since(habit.seen) > FORGET_AFTER && habit.outstanding == 0 {
-            *habit = new;
+            *habit = Habit::new(agent, resource, now);
         }
         habit.seen = now;
+        let treatment = if habit.outstanding > 0 {
+            habit.overlaps = true;
+            habit.rhythm.disturbed();
+            if let Some(bell) = habit.waiting.take() {
+                bell.ring();
+            }
+            Treatment::AtOnce
+        } else {
+            habit.rhythm.asked(now, chance)
+        };
         habit.outstanding += 1;
-        let alone = habit.outstanding == 1;
-        habit.overlaps |= !alone;
-        HeldPoll {
-            habits: Some(Arc::clone(self)),
+        Poll {
+            habits: Arc::clone(self),
             client,
-            known: habit.answered.filter(|_| alone),
-            limit: if alone { Some(habit.patience.unwrap_or(Duration::MAX)) } else { None },
+            began: now,
+            treatment,
+            known: habit.rhythm.known(),
+            patience: habit.patience,
+            state: Mutex::default(),
         }
     }
 
-    /// A poll of a client that says itself how long it waits. There is nothing to learn.
-    pub fn asked(&self) -> HeldPoll {
-        HeldPoll { habits: None, client: 0, known: None, limit: Some(Duration::MAX) }
+    /// A client goes to another page, or loads the one that it has again: what that page had is gone.
+    pub fn navigates(&self, address: Option<IpAddr>, headers: &HeaderMap) {
+        let agent = self.agent(address, headers);
+        let mut table = self.lock();
+        table.values_mut().filter(|habit| habit.agent == agent).for_each(|habit| habit.rhythm.disturbed());
+    }
+
+    /// Whether there is anything to learn.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// What has been learned of those who poll `resource`.
-    pub fn learned(&self, resource: &str) -> Learned {
-        let resource = self.hasher.hash_one(resource);
+    pub fn learned(&self, resource: u64) -> Learned {
         let mut learned = Learned::default();
         for habit in self.lock().values().filter(|habit| habit.resource == resource) {
             learned.clients += 1;
@@ -146,8 +196,27 @@ impl Habits {
         learned
     }
 
+    fn agent(&self, address: Option<IpAddr>, headers: &HeaderMap) -> u64 {
+        self.hasher.hash_one((address, headers.get(USER_AGENT)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Habit>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Habit {
+    fn new(agent: u64, resource: u64, now: Instant) -> Self {
+        Self {
+            agent,
+            resource,
+            rhythm: Rhythm::default(),
+            outstanding: 0,
+            waiting: None,
+            overlaps: false,
+            patience: None,
+            seen: now,
+        }
     }
 }
 
@@ -158,32 +227,96 @@ fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
     }
 }
 
-impl HeldPoll {
-    /// Holds the poll, if it may be held at all, and says how to answer it: never with what was read before `wrote`, when
-    /// its client last wrote. The bell is rung when that changes; then what came of it is looked for at once.
-    pub async fn run(
-        self,
-        hold: &Hold,
-        wire: &mut Wire,
-        request: &HeaderMap,
-        now: Instant,
-        wrote: impl Fn() -> Instant,
-    ) -> Outcome {
+impl Poll {
+    /// What is to be done with it.
+    pub fn treatment(&self) -> Treatment {
+        self.treatment
+    }
+
+    /// What its page has, if it is the one that it seems to be.
+    pub fn known(&self) -> Option<Version> {
+        self.known
+    }
+
+    /// How long its client waits at most, if it has shown that.
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// It is answered with this.
+    pub fn answer(&self, with: Version) {
+        self.state().with = Some(with);
+    }
+
+    /// It waits until `bell` rings, or for something else; the bell is rung if another like it comes.
+    fn waits(&self, bell: &Arc<Bell>) {
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            habit.waiting = Some(Arc::clone(bell));
+        }
+    }
+
+    /// Whether another has come while it waited.
+    fn is_disturbed(&self) -> bool {
+        self.habits.lock().get(&self.client).is_none_or(|habit| habit.waiting.is_none())
+    }
+
+    /// Its client left.
+    pub fn left(&self) {
+        self.state().gone = true;
+    }
+
+    /// Its client left after so long.
+    fn gave_up(&self, after: Duration) {
+        self.left();
+        let patience = after.mul_f64(PATIENCE_SHARE);
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience)));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Answering> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let Answering { with, gone } = *self.state();
+        if let Some(habit) = self.habits.lock().get_mut(&self.client) {
+            habit.outstanding = habit.outstanding.saturating_sub(1);
+            habit.waiting = None;
+            habit.seen = now;
+            if gone {
+                habit.rhythm.disturbed();
+            } else {
+                habit.rhythm.answered(now, now.saturating_duration_since(self.began), with);
+            }
+        }
+    }
+}
+
+impl Holding<'_> {
+    /// Holds a poll, and says how to answer it: never with what was read before `wrote`, when its client last wrote. The bell is
+    /// rung when that changes, or when there seem to be several clients; then what came of it is looked for at once.
+    pub async fn run(&self, hold: &Hold, wire: &mut Wire, request: &HeaderMap, wrote: impl Fn() -> Instant) -> Outcome {
         let resource = hold.subscription.resource();
         let head = resource.head_full();
         let Some(newest) = head.newest() else { return Outcome::Unknown };
-        // What the client says of itself counts for more than what it was last given.
         let known = match knows(newest, request) {
-            Some(true) => Some(newest.version),
+            Some(true) if !self.is_shared => Some(newest.version),
             Some(false) => None,
-            None => self.known,
+            _ => self.known,
         };
-        let (Some(known), Some(limit)) = (known, self.limit) else { return self.answer(newest) };
-        let deadline = now + hold.longest.min(limit);
+        let Some(known) = known else { return Outcome::Answer(Arc::clone(newest)) };
+        let deadline = self.now + hold.longest;
+        if let Some(poll) = self.poll {
+            poll.waits(&hold.bell);
+        }
         let mut cursor = Cursor::resume(&Claim::Version(known), &head);
         loop {
-            if hold.place.drain_deadline().is_some() {
-                return self.conclude(hold, wrote());
+            if hold.place.drain_deadline().is_some() || self.poll.is_some_and(Poll::is_disturbed) {
+                return conclude(hold, wrote());
             }
             let since = wrote();
             let head = resource.head_full();
@@ -197,7 +330,9 @@ impl HeldPoll {
                 resource.demand(since);
             } else {
                 match cursor.next(&head, None) {
-                    Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
+                    Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => {
+                        return Outcome::Answer(snapshot);
+                    }
                     Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
                     Some(Update::Live | Update::Tick) => continue,
                     None => {}
@@ -207,41 +342,24 @@ impl HeldPoll {
                 biased;
                 () = hold.bell.rung() => {}
                 () = wire.gone() => {
-                    self.gave_up(clock::now().saturating_duration_since(now));
+                    if let Some(poll) = self.poll {
+                        poll.gave_up(clock::now().saturating_duration_since(self.now));
+                    }
                     return Outcome::Gone;
                 }
-                () = sleep_until(deadline) => return self.conclude(hold, wrote()),
+                () = sleep_until(deadline) => return conclude(hold, wrote()),
             }
         }
     }
-
-    /// The hold is up: the newest there is, unless the client has written, or been shown something newer, since it was read.
-    fn conclude(&self, hold: &Hold, wrote: Instant) -> Outcome {
-        let resource = hold.subscription.resource();
-        let head = resource.head();
-        head.current_as_of(wrote.max(resource.fenced_itself())).map_or(Outcome::Unknown, |newest| self.answer(newest))
-    }
-
-    fn answer(&self, snapshot: &Arc<Snapshot>) -> Outcome {
-        self.learn(|habit| habit.answered = Some(snapshot.version));
-        Outcome::Answer(Arc::clone(snapshot))
-    }
-
-    fn gave_up(&self, after: Duration) {
-        let patience = after.mul_f64(PATIENCE_SHARE);
-        self.learn(|habit| habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience))));
-    }
-
-    fn learn(&self, lesson: impl FnOnce(&mut Habit)) {
-        let Some(habits) = &self.habits else { return };
-        if let Some(habit) = habits.lock().get_mut(&self.client) {
-            lesson(habit);
-        }
-    }
 }
 
-impl Drop for HeldPoll {
-    fn drop(&mut self) {
-        self.learn(|habit| habit.outstanding = habit.outstanding.saturating_sub(1));
-    }
+/// The hold is up: the newest there is, unless the client has written, or been shown something newer, since it was read.
+fn conclude(hold: &Hold, wrote: Instant) -> Outcome {
+    let resource = hold.subscription.resource();
+    let head = resource.head();
+    let newest = head.current_as_of(wrote.max(resource.fenced_itself()));
+    newest.map_or(Outcome::Unknown, |newest| Outcome::Answer(Arc::clone(newest)))
 }
+
+#[cfg(test)]
+mod model;

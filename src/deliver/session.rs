@@ -15,7 +15,7 @@ use super::wire::Coding;
 use super::{Options, Place, Wire};
 use crate::clock;
 use crate::model::{EndReason, Frame};
-use crate::resource::{Bell, Decline, Ended, Refusal, Subscription};
+use crate::resource::{Bell, Decline, Ended, Patience, Refusal, Subscription};
 
 /// One held client.
 pub struct Session {
@@ -54,20 +54,23 @@ pub enum Ready {
     Declined(Decline),
     /// The watch ended for another reason; another may begin.
     Ended,
+    /// It takes longer than the client is to wait.
+    Late,
 }
 
-/// Waits until there is a state that the upstream had at `since` or later, or until it is clear that there is none. Asks
-/// for a look if nobody has made it yet.
-pub async fn await_ready(wire: &mut Wire, subscription: &Subscription, since: Instant) -> Ready {
-    let resource = subscription.resource();
-    if !resource.head().has_tried(since) {
-        resource.demand(since);
-    }
+/// How soon the first look at what a stream is opened for has to begin. A client that waits for longer is told that what it
+/// asks for cannot be read now.
+pub const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until there is a state that the upstream had at `since` or later, or until it is clear that there is none, or none
+/// soon. Asks for a look if nobody has made it yet.
+pub async fn await_ready(wire: &mut Wire, subscription: &Subscription, since: Instant, patience: Patience) -> Ready {
     let head = tokio::select! {
         biased;
-        head = resource.wait_for(|head| head.has_tried(since)) => head,
+        head = subscription.resource().fetch_since(since, clock::now(), patience) => head,
         () = wire.gone() => return Ready::Gone,
     };
+    let Some(head) = head else { return Ready::Late };
     match head.ended() {
         None => Ready::Stream,
         Some(Ended::Refused(refusal)) => Ready::Refused(Arc::clone(refusal)),
@@ -142,7 +145,7 @@ impl Session {
         let mut alarm = pin!(sleep_until(ending.at.min(spoken + self.options.heartbeat)));
         while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
-            let deadline = ending.at.min(heartbeat).min(self.followers.tick_due().unwrap_or(heartbeat));
+            let deadline = ending.at.min(heartbeat).min(self.followers.due().unwrap_or(heartbeat));
             // Each event puts the next heartbeat off. The alarm is left to go off early instead of being set anew each time,
             // which would cost more than all else that is done here.
             if deadline < alarm.deadline() || alarm.is_elapsed() {

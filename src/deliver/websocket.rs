@@ -216,7 +216,7 @@ impl Socket {
             // What it has asked for is answered, even that which signs it out; but nothing further is heard.
             let is_leaving = ending.reason == EndReason::Reload && clock::now() >= ending.at;
             let leaves = if is_leaving && !replies.is_empty() { ending.at + FAREWELL } else { ending.at };
-            let deadline = leaves.min(silent).min(ping).min(followers.tick_due().unwrap_or(ping));
+            let deadline = leaves.min(silent).min(ping).min(followers.due().unwrap_or(ping));
             tokio::select! {
                 biased;
                 () = self.bell.rung() => followers.collect(&Records, Some(&*self.desk), &self.bell, clock::now(), &mut frames),

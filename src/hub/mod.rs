@@ -9,21 +9,21 @@
 
 mod accounts;
 mod owed;
-mod recent;
+mod traffic;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use self::accounts::{Accounts, Charge};
 use self::owed::Owed;
-use self::recent::Recent;
+pub use self::traffic::Crowd;
+use self::traffic::Traffic;
 use crate::model::{Network, Representation, ResourceKey};
 use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Room, Subscription};
 
@@ -91,16 +91,18 @@ pub struct Hub {
     room: Arc<Room>,
     owed: Owed,
     cookies: Arc<CookieIndex>,
+    /// Plain requests so far.
+    arrivals: AtomicU64,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
 
-/// Resources whose targets hash alike, and what was lately polled but is not watched.
+/// Resources whose targets hash alike, and the plain requests for them.
 #[derive(Debug, Default)]
 struct Shard {
     /// By target, then by key: a write names a target, and all who watch it are to look.
     targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
-    recent: Recent,
+    traffic: Traffic,
 }
 
 /// A watched resource, and on whose account it is.
@@ -117,13 +119,14 @@ const SHARDS: usize = 16;
 /// search each time.
 const EVICTED_SHARE: usize = 16;
 
-/// A resource found for a plain request.
-#[derive(Debug)]
-pub struct Polled {
-    /// The resource.
-    pub resource: Arc<Resource>,
-    /// Whether somebody else wants it too, so that one look answers more than one request.
-    pub shared: bool,
+/// A plain request on its way through, as the hub knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    shard: usize,
+    key: u64,
+    id: u64,
+    client: u64,
+    since: Instant,
 }
 
 /// How a new resource comes into being.
@@ -150,6 +153,7 @@ impl Hub {
             room,
             owed: Owed::default(),
             cookies: Arc::default(),
+            arrivals: AtomicU64::new(0),
             seed,
         }
     }
@@ -199,35 +203,48 @@ impl Hub {
         Ok(self.find_or_start(&mut shard, key, address, now, birth)?.subscribe(delivery, bell))
     }
 
-    /// The resource `key` for a plain request from `address`, if it is watched, or if the same was polled within `window`:
-    /// then one look can answer both, and the resource is born.
+    /// A plain request for `key` from `client`, of which it is known who it may be but not who it is, has arrived at `now`.
+    /// Returns what is known of others like it. To be told when it [leaves](Hub::leave).
+    pub fn arrive(&self, key: &ResourceKey, client: u64, now: Instant) -> (Arrival, Crowd) {
+        let shard = self.shard_of(&key.target);
+        let id = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let arrival = Arrival { shard, key: self.hasher.hash_one(key), id, client, since: now };
+        let mut shard = lock(&self.shards[shard]);
+        let crowd = shard.traffic.crowd(arrival.key, client, now);
+        shard.traffic.arrive(arrival.key, id, now);
+        (arrival, crowd)
+    }
+
+    /// The request is answered by us, and may be held.
+    pub fn withhold(&self, arrival: &Arrival) {
+        lock(&self.shards[arrival.shard]).traffic.withhold(arrival.key, arrival.id);
+    }
+
+    /// The request has been answered, or given up.
+    pub fn leave(&self, arrival: &Arrival, now: Instant) {
+        let Arrival { shard, key, id, client, since } = *arrival;
+        lock(&self.shards[shard]).traffic.leave(key, id, client, since, now);
+    }
+
+    /// The application itself has answered the request, and all of that is there.
+    pub fn answered(&self, arrival: &Arrival, now: Instant) {
+        let took = now.saturating_duration_since(arrival.since);
+        lock(&self.shards[arrival.shard]).traffic.answered(arrival.key, took, now);
+    }
+
+    /// The resource `key`, which is born if it is not there yet.
     ///
     /// # Errors
     /// [`Full`] if the resource is not there and no further one may be.
-    pub fn poll(
+    pub fn obtain(
         &self,
         key: &ResourceKey,
         address: Option<IpAddr>,
         now: Instant,
-        window: Duration,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
-    ) -> Result<Option<Polled>, Full> {
-        let mut shard = self.shard(&key.target);
-        if let Some(resource) = shard.find(key) {
-            let before = resource.note_poll(now);
-            let shared =
-                resource.held() > 0 || before.is_some_and(|before| now.saturating_duration_since(before) <= window);
-            return Ok(Some(Polled { resource: Arc::clone(resource), shared }));
-        }
-        let before = shard.recent.note(self.hasher.hash_one(key), now);
-        if before.is_none_or(|before| now.saturating_duration_since(before) > window) {
-            return Ok(None);
-        }
-        drop(shard);
+    ) -> Result<Arc<Resource>, Full> {
         self.make_way(key);
-        let resource = self.find_or_start(&mut self.shard(&key.target), key, address, now, birth)?;
-        resource.note_poll(now);
-        Ok(Some(Polled { resource, shared: true }))
+        self.find_or_start(&mut self.shard(&key.target), key, address, now, birth)
     }
 
     /// The resource `key`, if it is watched.
@@ -237,7 +254,12 @@ impl Hub {
 
     /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.
     pub fn mark(&self, key: &ResourceKey) -> String {
-        format!("{:016x}", self.hasher.hash_one(key))
+        format!("{:016x}", self.hash(key))
+    }
+
+    /// Stands for `key` in this process.
+    pub fn hash(&self, key: &ResourceKey) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// All resources with this target, whoever watches them.
@@ -325,7 +347,11 @@ impl Hub {
     }
 
     fn shard(&self, target: &str) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[self.hasher.hash_one(target) as usize % SHARDS])
+        lock(&self.shards[self.shard_of(target)])
+    }
+
+    fn shard_of(&self, target: &str) -> usize {
+        self.hasher.hash_one(target) as usize % SHARDS
     }
 
     /// Removes `resource` if `condition` holds. `true` also if another has taken its place.

@@ -218,6 +218,12 @@ impl Budget {
         }
     }
 
+    /// Whether a look could begin at once.
+    pub fn has_room(&self) -> bool {
+        let queue = self.lock();
+        queue.waiting.is_empty() && queue.gate(clock::now()) == Gate::Open
+    }
+
     /// Whether looks have to wait for so long that intervals are longer than routes say.
     pub fn is_stretched(&self) -> bool {
         self.stretched.load(Ordering::Relaxed)

@@ -1,5 +1,6 @@
 //! The task that looks at one resource.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let mut held_back = false;
         let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let mut look = self.look(&state, trigger, due).await;
+            let Some(mut look) = self.look(&state, trigger, due).await else { continue };
             let started = look.started;
             if !proven {
                 self.prove(&mut proven, &state, &mut look).await;
@@ -105,6 +106,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 ears.bearings.changed(started);
             }
             self.resource.set_interval(schedule.interval());
+            self.resource.rest(schedule.rests_until());
             if verdict == Verdict::Ended {
                 // Whoever joins from now on starts anew; whoever is here is told.
                 self.hub.forget(&self.resource);
@@ -142,12 +144,25 @@ impl<F: Fetch + ?Sized> Poller<F> {
             if held {
                 self.listen(schedule, ears, now);
             }
+            if self.resource.is_told() {
+                schedule.told();
+            }
+            if self.resource.seen_well().is_some_and(|seen| schedule.seen_well(seen)) {
+                self.resource.trigger(Trigger::Demand);
+            }
+            self.resource.rest(schedule.rests_until());
             if self.resource.is_triggered() {
-                let due = schedule.triggered_due(now);
+                let due =
+                    if self.resource.is_awaited() { schedule.demanded_due(now) } else { schedule.triggered_due(now) };
                 if due > now {
-                    // Whatever else happens until then is served by the same look.
-                    sleep_until(due).await;
-                    self.listen(schedule, ears, clock::now());
+                    // Whatever else happens until then is served by the same look; but what ends a rest is to be heard.
+                    let is_rest = schedule.rests_until().is_some();
+                    tokio::select! {
+                        () = sleep_until(due) => {}
+                        () = self.resource.attention() => {}
+                        () = self.resource.pulse().beats_beyond(ears.heard), if held && is_rest => {}
+                    }
+                    continue;
                 }
                 match self.resource.take_trigger(self.resource.held() > 0, schedule.heeds_writes(due)) {
                     Some(trigger) => return Some((trigger, due)),
@@ -177,10 +192,13 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Takes what has happened to the route for a trigger, if it is one for this resource.
-    fn listen(&self, schedule: &Schedule, ears: &mut Ears, now: Instant) {
+    fn listen(&self, schedule: &mut Schedule, ears: &mut Ears, now: Instant) {
         let heard = self.resource.pulse().since(ears.heard);
         ears.heard = heard.beats;
         let bears = ears.bearings.wrote(&heard.writes, now);
+        if heard.trigger > Some(Trigger::Write) {
+            schedule.told();
+        }
         if let Some(trigger) = heard.trigger
             && (trigger != Trigger::Write || bears || !schedule.is_measured())
         {
@@ -237,16 +255,40 @@ impl<F: Fetch + ?Sized> Poller<F> {
         matches!(outcome, Outcome::Fresh(_) | Outcome::NotModified(_)).then_some(outcome)
     }
 
-    /// Makes one look, as soon as the budget allows.
-    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> Look {
+    /// Makes one look, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
+    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> Option<Look> {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
-        let (permit, started) = self.admit(urgency, due).await;
+        let (permit, started) = self.while_wanted(self.admit(urgency, due)).await?;
         self.resource.look_began(started);
-        let outcome = self.ask(permit, validators).await;
-        Look { started, finished: clock::now(), at: clock::wall(), outcome }
+        let ask = self.ask(permit, validators);
+        // What only waiting clients asked for is called off with the last of them: the application may be holding it.
+        let outcome = match self.resource.held() {
+            0 => self.while_wanted(ask).await,
+            _ => Some(ask.await),
+        };
+        if outcome.is_none() {
+            self.resource.abandon_look();
+        }
+        Some(Look { started, finished: clock::now(), at: clock::wall(), outcome: outcome? })
+    }
+
+    /// Does `work`, as long as anybody wants the resource. What calls for attention meanwhile is seen to afterwards.
+    async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.resource.attention() => {
+                    if !self.resource.is_wanted() {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// Waits for the budget. Also returns when it allowed to ask.

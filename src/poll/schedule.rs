@@ -57,6 +57,9 @@ pub struct Schedule {
     failures: u32,
     /// Until when the upstream asked to be left alone.
     not_before: Option<Instant>,
+    /// Whether that was cut short because the upstream seemed to be well, and how often in a row that was a mistake.
+    hopeful: bool,
+    mistakes: u32,
     /// A look out of turn that is still to be made.
     afterthought: Option<Instant>,
     interval: Duration,
@@ -77,6 +80,8 @@ impl Schedule {
             quiet_since: None,
             failures: 0,
             not_before: None,
+            hopeful: false,
+            mistakes: 0,
             afterthought: None,
             interval: options.every,
             pace: Pace::default(),
@@ -103,6 +108,33 @@ impl Schedule {
     /// When a trigger that is pending may be served.
     pub fn triggered_due(&self, now: Instant) -> Instant {
         self.looked.map_or(now, |looked| looked + self.options.refresh_gap).max(self.not_before.unwrap_or(now)).max(now)
+    }
+
+    /// When a look that a client waits for may be made. Without it the client would ask by itself.
+    pub fn demanded_due(&self, now: Instant) -> Instant {
+        self.not_before.unwrap_or(now).max(now)
+    }
+
+    /// Until when no look is made, whoever asks for one.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.not_before
+    }
+
+    /// Somebody has said that there is something to be seen: the upstream is asked, whatever it asked for itself.
+    pub fn told(&mut self) {
+        self.not_before = None;
+    }
+
+    /// The upstream was seen to be well at `seen`. Returns whether that is a reason to look again after looks have failed: it is
+    /// one, at once; where looks fail although the upstream is well for others, after a while that doubles each time.
+    pub fn seen_well(&mut self, seen: Instant) -> bool {
+        let Some(looked) = self.looked.filter(|looked| self.failures > 0 && !self.hopeful && *looked < seen) else {
+            return false;
+        };
+        self.hopeful = true;
+        let wary = self.options.every.saturating_mul(1 << self.mistakes.min(16)).min(self.options.every_max);
+        self.not_before = (self.mistakes > 0).then_some(looked + wary).filter(|earliest| *earliest > seen);
+        true
     }
 
     /// The interval that is in force, jitter included.
@@ -164,11 +196,16 @@ impl Schedule {
             Some(Verdict::Failed(failure)) => {
                 self.not_before = failure.retry_after.map(|wait| started + wait.min(LONGEST_RETRY_AFTER));
                 self.failures = self.failures.saturating_add(1);
+                if std::mem::take(&mut self.hopeful) {
+                    self.mistakes = self.mistakes.saturating_add(1);
+                }
                 let doubled = self.options.every.saturating_mul(1 << self.failures.min(16).saturating_sub(1));
                 doubled.min(self.options.every_max)
             }
             _ => {
                 self.failures = 0;
+                self.mistakes = 0;
+                self.hopeful = false;
                 let quiet = started.saturating_duration_since(*self.quiet_since.get_or_insert(started));
                 (quiet / QUIET_SHARE).clamp(self.options.every, self.longest())
             }

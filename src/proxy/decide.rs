@@ -71,6 +71,9 @@ impl Site {
         if request.is_tunnelled() {
             return Disposition::Tunnel;
         }
+        if self.habits.is_used() && request.is_navigation() {
+            self.habits.navigates(request.client.address, request.headers());
+        }
         let routes = self.routes.load();
         let path = request.target.path;
         let route = routes.find(&request.head.method, path);

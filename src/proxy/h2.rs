@@ -17,6 +17,7 @@ use super::phases::apology;
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::strict::refusal;
+use super::under_way::{UnderWay, Witness};
 use crate::clock;
 use crate::deliver::{Answer, Wire};
 
@@ -33,13 +34,16 @@ pub(super) async fn serve(
     let goes_on = !session.is_body_empty();
     let request = Box::new(session.req_header().clone());
     let mut wire = Wire::H2(Box::new(session));
+    let mut under_way = UnderWay::default();
     let disposition = match Request::new(&request, peer, &site.options().trusted) {
         _ if refusal(&request).is_some() => {
             Disposition::text(StatusCode::BAD_REQUEST, apology(StatusCode::BAD_REQUEST))
         }
         Some(mut asked) => {
             asked.goes_on = goes_on;
-            Box::pin(site.dispose(&asked, &mut wire)).await
+            let disposition = Box::pin(site.dispose(&asked, &mut wire)).await;
+            under_way = asked.under_way;
+            disposition
         }
         None => Disposition::Proxy,
     };
@@ -73,7 +77,14 @@ pub(super) async fn serve(
         Disposition::Proxy | Disposition::Tunnel => {
             let Wire::H2(mut session) = wire else { return };
             if !goes_on {
+                let witness = under_way.is_watched().then(Witness::default);
+                if let Some(witness) = &witness {
+                    session.req_header_mut().extensions_mut().insert(witness.clone());
+                }
                 proxy.process_new_http(ServerSession::H2(*session), shutdown).await;
+                if witness.is_some_and(|witness| witness.has_seen()) {
+                    under_way.answered();
+                }
                 return;
             }
             let pace = Pace::new();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, USER_AGENT};
+use http::{HeaderMap, StatusCode};
 use tracing::{info, warn};
 
 use super::request::Request;
@@ -13,7 +13,7 @@ use crate::model::fields::MOST_COOKIES;
 use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
-use crate::resource::{Decline, Ended, Outcome, Refusal, Seat};
+use crate::resource::{Condition, Decline, Ended, Outcome, Refusal, Resource, Seat};
 use crate::route::{Client, Facts, Route, Target, Unsteady};
 use crate::telemetry::brief;
 
@@ -149,6 +149,29 @@ impl Site {
                 "nothing is shared, held or remembered: each request of a client bears another {name}; {}",
                 Unsteady::advice(name.as_str())
             );
+        }
+    }
+
+    /// The backend answers `request` as one that is well does. What it is asked for and could not be read may be readable again; if
+    /// it was refused to one client for having asked too often, to that one.
+    pub(super) fn note_well(&self, request: &Request<'_>) {
+        if self.hub.is_empty() {
+            return;
+        }
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learns(path)) else { return };
+        let now = clock::now();
+        let is_same = |resource: &Resource| {
+            let facts = route.facts(&request.client, request.target, request.headers(), now);
+            let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+            key.identity == resource.key().identity
+        };
+        for resource in self.hub.with_target(&route.canonical(request.target)) {
+            let Condition::Stale { status, .. } = resource.head().condition else { continue };
+            if status != Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) || is_same(&resource) {
+                resource.note_well(now);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ mod site;
 mod stream;
 mod strict;
 mod tunnel;
+mod under_way;
 mod visit;
 mod writes;
 

@@ -24,7 +24,8 @@ use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
 use super::strict::{leave_connection, refusal, stay_in_http1, to_origin_form};
-use super::writes::Shape;
+use super::under_way::Witness;
+use super::writes::{Shape, is_well};
 use crate::clock;
 use crate::model::fields;
 use crate::proto::Exchange;
@@ -330,7 +331,12 @@ impl ProxyHttp for Phases {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, passage: &mut Passage) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Passage) {
+        if error.is_none()
+            && let Some(witness) = session.req_header().extensions.get::<Witness>()
+        {
+            witness.saw_whole_answer();
+        }
         if let Some(visit) = &mut passage.visit
             && let Some(written) = session.response_written()
         {
@@ -408,6 +414,9 @@ impl Site {
         self.wrote(request, shape, response.status, &response.headers);
         if !request.is_plain_get() {
             return Ok(());
+        }
+        if is_well(response.status) {
+            self.note_well(request);
         }
         let routes = self.routes.load();
         if let Some(route) = routes.find(&request.head.method, request.target.path)

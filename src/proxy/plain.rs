@@ -1,11 +1,12 @@
 //! Plain requests of routes: answered from memory, held until there is news, or proxied.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, VARY};
+use http::header::{CACHE_CONTROL, USER_AGENT, VARY};
 use http::{HeaderValue, StatusCode};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::decide::Disposition;
 use super::forward::came_through_us;
@@ -13,9 +14,12 @@ use super::identity::IDENTITY;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
-use crate::model::Snapshot;
-use crate::resource::{Bell, Trigger};
+use crate::deliver::{
+    Answer, Hold, Holding, Poll, PollOutcome, Ready, STREAM_PATIENCE, Treatment, Whole, Wire, await_ready, from_memory,
+};
+use crate::hub::Crowd;
+use crate::model::{ResourceKey, Snapshot};
+use crate::resource::{Bell, Head, Patience, Resource};
 use crate::route::{Facts, Route, Shim};
 
 /// No client needs to wait for longer before it asks again.
@@ -30,6 +34,18 @@ enum How {
     Routed,
 }
 
+/// A plain request for what may be watched.
+struct Plain<'a> {
+    route: &'a Arc<Route>,
+    request: &'a Request<'a>,
+    facts: Facts,
+    /// What it asks for.
+    key: ResourceKey,
+    /// Others that ask for the same.
+    crowd: Crowd,
+    now: Instant,
+}
+
 impl Site {
     /// Answers a plain GET of a route: from memory if what we know is as fresh as the client's own poll would be.
     pub(super) async fn plain(
@@ -42,30 +58,69 @@ impl Site {
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
         let wait = request.waits().filter(|_| route.long_poll);
-        let disposition = match (wait, route.hold) {
-            _ if !watchable || request.is_reload() || request.is_particular() => Disposition::Proxy,
-            // What is in memory is the page as the backend made it, without the browser script.
-            _ if route.shim != Shim::Off && request.is_navigation() => Disposition::Proxy,
-            (Some(wait), _) => {
-                Box::pin(self.held(route, request, wire, &facts, wait.min(LONGEST_WAIT), How::Asked)).await
+        // What is in memory is the page as the backend made it, without the browser script.
+        let is_page = route.shim != Shim::Off && request.is_navigation();
+        let mut is_held = false;
+        let disposition = if !watchable || is_page || request.is_reload() || request.is_particular() {
+            Disposition::Proxy
+        } else {
+            let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+            let crowd = self.crowd(route, request, &key, now);
+            let plain = Plain { route, request, facts, key, crowd, now };
+            let held = match (wait, route.hold) {
+                (Some(wait), _) => Some((How::Asked, wait.min(LONGEST_WAIT))),
+                (None, Some(hold)) => self.may_hold(&plain, hold),
+                _ => None,
+            };
+            is_held = held.is_some();
+            match held {
+                Some((how, longest)) => Box::pin(self.held(&plain, wire, longest, how)).await,
+                None => self.remembered(&plain).await.unwrap_or(Disposition::Proxy),
             }
-            (None, Some(hold))
-                if !request.is_navigation() && request.mark().is_none() && !came_through_us(request.headers()) =>
-            {
-                Box::pin(self.held(route, request, wire, &facts, hold, How::Routed)).await
-            }
-            _ => self.remembered(route, request, &facts, now).await.unwrap_or(Disposition::Proxy),
         };
         let disposition = match disposition {
             Disposition::Proxy if self.hub.owes() => self.owed(route, request).unwrap_or(Disposition::Proxy),
             other => other,
         };
         route.metrics.answered(match &disposition {
-            Disposition::Answer(_) if wait.is_some() || route.hold.is_some() => "held",
+            Disposition::Answer(_) if is_held => "held",
             Disposition::Answer(_) | Disposition::Whole(_) => "memory",
             _ => "proxied",
         });
         disposition
+    }
+
+    /// What is known of others that ask for `key`. Where nobody has said that it may be looked at, nothing is shared on account
+    /// of that.
+    fn crowd(&self, route: &Route, request: &Request<'_>, key: &ResourceKey, now: Instant) -> Crowd {
+        if route.plan.proves {
+            return Crowd::default();
+        }
+        // Those who come over one connection may be one, whatever they say.
+        let client =
+            self.agents.hash_one((request.client.address, request.peer.port, request.headers().get(USER_AGENT)));
+        let (arrival, crowd) = self.hub.arrive(key, client, now);
+        request.under_way.crosses(&self.hub, arrival);
+        crowd
+    }
+
+    /// Whether a poll of a route with `hold` may be held, how, and for how long. Only where the application answers quickly, so
+    /// that it is not holding polls itself.
+    fn may_hold(&self, plain: &Plain<'_>, hold: Duration) -> Option<(How, Duration)> {
+        let request = plain.request;
+        if request.is_navigation() || request.mark().is_some() || came_through_us(request.headers()) {
+            return None;
+        }
+        let (address, number) = (request.client.address, self.hub.hash(&plain.key));
+        let poll = request.under_way.is(self.habits.ask(address, request.headers(), number, plain.now));
+        plain.crowd.usual?;
+        let longest = match poll.treatment() {
+            Treatment::AtOnce => return None,
+            Treatment::Meet => Duration::ZERO,
+            Treatment::Delay(delay) => delay.min(hold),
+            Treatment::Hold(longest) => longest.min(hold).min(poll.patience().unwrap_or(Duration::MAX)),
+        };
+        Some((How::Routed, longest))
     }
 
     /// What a look has taken away that this request would have been given.
@@ -85,51 +140,43 @@ impl Site {
         answer
     }
 
-    /// The answer from memory. If memory is too old but others want the same, one look is made for all of them.
-    async fn remembered(
-        self: &Arc<Self>,
-        route: &Arc<Route>,
-        request: &Request<'_>,
-        facts: &Facts,
-        now: Instant,
-    ) -> Option<Disposition> {
+    /// The answer from memory. If memory is too old but others want the same, one look is made for all of them, if that is not
+    /// slower.
+    async fn remembered(self: &Arc<Self>, plain: &Plain<'_>) -> Option<Disposition> {
+        let Plain { route, request, facts, now, .. } = plain;
         // What a page asks for with something of its own in the URL is looked at for all as it is followed.
         let followed =
             request.polls_for().map(|target| route.key(&request.client, target, request.headers(), facts, true));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
         let is_followed = followed.is_some();
-        let own = route.key(&request.client, request.target, request.headers(), facts, false);
-        self.note_headers(route, &request.client, request.headers(), &own);
-        let is_other = followed.as_ref().is_some_and(|key| key.target != own.target);
-        let key = followed.unwrap_or(own);
-        let window = route.plan.schedule.every / 2;
-        let polled = self.hub.poll(&key, request.client.address, now, window, self.birth(route));
-        let polled = polled.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok()??;
-        let resource = polled.resource;
+        self.note_headers(route, &request.client, request.headers(), &plain.key);
+        let is_other = followed.as_ref().is_some_and(|key| key.target != plain.key.target);
+        let key = followed.as_ref().unwrap_or(&plain.key);
+        let (resource, is_shared) = self.gathered(plain, key)?;
+        resource.note_poll(*now);
         // Who follows it is told of it as often as it is looked at, and would not have asked.
         let since = if is_followed {
             resource.fenced().max(self.writes.last(request.client.address))
         } else {
-            self.current_since(route.plan.schedule.every, &resource, &request.client, now)
+            self.current_since(route.plan.schedule.every, &resource, &request.client, *now)
         };
+        // Nobody is given what was read before he was last answered, unless it is kept up to date.
+        let since = since.max(plain.crowd.answered.filter(|_| resource.held() == 0).unwrap_or(since));
         let mut head = resource.head_full();
-        if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
-            resource.demand(since);
-            if is_followed && head.has_tried(since) {
-                // It could not be read then. It is tried again soon, and nobody waits for that.
-                resource.trigger(Trigger::Demand);
-            }
-            let known = resource.wait_for(|head| head.has_tried(since));
-            head = timeout(self.fetch_timeout(), known).await.ok()?;
+        if head.current_as_of(since).is_none() && is_shared && !came_through_us(request.headers()) {
+            head = self.waited_for(plain, &resource, since).await?;
         }
         if let Some(ended) = head.ended() {
             self.heed(route, &request.client, request.target, request.headers(), ended);
         }
         // What the client did while others' look was waited for, that may not show.
         let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
-        self.sample(route, request, facts, &key);
+        self.sample(route, request, facts, key);
         if snapshot.representation.sets_cookie {
             return None;
+        }
+        if let Some(poll) = request.under_way.poll() {
+            poll.answer(snapshot.version);
         }
         if request.mark().is_some() {
             let mut answer = Self::whole(route, snapshot, request);
@@ -147,24 +194,41 @@ impl Site {
         Some(whole.map_or_else(|| Disposition::Answer(Self::whole(route, snapshot, request)), Disposition::Whole))
     }
 
+    /// The resource that may answer, and whether a look for it would answer others, too: those who are held, or whose requests
+    /// are under way at this moment.
+    fn gathered(self: &Arc<Self>, plain: &Plain<'_>, key: &ResourceKey) -> Option<(Arc<Resource>, bool)> {
+        let known = self.hub.get(key);
+        if known.as_ref().is_some_and(|resource| resource.held() > 0) {
+            return known.map(|resource| (resource, true));
+        }
+        if !plain.crowd.concurrent {
+            return known.filter(|_| !plain.route.plan.proves).map(|resource| (resource, false));
+        }
+        let found = self.hub.obtain(key, plain.request.client.address, plain.now, self.birth(plain.route));
+        found.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok().map(|resource| (resource, true))
+    }
+
+    /// The head of a look that is recent enough, if one can be made at once and takes no longer than usual.
+    async fn waited_for(&self, plain: &Plain<'_>, resource: &Arc<Resource>, since: Instant) -> Option<Arc<Head>> {
+        let patience = self.patience(plain, resource, since)?;
+        resource.fetch_since(since, plain.now, patience).await
+    }
+
+    /// How long a look is waited for in place of the application's own answer; `None` if it would begin late, or last long.
+    fn patience(&self, plain: &Plain<'_>, resource: &Resource, since: Instant) -> Option<Patience> {
+        let begins = resource.is_looked_at_since(since) || self.budget.has_room();
+        resource.patience(plain.crowd.usual).filter(|_| begins)
+    }
+
     /// Holds a poll until there is news, for at most `longest`.
-    async fn held(
-        self: &Arc<Self>,
-        route: &Arc<Route>,
-        request: &Request<'_>,
-        wire: &mut Wire,
-        facts: &Facts,
-        longest: Duration,
-        how: How,
-    ) -> Disposition {
-        let now = clock::now();
-        let key = route.key(&request.client, request.target, request.headers(), facts, false);
-        self.note_headers(route, &request.client, request.headers(), &key);
+    async fn held(self: &Arc<Self>, plain: &Plain<'_>, wire: &mut Wire, longest: Duration, how: How) -> Disposition {
+        let Plain { route, request, key, now, .. } = plain;
+        self.note_headers(route, &request.client, request.headers(), key);
         let bell = Arc::<Bell>::default();
-        let place = self.enter(request, &bell, how == How::Routed);
+        let place = self.enter(request, &bell, how != How::Asked);
         let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
-        let joined = self.hub.join(&key, request.client.address, transport, Arc::clone(&bell), now, self.birth(route));
+        let joined = self.hub.join(key, request.client.address, transport, Arc::clone(&bell), *now, self.birth(route));
         let subscription = match joined {
             Ok(subscription) => subscription,
             Err(full) => {
@@ -172,9 +236,15 @@ impl Site {
                 return Disposition::Proxy;
             }
         };
-        let since = self.current_since(route.plan.schedule.every, subscription.resource(), &request.client, now);
-        match await_ready(wire, &subscription, since).await {
-            Ready::Gone => return Disposition::Gone,
+        let resource = Arc::clone(subscription.resource());
+        let since = self.current_since(route.plan.schedule.every, &resource, &request.client, *now);
+        let patience = match how {
+            How::Asked => Some(Patience { begin: STREAM_PATIENCE, end: self.fetch_timeout() }),
+            How::Routed => self.patience(plain, &resource, since),
+        };
+        let Some(patience) = patience else { return Disposition::Proxy };
+        match await_ready(wire, &subscription, since, patience).await {
+            Ready::Gone => return Self::gone(request),
             Ready::Stream => {}
             Ready::Declined(decline) => {
                 self.learn(route, &request.client, request.target, request.headers(), &decline);
@@ -184,9 +254,9 @@ impl Site {
                 self.heed_refusal(route, &request.client, request.target, request.headers(), &refusal);
                 return Disposition::Proxy;
             }
-            Ready::Ended => return Disposition::Proxy,
+            Ready::Ended | Ready::Late => return Disposition::Proxy,
         }
-        let head = subscription.resource().head_full();
+        let head = resource.head_full();
         let since = since.max(self.writes.last(request.client.address));
         let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
             return Disposition::Proxy;
@@ -195,7 +265,7 @@ impl Site {
             Ok(place) => place,
             // Without a place to wait in it is answered at once; but who would ask again at once is told to wait.
             Err(overload) => {
-                let answer = Self::whole(route, snapshot, request);
+                let answer = Self::given(plain, snapshot);
                 let spins = how == How::Asked && answer.status == StatusCode::NOT_MODIFIED;
                 return if spins {
                     self.turn_away("streams", &overload.to_string())
@@ -204,21 +274,18 @@ impl Site {
                 };
             }
         };
-        let poll = match how {
-            How::Asked => self.habits.asked(),
-            How::Routed => {
-                let handle = subscription.resource().handle();
-                self.habits.begin(self.habits.client(request.client.address, request.headers(), handle), handle, now)
-            }
-        };
+        request.under_way.is_ours();
         let _counted = route.metrics.hold(transport);
         let hold = Hold { subscription, bell, place, longest };
+        let poll = request.under_way.poll();
+        let known = poll.and_then(Poll::known).filter(|_| longest > Duration::ZERO);
+        let holding = Holding { known, is_shared: how == How::Routed, poll, now: *now };
         let wrote = || self.writes.last(request.client.address);
-        match poll.run(&hold, wire, request.headers(), now, wrote).await {
+        match holding.run(&hold, wire, request.headers(), wrote).await {
             PollOutcome::Gone => Disposition::Gone,
             PollOutcome::Unknown => Disposition::Proxy,
             PollOutcome::Answer(snapshot) => {
-                let mut answer = Self::whole(route, &snapshot, request);
+                let mut answer = Self::given(plain, &snapshot);
                 if how == How::Asked
                     && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", longest.as_secs()))
                 {
@@ -227,5 +294,20 @@ impl Site {
                 Disposition::Answer(answer)
             }
         }
+    }
+
+    /// The answer with `snapshot`, which the page has from then on.
+    fn given(plain: &Plain<'_>, snapshot: &Arc<Snapshot>) -> Answer {
+        if let Some(poll) = plain.request.under_way.poll() {
+            poll.answer(snapshot.version);
+        }
+        Self::whole(plain.route, snapshot, plain.request)
+    }
+
+    fn gone(request: &Request<'_>) -> Disposition {
+        if let Some(poll) = request.under_way.poll() {
+            poll.left();
+        }
+        Disposition::Gone
     }
 }

@@ -173,6 +173,7 @@ impl Relay<'_> {
         match &passed {
             // Before the client has it all: its next request may be the next on this connection, and this one is over.
             Ok(()) => {
+                self.request.under_way.answered();
                 session.respect_keepalive();
                 if let Some(stream) = session.reuse().await {
                     upstream.keep(stream);

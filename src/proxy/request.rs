@@ -14,6 +14,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 
 use super::forward::TrustedProxies;
+use super::under_way::UnderWay;
 use crate::deliver::{Delivery, Entering};
 use crate::model::{Claim, DeltaKind, Origin, Scheme, fields};
 use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
@@ -57,6 +58,8 @@ pub(super) struct Request<'a> {
     pub(super) client: Client,
     /// Whether a body follows that the head does not tell of, as one may in HTTP/2.
     pub(super) goes_on: bool,
+    /// What is to be told when it has been answered.
+    pub(super) under_way: UnderWay,
 }
 
 impl Peer {
@@ -107,6 +110,7 @@ impl<'a> Request<'a> {
             target,
             client: Client::new(trusted.client_address(peer.address, &head.headers), origin, peer.hop(trusted)),
             goes_on: false,
+            under_way: UnderWay::default(),
         })
     }
 

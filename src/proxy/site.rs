@@ -1,5 +1,6 @@
 //! What all connections of the public listener share.
 
+use std::hash::RandomState;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Site {
     pub streams: Arc<Streams>,
     /// How clients poll.
     pub habits: Arc<Habits>,
+    /// By what clients are known that ask for the same.
+    pub agents: RandomState,
     /// Who wrote when.
     pub writes: Writes,
     /// Who is signed in by a connection.

@@ -11,9 +11,11 @@ use super::forward::forward;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::deliver::{Answer, Asked, Delivery, Follower, Followers, Form, Ready, Session, Source, Wire, await_ready};
+use crate::deliver::{
+    Answer, Asked, Delivery, Follower, Followers, Form, Ready, STREAM_PATIENCE, Session, Source, Wire, await_ready,
+};
 use crate::model::{DeltaKind, MediaType, fields};
-use crate::resource::{Bell, Decline};
+use crate::resource::{Bell, Decline, Patience};
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
@@ -30,7 +32,7 @@ fn leaves_open(ready: &Ready) -> bool {
     match ready {
         Ready::Gone | Ready::Declined(_) => false,
         Ready::Refused(refusal) => !matches!(refusal.status.as_u16(), 401 | 403 | 407),
-        Ready::Stream | Ready::Ended => true,
+        Ready::Stream | Ready::Ended | Ready::Late => true,
     }
 }
 
@@ -78,9 +80,19 @@ impl Site {
             };
             let resource = Arc::clone(subscription.resource());
             let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
-            let ready = await_ready(wire, &subscription, since).await;
+            let ready = if resource.is_stale() && !resource.head().has_tried(since) {
+                // It could not be read the last time. The client is told that, and then whether it can be now.
+                Ready::Late
+            } else {
+                let patience = Patience { begin: STREAM_PATIENCE, end: self.fetch_timeout() };
+                await_ready(wire, &subscription, since, patience).await
+            };
             // Who has left need not wait for what the backend would have shown.
-            if delivery.accept() == "text/event-stream" && leaves_open(&ready) && !is_counted(request) {
+            if delivery.accept() == "text/event-stream"
+                && leaves_open(&ready)
+                && !resource.is_stale()
+                && !is_counted(request)
+            {
                 tokio::select! {
                     own = route.learned.streams_itself(&key.target, now, self.peek(request)) => if own {
                         return Disposition::Tunnel;
@@ -105,7 +117,7 @@ impl Site {
                         _ => return Disposition::Proxy,
                     }
                 }
-                Ready::Stream => {
+                Ready::Stream | Ready::Late => {
                     if resource.head().newest().is_some_and(|newest| !delivery.carries(&newest.representation)) {
                         return Disposition::Proxy;
                     }
@@ -122,9 +134,17 @@ impl Site {
                     };
                     let source = Source::Resource(subscription);
                     // What the client did while its stream was opened, that may not show.
-                    let since = Some(self.writes.last(request.client.address));
-                    let follower = Follower::new(asked, source, since, delivery.name(), Arc::clone(&route.metrics));
-                    follower.hurry();
+                    let mut since = self.writes.last(request.client.address);
+                    let mut late = clock::now();
+                    if matches!(ready, Ready::Late) {
+                        // It is told at once that there is nothing to tell.
+                        since = since.max(resource.fenced());
+                    } else {
+                        late += STREAM_PATIENCE;
+                    }
+                    let (name, metrics) = (delivery.name(), Arc::clone(&route.metrics));
+                    let mut follower = Follower::new(asked, source, Some(since), name, metrics);
+                    follower.hurry(late);
                     return Disposition::Hold(Box::new(Session {
                         followers: Followers::one(follower),
                         desk: None,

@@ -175,7 +175,11 @@ impl Site {
         let by_timer = request.is_marked_as_poll();
         let said = if by_timer { &Shape::default() } else { shape };
         let likeness = self.writes.hasher.hash_one(likeness(method, path, said));
+        let is_well = is_well(status);
         for route in concerned {
+            if is_well {
+                route.pulse.note_well(now);
+            }
             // A route that names such requests knows what they do.
             let named = route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path));
             route.pulse.beat_of(Trigger::Write, if named { UNKNOWN } else { likeness }, now);
@@ -201,6 +205,7 @@ impl Site {
             let target = routes.find_path(parsed.path).map_or(target.clone(), |route| route.canonical(parsed));
             for resource in self.hub.with_target(&target) {
                 resource.fence(now);
+                resource.note_well(now);
                 resource.trigger(Trigger::Write);
             }
         }
@@ -217,6 +222,11 @@ impl Site {
             }
         }
     }
+}
+
+/// Whether an application that answers like this is well, and has nothing against being asked.
+pub(super) fn is_well(status: StatusCode) -> bool {
+    !status.is_server_error() && ![408, 425, 429].contains(&status.as_u16())
 }
 
 /// What writes have in common that most likely do the same kind of thing: those to one kind of place, whichever it is; of

@@ -1,6 +1,7 @@
 //! Where a subscriber stands, and what it is to be told next.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -47,9 +48,19 @@ impl Cursor {
         Self { at, holds, claimed: true, ..Self::default() }
     }
 
+    /// Takes in what the client says it holds. What it has been told since stays told.
+    pub fn take_up(&mut self, claim: &Claim, head: &Head) {
+        *self = Self { told_stale: self.told_stale, ..Self::resume(claim, head) };
+    }
+
     /// The position that the client is current with; 0 if it holds nothing.
     pub fn at(&self) -> u64 {
         self.at
+    }
+
+    /// The client is told that the upstream cannot be read, whatever heads say, unless it has been told.
+    pub fn stale(&mut self, since: SystemTime, status: Option<u16>) -> Option<Update> {
+        (!std::mem::replace(&mut self.told_stale, true)).then_some(Update::Stale { since, status })
     }
 
     /// The next thing to tell the client, which may wish for deltas, or `None` if it knows all of `head`. The cursor then stands behind it.

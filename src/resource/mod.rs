@@ -22,6 +22,8 @@ mod room;
 mod seat;
 mod shared;
 mod state;
+mod trigger;
+mod waiting;
 
 pub use advice::route_to_paste;
 pub use bell::Bell;
@@ -34,5 +36,7 @@ pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use pulse::{Heard, Listening, Pulse, UNKNOWN};
 pub use room::Room;
 pub use seat::Seat;
-pub use shared::{Pace, Resource, Retire, SETTLED, Subscription, Trigger};
+pub use shared::{Pace, Resource, Retire, SETTLED, Subscription};
 pub use state::{State, Verdict};
+pub use trigger::Trigger;
+pub use waiting::Patience;

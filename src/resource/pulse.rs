@@ -24,6 +24,8 @@ pub struct Pulse {
     beats: AtomicU64,
     /// Those beats that are a reason for clients to ask for what only they may ask for.
     ticks: AtomicU64,
+    /// One more than the moment at which the application was last seen to be well, as nanoseconds since `born`; 0 if never.
+    well: AtomicU64,
     /// What the last of them were, oldest first.
     recent: Mutex<VecDeque<Beat>>,
     /// Changes that looks at the route's resources found.
@@ -65,6 +67,7 @@ impl Pulse {
             last: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
+            well: AtomicU64::new(0),
             recent: Mutex::default(),
             changes: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -117,8 +120,22 @@ impl Pulse {
 
     /// From now on, only what was read at `now` or later counts as current; nobody is told to look.
     pub fn fence(&self, now: Instant) {
-        let offset = u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
-        self.last.fetch_max(offset, Ordering::AcqRel);
+        self.last.fetch_max(self.offset(now), Ordering::AcqRel);
+    }
+
+    /// The application was seen to be well at `now`.
+    pub fn note_well(&self, now: Instant) {
+        self.well.fetch_max(self.offset(now).saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// When the application was last seen to be well.
+    pub fn seen_well(&self) -> Option<Instant> {
+        let offset = self.well.load(Ordering::Acquire).checked_sub(1)?;
+        Some(self.born + Duration::from_nanos(offset))
+    }
+
+    fn offset(&self, when: Instant) -> u64 {
+        u64::try_from(when.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The moment before which nothing that was read counts as current.

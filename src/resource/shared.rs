@@ -9,44 +9,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Room, Seat};
+use super::waiting::Waits;
+use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Room, Seat, Trigger};
 use crate::model::{EndReason, Representation, ResourceKey};
-
-/// A reason to look now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trigger {
-    /// The interval is over.
-    Timer,
-    /// A client arrived and what we hold is too old for it.
-    Demand,
-    /// A write passed through the proxy.
-    Write,
-    /// A watched file changed.
-    File,
-    /// The admin API asked.
-    Hook,
-}
-
-impl Trigger {
-    /// The trigger's name in metrics and in the admin API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timer => "timer",
-            Self::Demand => "demand",
-            Self::Write => "write",
-            Self::File => "file",
-            Self::Hook => "hook",
-        }
-    }
-
-    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
-
-    fn bit(self) -> usize {
-        1 << (self as usize)
-    }
-}
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
 pub const SETTLED: Duration = Duration::from_secs(1);
@@ -80,6 +48,7 @@ pub struct Resource {
     began: AtomicU64,
     /// One more than the moment from which on clients have demanded a look; it is demanded while that is later.
     demanded: AtomicU64,
+    pub(super) waits: Waits,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
@@ -107,6 +76,7 @@ impl Resource {
             fence: AtomicU64::new(0),
             began: AtomicU64::new(0),
             demanded: AtomicU64::new(0),
+            waits: Waits::default(),
             polled: Mutex::default(),
             interval: AtomicU64::new(0),
             ledger: Mutex::default(),
@@ -263,15 +233,32 @@ impl Resource {
         }
     }
 
-    /// Whether the last look began too early for somebody.
-    fn is_demanded(&self) -> bool {
-        self.demanded.load(Ordering::SeqCst) > self.began.load(Ordering::SeqCst)
+    /// Whether the last look began too early for somebody who is still there.
+    pub fn is_demanded(&self) -> bool {
+        self.demanded.load(Ordering::SeqCst) > self.began.load(Ordering::SeqCst) && self.is_wanted()
+    }
+
+    /// Whether somebody has said that there is something to be seen: an operator, or a file that was changed.
+    pub fn is_told(&self) -> bool {
+        self.pending.load(Ordering::Acquire) & (Trigger::File.bit() | Trigger::Hook.bit()) != 0
     }
 
     /// A look began that gives whoever waits for one from `started` or earlier what it waits for, unless it is
     /// [discarded](Resource::discard_look).
     pub fn look_began(&self, started: Instant) {
         self.began.store(self.offset(started).saturating_add(1), Ordering::SeqCst);
+        self.looked.notify_waiters();
+    }
+
+    /// When the look began that serves whoever needs one from `since` or later; `None` if there is none yet.
+    pub(super) fn began_since(&self, since: Instant) -> Option<Instant> {
+        let began = self.began.load(Ordering::SeqCst);
+        (began > self.offset(since)).then(|| self.at(began - 1))
+    }
+
+    /// The look that has begun is called off: nobody waits for it any more.
+    pub fn abandon_look(&self) {
+        self.began.store(0, Ordering::SeqCst);
     }
 
     /// The last look will not be published. Whoever waits for it waits for one that begins at the fence or later, even if
@@ -294,7 +281,7 @@ impl Resource {
 
     /// The same, whatever happened to the other resources of its route.
     pub fn fenced_itself(&self) -> Instant {
-        self.born + Duration::from_nanos(self.fence.load(Ordering::Acquire))
+        self.at(self.fence.load(Ordering::Acquire))
     }
 
     /// What happens to all resources of its route.
@@ -313,7 +300,29 @@ impl Resource {
         seen.map_or(self.born, |seen| seen.max(self.born))
     }
 
-    fn offset(&self, when: Instant) -> u64 {
+    /// How long the last `most` looks took that were answered, the latest first.
+    pub(super) fn durations(&self, most: usize) -> Vec<Duration> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = ledger.iter().rev().filter(|entry| entry.result != "error");
+        answered.take(most).map(|entry| entry.took).collect()
+    }
+
+    /// Has the poller see what has happened.
+    pub(super) fn alert(&self) {
+        self.attention.notify_one();
+    }
+
+    /// Completes when a look begins or ends.
+    pub(super) fn progress(&self) -> Notified<'_> {
+        self.looked.notified()
+    }
+
+    /// The moment that is this far from the birth of the resource, in nanoseconds.
+    pub(super) fn at(&self, offset: u64) -> Instant {
+        self.born + Duration::from_nanos(offset)
+    }
+
+    pub(super) fn offset(&self, when: Instant) -> u64 {
         u64::try_from(when.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -330,22 +339,6 @@ impl Resource {
     /// Has all held clients woken by the next look, also if it brings nothing new.
     pub fn await_look(&self) {
         self.awaited.store(true, Ordering::Release);
-    }
-
-    /// Waits for a head for which `ready` holds. Heads come with looks, so the caller sees to it that one will be made.
-    pub async fn wait_for(&self, mut ready: impl FnMut(&Head) -> bool) -> Arc<Head> {
-        loop {
-            let looked = self.looked.notified();
-            tokio::pin!(looked);
-            // Registered before the head is read, so that a look that ends in between wakes us.
-            looked.as_mut().enable();
-            let head = self.head.load();
-            if ready(&head) {
-                return Guard::into_inner(head);
-            }
-            drop(head);
-            looked.await;
-        }
     }
 
     /// Makes a held client count, and wakes it by `bell` at each update.
@@ -479,42 +472,4 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
-mod tests {
-    use super::*;
-    use crate::model::{Identity, Origin, RequestContext, RouteId, Scheme};
-
-    #[test]
-    fn a_look_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
-        let born = Instant::now();
-        let at = |milliseconds| born + Duration::from_millis(milliseconds);
-        let key = ResourceKey {
-            route: RouteId(0),
-            origin: Origin { scheme: Scheme::Http, host: "site.example".into(), public: "site.example".into() },
-            target: "/".into(),
-            variant: Arc::new([]),
-            context: RequestContext::default(),
-            identity: Identity::whole(Vec::new()),
-        };
-        let resource = Resource::new(key, String::new(), Arc::new(Pulse::new(born)), Arc::default(), born);
-        // While a look waits for the budget.
-        resource.demand(at(1));
-        resource.look_began(at(2));
-        assert!(!resource.is_triggered());
-        // While it lasts, and when it has just been published: who had read the head before that comes late.
-        resource.demand(at(2));
-        assert!(!resource.is_triggered());
-        resource.demand(at(3));
-        resource.demand(at(1));
-        assert_eq!(resource.take_trigger(false, true), Some(Trigger::Demand));
-        resource.look_began(at(3));
-        assert_eq!(resource.take_trigger(false, true), None);
-        // Nobody is told of what was overtaken.
-        resource.look_began(at(4));
-        resource.fence(at(5));
-        resource.discard_look();
-        resource.look_began(at(4));
-        assert!(resource.is_triggered());
-        resource.look_began(at(5));
-        assert!(!resource.is_triggered());
-    }
-}
+mod tests;

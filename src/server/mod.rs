@@ -21,6 +21,7 @@ pub use listen::Inherited;
 pub use reload::Source;
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
@@ -347,6 +348,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         budget: Budget::new(config.budget),
         streams: Streams::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
+        agents: RandomState::new(),
         writes: Writes::new(now),
         bindings: Bindings::default(),
         shims: Shims::new(),

@@ -99,6 +99,59 @@ fn retry_after_is_heeded_by_timers_and_triggers_but_not_for_ever() {
 }
 
 #[test]
+fn a_rest_ends_at_the_first_sign_that_the_upstream_is_well() {
+    let at = clock::now();
+    let resting = || {
+        let mut schedule = Schedule::new(OPTIONS, 1);
+        schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
+        assert_eq!(schedule.demanded_due(at + seconds(1)), at + seconds(60));
+        assert_eq!(schedule.rests_until(), Some(at + seconds(60)));
+        schedule
+    };
+    let mut told = resting();
+    told.told();
+    assert_eq!((told.rests_until(), told.demanded_due(at + seconds(1))), (None, at + seconds(1)));
+    let mut hopeful = resting();
+    assert!(!hopeful.seen_well(at), "it was well before, perhaps");
+    assert!(hopeful.seen_well(at + seconds(1)));
+    assert_eq!(hopeful.rests_until(), None);
+    assert!(!hopeful.seen_well(at + seconds(1)), "one look will do");
+}
+
+#[test]
+fn signs_that_deceive_are_believed_more_and_more_rarely() {
+    let start = clock::now();
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    schedule.looked(start, Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
+    let mut looks = 0;
+    let mut look = None;
+    for second in 1..=300 {
+        let now = start + seconds(second);
+        if schedule.seen_well(now) {
+            look = Some(schedule.triggered_due(now));
+        }
+        if look.take_if(|due| *due <= now).is_some() {
+            schedule.looked(now, Trigger::Demand, Some(&failed(503, Some(seconds(600)))));
+            looks += 1;
+        }
+    }
+    assert!((8..20).contains(&looks), "{looks} looks in five minutes");
+    schedule.looked(start + seconds(301), Trigger::Hook, Some(&Verdict::Unchanged));
+    assert!(!schedule.seen_well(start + seconds(302)), "it is well");
+    schedule.looked(start + seconds(303), Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
+    assert!(schedule.seen_well(start + seconds(304)), "all is forgotten");
+}
+
+#[test]
+fn who_waits_for_a_look_does_not_wait_for_the_gap() {
+    let mut schedule = Schedule::new(OPTIONS, 1);
+    let at = clock::now();
+    schedule.looked(at, Trigger::Write, Some(&Verdict::Changed));
+    assert_eq!(schedule.triggered_due(at), at + OPTIONS.refresh_gap);
+    assert_eq!(schedule.demanded_due(at), at);
+}
+
+#[test]
 fn resources_that_begin_together_drift_apart() {
     let start = clock::now();
     let dues: std::collections::HashSet<Instant> = (0..100)

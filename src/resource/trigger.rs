@@ -1,0 +1,35 @@
+//! Reasons to look now.
+
+/// A reason to look now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// The interval is over.
+    Timer,
+    /// A client arrived and what we hold is too old for it.
+    Demand,
+    /// A write passed through the proxy.
+    Write,
+    /// A watched file changed.
+    File,
+    /// The admin API asked.
+    Hook,
+}
+
+impl Trigger {
+    /// The trigger's name in metrics and in the admin API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timer => "timer",
+            Self::Demand => "demand",
+            Self::Write => "write",
+            Self::File => "file",
+            Self::Hook => "hook",
+        }
+    }
+
+    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
+
+    pub(super) fn bit(self) -> usize {
+        1 << (self as usize)
+    }
+}
