@@ -133,6 +133,7 @@ fn brotli(text: &[u8]) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::io::Read;
 
     use super::*;
@@ -151,6 +152,22 @@ mod tests {
         assert!(unpacked == text);
         assert!(gzip.len() < 21 * 1024 && brotli.len() < gzip.len(), "{} {}", gzip.len(), brotli.len());
         assert_eq!(script.hash().len(), 11);
+    }
+
+    #[test]
+    fn no_two_parts_declare_the_same_name() {
+        // Such a script is a mistake as a whole, and does nothing at all.
+        let declares = |line: &'static str| {
+            let rest = ["const ", "let ", "function ", "async function ", "class "]
+                .iter()
+                .find_map(|word| line.strip_prefix(word))?;
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').find(|name| !name.is_empty())
+        };
+        let mut names = HashSet::new();
+        for name in PARTS.iter().flat_map(|part| part.lines()).filter_map(declares) {
+            assert!(names.insert(name), "{name}");
+        }
+        assert!(names.len() > 100);
     }
 
     #[test]

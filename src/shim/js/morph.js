@@ -85,12 +85,12 @@ function counterpart(node, from, to) {
 function walk(node, base, work) {
     work(node, base);
     const [own, others] = [[...node.childNodes], [...base.childNodes]];
-    if (isAlike(own, others)) {
+    if (areParallel(own, others)) {
         own.forEach((child, at) => walk(child, others[at], work));
     }
 }
 
-const isAlike = (own, others) => own.length === others.length && own.every(({ nodeName }, at) => nodeName === others[at].nodeName);
+const areParallel = (own, others) => own.length === others.length && own.every(({ nodeName }, at) => nodeName === others[at].nodeName);
 
 /** What the user has begun: `held` belongs to its row, `pinned` cannot be moved either; `chosen` is to be as it is now. */
 function begun(base) {
@@ -228,7 +228,7 @@ function plan(base, next, { held, pinned, range, activeElement }) {
         }
         attributes(live, from, to);
         const [own, before, after] = [live, from, to].map((node) => [...node.childNodes]);
-        refuse(!isAlike(own, before));
+        refuse(!areParallel(own, before));
         const found = pair(before, after);
         const places = new Map();
         before.forEach((node, at) => {
