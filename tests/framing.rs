@@ -147,7 +147,10 @@ const WAYS: &[(&str, &str)] = &[
         "a page",
         "GET /page HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n",
     ),
-    ("a page in HTTP/1.0", "GET /page HTTP/1.0\r\nHost: x\r\nAccept: text/html\r\nUpgrade-Insecure-Requests: 1\r\nConnection: keep-alive\r\n\r\n"),
+    (
+        "a page in HTTP/1.0",
+        "GET /page HTTP/1.0\r\nHost: x\r\nAccept: text/html\r\nUpgrade-Insecure-Requests: 1\r\nConnection: keep-alive\r\n\r\n",
+    ),
 ];
 
 fn in_front_of(backend: &Raw) -> Sidecar {

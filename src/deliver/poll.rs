@@ -173,7 +173,7 @@ impl HeldPoll {
         let head = resource.head_full();
         let Some(newest) = head.newest() else { return Outcome::Unknown };
         // What the client says of itself counts for more than what it was last given.
-        let known = match knows(newest, request) {
+        let known = match knows(&head.history, request) {
             Some(true) => Some(newest.version),
             Some(false) => None,
             None => self.known,

@@ -40,6 +40,7 @@ mod site;
 mod stream;
 mod strict;
 mod tunnel;
+mod validators;
 mod visit;
 mod writes;
 
