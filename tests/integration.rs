@@ -32,6 +32,7 @@ mod interop;
 mod layering;
 mod leaks;
 mod memory;
+mod naming;
 mod operations;
 mod operators;
 #[cfg(feature = "otel")]
@@ -56,5 +57,6 @@ mod timers;
 mod tls;
 mod triggers;
 mod tunnels;
+mod validators;
 mod waiting;
 mod watching;

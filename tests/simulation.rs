@@ -158,6 +158,7 @@ impl Fetch for World {
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
             body: Bytes::from(Self::body(&request.key.target, count, noise)),
             validators: Validators { etag: Some(etag), last_modified: None },
+            coded: None,
             sets_cookie: false,
             ahead: 0,
         })

@@ -80,7 +80,7 @@ impl Fetch for Inspection {
     async fn fetch(&self, _request: &WatchRequest<'_>) -> Outcome {
         let json = HeaderValue::from_static("application/json");
         let answer = Answer { status: StatusCode::OK, headers: HeaderMap::from_iter([(CONTENT_TYPE, json)]) };
-        judge_body(&answer, Bytes::from(self.0.state().to_string()), clock::wall())
+        judge_body(&answer, Bytes::from(self.0.state().to_string()), None, clock::wall())
     }
 }
 

@@ -175,6 +175,7 @@ impl Prober<'_> {
             headers: headers.clone(),
             body,
             validators: Validators::default(),
+            coded: None,
             sets_cookie: false,
             ahead: 0,
         };

@@ -198,6 +198,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
 
 fn replicas(upstream: &file::Upstream, tls: &tls::Outgoing) -> ReplicasOptions {
     let host = match upstream.host {
+        file::Host::Auto => HostMode::Auto,
         file::Host::Preserve => HostMode::Preserve,
         file::Host::Upstream => HostMode::Upstream,
     };

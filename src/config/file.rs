@@ -111,8 +111,10 @@ pub struct Upstream {
     pub health_path: Option<Text<SitePath>>,
     /// How often.
     pub health_every: Text<Period>,
-    /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: `Host`, and our own `Origin` and
-    /// `Referer`, become the application's; `Location` comes back.
+    /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: it sees its own, in `Host`,
+    /// `X-Forwarded-Host` and `Forwarded`, and, where they name this site, in `Origin`, `Referer` and `Destination`; in
+    /// `Location`, `Content-Location`, `Refresh` and `Link` clients see the site's. `"auto"`: as `"preserve"`, until the
+    /// application refuses a request for another host than its own that it serves for its own; the log says so once.
     pub host: Host,
     /// The longest wait for a connection.
     pub connect_timeout: Text<Period>,
@@ -174,8 +176,10 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Host {
-    /// The client's.
+    /// The client's, unless the application is seen to refuse that.
     #[default]
+    Auto,
+    /// The client's.
     Preserve,
     /// The application's own.
     Upstream,
@@ -382,7 +386,7 @@ impl Default for Upstream {
             balance: Balance::RoundRobin,
             health_path: None,
             health_every: written("5s"),
-            host: Host::Preserve,
+            host: Host::Auto,
             connect_timeout: written("2s"),
             fetch_timeout: written("10s"),
             max_fetches: 32,

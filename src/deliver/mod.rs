@@ -27,7 +27,7 @@ pub use delivery::{Delivery, Form, Url};
 pub use follow::{Asked, Desk, Follower, Followers, Source, Unfollowed};
 pub use iframe::Iframe;
 pub use multiplex::{MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, resume as resume_multiplexed};
-pub use plain::{Answer, Whole, from_memory};
+pub use plain::{Answer, CACHE_STATUS, Whole, from_memory};
 pub use poll::{Habits, Hold, Holding, Outcome as PollOutcome, Poll};
 pub use record::headers_object;
 pub use rhythm::Treatment;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::delivery::{Delivery, Url, shared};
 use crate::clock;
-use crate::model::{Frame, Representation, Snapshot, Update};
+use crate::model::{Form, Frame, Representation, Snapshot, Update};
 
 use bytes::{BufMut, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -72,7 +72,13 @@ fn part(snapshot: &Snapshot) -> BytesMut {
         part.put_slice(media_type.as_bytes());
         part.put_slice(b"\r\n");
     }
-    part.put_slice(format!("Content-Length: {}\r\nETag: {}\r\n\r\n", body.len(), snapshot.version.etag()).as_bytes());
+    part.put_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    if let Some(etag) = snapshot.etag(Form::Decoded) {
+        part.put_slice(b"ETag: ");
+        part.put_slice(etag.as_bytes());
+        part.put_slice(b"\r\n");
+    }
+    part.put_slice(b"\r\n");
     part.put_slice(body);
     part.put_slice(b"\r\n");
     part.put_slice(DELIMITER.as_bytes());

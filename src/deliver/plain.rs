@@ -5,15 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::session::RETRY_AFTER as TRY_AGAIN;
 use super::wire::{has_body, response_head};
 use crate::clock;
-use crate::model::{Representation, Snapshot};
-use crate::resource::Refusal;
+use crate::model::entity::{self, EntityTag};
+use crate::model::{Form, Representation, Snapshot, Version, fields};
+use crate::resource::{History, Refusal};
 
 /// A whole response.
 #[derive(Clone, Debug)]
@@ -26,7 +28,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// Whether a cache answered (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 impl Answer {
     /// A short text of our own.
@@ -62,31 +65,52 @@ impl Answer {
     }
 }
 
-/// The answer to a plain GET from memory: 304 if the request's validators still hold, else the whole body.
+/// The answer to a plain GET from memory: 304 if the request's validators still hold, else the whole body, in the coding in
+/// which the upstream sent it if the client takes that. `None` if the client takes no form of it that there is.
 ///
-/// `If-None-Match` may name our version or the upstream's own validator; without it `If-Modified-Since` is heeded
+/// `If-None-Match` may name our version or the upstream's own validator; without it `If-Modified-Since` counts
 /// (RFC 9110 section 13.2.2).
-pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Answer {
+pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Option<Answer> {
     let representation = &snapshot.representation;
-    let mut headers = representation.headers.clone();
-    if let Ok(etag) = HeaderValue::from_str(&snapshot.version.etag()) {
-        headers.insert(ETAG, etag);
-    }
-    headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
-    if let Some(date) = date(representation) {
-        headers.insert(DATE, date);
-    }
+    let form = Form::for_client(request, representation.coded.as_ref())?;
+    let mut headers = headers_of(snapshot, form);
     if holds(snapshot, request) {
         headers.remove(CONTENT_TYPE);
-        return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
+        headers.remove(CONTENT_ENCODING);
+        return Some(Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() });
     }
-    Answer { status: representation.status, headers, body: representation.body.clone() }
+    Some(Answer { status: representation.status, headers, body: snapshot.body(form).clone() })
+}
+
+/// Response headers that tell something of the bytes, coding included.
+const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
+
+fn headers_of(snapshot: &Snapshot, form: Form) -> HeaderMap {
+    let mut headers = snapshot.representation.headers.clone();
+    if let Some(etag) = snapshot.etag(form) {
+        headers.insert(ETAG, etag);
+    }
+    if snapshot.representation.coded.is_some() && !fields::has_token(&headers, &VARY, "accept-encoding") {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    if let Some(coding) = snapshot.coding(form) {
+        headers.insert(CONTENT_ENCODING, coding);
+    }
+    if form != Form::Sent {
+        DIGESTS.iter().for_each(|name| drop(headers.remove(*name)));
+    }
+    headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
+    if let Some(date) = date(&snapshot.representation) {
+        headers.insert(DATE, date);
+    }
+    headers
 }
 
 /// A whole snapshot, for a client whose copy is another one, or that has none.
 #[derive(Debug)]
 pub struct Whole {
     snapshot: Arc<Snapshot>,
+    form: Form,
     vary: Option<&'static str>,
 }
 
@@ -94,23 +118,24 @@ impl Whole {
     /// The answer to `request` with `snapshot`, one of several that its URL can give by what is in `vary`. `None` if there
     /// is less to say.
     pub fn of(snapshot: &Arc<Snapshot>, request: &HeaderMap, vary: Option<&'static str>) -> Option<Self> {
+        let form = Form::for_client(request, snapshot.representation.coded.as_ref())?;
         let worth = has_body(snapshot.representation.status) && !holds(snapshot, request);
-        worth.then(|| Self { snapshot: Arc::clone(snapshot), vary })
+        worth.then(|| Self { snapshot: Arc::clone(snapshot), form, vary })
     }
 
     /// As any other answer.
     pub fn answer(&self) -> Answer {
-        let mut answer = from_memory(&self.snapshot, &HeaderMap::new());
+        let mut headers = headers_of(&self.snapshot, self.form);
         if let Some(vary) = self.vary {
-            answer.headers.append(VARY, HeaderValue::from_static(vary));
+            headers.append(VARY, HeaderValue::from_static(vary));
         }
-        answer
+        Answer { status: self.snapshot.representation.status, headers, body: self.body().clone() }
     }
 
-    /// How it begins over HTTP/1.1, up to where it may be said what becomes of the connection. The same for all who ask:
-    /// a resource has one route.
+    /// How it begins over HTTP/1.1, up to where it may be said what becomes of the connection. The same for all who ask
+    /// for this form: a resource has one route.
     pub(super) fn head(&self) -> &Bytes {
-        self.snapshot.head.get_or_init(|| {
+        self.snapshot.heads[self.form as usize].get_or_init(|| {
             let mut answer = self.answer();
             answer.headers.remove(DATE);
             let mut head = response_head(answer.status, &answer.headers);
@@ -126,7 +151,7 @@ impl Whole {
 
     /// Its body.
     pub fn body(&self) -> &Bytes {
-        &self.snapshot.representation.body
+        self.snapshot.body(self.form)
     }
 }
 
@@ -148,31 +173,33 @@ fn holds(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
         return names(snapshot, request);
     }
+    // A later date may be of a state that was taken back since, or of the client's own clock.
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    let Some(since) = request.get(IF_MODIFIED_SINCE).and_then(date) else { return false };
-    snapshot.representation.headers.get(LAST_MODIFIED).and_then(date).is_some_and(|modified| modified <= since)
+    let since = request.get(IF_MODIFIED_SINCE).and_then(date);
+    let modified = snapshot.representation.headers.get(LAST_MODIFIED).and_then(date);
+    snapshot.marks.date && since.is_some() && since == modified
 }
 
-/// Whether the request's `If-None-Match` names this snapshot.
-pub(super) fn names(snapshot: &Snapshot, request: &HeaderMap) -> bool {
-    let upstream = snapshot.representation.headers.get(ETAG).and_then(|etag| etag.to_str().ok());
-    request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
-        list.trim() == "*"
-            || snapshot.version.matches(list)
-            || upstream.is_some_and(|upstream| list.split(',').any(|tag| opaque(tag) == opaque(upstream)))
-    })
+/// Whether the request's `If-None-Match` names this snapshot, by the weak comparison (RFC 9110 section 13.1.2).
+fn names(snapshot: &Snapshot, request: &HeaderMap) -> bool {
+    let own = snapshot.representation.entity_tag().filter(|_| snapshot.marks.tag).map(|own| own.opaque);
+    let is_named = |tag: EntityTag<'_>| {
+        tag.version().is_some_and(|version| version.content == snapshot.version.content)
+            || own.is_some_and(|own| tag.names(own))
+    };
+    let mut lines = request.get_all(IF_NONE_MATCH).iter();
+    lines.any(|line| line.as_bytes().trim_ascii() == b"*") || entity::tags(request, &IF_NONE_MATCH).any(is_named)
 }
 
-/// Whether the client, by its `If-None-Match`, has the news that is in this snapshot, though parts of it that are no news
-/// may be older; `None` if it does not say what it has.
-pub(super) fn knows(snapshot: &Snapshot, request: &HeaderMap) -> Option<bool> {
-    let mut lists = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
-    lists.peek()?;
-    Some(names(snapshot, request) || lists.any(|list| snapshot.version.is_no_news_to(list)))
-}
-
-/// An entity tag without its weak mark.
-fn opaque(tag: &str) -> &str {
-    let tag = tag.trim();
-    tag.strip_prefix("W/").unwrap_or(tag)
+/// Whether the client, by its `If-None-Match`, has the news that is in the newest of these snapshots, though parts of it
+/// that are no news may be older; `None` if it does not say what it has.
+pub(super) fn knows(history: &History, request: &HeaderMap) -> Option<bool> {
+    let newest = history.newest().filter(|_| request.contains_key(IF_NONE_MATCH))?;
+    let meaning = newest.version.meaning;
+    let means = |version: Version| version.meaning == meaning;
+    let mut alike = history.iter().filter(|snapshot| means(snapshot.version));
+    Some(
+        alike.any(|snapshot| names(snapshot, request))
+            || entity::tags(request, &IF_NONE_MATCH).filter_map(|tag| tag.version()).any(means),
+    )
 }

@@ -303,7 +303,7 @@ impl Holding<'_> {
         let resource = hold.subscription.resource();
         let head = resource.head_full();
         let Some(newest) = head.newest() else { return Outcome::Unknown };
-        let known = match knows(newest, request) {
+        let known = match knows(&head.history, request) {
             Some(true) if !self.is_shared => Some(newest.version),
             Some(false) => None,
             _ => self.known,

@@ -3,12 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ETAG};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Url;
-use crate::model::{Kind, Representation, Snapshot, Update};
+use crate::model::{Form, Kind, Representation, Snapshot, Update};
 use crate::normalise::{plain_utf8, text_of};
 
 /// What a snapshot's record comes with.
@@ -40,7 +40,7 @@ pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String 
             // What is held exactly is held with its headers.
             let headers = match detail {
                 Detail::Exact => {
-                    format!("\"headers\":{},", Value::Object(headers_object(&snapshot.representation.headers)))
+                    format!("\"headers\":{},", Value::Object(headers_of(snapshot)))
                 }
                 Detail::Body | Detail::Headers => String::new(),
             };
@@ -76,7 +76,7 @@ fn snapshot_record(snapshot: &Snapshot, url: &str, detail: Detail) -> String {
     text.push_str(&json_string(&media_type));
     if detail != Detail::Body {
         text.push_str(",\"headers\":");
-        text.push_str(&Value::Object(headers_object(&representation.headers)).to_string());
+        text.push_str(&Value::Object(headers_of(snapshot)).to_string());
     }
     match detail {
         Detail::Exact => push_exact(&mut text, representation),
@@ -84,6 +84,15 @@ fn snapshot_record(snapshot: &Snapshot, url: &str, detail: Detail) -> String {
     }
     text.push('}');
     text
+}
+
+/// The headers of a snapshot, with an entity tag that names it alone where the upstream gave one.
+fn headers_of(snapshot: &Snapshot) -> serde_json::Map<String, Value> {
+    let mut headers = snapshot.representation.headers.clone();
+    if let Some(etag) = snapshot.etag(Form::Sent).filter(|_| snapshot.representation.tag().is_some()) {
+        headers.insert(ETAG, etag);
+    }
+    headers_object(&headers)
 }
 
 /// Headers as an object; the values of those that are repeated are joined by commas (RFC 9110 section 5.3).

@@ -11,6 +11,7 @@ fn answer(content_type: &str, body: impl AsRef<[u8]>) -> Representation {
         headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(content_type).expect("a value"))]),
         body: Bytes::copy_from_slice(body.as_ref()),
         validators: Validators::default(),
+        coded: None,
         sets_cookie: false,
         ahead: 0,
     }

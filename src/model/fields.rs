@@ -26,7 +26,7 @@ const HOP_BY_HOP: [&str; 9] = [
 ///
 /// Sorted. Everything that is *not* listed here, known or unknown, counts as part of a client's identity: an
 /// application may tell its users apart by a header of its own.
-const NEUTRAL: [&str; 57] = [
+const NEUTRAL: [&str; 58] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -42,6 +42,7 @@ const NEUTRAL: [&str; 57] = [
     "expect",
     "forwarded",
     "host",
+    "if",
     "if-match",
     "if-modified-since",
     "if-none-match",
@@ -102,6 +103,32 @@ pub static OF_CLIENT: [HeaderName; 13] = [
     header::USER_AGENT,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-real-ip"),
+];
+
+/// Those of them by which a client describes itself, its address among them. All that may split a resource and is not
+/// another in each request.
+pub const DESCRIPTIONS: [&str; 21] = [
+    "accept",
+    "accept-charset",
+    "accept-language",
+    "dnt",
+    "forwarded",
+    "origin",
+    "referer",
+    "save-data",
+    "sec-ch-prefers-color-scheme",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-gpc",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "x-forwarded-for",
+    "x-real-ip",
+    "x-requested-with",
 ];
 
 /// Request fields by which a client asks that its request be taken for one by another method. Many frameworks heed them.
@@ -199,8 +226,9 @@ pub fn may_split(name: &HeaderName) -> bool {
     !is_of_connection(name) && !NEVER_SPLIT.contains(&name.as_str())
 }
 
-const NEVER_SPLIT: [&str; 12] = [
+const NEVER_SPLIT: [&str; 13] = [
     "accept-encoding",
+    "if",
     "if-match",
     "if-modified-since",
     "if-none-match",
@@ -246,6 +274,14 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
 /// Whether a list field holds `token`, compared without regard to case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     list(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+/// The quality of an item of a list (RFC 9110 section 12.4.2): one, unless it says otherwise.
+pub fn quality(item: &str) -> f32 {
+    let parameters = item.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    let value = named.next().and_then(|(_, value)| value.trim().parse::<f32>().ok());
+    value.filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(1.0)
 }
 
 #[cfg(test)]

@@ -52,6 +52,23 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Whether `origin` (RFC 6454), as in `Origin`, is that of the site. A site that is known to be reached by TLS has no pages
+    /// that came without: anybody on the way may have made those. One that is not known to be may stand behind a proxy that
+    /// speaks TLS and is not trusted to say so.
+    pub fn is_named_by(&self, origin: &str) -> bool {
+        let Some((scheme, host)) = origin.split_once("://") else { return false };
+        let (secure, port) = match scheme {
+            "https" => (true, ":443"),
+            "http" => (false, ":80"),
+            _ => return false,
+        };
+        let bare = |host: &'_ str| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
+        let same = |known: &str| bare(host) == bare(known);
+        (secure || self.scheme == Scheme::Http) && (same(&self.public) || same(&self.host))
+    }
+}
+
 /// The credentials that a resource is looked at with: header fields in the order in which they will be sent.
 ///
 /// Two clients share a look only if these are equal.

@@ -6,8 +6,10 @@
 //! Update ── is ──▶ what a resource tells its subscribers
 //! ```
 
+mod coding;
 mod context;
 mod digest;
+pub mod entity;
 pub mod fields;
 mod frame;
 mod key;
@@ -20,6 +22,7 @@ mod snapshot;
 mod update;
 mod version;
 
+pub use coding::{Coded, Form};
 pub use context::RequestContext;
 pub use digest::Digest;
 pub use frame::{Chunk, Frame, Packed};
@@ -29,6 +32,6 @@ pub use memo::{Memo, MemoKey, PatchKey};
 pub use network::{Network, address_text};
 pub use representation::{Representation, Validators};
 pub use secret::Secret;
-pub use snapshot::Snapshot;
+pub use snapshot::{Marks, Snapshot};
 pub use update::{Ask, DeltaKind, EndReason, ParseDeltaKindError, Shape, Update};
 pub use version::{Claim, ParseVersionError, Version};

@@ -1,10 +1,11 @@
 //! What the upstream sent.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, REFRESH};
+use http::header::{CONTENT_TYPE, ETAG, HeaderMap, REFRESH, VARY};
 use http::{HeaderValue, StatusCode};
 
-use super::{Digest, MediaType};
+use super::entity::EntityTag;
+use super::{Coded, Digest, MediaType, fields};
 
 /// A complete response of the upstream, its content coding removed.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Representation {
     pub headers: HeaderMap,
     /// The decoded body.
     pub body: Bytes,
+    /// The same body as the upstream sent it, if that was in a content coding.
+    pub coded: Option<Coded>,
     /// What to ask with next time.
     pub validators: Validators,
     /// Whether the answer came with a cookie. It is not kept, so a client that is to have one must ask the upstream.
@@ -53,6 +56,22 @@ impl Representation {
         self.status == other.status
             && [CONTENT_TYPE, REFRESH].iter().all(|name| self.headers.get(name) == other.headers.get(name))
             && self.body == other.body
+    }
+
+    /// The upstream's entity tag, if it gave one, whatever it looks like.
+    pub fn tag(&self) -> Option<&HeaderValue> {
+        self.headers.get(ETAG).filter(|tag| !tag.as_bytes().trim_ascii().is_empty())
+    }
+
+    /// The same, if it can be compared with others.
+    pub fn entity_tag(&self) -> Option<EntityTag<'_>> {
+        EntityTag::only(self.tag()?.as_bytes())
+    }
+
+    /// Whether only the upstream may answer a plain request with it: it was made for one request (a cookie), or depends on
+    /// more than anybody knows (`Vary: *`, RFC 9110 section 12.5.5).
+    pub fn is_for_one_request(&self) -> bool {
+        self.sets_cookie || fields::list(&self.headers, &VARY).any(|name| name == "*")
     }
 
     /// Its media type.

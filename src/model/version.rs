@@ -7,9 +7,9 @@ use super::Digest;
 
 /// A version: a position in one resource's life in this process, and fingerprints that hold anywhere.
 ///
-/// On the wire, as an SSE `id:` and inside the `ETag`, it is `<position>-<content>` or, where ignore rules or JSON
-/// semantics make the meaning differ from the bytes, `<position>-<content>~<meaning>`. Positions begin at 1 and only
-/// grow. They say nothing to another process; the fingerprints do, so that a replica, or this one after a restart, can
+/// On the wire, as an SSE `id:` and inside an `ETag`, it is `<position>-<content>~` or, where ignore rules or JSON
+/// semantics make the meaning differ from the bytes, `<position>-<content>~<meaning>`. Without the `~`, which hashes in
+/// base64 do not have, entity tags of some applications would look like versions. Positions begin at 1 and only grow. They say nothing to another process; the fingerprints do, so that a replica, or this one after a restart, can
 /// tell a client that it is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
@@ -22,36 +22,31 @@ pub struct Version {
 }
 
 impl Version {
-    /// As an entity tag: `"<version>"`, strong (RFC 9110 section 8.8.3).
-    pub fn etag(&self) -> String {
-        format!("\"{self}\"")
-    }
-
-    /// Whether an `If-None-Match` value names this version's exact content, by the weak comparison that
-    /// RFC 9110 section 13.1.2 asks for.
-    pub fn matches(&self, if_none_match: &str) -> bool {
-        entity_tags(if_none_match).any(|tag| tag.parse::<Self>().is_ok_and(|v| v.content == self.content))
-    }
-
-    /// Whether an `If-None-Match` value names a version that means the same, though its content may be another.
-    pub fn is_no_news_to(&self, if_none_match: &str) -> bool {
-        entity_tags(if_none_match).any(|tag| tag.parse::<Self>().is_ok_and(|v| v.meaning == self.meaning))
+    /// Reads the version at the beginning of `text`. Also returns whether it is marked as one, and what follows it.
+    pub fn read(text: &str) -> Option<(Self, bool, &str)> {
+        let (position, rest) = text.split_once('-')?;
+        let is_number = !position.is_empty() && position.bytes().all(|byte| byte.is_ascii_digit());
+        let position = is_number.then(|| position.parse().ok()).flatten()?;
+        let content = Digest::parse(rest.get(..LENGTH)?)?;
+        let rest = &rest[LENGTH..];
+        let Some(marked) = rest.strip_prefix('~') else {
+            return Some((Self { position, content, meaning: content }, false, rest));
+        };
+        match marked.get(..LENGTH).and_then(Digest::parse) {
+            Some(meaning) => Some((Self { position, content, meaning }, true, &marked[LENGTH..])),
+            None => Some((Self { position, content, meaning: content }, true, marked)),
+        }
     }
 }
 
-/// The opaque tags of an `If-None-Match` or `ETag` list, weak marks and quotes removed.
-fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(|tag| {
-        let tag = tag.trim();
-        tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
-    })
-}
+/// Characters of a fingerprint.
+const LENGTH: usize = 22;
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.position, self.content)?;
+        write!(f, "{}-{}~", self.position, self.content)?;
         if self.meaning != self.content {
-            write!(f, "~{}", self.meaning)?;
+            write!(f, "{}", self.meaning)?;
         }
         Ok(())
     }
@@ -87,29 +82,17 @@ impl Claim {
     }
 }
 
-/// The text is not a version: neither `<position>-<content>` nor `<position>-<content>~<meaning>`.
+/// The text is not a version: neither `<position>-<content>~` nor `<position>-<content>~<meaning>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a version: expected <position>-<content>, as an id or ETag of this server")]
+#[error("not a version: expected <position>-<content>~, as an id or ETag of this server")]
 pub struct ParseVersionError;
 
 impl FromStr for Version {
     type Err = ParseVersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (position, digests) = text.split_once('-').ok_or(ParseVersionError)?;
-        let (content, meaning) = match digests.split_once('~') {
-            Some((content, meaning)) => (content, Some(meaning)),
-            None => (digests, None),
-        };
-        let content = Digest::parse(content).ok_or(ParseVersionError)?;
-        Ok(Self {
-            position: position.parse().map_err(|_| ParseVersionError)?,
-            content,
-            meaning: match meaning {
-                Some(meaning) => Digest::parse(meaning).ok_or(ParseVersionError)?,
-                None => content,
-            },
-        })
+        // One that was told without its mark is known as well.
+        Self::read(text).filter(|(.., rest)| rest.is_empty()).map(|(version, ..)| version).ok_or(ParseVersionError)
     }
 }
 
@@ -126,7 +109,8 @@ mod tests {
         for v in [version(b"a", b"a"), version(b"a", b"b")] {
             assert_eq!(v.to_string().parse(), Ok(v));
         }
-        assert!(!version(b"a", b"a").to_string().contains('~'));
+        assert!(version(b"a", b"a").to_string().ends_with('~'));
+        assert_eq!(version(b"a", b"a").to_string().trim_end_matches('~').parse(), Ok(version(b"a", b"a")));
     }
 
     #[test]
@@ -137,22 +121,11 @@ mod tests {
             "1-",
             "x-AAAAAAAAAAAAAAAAAAAAAA",
             "1-AAAA",
-            "1-AAAAAAAAAAAAAAAAAAAAAA~",
+            "1-AAAAAAAAAAAAAAAAAAAAAA~A",
+            "+1-AAAAAAAAAAAAAAAAAAAAAA~",
             "1\n-AAAAAAAAAAAAAAAAAAAAAA",
         ] {
             assert_eq!(text.parse::<Version>(), Err(ParseVersionError), "{text:?}");
         }
-    }
-
-    #[test]
-    fn matches_lists_of_weak_and_strong_tags_by_content_alone() {
-        let v = version(b"a", b"a");
-        let later = Version { position: 99, ..v };
-        assert!(v.matches(&later.etag()));
-        assert!(v.matches(&format!("\"other\", W/{}", v.etag())));
-        assert!(!v.matches(&version(b"b", b"a").etag()));
-        assert!(!v.matches("*"));
-        assert!(version(b"b", b"a").is_no_news_to(&format!("\"x\", {}", version(b"c", b"a").etag())));
-        assert!(!version(b"b", b"a").is_no_news_to(&version(b"b", b"c").etag()));
     }
 }

@@ -15,6 +15,7 @@ fn answer(content_type: &str, body: impl AsRef<[u8]>) -> Representation {
         headers,
         body: Bytes::copy_from_slice(body.as_ref()),
         validators: Validators::default(),
+        coded: None,
         sets_cookie: false,
         ahead: 0,
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::WatchRequest;
 use crate::model::fields;
-use crate::model::{MediaType, Representation, Validators};
+use crate::model::{Coded, MediaType, Representation, Validators};
 use crate::resource::{Decline, Failure, Outcome, Refusal};
 
 /// The head of an answer.
@@ -54,14 +54,16 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
     }
 }
 
-/// Decides with the decoded body at hand, after [`judge_head`] let the head pass. `now` is the time of day.
-pub fn judge_body(answer: &Answer, body: Bytes, now: SystemTime) -> Outcome {
+/// Decides with the decoded body at hand, and with the coded one if it came in a coding, after [`judge_head`] let the head
+/// pass. `now` is the time of day.
+pub fn judge_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: SystemTime) -> Outcome {
     let headers = shared_headers(&answer.headers);
     if answer.status.is_success() {
         Outcome::Fresh(Representation {
             status: answer.status,
             headers,
             body,
+            coded,
             validators: validators(&answer.headers),
             sets_cookie: answer.headers.contains_key(SET_COOKIE),
             ahead: ahead(&answer.headers, now),
@@ -85,6 +87,12 @@ fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
     }
     let mut unknown: Vec<String> = Vec::new();
     for name in fields::list(headers, &VARY) {
+        if name == "*" {
+            // By more than anybody knows: whoever shares it is alike in all that is known.
+            let all = fields::DESCRIPTIONS.iter().filter(|name| !key.variant.iter().any(|(split, _)| split == *name));
+            unknown.extend(all.map(|name| (*name).to_owned()));
+            continue;
+        }
         let Ok(name) = name.parse::<HeaderName>() else { continue };
         // Content coding is ours alone, and undone before anything is compared.
         let known = !fields::may_split(&name)

@@ -23,6 +23,9 @@ pub struct WatchRequest<'a> {
 
 const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
+/// As browsers ask, so that an application compresses what it compresses for them; gzip before all, which every client takes.
+const CODINGS: &str = "gzip, br;q=0.5, zstd;q=0.4";
+
 impl WatchRequest<'_> {
     /// The headers to send, `Host` as the client gave it. `Via` and `Accept-Encoding` are our own, and so is `User-Agent` unless
     /// the key holds a client's; all else is in the key.
@@ -37,7 +40,7 @@ impl WatchRequest<'_> {
         }
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(CODINGS));
         headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer"));
         headers.insert("x-forwarded-proto", HeaderValue::from_static(origin.scheme.as_str()));
         if let Ok(forwarded) =

@@ -19,6 +19,7 @@ fn samples(media_type: &'static str, body: impl Fn(u64, f64) -> String) -> Vec<S
             headers: headers.clone(),
             body: Bytes::from(body(look, at.as_secs_f64())),
             validators: Validators::default(),
+            coded: None,
             sets_cookie: false,
             ahead: 0,
         };

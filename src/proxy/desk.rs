@@ -21,6 +21,7 @@ use crate::model::{EndReason, MediaType, fields};
 use crate::resource::{Bell, Ended, Subscription};
 use crate::route::{Client, Route, Target, is_plain};
 use crate::telemetry::Visit;
+use crate::upstream::rewrite;
 
 /// A client, by the request with which it came.
 pub(super) struct Visitor {
@@ -253,8 +254,12 @@ impl Visitor {
         if let Some(trace) = visit.as_deref().and_then(Visit::traceparent) {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
         }
-        let answer =
+        let mut answer =
             upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text));
+        if let Ok(answer) = &mut answer {
+            let rewrites = upstream.response_rewrites(&answer.headers, &self.client.origin);
+            rewrite(&mut answer.headers, rewrites);
+        }
         if let Some(visit) = &mut visit {
             let (status, bytes) = match &answer {
                 Ok(answer) => (answer.status, answer.body.len()),

@@ -1,6 +1,7 @@
 //! What a forwarded request says about the client, and whom we believe about it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::{self, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -8,7 +9,8 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
 use super::request::Peer;
-use crate::model::fields;
+use super::validators::translate;
+use crate::model::{Origin, Scheme, fields};
 use crate::route::{X_FORWARDED_FOR, X_REAL_IP};
 use crate::upstream::Upstream;
 
@@ -60,9 +62,34 @@ impl TrustedProxies {
         self.contains(peer).then(|| fields::list(headers, &X_FORWARDED_PROTO).next()).flatten()
     }
 
+    /// The origin by which a client that sent us `host` addressed the site. `None` if something in its place is no host.
+    pub(super) fn origin(&self, peer: Peer, host: &str, headers: &HeaderMap) -> Option<Origin> {
+        let https = self.client_scheme(peer.address, headers).map_or(peer.tls, |scheme| scheme == "https");
+        let public = self.client_host(peer.address, headers).unwrap_or(host);
+        if !is_host(host) || !is_host(public) {
+            return None;
+        }
+        let known = lower(host);
+        Some(Origin {
+            scheme: if https { Scheme::Https } else { Scheme::Http },
+            public: if public == host { Arc::clone(&known) } else { lower(public) },
+            host: known,
+        })
+    }
+
     pub(super) fn client_host<'a>(&self, peer: Option<IpAddr>, headers: &'a HeaderMap) -> Option<&'a str> {
         self.contains(peer).then(|| fields::list(headers, &X_FORWARDED_HOST).next()).flatten()
     }
+}
+
+/// In lower case, as which hosts are compared.
+fn lower(text: &str) -> Arc<str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
+}
+
+/// What goes into headers that we write ourselves holds nothing but what a host can.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
 }
 
 /// Whether a request has been here too often.
@@ -80,8 +107,9 @@ fn hops(headers: &HeaderMap) -> usize {
     fields::list(headers, &VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count()
 }
 
-/// Makes `head` what the backend is sent: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` say where the request comes
-/// from; what a client claims there itself is dropped unless it is a trusted proxy, by whatever name it passes for that.
+/// Makes `head` what the backend is sent: conditions on tags of ours become conditions on its own; `X-Forwarded-*`, `Forwarded`
+/// (RFC 7239) and `Via` say where the request comes from; what a client claims there itself is dropped unless it is a trusted
+/// proxy, by whatever name it passes for that.
 ///
 /// Each request passes here. pingora allocates for a name that it is not given as a text that lives for ever.
 ///
@@ -93,12 +121,15 @@ pub(super) fn forward(
     trusted: &TrustedProxies,
     upstream: &Upstream,
 ) -> pingora::Result<()> {
+    translate(head)?;
     let hop = peer.hop(trusted);
     let disguised = head.headers.keys().filter(|name| fields::is_disguised(name, &head.headers, hop.believed));
     for name in disguised.cloned().collect::<Vec<_>>() {
         head.remove_header(&name);
     }
     let host = head.headers.get(HOST).cloned();
+    let site = host.as_ref().filter(|_| upstream.rewrites()).and_then(|host| host.to_str().ok());
+    let site = site.and_then(|host| trusted.origin(peer, host, &head.headers));
     let scheme = if peer.tls { "https" } else { "http" };
     let addresses = [
         (&X_FORWARDED_FOR, hop.forwarded_for(&head.headers)),
@@ -124,8 +155,11 @@ pub(super) fn forward(
     let via =
         if vias.len() == 1 { Ok(HeaderValue::from_static(spoken)) } else { HeaderValue::try_from(vias.join(", ")) };
     set(head, &VIA, via.ok())?;
-    for (name, value) in upstream.request_rewrites(&head.headers) {
-        head.insert_header(name, value)?;
+    for (name, lines) in site.map(|site| upstream.request_rewrites(&head.headers, &site)).unwrap_or_default() {
+        head.remove_header(&name);
+        for line in lines {
+            head.append_header(name.clone(), line)?;
+        }
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ mod stream;
 mod strict;
 mod tunnel;
 mod under_way;
+mod validators;
 mod visit;
 mod writes;
 

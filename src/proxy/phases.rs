@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING, VARY};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -27,7 +27,7 @@ use super::strict::{leave_connection, refusal, stay_in_http1, to_origin_form};
 use super::under_way::Witness;
 use super::writes::{Shape, is_well};
 use crate::clock;
-use crate::model::fields;
+use crate::model::{Origin, fields};
 use crate::proto::Exchange;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
@@ -251,11 +251,26 @@ impl ProxyHttp for Phases {
     ) -> Result<()> {
         let Some(upstream) = &passage.upstream else { return Ok(()) };
         upstream.outage().answered();
+        let head = session.req_header();
+        let host = head.headers.get(HOST);
+        if upstream.suspects(host, response.status, &response.headers)
+            && let Some(host) = host.and_then(|host| host.to_str().ok())
+            && let asks = matches!(head.method, Method::GET | Method::HEAD)
+            && (asks || response.status == StatusCode::MISDIRECTED_REQUEST)
+            && Box::pin(upstream.finds_out(host, head.uri.path())).await
+            && asks
+        {
+            // Refused for what it was called, it has done nothing, and is asked again by its own name.
+            let mut again = Error::new_up(ErrorType::HTTPStatus(StatusCode::MISDIRECTED_REQUEST.as_u16()));
+            again.set_retry(true);
+            return Err(again);
+        }
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             leave_connection(response);
         }
         if response.status.is_informational() {
-            return Ok(());
+            let site = if upstream.rewrites() { site_of(session, &self.site) } else { None };
+            return site.map_or(Ok(()), |site| name_site(upstream, response, &site));
         }
         let head = session.req_header();
         if head.version == Version::HTTP_10 {
@@ -388,6 +403,23 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
     session.as_downstream_mut().write_error_response(head, body).await
 }
 
+/// The site as the client of this request addressed it.
+fn site_of(session: &Session, site: &Site) -> Option<Origin> {
+    let request = Request::new(session.req_header(), Peer::of(session.digest()), &site.options().trusted)?;
+    Some(request.client.origin)
+}
+
+/// Makes `response` one that names the site where it named the backend.
+pub(super) fn name_site(upstream: &Upstream, response: &mut ResponseHeader, site: &Origin) -> Result<()> {
+    for (name, lines) in upstream.response_rewrites(&response.headers, site) {
+        response.remove_header(&name);
+        for line in lines {
+            response.append_header(name.clone(), line)?;
+        }
+    }
+    Ok(())
+}
+
 impl Site {
     /// Whether a route takes the request, as far as can be told without taking it apart.
     fn is_routed(&self, head: &RequestHeader) -> bool {
@@ -407,9 +439,7 @@ impl Site {
         upstream: &Upstream,
         response: &mut ResponseHeader,
     ) -> Result<()> {
-        for (name, value) in upstream.response_rewrites(&response.headers, &request.client.origin) {
-            response.insert_header(name, value)?;
-        }
+        name_site(upstream, response, &request.client.origin)?;
         self.note_cookies(request, &response.headers);
         self.wrote(request, shape, response.status, &response.headers);
         if !request.is_plain_get() {

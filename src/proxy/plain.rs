@@ -15,7 +15,8 @@ use super::request::Request;
 use super::site::Site;
 use crate::clock;
 use crate::deliver::{
-    Answer, Hold, Holding, Poll, PollOutcome, Ready, STREAM_PATIENCE, Treatment, Whole, Wire, await_ready, from_memory,
+    Answer, CACHE_STATUS, Hold, Holding, Poll, PollOutcome, Ready, STREAM_PATIENCE, Treatment, Whole, Wire,
+    await_ready, from_memory,
 };
 use crate::hub::Crowd;
 use crate::model::{ResourceKey, Snapshot};
@@ -131,13 +132,13 @@ impl Site {
         self.hub.pay(&key, now).map(Answer::kept).map(Disposition::Answer)
     }
 
-    /// A whole answer, marked as one of several that this URL can give.
-    fn whole(route: &Route, snapshot: &Arc<Snapshot>, request: &Request<'_>) -> Answer {
-        let mut answer = from_memory(snapshot, request.headers());
+    /// A whole answer, marked as one of several that this URL can give. `None` if the client takes it in no form.
+    fn whole(route: &Route, snapshot: &Arc<Snapshot>, request: &Request<'_>) -> Option<Answer> {
+        let mut answer = from_memory(snapshot, request.headers())?;
         if let Some(negotiates) = route.negotiates() {
             answer.headers.append(VARY, HeaderValue::from_static(negotiates));
         }
-        answer
+        Some(answer)
     }
 
     /// The answer from memory. If memory is too old but others want the same, one look is made for all of them, if that is not
@@ -172,18 +173,22 @@ impl Site {
         // What the client did while others' look was waited for, that may not show.
         let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
         self.sample(route, request, facts, key);
-        if snapshot.representation.sets_cookie {
+        if snapshot.representation.is_for_one_request() {
             return None;
         }
         if let Some(poll) = request.under_way.poll() {
             poll.answer(snapshot.version);
         }
         if request.mark().is_some() {
-            let mut answer = Self::whole(route, snapshot, request);
+            let mut answer = Self::whole(route, snapshot, request)?;
             if is_other {
                 // A cache on the way that does not heed the header by which the page said so must not keep this as what is at
                 // the URL that was asked for.
                 answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            if let Ok(status) = HeaderValue::from_str(&format!("sungrazer; hit; detail=\"{}\"", snapshot.version)) {
+                // The entity tag is the application's, which tells no order.
+                answer.headers.insert(CACHE_STATUS, status);
             }
             if let Some(identity) = self.identity(route, request) {
                 answer.headers.insert(IDENTITY, identity);
@@ -191,7 +196,10 @@ impl Site {
             return Some(Disposition::Answer(answer));
         }
         let whole = Whole::of(snapshot, request.headers(), route.negotiates());
-        Some(whole.map_or_else(|| Disposition::Answer(Self::whole(route, snapshot, request)), Disposition::Whole))
+        match whole {
+            Some(whole) => Some(Disposition::Whole(whole)),
+            None => Self::whole(route, snapshot, request).map(Disposition::Answer),
+        }
     }
 
     /// The resource that may answer, and whether a look for it would answer others, too: those who are held, or whose requests
@@ -258,14 +266,13 @@ impl Site {
         }
         let head = resource.head_full();
         let since = since.max(self.writes.last(request.client.address));
-        let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
-            return Disposition::Proxy;
-        };
+        let shared = head.current_as_of(since).filter(|snapshot| !snapshot.representation.is_for_one_request());
+        let Some(snapshot) = shared else { return Disposition::Proxy };
         let place = match place {
             Ok(place) => place,
             // Without a place to wait in it is answered at once; but who would ask again at once is told to wait.
             Err(overload) => {
-                let answer = Self::given(plain, snapshot);
+                let Some(answer) = Self::given(plain, snapshot) else { return Disposition::Proxy };
                 let spins = how == How::Asked && answer.status == StatusCode::NOT_MODIFIED;
                 return if spins {
                     self.turn_away("streams", &overload.to_string())
@@ -285,7 +292,10 @@ impl Site {
             PollOutcome::Gone => Disposition::Gone,
             PollOutcome::Unknown => Disposition::Proxy,
             PollOutcome::Answer(snapshot) => {
-                let mut answer = Self::given(plain, &snapshot);
+                let shared = Some(snapshot).filter(|snapshot| !snapshot.representation.is_for_one_request());
+                let Some(mut answer) = shared.and_then(|snapshot| Self::given(plain, &snapshot)) else {
+                    return Disposition::Proxy;
+                };
                 if how == How::Asked
                     && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", longest.as_secs()))
                 {
@@ -296,12 +306,13 @@ impl Site {
         }
     }
 
-    /// The answer with `snapshot`, which the page has from then on.
-    fn given(plain: &Plain<'_>, snapshot: &Arc<Snapshot>) -> Answer {
+    /// The answer with `snapshot`, which the page has from then on; `None` if it is not one for this client.
+    fn given(plain: &Plain<'_>, snapshot: &Arc<Snapshot>) -> Option<Answer> {
+        let answer = Self::whole(plain.route, snapshot, plain.request)?;
         if let Some(poll) = plain.request.under_way.poll() {
             poll.answer(snapshot.version);
         }
-        Self::whole(plain.route, snapshot, plain.request)
+        Some(answer)
     }
 
     fn gone(request: &Request<'_>) -> Disposition {

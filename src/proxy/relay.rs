@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
@@ -26,7 +26,7 @@ use super::forward::forward;
 use super::gather::HALF_CLOSED;
 use super::head::{answer_head, as_written, raw_target};
 use super::inject::Candidate;
-use super::phases::apology;
+use super::phases::{apology, name_site};
 use super::request::{POLL_MARK, Request};
 use super::site::Site;
 use super::strict::{leave_connection, stay_in_http1};
@@ -74,7 +74,11 @@ impl Relay<'_> {
     /// Passes the request on, and its answer back. Returns the client's connection if it can be used again.
     pub(super) async fn run(&self, mut client: H1, mut visit: Option<Box<Visit>>) -> Option<H1> {
         let trace = visit.as_deref().and_then(Visit::traceparent);
-        let passed = match self.ask(&mut client, trace).await {
+        let mut asked = self.ask(&mut client, trace.clone()).await;
+        if self.is_suspect(&asked) && self.finds_out().await {
+            asked = self.ask(&mut client, trace).await;
+        }
+        let passed = match asked {
             Ok((upstream, session)) => self.answer(&mut client, upstream, session, visit.as_deref_mut()).await,
             Err(failure) => Err(failure),
         };
@@ -87,6 +91,19 @@ impl Relay<'_> {
             }
             Err(_) => None,
         }
+    }
+
+    /// Whether the backend may have refused the request for the name by which it was called.
+    fn is_suspect(&self, asked: &Result<(Chosen, HttpSession), Failure>) -> bool {
+        let Ok((upstream, session)) = asked else { return false };
+        let host = self.request.headers().get(HOST);
+        session.resp_header().is_some_and(|head| upstream.suspects(host, head.status, &head.headers))
+    }
+
+    /// Whether it did, so that it is to be asked again by its own. It has done nothing then.
+    async fn finds_out(&self) -> bool {
+        let (upstream, request) = (self.site.upstream(), self.request);
+        Box::pin(upstream.finds_out(&request.client.origin.host, request.target.path)).await
     }
 
     /// Sends the request to the backend and reads until the head of the answer. An idle connection may have been closed in
@@ -127,7 +144,9 @@ impl Relay<'_> {
             while_wanted(client, line.as_deref(), session.read_response()).await??;
             match session.resp_header() {
                 Some(head) if head.status.is_informational() => {
-                    client.write(&[&answer_head(head)], self.site.options().write_timeout).await?;
+                    let mut head = head.clone();
+                    name_site(upstream, &mut head, &self.request.client.origin)?;
+                    client.write(&[&answer_head(&head)], self.site.options().write_timeout).await?;
                 }
                 Some(_) => return Ok(session),
                 None => return Err(Failure::wrong("an answer without a head")),

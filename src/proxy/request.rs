@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
@@ -16,7 +15,7 @@ use pingora::protocols::Digest;
 use super::forward::TrustedProxies;
 use super::under_way::UnderWay;
 use crate::deliver::{Delivery, Entering};
-use crate::model::{Claim, DeltaKind, Origin, Scheme, fields};
+use crate::model::{Claim, DeltaKind, fields};
 use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
 
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
@@ -25,6 +24,9 @@ pub(super) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll
 /// From where a browser says that it asks, and for what (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// RFC 4918 section 10.4.
+pub(super) const IF: HeaderName = HeaderName::from_static("if");
 
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -93,17 +95,7 @@ impl<'a> Request<'a> {
             Some(host) => host.to_str().ok()?,
             None => head.uri.authority()?.as_str(),
         };
-        let https = trusted.client_scheme(peer.address, &head.headers).map_or(peer.tls, |scheme| scheme == "https");
-        let public = trusted.client_host(peer.address, &head.headers).unwrap_or(host);
-        if !is_host(host) || !is_host(public) {
-            return None;
-        }
-        let known = lower(host);
-        let origin = Origin {
-            scheme: if https { Scheme::Https } else { Scheme::Http },
-            public: if public == host { Arc::clone(&known) } else { lower(public) },
-            host: known,
-        };
+        let origin = trusted.origin(peer, host, &head.headers)?;
         Some(Self {
             peer,
             head,
@@ -136,7 +128,7 @@ impl<'a> Request<'a> {
             let name = preference.split([';', '=']).next().unwrap_or_default().trim();
             ["wait", "delta", "respond-async"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
         };
-        [IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE].iter().any(|name| self.headers().contains_key(name))
+        [IF, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE].iter().any(|name| self.headers().contains_key(name))
             || !fields::list(self.headers(), &PREFER).all(ours)
     }
 
@@ -220,7 +212,7 @@ impl<'a> Request<'a> {
         if !self.headers().contains_key(ACCEPT) {
             return None;
         }
-        let best = fields::list(self.headers(), &ACCEPT).map(quality).fold(f32::MIN_POSITIVE, f32::max);
+        let best = fields::list(self.headers(), &ACCEPT).map(fields::quality).fold(f32::MIN_POSITIVE, f32::max);
         offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
     }
 
@@ -228,7 +220,7 @@ impl<'a> Request<'a> {
     fn quality(&self, media_type: &str) -> f32 {
         let named =
             |item: &&str| item.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type));
-        fields::list(self.headers(), &ACCEPT).filter(named).map(quality).fold(0.0, f32::max)
+        fields::list(self.headers(), &ACCEPT).filter(named).map(fields::quality).fold(0.0, f32::max)
     }
 
     /// The deltas that the client prefers (RFC 7240: the first word on it counts).
@@ -273,7 +265,7 @@ impl<'a> Request<'a> {
     fn takes(&self, coding: &[&str]) -> bool {
         fields::list(self.headers(), &ACCEPT_ENCODING).any(|item| {
             let found = item.split(';').next().unwrap_or_default().trim();
-            coding.iter().any(|name| found.eq_ignore_ascii_case(name)) && quality(item) > 0.0
+            coding.iter().any(|name| found.eq_ignore_ascii_case(name)) && fields::quality(item) > 0.0
         })
     }
 
@@ -312,7 +304,7 @@ pub(super) fn is_from_here(request: &Request<'_>) -> bool {
         return false;
     }
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    origin.to_str().is_ok_and(|origin| is_ours(origin, &request.client.origin))
+    origin.to_str().is_ok_and(|origin| request.client.origin.is_named_by(origin))
 }
 
 /// The same, where pages of other hosts of the same site (RFC 6265bis) have no business either: what is below our own
@@ -321,41 +313,9 @@ pub(super) fn is_from_same_origin(request: &Request<'_>) -> bool {
     is_from_here(request) && request.headers().get(SEC_FETCH_SITE).is_none_or(|site| site != "same-site")
 }
 
-/// Whether `origin` (RFC 6454) is that of the site. A site that is known to be reached by TLS has no pages that came without:
-/// anybody on the way may have made those. One that is not known to be may stand behind a proxy that speaks TLS and is not
-/// trusted to say so.
-fn is_ours(origin: &str, ours: &Origin) -> bool {
-    let Some((scheme, host)) = origin.split_once("://") else { return false };
-    let (secure, port) = match scheme {
-        "https" => (true, ":443"),
-        "http" => (false, ":80"),
-        _ => return false,
-    };
-    let same = |known: &str| host.eq_ignore_ascii_case(known.strip_suffix(port).unwrap_or(known));
-    (secure || ours.scheme == Scheme::Http) && (same(&ours.public) || same(&ours.host))
-}
-
-/// The quality of an item of a list (RFC 9110 section 12.4.2): one, unless it says otherwise.
-fn quality(item: &str) -> f32 {
-    let parameters = item.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-    let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-    let value = named.next().and_then(|(_, value)| value.trim().parse::<f32>().ok());
-    value.filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(1.0)
-}
-
-/// In lower case, as which hosts are compared.
-fn lower(text: &str) -> Arc<str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
-}
-
-/// What goes into headers that we write ourselves holds nothing but what a host can.
-fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::model::{Origin, Scheme};
 
     #[test]
     fn pages_of_a_site_have_its_origin() {
@@ -377,7 +337,7 @@ mod tests {
             ("http://xa.example", Scheme::Http, "a.example", false),
             ("null", Scheme::Http, "null", false),
         ] {
-            assert_eq!(is_ours(origin, &site(scheme, host)), ours, "{origin} at {scheme:?} {host}");
+            assert_eq!(site(scheme, host).is_named_by(origin), ours, "{origin} at {scheme:?} {host}");
         }
     }
 }

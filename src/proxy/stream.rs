@@ -104,8 +104,8 @@ impl Site {
                 Ready::Gone => return Disposition::Gone,
                 Ready::Refused(refusal)
                     if self.heed_refusal(route, &request.client, request.target, request.headers(), &refusal) => {}
-                // Where it leads may be one client's own, as a session that stands in the path.
-                Ready::Refused(refusal) if refusal.status.is_redirection() => return Disposition::Proxy,
+                // Where a client is sent, or what it is challenged with, is made for it alone.
+                Ready::Refused(refusal) if refusal.is_for_one_request() => return Disposition::Proxy,
                 Ready::Refused(refusal) => return Disposition::Answer(Answer::refused(&refusal)),
                 Ready::Ended => {}
                 Ready::Declined(decline) => {

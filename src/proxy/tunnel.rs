@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::forward;
 use super::head::{answer_head, raw_target};
-use super::phases::apology;
+use super::phases::{apology, name_site};
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
@@ -122,6 +122,13 @@ impl Tunnel<'_> {
         if let Some(visit) = &mut visit {
             visit.answered(answer.status.as_u16(), None);
         }
+        let host = request.headers.get(HOST);
+        if self.upstream.suspects(host, answer.status, &answer.headers)
+            && let Some(host) = host.and_then(|host| host.to_str().ok())
+        {
+            // Clients of streams and sockets come again by themselves.
+            Box::pin(self.upstream.finds_out(host, request.uri.path())).await;
+        }
         received.advance(length);
         let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
         self.returned(&mut answer, switched, asked.as_ref());
@@ -184,13 +191,13 @@ impl Tunnel<'_> {
         }
         let connection = HeaderValue::from_static(if switched { "Upgrade" } else { "close" });
         let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
-        let rewrites = asked.map(|asked| self.upstream.response_rewrites(&answer.headers, &asked.client.origin));
         let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        for (name, value) in ours.chain(rewrites.into_iter().flatten()) {
+        for (name, value) in ours {
             // Only what is no header name is refused, and these are.
             let _ = answer.insert_header(name, value);
         }
         let Some(asked) = asked else { return };
+        let _ = name_site(self.upstream, answer, &asked.client.origin);
         self.site.note_cookies(asked, &answer.headers);
         if asked.may_write() {
             self.site.wrote(asked, &Shape::default(), answer.status, &answer.headers);

@@ -87,6 +87,12 @@ impl Refusal {
         matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
     }
 
+    /// Whether it was made for the one who asked, and says nothing to others: a redirect, which may name a session, or a
+    /// challenge, which may be good once.
+    pub fn is_for_one_request(&self) -> bool {
+        matches!(self.status.as_u16(), 300..=399 | 401 | 407)
+    }
+
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
         if self.asks_for_credentials() { EndReason::Auth } else { EndReason::Gone }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue};
 
 use super::advice::Observer;
 use super::room::{Room, Share};
-use super::{Condition, Ended, Failure, Head, HistoryOptions, Look, Looked, Outcome, patch};
+use super::{Condition, Ended, Failure, Head, History, HistoryOptions, Look, Looked, Outcome, patch};
 use crate::explain::{Explanation, explain};
-use crate::model::{Memo, Representation, Snapshot, Validators, Version};
+use crate::model::{Digest, Marks, Memo, Representation, Snapshot, Validators, Version};
 use crate::normalise::{Fallback, Meaning, Rules};
 
 /// What a look meant.
@@ -60,6 +60,8 @@ pub struct State {
     options: HistoryOptions,
     share: Share,
     observer: Observer,
+    /// In how many looks in a row the upstream gave the same content another entity tag.
+    strays: u8,
     /// Of the last look that brought another body.
     why: Why,
 }
@@ -76,7 +78,15 @@ impl State {
     /// A resource that nobody has looked at, whose history will stand in `room`.
     pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Room>) -> Self {
         let share = Share::new(room);
-        Self { head: Arc::default(), rules, options, share, observer: Observer::default(), why: Why::default() }
+        Self {
+            head: Arc::default(),
+            rules,
+            options,
+            share,
+            observer: Observer::default(),
+            strays: 0,
+            why: Why::default(),
+        }
     }
 
     /// The view to publish.
@@ -118,7 +128,11 @@ impl State {
             }
             Outcome::NotModified(headers) => {
                 head.live(looked);
-                head.refresh(&headers, None);
+                let Validators { etag, last_modified } =
+                    head.newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+                // It was asked by nothing but the date: that is what it goes by.
+                let goes_by_date = etag.is_none() && last_modified.is_some();
+                self.refresh(&mut head, &headers, None, goes_by_date);
                 Verdict::NotModified
             }
             Outcome::Fresh(representation) => {
@@ -176,7 +190,7 @@ impl State {
         if let Some(newest) = &newest
             && newest.representation.same(&representation)
         {
-            head.refresh(&representation.headers, Some(representation.validators));
+            self.refresh(head, &representation.headers.clone(), Some(representation), false);
             return Verdict::Unchanged;
         }
         let content = representation.digest();
@@ -194,13 +208,16 @@ impl State {
             let step = head.history.iter().rev().nth(1).map(|before| before.version.position);
             newest.memo.retire(|key, patch| patch::is_kept(key, patch, step, newest));
         }
+        let marks = self.marks(&head.history, content, &representation);
         let snapshot = Arc::new(Snapshot {
             version: Version { position, content, meaning },
             representation,
             arrived: looked.finished,
             at,
             memo: Arc::new(Memo::default()),
-            head: OnceLock::new(),
+            marks,
+            heads: Default::default(),
+            gzipped: OnceLock::new(),
         });
         // Where memory is short, what clients come back for is a snapshot.
         let versions = if self.share.is_crowded() { 1 } else { self.options.versions };
@@ -220,38 +237,88 @@ impl State {
     }
 }
 
-impl Head {
-    fn live(&mut self, looked: Looked) {
-        self.condition = Condition::Live;
-        self.looked = Some(looked);
-    }
-
-    /// Takes over headers and validators of a newer answer with the same body (RFC 9111 section 3.2).
-    fn refresh(&mut self, headers: &HeaderMap, validators: Option<Validators>) {
-        let Some(newest) = self.newest() else { return };
-        let validators = validators.unwrap_or_else(|| newest.representation.validators.clone());
-        if *headers == newest.representation.headers && validators == newest.representation.validators {
-            return;
-        }
-        let mut stored = newest.representation.headers.clone();
+impl State {
+    /// Takes over headers, validators and coded form of a newer answer with the same body (RFC 9111 section 3.2).
+    fn refresh(&mut self, head: &mut Head, headers: &HeaderMap, newer: Option<Representation>, goes_by_date: bool) {
+        let Some(newest) = head.newest() else { return };
+        let known = &newest.representation;
+        let mut stored = known.headers.clone();
         for name in headers.keys().filter(|name| *name != CONTENT_TYPE) {
             stored.remove(name);
             for value in headers.get_all(name) {
                 stored.append(name, value.clone());
             }
         }
-        if stored == newest.representation.headers && validators == newest.representation.validators {
+        let (validators, coded) = match newer {
+            // Of two coded forms of one body the first is as good as the second.
+            Some(newer) => {
+                let coded = known.coded.clone().filter(|_| newer.coded.is_some()).or(newer.coded);
+                (newer.validators, coded)
+            }
+            None => (known.validators.clone(), known.coded.clone()),
+        };
+        let representation = Representation { headers: stored, validators, coded, ..known.clone() };
+        let is_stray = representation.tag() != known.tag();
+        self.strays = if is_stray { self.strays.saturating_add(1) } else { 0 };
+        let content = newest.version.content;
+        let mut marks = self.marks(&head.history, content, &representation);
+        if representation.headers.get(LAST_MODIFIED) == known.headers.get(LAST_MODIFIED) {
+            // What it was when it was new may have been followed by something else in the same second.
+            marks.date = newest.marks.date || goes_by_date && is_alone(&head.history, content, &representation, date);
+        }
+        if representation.headers == known.headers
+            && representation.validators == known.validators
+            && representation.coded == known.coded
+            && marks == newest.marks
+        {
             return;
         }
         let snapshot = Snapshot {
             version: newest.version,
-            representation: Representation { headers: stored, validators, ..newest.representation.clone() },
+            representation,
             arrived: newest.arrived,
             at: newest.at,
-            memo: Arc::clone(&newest.memo),
-            head: OnceLock::new(),
+            // Encoded forms say the tag.
+            memo: if is_stray { Arc::default() } else { Arc::clone(&newest.memo) },
+            marks,
+            heads: Default::default(),
+            gzipped: newest.gzipped.clone(),
         };
         let unbounded = HistoryOptions { versions: usize::MAX, bytes: u64::MAX };
-        self.history = self.history.with(Arc::new(snapshot), true, &unbounded);
+        head.history = head.history.with(Arc::new(snapshot), true, &unbounded);
+    }
+
+    /// What the validators of `representation`, which has this content, are worth.
+    fn marks(&self, history: &History, content: Digest, representation: &Representation) -> Marks {
+        Marks {
+            tag: self.strays < MOST_STRAYS && is_alone(history, content, representation, Representation::tag),
+            date: representation.validators.last_modified.is_some() && is_alone(history, content, representation, date),
+        }
+    }
+}
+
+/// An upstream that does that so often makes a tag for each answer.
+const MOST_STRAYS: u8 = 3;
+
+/// Whether `representation` has this validator, and no other content in `history` has the same.
+fn is_alone(
+    history: &History,
+    content: Digest,
+    representation: &Representation,
+    validator: impl Fn(&Representation) -> Option<&HeaderValue>,
+) -> bool {
+    let own = validator(representation);
+    let has = |snapshot: &Arc<Snapshot>| validator(&snapshot.representation) == own;
+    own.is_some() && !history.iter().any(|snapshot| snapshot.version.content != content && has(snapshot))
+}
+
+fn date(representation: &Representation) -> Option<&HeaderValue> {
+    representation.headers.get(LAST_MODIFIED)
+}
+
+impl Head {
+    fn live(&mut self, looked: Looked) {
+        self.condition = Condition::Live;
+        self.looked = Some(looked);
     }
 }

@@ -19,7 +19,7 @@ pub use inject::{Injector, Tag};
 pub use ledger::{Ledger, Sighting};
 pub use policy::{Effect, Obstacle, Policy, Verdict, demands_integrity};
 pub use script::{Coding, Script};
-pub use validator::{Asked, Tagger};
+pub use validator::{Asked, Tagger, original_of};
 
 /// The script, and what is known of the pages that it was meant for.
 #[derive(Debug)]

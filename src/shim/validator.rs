@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::fields;
+use crate::model::entity::{self, EntityTag};
 
 /// Makes validators, and reads them back.
 #[derive(Clone, Copy, Debug)]
@@ -56,25 +56,44 @@ impl Tagger<'_> {
     pub fn ask(&self, headers: &HeaderMap) -> Asked {
         let mut asked = Asked::default();
         let mut tags: Vec<String> = Vec::new();
-        for tag in fields::list(headers, &IF_NONE_MATCH) {
-            let Some((inner, kind)) = self.read(tag) else { continue };
-            asked.held = asked.held.or_else(|| HeaderValue::from_str(tag).ok());
+        for tag in entity::tags(headers, &IF_NONE_MATCH) {
+            let Some((inner, kind, _)) = read(&tag).filter(|(_, _, script)| *script == self.script) else { continue };
+            asked.held = asked.held.or_else(|| HeaderValue::from_bytes(tag.raw).ok());
             match kind {
-                STRONG => tags.push(format!("\"{inner}\"")),
-                WEAK => tags.push(format!("W/\"{inner}\"")),
-                _ => asked.date = inner.parse().ok().and_then(date),
+                DATE => asked.date = inner.parse().ok().and_then(date),
+                kind => tags.push(original(inner, kind)),
             }
         }
         asked.tags = (!tags.is_empty()).then(|| HeaderValue::from_str(&tags.join(", ")).ok()).flatten();
         asked
     }
-
-    fn read<'t>(&self, tag: &'t str) -> Option<(&'t str, &'t str)> {
-        let tag = unquote(tag.strip_prefix("W/").unwrap_or(tag))?.strip_suffix(self.script)?;
-        let (inner, kind) = tag.rsplit_once('~')?;
-        [STRONG, WEAK, DATE].contains(&kind).then_some((inner, kind))
-    }
 }
+
+/// The backend's own tag of a page that a script was put into, by whatever version of this server; `Some(None)` if it had
+/// none. `None` if the tag was not made here.
+pub fn original_of(tag: &EntityTag<'_>) -> Option<Option<Vec<u8>>> {
+    let (inner, kind, _) = read(tag)?;
+    Some((kind != DATE).then(|| original(inner, kind).into_bytes()))
+}
+
+fn original(inner: &str, kind: &str) -> String {
+    if kind == WEAK { format!("W/\"{inner}\"") } else { format!("\"{inner}\"") }
+}
+
+/// What a tag of ours was made of, how, and of which script.
+fn read<'t>(tag: &EntityTag<'t>) -> Option<(&'t str, &'t str, &'t str)> {
+    let (inner, rest) = std::str::from_utf8(tag.opaque).ok()?.rsplit_once('~')?;
+    let kind = rest.get(..1).filter(|kind| [STRONG, WEAK, DATE].contains(kind))?;
+    // Who compresses the page on its way may have marked it.
+    let script = rest
+        .get(1..1 + HASH)
+        .filter(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))?;
+    let mark = &rest.as_bytes()[1 + HASH..];
+    (mark.is_empty() || entity::is_mark_of_coding(mark)).then_some((inner, kind, script))
+}
+
+/// Characters of what tells one script from another.
+const HASH: usize = 11;
 
 impl Asked {
     /// The request headers to send.
@@ -98,7 +117,7 @@ fn date(seconds: u64) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    const TAGGER: Tagger<'_> = Tagger { script: "SCRIPT" };
+    const TAGGER: Tagger<'_> = Tagger { script: "SCRIPT_HASH" };
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).expect("a value"))).collect()
@@ -123,12 +142,12 @@ mod tests {
     #[test]
     fn what_this_script_did_not_make_is_left_out() {
         for foreign in
-            ["\"a\"", "W/\"a~sOTHER\"", "*", "\"a~xSCRIPT\"", "a~sSCRIPT", "\"99999999999999999999~dSCRIPT\""]
+            ["\"a\"", "W/\"a~sANOTHERHASH\"", "*", "\"a~xSCRIPT_HASH\"", "\"99999999999999999999~dSCRIPT_HASH\""]
         {
             let asked = TAGGER.ask(&headers(&[(IF_NONE_MATCH, foreign)]));
             assert_eq!((asked.tags, asked.date), (None, None), "{foreign}");
         }
-        let both = TAGGER.ask(&headers(&[(IF_NONE_MATCH, "\"a\", W/\"b~sSCRIPT\", W/\"c~wSCRIPT\"")]));
+        let both = TAGGER.ask(&headers(&[(IF_NONE_MATCH, "\"a\", W/\"b~sSCRIPT_HASH\", W/\"c~wSCRIPT_HASH\"")]));
         assert_eq!(both.tags, Some(HeaderValue::from_static("\"b\", W/\"c\"")));
         assert_eq!(TAGGER.tag(&headers(&[(ETAG, "odd")])), None);
         assert_eq!(TAGGER.tag(&HeaderMap::new()), None);

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use crate::model::Origin;
+
 /// `http://host[:port]`, `https://host[:port]` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -28,6 +30,8 @@ pub enum Address {
 /// Which `Host` the backend is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostMode {
+    /// The client's, unless the backend is seen to refuse that: then its own.
+    Auto,
     /// The client's.
     #[default]
     Preserve,
@@ -81,28 +85,37 @@ impl Address {
         if self.is_tls() { "https" } else { "http" }
     }
 
-    /// `url`, which names the site by `host`, with the backend's scheme and authority instead. `None` if it names
-    /// another site.
-    pub fn in_place_of(&self, host: &str, url: &str) -> Option<String> {
-        let uri: Uri = url.parse().ok()?;
-        if !uri.authority()?.as_str().eq_ignore_ascii_case(host) {
-            return None;
-        }
-        let rest = url.splitn(4, '/').nth(3).map_or(String::new(), |path| format!("/{path}"));
-        Some(format!("{}://{}{rest}", self.scheme(), self.authority()))
+    /// The backend's origin (RFC 6454), as its own pages have it.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme(), self.authority())
     }
 
-    /// What follows the origin in `url`, if that origin is the backend's.
-    pub fn strip_origin<'a>(&self, url: &'a str) -> Option<&'a str> {
-        let rest = url.strip_prefix(self.scheme())?.strip_prefix("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let ours = self.authority();
+    /// The port, if there is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp { port, .. } => Some(*port),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// `url`, absolute or without its scheme, with the origin of `site` in place of the backend's. `None` if it names another.
+    pub fn in_terms_of(&self, url: &str, site: &Origin) -> Option<String> {
+        let start = url.find("//")?;
+        let scheme = url[..start].to_ascii_lowercase();
+        // By which scheme it is reached it may have been told wrongly, or take for granted.
+        let scheme = match &*scheme {
+            "" => String::new(),
+            "http:" | "https:" => format!("{}:", site.scheme.as_str()),
+            _ => return None,
+        };
+        let rest = &url[start + 2..];
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let with_port = match self {
             Self::Tcp { host, port, .. } => format!("{}:{port}", bracketed(host)),
-            Self::Unix { .. } => ours.clone(),
+            Self::Unix { .. } => self.authority(),
         };
-        (authority.eq_ignore_ascii_case(&ours) || authority.eq_ignore_ascii_case(&with_port)).then_some(rest)
+        let is_own = [self.authority(), with_port].iter().any(|own| authority.eq_ignore_ascii_case(own));
+        is_own.then(|| format!("{scheme}//{}{rest}", site.public))
     }
 }
 
@@ -169,6 +182,7 @@ impl fmt::Display for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Scheme;
 
     #[test]
     fn reads_the_three_forms() {
@@ -200,18 +214,22 @@ mod tests {
     #[test]
     fn rewrites_only_our_own_origin() {
         let address: Address = "http://127.0.0.1:8000".parse().expect("an address");
-        assert_eq!(
-            address.in_place_of("wiki.example", "http://wiki.example/a/b?c").as_deref(),
-            Some("http://127.0.0.1:8000/a/b?c")
-        );
-        assert_eq!(
-            address.in_place_of("wiki.example", "http://wiki.example").as_deref(),
-            Some("http://127.0.0.1:8000")
-        );
-        assert_eq!(address.in_place_of("wiki.example", "https://evil.example/a"), None);
-        assert_eq!(address.in_place_of("wiki.example", "null"), None);
-        assert_eq!(address.strip_origin("http://127.0.0.1:8000/login?next=/"), Some("/login?next=/"));
-        assert_eq!(address.strip_origin("http://127.0.0.1:80001/"), None);
-        assert_eq!(address.strip_origin("/relative"), None);
+        let site = Origin { scheme: Scheme::Https, host: "inner.example".into(), public: "wiki.example".into() };
+        for (url, expected) in [
+            ("http://127.0.0.1:8000/login?next=/", Some("https://wiki.example/login?next=/")),
+            ("HTTP://127.0.0.1:8000", Some("https://wiki.example")),
+            ("https://127.0.0.1:8000#a", Some("https://wiki.example#a")),
+            ("//127.0.0.1:8000/a", Some("//wiki.example/a")),
+            ("http://127.0.0.1:80001/", None),
+            ("http://127.0.0.1:8000@evil.example/", None),
+            ("/relative//127.0.0.1:8000/", None),
+            ("ftp://127.0.0.1:8000/", None),
+        ] {
+            assert_eq!(address.in_terms_of(url, &site).as_deref(), expected, "{url}");
+        }
+        let default: Address = "http://app".parse().expect("an address");
+        for url in ["http://app/a", "http://app:80/a", "http://APP/a"] {
+            assert_eq!(default.in_terms_of(url, &site).as_deref(), Some("https://wiki.example/a"), "{url}");
+        }
     }
 }

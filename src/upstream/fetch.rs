@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use bytes::BytesMut;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue, Method};
 use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
 use tokio::time::timeout;
 
 use super::decode::{Decoder, Undecoded};
+use super::naming::rewrite;
 use super::{Expected, Upstream, ask_on};
 use crate::clock;
+use crate::model::Coded;
 use crate::poll::{Answer, WatchRequest, judge_body, judge_head};
 use crate::resource::Outcome;
 
@@ -53,9 +57,9 @@ impl Upstream {
     /// One look. An idle connection that turns out to be closed is no failure of the backend: the look is made again.
     async fn exchange(&self, request: &WatchRequest<'_>) -> Result<Outcome, String> {
         let mut headers = request.headers();
-        for (name, value) in self.request_rewrites(&headers) {
-            headers.insert(name, value);
-        }
+        let site = &request.key.origin;
+        let rewrites = self.request_rewrites(&headers, site);
+        rewrite(&mut headers, rewrites);
         loop {
             let (stream, reused) = match self.idle() {
                 Some(idle) => (idle, true),
@@ -63,7 +67,12 @@ impl Upstream {
             };
             let mut session = ask_on(stream, Expected::default());
             match ask(&mut session, &request.key.target, &headers).await {
-                Ok(answer) => return self.read(request, answer, session).await,
+                Ok(mut answer) => {
+                    // So that nothing inside ever holds the backend's own name.
+                    let rewrites = self.response_rewrites(&answer.headers, site);
+                    rewrite(&mut answer.headers, rewrites);
+                    return self.read(request, answer, session).await;
+                }
                 Err(_) if reused => {}
                 Err(error) => return Err(brief(&error)),
             }
@@ -90,14 +99,16 @@ impl Upstream {
             Ok(decoder) => decoder,
             Err(decline) => return Ok(Outcome::Declined(decline)),
         };
+        let mut coded = Sent::of(&answer.headers, request.max_body);
         while let Some(piece) = session.read_body_ref().await.map_err(|error| brief(&error))? {
             if let Err(decline) = decoder.push(piece) {
                 return Ok(Outcome::Declined(decline));
             }
+            coded = coded.and_then(|coded| coded.with(piece));
         }
         self.release(session).await;
         match decoder.finish() {
-            Ok(body) => Ok(judge_body(&answer, body, clock::wall())),
+            Ok(body) => Ok(judge_body(&answer, body, coded.and_then(Sent::finish), clock::wall())),
             Err(Undecoded::Declined(decline)) => Ok(Outcome::Declined(decline)),
             Err(truncated) => Err(truncated.to_string()),
         }
@@ -111,6 +122,34 @@ impl Upstream {
         if let Some(stream) = session.reuse().await {
             self.keep(stream);
         }
+    }
+}
+
+/// A coded body, as it comes: clients that take its coding are sent it as it is.
+struct Sent {
+    coding: HeaderValue,
+    body: BytesMut,
+    limit: u64,
+}
+
+impl Sent {
+    fn of(headers: &HeaderMap, limit: u64) -> Option<Self> {
+        let mut lines = headers.get_all(CONTENT_ENCODING).iter();
+        let coding = lines.next().filter(|_| lines.next().is_none())?;
+        let is_one = |known: &&str| coding.as_bytes().eq_ignore_ascii_case(known.as_bytes());
+        let coding = ["gzip", "x-gzip", "br", "zstd", "deflate"].into_iter().find(is_one)?;
+        Some(Self { coding: HeaderValue::from_static(coding), body: BytesMut::new(), limit })
+    }
+
+    /// `None` if it becomes larger than what it decodes to may be.
+    fn with(mut self, piece: &[u8]) -> Option<Self> {
+        self.body.extend_from_slice(piece);
+        (self.body.len() as u64 <= self.limit).then_some(self)
+    }
+
+    /// `None` if there was nothing to code.
+    fn finish(self) -> Option<Coded> {
+        (!self.body.is_empty()).then(|| Coded { coding: self.coding, body: self.body.freeze() })
     }
 }
 

@@ -19,6 +19,7 @@ mod health;
 mod hint;
 mod idle;
 mod lend;
+mod naming;
 mod outage;
 mod replicas;
 mod resolve;
@@ -29,6 +30,7 @@ pub use current::Current;
 pub use decode::Decoder;
 pub use exchange::{Exchanged, Incoming};
 pub use fetch::brief;
+pub use naming::{Rewrite, rewrite};
 pub use outage::Outage;
 pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
 
@@ -37,8 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use pingora::ErrorType;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
@@ -47,6 +48,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use self::connection::Connection;
 use self::idle::Idle;
+use self::naming::Naming;
 use self::resolve::Resolver;
 use crate::model::Origin;
 use crate::tls::Outgoing;
@@ -93,6 +95,7 @@ pub struct Upstream {
     resolver: Resolver,
     transport: TransportConnector,
     idle: Arc<Idle>,
+    naming: Arc<Naming>,
     outage: Outage,
     /// Requests under way.
     busy: AtomicUsize,
@@ -132,10 +135,17 @@ impl ConnectError {
 impl Upstream {
     /// A backend that nobody has connected to yet.
     pub fn new(options: Options) -> Self {
+        let naming = Arc::new(Naming::new(options.host));
+        Self::replica(options, naming)
+    }
+
+    /// One of several that are called alike.
+    fn replica(options: Options, naming: Arc<Naming>) -> Self {
         Self {
             resolver: Resolver::new(options.address.clone(), options.connect_timeout),
             transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
             idle: Idle::new(options.keepalive),
+            naming,
             outage: Outage::new(options.address.to_string()),
             busy: AtomicUsize::new(0),
             options,
@@ -256,39 +266,18 @@ impl Upstream {
 
     /// Whether anything is changed in requests and responses so that they fit the other side.
     pub fn rewrites(&self) -> bool {
-        self.options.host != HostMode::Preserve
+        self.naming.is_own()
     }
 
-    /// What must be changed in a request whose headers are as the client sent them, to make it fit for the backend.
-    ///
-    /// With [`HostMode::Upstream`], `Host`, `Origin` and `Referer` are rewritten together, and the latter two only where
-    /// they name the site itself: a foreign `Origin` must stay foreign, or the backend's protection against forged
-    /// requests is gone.
-    pub fn request_rewrites(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        if !self.rewrites() {
-            return Vec::new();
-        }
-        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let own = |name: HeaderName| {
-            let rewritten = self.options.address.in_place_of(host, headers.get(&name)?.to_str().ok()?)?;
-            Some((name, HeaderValue::from_str(&rewritten).ok()?))
-        };
-        let authority = HeaderValue::from_str(&self.options.address.authority()).ok().map(|value| (HOST, value));
-        authority.into_iter().chain([ORIGIN, REFERER].into_iter().filter_map(own)).collect()
+    /// What must be changed in a request of a client of `site` to make it fit for the backend.
+    pub fn request_rewrites(&self, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
+        if self.rewrites() { naming::inward(&self.options.address, headers, site) } else { Vec::new() }
     }
 
     /// What must be changed in a response so that where it names the backend it names the site, which the client knows
-    /// as `origin`.
-    pub fn response_rewrites(&self, headers: &HeaderMap, origin: &Origin) -> Vec<(HeaderName, HeaderValue)> {
-        if !self.rewrites() {
-            return Vec::new();
-        }
-        let own = |name: HeaderName| {
-            let rest = self.options.address.strip_origin(headers.get(&name)?.to_str().ok()?)?;
-            let value = format!("{}://{}{rest}", origin.scheme.as_str(), origin.public);
-            Some((name, HeaderValue::from_str(&value).ok()?))
-        };
-        [LOCATION, CONTENT_LOCATION].into_iter().filter_map(own).collect()
+    /// as `site`.
+    pub fn response_rewrites(&self, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
+        if self.rewrites() { naming::outward(&self.options.address, headers, site) } else { Vec::new() }
     }
 }
 

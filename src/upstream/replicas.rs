@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::fetch::Unread;
+use super::naming::Naming;
 use super::{ConnectError, Options, Upstream, health};
 use crate::model::Validators;
 use crate::poll::WatchRequest;
@@ -59,7 +60,10 @@ pub struct Chosen(Arc<Upstream>);
 impl Replicas {
     /// Replicas that nobody has connected to yet. Must be called in a runtime, where those that can be away are seen to.
     pub fn new(options: ReplicasOptions) -> Self {
-        let all: Vec<_> = options.replicas.iter().cloned().map(Upstream::new).map(Arc::new).collect();
+        let mode = options.replicas.first().map(|replica| replica.host).unwrap_or_default();
+        let naming = Arc::new(Naming::new(mode));
+        let replica = |options: &Options| Arc::new(Upstream::replica(options.clone(), Arc::clone(&naming)));
+        let all: Vec<_> = options.replicas.iter().map(replica).collect();
         let checked = all.len() > 1 || options.health_path.is_some();
         let checks = checked
             .then(|| tokio::spawn(health::watch(all.clone(), options.health_path.clone(), options.health_every)))

@@ -34,6 +34,7 @@ pub fn fresh(content_type: &'static str, text: &str) -> Representation {
         headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
         body: Bytes::from(text.as_bytes().to_vec()),
         validators: Validators::default(),
+        coded: None,
         sets_cookie: false,
         ahead: 0,
     }

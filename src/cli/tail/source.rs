@@ -192,8 +192,15 @@ impl Source {
             Err(_) => return self.lost(None, "the answer did not end in time".to_owned()).await,
         };
         self.answered();
-        let representation =
-            Representation { status, headers, body, validators: Validators::default(), sets_cookie: false, ahead: 0 };
+        let representation = Representation {
+            status,
+            headers,
+            body,
+            coded: None,
+            validators: Validators::default(),
+            sets_cookie: false,
+            ahead: 0,
+        };
         if self.held.as_ref().is_none_or(|held| !held.same(&representation)) {
             self.ready.push_back(News::Body(Body::of(&representation)));
         }

@@ -6,18 +6,25 @@ function answerOf(poll, headers, run) {
         return undefined;
     }
     const { replica } = poll;
+    if (/(^|,)\s*\*\s*(,|$)/.test(replica.headers.vary)) {
+        // It depends on more than anybody knows (RFC 9110 section 12.5.5).
+        return undefined;
+    }
     if (run && poll.given !== replica.version) {
         run.seen.news = true;
     }
     poll.given = replica.version;
-    const has = replica.headers;
-    const asked = headers['if-none-match'];
-    const date = headers['if-modified-since'];
-    const unchanged = asked !== undefined
-        ? asked.split(',').some((tag) => [has.etag, `"${replica.version}"`].includes(tag.trim()))
-        : date !== undefined && has['last-modified'] && Date.parse(has['last-modified']) <= Date.parse(date);
+    const known = [replica.headers.etag, `"${replica.version}"`].map(opaque);
+    // Of two states within one second a date does not tell which is meant: who asks by that alone is given the whole.
+    const unchanged = tagsOf(headers['if-none-match']).some((tag) => tag === '*' || known.includes(opaque(tag)));
     return new Answer(replica, unchanged, poll.served);
 }
+
+/** The entity tags of a list (RFC 9110 section 8.8.3), in which a comma may be part of one. */
+const tagsOf = (list) => list?.match(/(?:W\/)?"[^"]*"|[^\s,]+/g) ?? [];
+
+/** A tag without its weak mark. */
+const opaque = (tag) => tag?.replace(/^W\//, '');
 
 const NO_BODY = [204, 205, 304];
 

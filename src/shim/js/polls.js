@@ -359,9 +359,10 @@ function answered(poll, header, statusText, check) {
     const etag = header('etag');
     const { live, replica } = poll;
     if (live && replica && ![`"${replica.version}"`, replica.headers.etag].includes(etag)) {
-        if (isSame && /^sungrazer/.test(header('cache-status'))) {
+        const told = /^sungrazer; hit; detail="([^"]*)"/.exec(header('cache-status'))?.[1];
+        if (isSame && told) {
             // From Sungrazer's memory, of which the stream tells as well: this may be what comes next.
-            poll.live = parseInt(etag.slice(1)) < parseInt(replica.version);
+            poll.live = parseInt(told) <= parseInt(replica.version);
         } else {
             link.renew();
         }

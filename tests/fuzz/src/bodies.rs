@@ -38,6 +38,7 @@ fn representation(kind: u8, body: &[u8]) -> Representation {
         headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]),
         body: Bytes::copy_from_slice(body),
         validators: Validators::default(),
+        coded: None,
         sets_cookie: false,
         ahead: 0,
     }
