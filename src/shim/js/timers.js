@@ -129,7 +129,7 @@ class Timer {
         const { delay, site } = this;
         this.free = until;
         const leads = site === parent.site || site.last.size > 0 || (site.runs === 0 && !parent.seen.asked.size);
-        if (next || this.repeats || !leads || !isAlike(parent, delay)) {
+        if (next || this.repeats || !leads || !isSamePace(parent, delay)) {
             return delay;
         }
         parent.early.next = true;
@@ -146,7 +146,7 @@ class Timer {
 }
 
 /** Whether a loop of which `run` was a step may go on after `delay`. */
-const isAlike = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
+const isSamePace = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
 
 /** Hurries the timers of `site` that are for what is due, as soon as they may be. */
 function hurry(site) {
@@ -199,7 +199,7 @@ function setTimer(native, args, repeats) {
         return new Timer({ site: siteOf(`${Math.round(Math.log2(delay))}`, delay), handler, args: rest, repeats, delay, depth }).arm(native, delay);
     }
     // A loop may set an interval anew each time.
-    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && isAlike(parent, delay) ? parent.early.pace : delay);
+    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && isSamePace(parent, delay) ? parent.early.pace : delay);
     if (!site) {
         return undefined;
     }
