@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -91,10 +90,9 @@ async fn reads(child: &mut Child, line: &str, text: &str) -> String {
 #[ignore = "needs curl; tests/run sees to it"]
 async fn the_commands_do_what_the_page_says() {
     let backend = Backend::start().await;
-    let count = AtomicUsize::new(0);
-    backend.handle("/api/messages", move |_| {
-        let now = count.fetch_add(1, Ordering::Relaxed);
-        Page::json(&format!("{{\"messages\":[\"hello\"],\"generated\":{now}}}"))
+    backend.handle("/api/messages", |_| {
+        let now = humantime::format_rfc3339_millis(sungrazer::clock::wall());
+        Page::json(&format!("{{\"messages\":[\"hello\"],\"generated\":\"{now}\"}}"))
     });
     let scratch = Scratch::new("getting-started");
     std::fs::create_dir(scratch.path("bin")).unwrap();

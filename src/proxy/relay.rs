@@ -35,7 +35,7 @@ use crate::deliver::{Answer, H1, Left, Wire};
 use crate::model::fields;
 use crate::proto::Exchange;
 use crate::telemetry::Visit;
-use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, expect};
+use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, brief, expect};
 
 /// What is gathered of an answer before it is written, in bytes. What is larger is written as it was read.
 const GATHERED: usize = 16 * 1024;
@@ -281,7 +281,7 @@ async fn pass_body(
                 while_wanted(client, line.as_deref(), session.read_body_ref()).await?
             }
         };
-        let piece = piece.map_err(|error| Failure::Broken(error.etype().as_str().to_owned()))?;
+        let piece = piece.map_err(|error| Failure::Broken(brief(&error)))?;
         let Some(piece) = piece else { break };
         *sent += piece.len() as u64;
         // A chunk of nothing would end the body.
@@ -331,7 +331,7 @@ impl From<Box<pingora::Error>> for Failure {
         let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         // What pingora says of a connection that was closed, or on which nothing could be sent any more.
         let closed = error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError;
-        Self::Upstream { text: error.etype().as_str().to_owned(), late, closed }
+        Self::Upstream { text: brief(&error), late, closed }
     }
 }
 
