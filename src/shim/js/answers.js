@@ -23,7 +23,7 @@ const NO_BODY = [204, 205, 304];
 
 class Answer {
     /** `served` says how the page was answered by the application. */
-    constructor(replica, unchanged, { statusText, ahead, isSized }) {
+    constructor(replica, unchanged, { statusText, ahead, isSized } = {}) {
         this.replica = replica;
         this.status = unchanged ? 304 : replica.status;
         this.statusText = { 200: statusText ?? 'OK', 204: 'No Content', 304: 'Not Modified' }[this.status] ?? '';
@@ -55,7 +55,8 @@ class Answer {
         return encoding === 'base64' ? Uint8Array.from(atob(body), (c) => c.charCodeAt(0)) : new TextEncoder().encode(body);
     }
 
-    text() {
+    /** The text; `otherwise` is what its bytes are in if they do not say so. */
+    text(otherwise) {
         const { body, encoding } = this.replica;
         if (!this.hasBody) {
             return '';
@@ -66,6 +67,6 @@ class Answer {
         const bytes = this.bytes();
         // What it begins with may say it, whatever else does.
         const mark = { '254,255': 'utf-16be', '255,254': 'utf-16le', '239,187': 'utf-8' }[bytes.subarray(0, 2)];
-        return attempt(() => new TextDecoder(mark ?? this.charset), () => new TextDecoder()).decode(bytes);
+        return attempt(() => new TextDecoder(mark ?? this.charset ?? otherwise), () => new TextDecoder()).decode(bytes);
     }
 }

@@ -42,7 +42,7 @@ class Timer {
             taken.site.rests(!asked.size, this.delay);
             // A run that asked for nothing was none, and what was told of something real may ask again.
             if (asked.size && !told) {
-                const rest = this.due - now();
+                const rest = Math.ceil(this.due - now());
                 if (this.isFor(site.due)) {
                     early = this.ahead();
                 } else if (repeats) {
@@ -70,7 +70,7 @@ class Timer {
         current.loops ||= repeats || !!this.parent || depth >= COUNTS;
         if (repeats) {
             this.taken = early && current;
-            this.depth++;
+            this.depth &&= depth + 1;
         }
     }
 
@@ -129,14 +129,15 @@ class Timer {
         const { delay, site } = this;
         this.free = until;
         const leads = site === parent.site || site.last.size > 0 || (site.runs === 0 && !parent.seen.asked.size);
-        if (next || this.repeats || !leads || !isAlike(parent, delay)) {
+        if (next || this.repeats || !leads || !mayGoOn(parent, delay)) {
             return delay;
         }
         parent.early.next = true;
         const wait = Math.max(delay, shift + Math.min(delay, pace));
         this.due = now() + wait;
         this.pace = Math.min(delay, wait - shift);
-        const rest = until - now();
+        // Not before its time: others that wait for the same came first.
+        const rest = Math.ceil(until - now());
         if (rest <= 0) {
             return wait;
         }
@@ -146,11 +147,11 @@ class Timer {
 }
 
 /** Whether a loop of which `run` was a step may go on after `delay`. */
-const isAlike = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
+const mayGoOn = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
 
-/** Hurries the timers of `site` that are for what is due, as soon as they may be. */
+/** Hurries the timers of `site` that are for what is due, as soon as they may be; those see to it whose place has been taken. */
 function hurry(site) {
-    const rests = [...site.waiting].filter((timer) => timer.isFor(site.due)).map((timer) => {
+    const rests = [...site.waiting].filter((timer) => !timer.taken && timer.isFor(site.due)).map((timer) => {
         const rest = Math.max(timer.free, site.rest) - now();
         if (rest <= 0) {
             attempt(() => timer.hurry());
@@ -199,7 +200,7 @@ function setTimer(native, args, repeats) {
         return new Timer({ site: siteOf(`${Math.round(Math.log2(delay))}`, delay), handler, args: rest, repeats, delay, depth }).arm(native, delay);
     }
     // A loop may set an interval anew each time.
-    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && isAlike(parent, delay) ? parent.early.pace : delay);
+    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && mayGoOn(parent, delay) ? parent.early.pace : delay);
     if (!site) {
         return undefined;
     }
