@@ -42,7 +42,7 @@ class Timer {
             taken.site.rests(!asked.size, this.delay);
             // A run that asked for nothing was none, and what was told of something real may ask again.
             if (asked.size && !told) {
-                const rest = this.due - now();
+                const rest = Math.ceil(this.due - now());
                 if (this.isFor(site.due)) {
                     early = this.ahead();
                 } else if (repeats) {
@@ -136,7 +136,8 @@ class Timer {
         const wait = Math.max(delay, shift + Math.min(delay, pace));
         this.due = now() + wait;
         this.pace = Math.min(delay, wait - shift);
-        const rest = until - now();
+        // Not before its time: others that wait for the same came first.
+        const rest = Math.ceil(until - now());
         if (rest <= 0) {
             return wait;
         }
