@@ -35,15 +35,16 @@ impl Hints {
             return;
         }
         let who = self.who(client, headers);
-        let said = headers.iter().filter(|(name, _)| is_hint(name));
+        let hints = headers.iter().filter(|(name, _)| is_hint(name));
+        let said: Said = hints.map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut known = self.known.lock();
-        if known.get(&who).is_some_and(|known| known.iter().map(|(name, value)| (name, value)).eq(said.clone())) {
+        if known.get(&who) == Some(&said) {
             return;
         }
         if known.len() >= MOST_CLIENTS {
             known.clear();
         }
-        known.insert(who, said.map(|(name, value)| (name.clone(), value.clone())).collect());
+        known.insert(who, said);
     }
 
     /// Adds to the headers of a request of the same client what it leaves out.
