@@ -208,10 +208,10 @@ impl SignedIn {
             let mut challenge = "Basic realm=\"x\", NTLM";
             match scheme.as_deref() {
                 Some([scheme, "type1"]) if scheme.eq_ignore_ascii_case("ntlm") => {
-                    (challenged, challenge) = (true, "NTLM type2")
+                    (challenged, challenge) = (true, "NTLM type2");
                 }
                 Some([scheme, whose]) if scheme.eq_ignore_ascii_case("ntlm") && challenged => {
-                    user = Some((*whose).to_owned())
+                    user = Some((*whose).to_owned());
                 }
                 Some([scheme, whose]) if scheme.eq_ignore_ascii_case("negotiate") => user = Some((*whose).to_owned()),
                 _ => {}
