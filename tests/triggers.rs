@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -243,7 +243,7 @@ async fn a_page_that_polls_by_post_when_it_is_told_to_does_not_keep_itself_busy(
     let mut ticks = Events::open(sidecar.address, "/.sungrazer/stream?url=/rpc", &[]).await;
     let mut page = Connection::open(sidecar.address).await;
     page.request("POST", "/save", &[], b"something").await;
-    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
     let polling = tokio::spawn({
         let asked = Arc::clone(&asked);
         async move {
@@ -448,4 +448,112 @@ async fn the_hook_wakes_by_url_and_by_route() {
     backend.set("/r/b", Page::text("2"));
     assert!(admin.request("POST", "/api/refresh?route=/r/*", &[LOCAL], b"").await.text().contains("\"woken\": 2"));
     assert_eq!(within("the change", b.snapshot()).await.data, "2");
+}
+
+/// Sends a purge while `/a`, `/a?x=1` and `/b` are followed, and returns its answer. Those that are `expected` are fetched, and
+/// no others.
+async fn purge(method: &str, target: &str, headers: &[(&str, &str)], expected: &[&str]) -> String {
+    let backend = Backend::start().await;
+    let count = Arc::new(AtomicUsize::new(0));
+    for (path, tags) in [("/a", "list,node-1"), ("/b", "node-2 list-2")] {
+        let count = Arc::clone(&count);
+        backend.handle(path, move |_| {
+            let page = Page::text(&count.load(Ordering::SeqCst).to_string()).header("X-Cache-Tags", tags);
+            page.header("X-Magento-Tags", tags).header("TYPO3-Pid", if tags.contains("node-1") { "1" } else { "2" })
+        });
+    }
+    let sidecar = Sidecar::start(&backend, &slow("/**"));
+    let mut streams = Vec::new();
+    for target in ["/a", "/a?x=1", "/b"] {
+        let mut events = sidecar.events(target).await;
+        assert_eq!(events.snapshot().await.data, "0");
+        streams.push((target, events));
+    }
+    count.store(1, Ordering::SeqCst);
+    let mut client = Connection::open(sidecar.address).await;
+    let answer = client.request(method, target, headers, b"").await;
+    for (target, events) in &mut streams {
+        if expected.contains(target) {
+            assert_eq!(within("what was purged", events.snapshot()).await.data, "1", "{method} {target}");
+        }
+    }
+    let seen: Vec<_> = ["/a", "/b"].into_iter().flat_map(|path| backend.seen(path)).collect();
+    assert!(seen.iter().all(|seen| seen.method == "GET"), "{method} {target} was passed on");
+    for (target, _) in &streams {
+        let fetches = seen.iter().filter(|seen| seen.target == *target && seen.is_fetch()).count();
+        assert_eq!(fetches, 1 + usize::from(expected.contains(target)), "{method} {target} {headers:?}");
+    }
+    format!("{} {}", answer.status, answer.text().trim())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_is_a_trigger_for_what_it_names() {
+    const BY_TAG: &[&str] = &["/a", "/a?x=1"];
+    for (method, target, headers, expected) in [
+        ("PURGE", "/a", &[][..], &["/a"][..]),
+        ("PURGE", "/a?x=1", &[], &["/a?x=1"]),
+        ("PURGE", "/a*", &[], BY_TAG),
+        ("PURGE", "/nothing", &[], &[]),
+        ("PURGE", "/.*", &[("X-Purge-Method", "regex")], &["/a", "/a?x=1", "/b"]),
+        ("PURGE", "/", &[("xkey", "node-1 nothing")], BY_TAG),
+        ("PURGE", "/", &[("Surrogate-Key", "list-2")], &["/b"]),
+        ("PURGE", "/", &[("X-Magento-Tags-Pattern", "((^|,)node-1(,|$))")], BY_TAG),
+        ("BAN", "/", &[("X-Ban-Url", "^/b")], &["/b"]),
+        ("BAN", "/", &[("Cache-Tags", "node-1|node-7")], BY_TAG),
+        ("BAN", "/", &[("X-Cache-Tags", "(^|,)(list)(,|$)")], BY_TAG),
+        ("BAN", "/", &[("Varnish-Ban-TYPO3-Pid", "2")], &["/b"]),
+        ("BAN", "/", &[("Varnish-Ban-All", "1")], &["/a", "/a?x=1", "/b"]),
+    ] {
+        let answer = purge(method, target, headers, expected).await;
+        assert_eq!(answer, format!("200 {{\"refreshed\":{}}}", expected.len()), "{method} {target} {headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_cannot_be_read_says_what_is_wrong() {
+    let answer = purge("BAN", "/", &[("X-Ban-Url", "(")], &[]).await;
+    assert_eq!(
+        answer,
+        "400 Nothing was refreshed: x-ban-url is not a regular expression that is supported here: unclosed group."
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_of_others_are_the_applications() {
+    let backend = Backend::start().await;
+    backend.handle("/a", |seen| Page::text(&seen.method));
+    let config = format!(
+        "[server]\npurge_from = [\"192.0.2.0/24\"]\ntrusted_proxies = [\"127.0.0.1\"]\n[upstream]\nurl = \"{}\"\n{}",
+        backend.url(),
+        slow("/**")
+    );
+    let sidecar = Sidecar::with(&config);
+    let mut client = Connection::open(sidecar.address).await;
+    for method in ["PURGE", "BAN"] {
+        assert_eq!(client.request(method, "/a", &[], b"").await.text(), method);
+        let inside = [("X-Forwarded-For", "192.0.2.7")];
+        assert_eq!(client.request(method, "/a", &inside, b"").await.text(), "{\"refreshed\":0}\n");
+        let outside = [("X-Forwarded-For", "198.51.100.1")];
+        assert_eq!(client.request(method, "/a", &outside, b"").await.text(), method);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_refreshed_by_its_name() {
+    let backend = Backend::start().await;
+    backend.set("/in", Page::text("1").header("Surrogate-Key", "first g"));
+    backend.set("/out", Page::text("1").header("Surrogate-Key", "gg"));
+    let sidecar = Sidecar::start(&backend, &slow("/**"));
+    let mut streams = Vec::new();
+    for path in ["/in", "/out"] {
+        let mut events = sidecar.events(path).await;
+        events.snapshot().await;
+        streams.push(events);
+    }
+    let mut admin = Connection::open(sidecar.server.admin().unwrap()).await;
+    let answer = admin.request("POST", "/api/refresh?group=g", &[LOCAL], b"").await;
+    assert_eq!(answer.text().replace(char::is_whitespace, ""), "{\"woken\":1}");
+    let fetches = |path: &str| backend.seen(path).iter().filter(|seen| seen.is_fetch()).count();
+    eventually("the fetch", || fetches("/in") == 2).await;
+    assert_eq!(fetches("/out"), 1);
 }

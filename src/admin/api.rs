@@ -251,30 +251,19 @@ impl Api {
         }
     }
 
-    /// Wakes the resources of a URL, or of a route. Nobody is told of a resource that nobody watches.
+    /// Wakes the resources of a URL, of a group, or of a route. Nobody is told of a resource that nobody watches.
     fn refresh(&self, target: Target<'_>) -> Answer {
-        let (url, route) = (target.parameter("url"), target.parameter("route"));
-        if url.is_none() && route.is_none() {
+        let [url, route, group] = ["url", "route", "group"].map(|name| target.parameter(name));
+        if url.is_none() && route.is_none() && group.is_none() {
             return text(
                 StatusCode::BAD_REQUEST,
-                "Which resources? Post to /api/refresh?url=/path or /api/refresh?route=/pattern",
+                "Which resources? Post to /api/refresh?url=/path, /api/refresh?route=/pattern or /api/refresh?group=name",
             );
         }
         let now = clock::now();
         let routes = self.site.routes.load();
-        let mut woken = 0;
-        if let Some(url) = &url {
-            let path = url.split('?').next().unwrap_or_default();
-            // Pages that must ask themselves are told to.
-            for route in routes.iter().filter(|known| !known.fetch && known.pattern.matches(path)) {
-                route.pulse.beat(Trigger::Hook, now);
-            }
-            for resource in self.site.hub.with_target(url) {
-                resource.fence(now);
-                resource.trigger(Trigger::Hook);
-                woken += 1;
-            }
-        }
+        let mut woken = url.map_or(0, |url| self.site.refresh_target(&routes, &url, now));
+        woken += group.map_or(0, |group| self.site.refresh_group(&group, now));
         for route in routes.iter().filter(|known| route.as_deref() == Some(known.pattern.as_str())) {
             route.pulse.beat(Trigger::Hook, now);
             woken += self.site.hub.resources().iter().filter(|resource| resource.key().route == route.id).count();

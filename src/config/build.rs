@@ -98,6 +98,8 @@ pub struct RouteOptions {
     pub hold: Option<Duration>,
     /// After which requests to look.
     pub refresh_on: Vec<WritePattern>,
+    /// Which response headers name groups.
+    pub groups: Arc<[http::HeaderName]>,
     /// After changes of which files.
     pub watch_files: Vec<globset::Glob>,
     /// Whether we may ask.
@@ -172,6 +174,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
         site: SiteOptions {
             prefix: server.prefix.value.0.clone(),
             trusted: TrustedProxies::new(server.trusted_proxies.iter().map(|network| network.value.0).collect()),
+            purge_from: server.purge_from.iter().map(|network| network.value.0).collect(),
             keepalive: server.keepalive.value.0,
             head_timeout: server.head_timeout.value.0,
             write_timeout,
@@ -288,6 +291,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
             Switch::On(hold) => Some(hold.0),
         },
         refresh_on: route.refresh_on.iter().map(|pattern| pattern.value.clone()).collect(),
+        groups: route.groups.iter().map(|name| name.value.0.clone()).collect(),
         watch_files: route.watch_files.iter().map(|glob| glob.value.0.clone()).collect(),
         fetch: route.fetch,
         tick_on: route.tick_on.iter().map(|path| path.value.0.as_str().into()).collect(),

@@ -54,6 +54,9 @@ pub struct Server {
     pub prefix: Text<Prefix>,
     /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are believed.
     pub trusted_proxies: Vec<Text<Network>>,
+    /// Addresses or networks from which `PURGE` and `BAN` are answered here, as a cache would: what they name is fetched at once.
+    /// Those of others are passed on.
+    pub purge_from: Vec<Text<Network>>,
     /// Where each request is logged, as one JSON object a line: `"stdout"`, `"stderr"`, a file, or `"off"`. A file is opened
     /// anew whenever the configuration is read again.
     pub access_log: Text<AccessLogTo>,
@@ -221,6 +224,8 @@ pub struct Route {
     /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
     /// wildcards leaves out writes that have never changed what pages with the browser script follow.
     pub refresh_on: Vec<Text<WritePattern>>,
+    /// Response headers that name the groups a response belongs to, by which purges and `POST /api/refresh?group=` find it.
+    pub groups: Vec<Text<FieldName>>,
     /// At most one triggered look in this time; the last trigger is always served.
     pub refresh_gap: Text<Period>,
     /// Files or globs whose change on disk means: look now.
@@ -364,6 +369,7 @@ impl Default for Server {
             h2c: false,
             prefix: written("/.sungrazer"),
             trusted_proxies: Vec::new(),
+            purge_from: ["127.0.0.1", "::1"].map(written).to_vec(),
             access_log: written("off"),
             max_streams: 10_000,
             max_streams_per_address: 1000,
@@ -412,6 +418,7 @@ impl Default for Route {
             ignore: Ignore::default(),
             transports: Transport::ALL.to_vec(),
             refresh_on: vec![written("* /**")],
+            groups: ["cache-groups", "surrogate-key", "xkey", "x-cache-tags"].map(written).to_vec(),
             refresh_gap: written("50ms"),
             watch_files: Vec::new(),
             history: History::default(),

@@ -40,6 +40,13 @@ impl Answer {
         Self { status, headers, body: Bytes::from(format!("{text}\n")) }
     }
 
+    /// A JSON document of our own.
+    pub fn json(status: StatusCode, value: &serde_json::Value) -> Self {
+        let mut answer = Self::text(status, &value.to_string());
+        answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    }
+
     /// What the application has answered to a look.
     pub fn kept(found: Representation) -> Self {
         let mut headers = found.headers;

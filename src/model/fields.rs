@@ -2,10 +2,12 @@
 
 mod assertions;
 mod cookies;
+mod groups;
 mod tracing;
 
 pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
 pub use cookies::{MOST_COOKIES, Replaced, Telling, changes_cookies, cookie_name, cookies, pairs, replaced};
+pub use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are

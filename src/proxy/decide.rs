@@ -64,6 +64,9 @@ impl Site {
             }
             return Box::pin(self.endpoint(rest, request, wire)).await;
         }
+        if let Some(answer) = self.purge(request) {
+            return Disposition::Answer(answer);
+        }
         if self.bindings.concern(request) {
             // Whatever it is, it belongs to the connection on which its client is signed in.
             return Disposition::Proxy;

@@ -29,9 +29,13 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Takes in what a request of a page says of its client. Without credentials nobody is spoken for.
+    /// Takes in what a request of a page says of its client.
+    ///
+    /// Clients without cookies and `Authorization` are noted too: a page may identify its user by a header of its own, which the
+    /// request that opens the stream does not have. Those of one address and browser then share their hints, and one whose own
+    /// differ is followed under another key than it polls with, so it goes on polling.
     pub(super) fn note(&self, client: &Client, headers: &HeaderMap) {
-        if !is_known(headers) || !says_any(headers) {
+        if !says_any(headers) {
             return;
         }
         let who = self.who(client, headers);
@@ -49,7 +53,7 @@ impl Hints {
 
     /// Adds to the headers of a request of the same client what it leaves out.
     pub(super) fn complete(&self, client: &Client, headers: &mut HeaderMap) {
-        if !is_known(headers) || says_any(headers) {
+        if says_any(headers) {
             return;
         }
         let said = self.known.lock().get(&self.who(client, headers)).cloned();
@@ -62,10 +66,6 @@ impl Hints {
         let own = [USER_AGENT, COOKIE, AUTHORIZATION].map(|name| headers.get_all(name).iter().collect::<Vec<_>>());
         self.hasher.hash_one((client.address, &client.origin, own))
     }
-}
-
-fn is_known(headers: &HeaderMap) -> bool {
-    headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION)
 }
 
 fn is_hint(name: &HeaderName) -> bool {
@@ -93,7 +93,7 @@ mod tests {
         let hints = Hints::default();
         let page = [("user-agent", "m"), ("cookie", "sid=1"), ("sec-ch-ua", "\"Own\""), ("sec-ch-ua-mobile", "?0")];
         hints.note(&client, &headers(&page));
-        hints.note(&client, &headers(&[("user-agent", "m"), ("sec-ch-ua", "\"Nobody\"")]));
+        hints.note(&client, &headers(&[("user-agent", "m"), ("x-token", "t"), ("sec-ch-ua", "\"Token\"")]));
         let completed = |said: &[(&'static str, &'static str)]| {
             let mut headers = headers(said);
             hints.complete(&client, &mut headers);
@@ -102,7 +102,11 @@ mod tests {
         assert_eq!(completed(&page[..2]).as_deref(), Some("\"Own\""));
         assert_eq!(completed(&[("user-agent", "m"), ("cookie", "sid=2")]), None);
         assert_eq!(completed(&[("user-agent", "n"), ("cookie", "sid=1")]), None);
-        assert_eq!(completed(&[("user-agent", "m")]), None, "of nobody in particular");
+        assert_eq!(
+            completed(&[("user-agent", "m")]).as_deref(),
+            Some("\"Token\""),
+            "known by a header of its page's own"
+        );
         let own = [("user-agent", "m"), ("cookie", "sid=1"), ("sec-ch-ua", "\"Newer\"")];
         assert_eq!(completed(&own).as_deref(), Some("\"Newer\""));
     }

@@ -34,6 +34,7 @@ mod own_header;
 mod pace;
 mod phases;
 mod plain;
+mod purge;
 mod reference;
 mod relay;
 mod request;

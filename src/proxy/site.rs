@@ -27,6 +27,8 @@ pub struct SiteOptions {
     pub prefix: String,
     /// Whose word about clients is taken.
     pub trusted: TrustedProxies,
+    /// Who may purge.
+    pub purge_from: Vec<ipnet::IpNet>,
     /// How long an idle connection is kept.
     pub keepalive: Duration,
     /// How long a client may take to send the head of a request, or the preface of a connection.

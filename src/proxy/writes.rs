@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use slab::Slab;
 use tokio::time::Instant;
@@ -22,16 +22,10 @@ use super::reference::resolve;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::model::fields;
+use crate::model::fields::{self, CACHE_GROUP_INVALIDATION, CACHE_GROUPS};
 use crate::poll::Repetitions;
 use crate::resource::{Bell, Trigger, UNKNOWN};
 use crate::route::Target;
-
-/// The groups that a response belongs to (RFC 9875 section 2).
-const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
-
-/// The groups that a write makes stale (RFC 9875 section 3).
-const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
 /// Who wrote when. Clients are told apart by their addresses alone: those who share one share the consequence, which is
 /// a look more.
@@ -210,10 +204,12 @@ impl Site {
             }
         }
         if headers.contains_key(&CACHE_GROUP_INVALIDATION) {
-            let stale: Vec<String> = groups(headers, &CACHE_GROUP_INVALIDATION);
+            let stale = fields::groups(headers, &CACHE_GROUP_INVALIDATION);
             for resource in self.hub.resources() {
                 let belongs = resource.head().newest().is_some_and(|newest| {
-                    groups(&newest.representation.headers, &CACHE_GROUPS).iter().any(|group| stale.contains(group))
+                    fields::groups(&newest.representation.headers, &CACHE_GROUPS)
+                        .iter()
+                        .any(|group| stale.contains(group))
                 });
                 if belongs && resource.key().origin.public == request.client.origin.public {
                     resource.fence(now);
@@ -237,13 +233,6 @@ fn likeness<'a>(method: &'a Method, path: &'a str, shape: &'a Shape) -> (&'a str
     let is_name = |segment: &str| segment.bytes().any(|byte| byte.is_ascii_digit());
     let segments = place.split('/').map(|segment| if is_name(segment) { "#" } else { segment }).collect();
     (method.as_str(), segments, if is_of_place { &[] } else { &shape.text })
-}
-
-/// The members of a structured list of strings (RFC 9651 section 3.1), parameters left out.
-fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    fields::list(headers, name)
-        .filter_map(|item| item.split(';').next()?.trim().strip_prefix('"')?.strip_suffix('"').map(str::to_owned))
-        .collect()
 }
 
 #[cfg(test)]

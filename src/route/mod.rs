@@ -94,6 +94,8 @@ pub struct Route {
     pub shim: Shim,
     /// After which requests to look, or to tell pages to ask.
     pub refresh_on: Vec<WritePattern>,
+    /// Response headers that name the groups of its resources.
+    pub groups: Arc<[http::HeaderName]>,
     /// What happens to all of its resources at once.
     pub pulse: Arc<Pulse>,
     /// Where it is counted.

@@ -505,6 +505,7 @@ fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
         hold: options.hold,
         fetch: options.fetch,
         shim: options.shim,
+        groups: Arc::clone(&options.groups),
         refresh_on: options.refresh_on.clone(),
         pulse: Arc::new(Pulse::new(clock::now())),
         learned: Arc::default(),
