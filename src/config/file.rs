@@ -70,7 +70,7 @@ pub struct Server {
     /// counts as one address.
     pub max_resources_per_address: usize,
     /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched. One
-    /// network may have three quarters of it.
+    /// client may have two thirds of it, one network three quarters.
     pub max_history_bytes: Text<Size>,
     /// How long an idle connection is kept.
     pub keepalive: Text<Period>,

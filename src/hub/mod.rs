@@ -25,8 +25,8 @@ use self::accounts::{Accounts, Charge};
 use self::owed::Owed;
 pub use self::traffic::Crowd;
 use self::traffic::Traffic;
-use crate::model::share::OF_NETWORK;
-use crate::model::{Network, Ration, Representation, ResourceKey};
+use crate::model::share::{OF_CLIENT, OF_NETWORK};
+use crate::model::{Network, Owner, Ration, Representation, ResourceKey};
 use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Subscription};
 
 /// What the hub may hold.
@@ -148,7 +148,7 @@ impl Hub {
     /// A hub with nothing in it.
     pub fn new(options: Options, seed: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let room = Arc::new(Ration::new(options.max_history_bytes, OF_NETWORK));
+        let room = Arc::new(Ration::new(options.max_history_bytes, (OF_NETWORK, OF_CLIENT)));
         let options = ArcSwap::from_pointee(options);
         let len = AtomicUsize::new(0);
         Self {
@@ -312,7 +312,7 @@ impl Hub {
             return Ok(Arc::clone(found));
         }
         let network = address.map(Network::of);
-        if !self.room.has_room(network) {
+        if !self.room.has_room(Owner::of(network, key)) {
             return Err(Full::History(self.room.most()));
         }
         let charge = self.charge(key, address)?;
@@ -349,7 +349,7 @@ impl Hub {
     fn make_way(&self, key: &ResourceKey, address: Option<IpAddr>, now: Instant) {
         let network = address.map(Network::of);
         let is_full = self.room.is_full() || self.len() >= self.options.load().max_resources;
-        if !is_full && self.room.has_room(network) || self.get(key).is_some() {
+        if !is_full && self.room.has_room(Owner::of(network, key)) || self.get(key).is_some() {
             return;
         }
         let mut vain = self.vain.lock().unwrap_or_else(PoisonError::into_inner);

@@ -101,7 +101,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 continue;
             }
             let room = self.resource.room();
-            state.charge(self.resource.owner(|owner| room.used_by(owner.network) as usize).network);
+            state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
             let (mut verdict, mut ring) = self.take_in(&mut state, look, trigger);
             if state.is_too_much() {
                 // Who has more than a share of the memory keeps nothing more from the others.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::clock;
-use crate::model::{Network, Ration, Taken};
+use crate::model::{Network, Owner, Ration, Taken};
 
 /// Counts connections, so that there are never more than there are descriptors for: without any, nothing could be accepted,
 /// looked at or asked; and so that those of one network leave some for others.
@@ -39,12 +39,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Doors {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, places: Arc::new(Ration::new(most as u64, OF_NETWORK)), turned_away: Mutex::default() }
+        Self {
+            most,
+            places: Arc::new(Ration::new(most as u64, (OF_NETWORK, OF_NETWORK))),
+            turned_away: Mutex::default(),
+        }
     }
 
     /// Lets one more of `network` in, if there is room.
     pub(super) fn enter(doors: &Self, network: Option<Network>) -> Option<Open> {
-        if let Some(taken) = doors.places.take(network, 1) {
+        if let Some(taken) = doors.places.take(Owner { network, client: 0 }, 1) {
             return Some(Open { _place: Box::new(taken) });
         }
         if let Some(count) = doors.complain(clock::now()) {

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use super::gather::Handed;
 use crate::clock::{self, Alarm};
 use crate::model::share::OF_NETWORK;
-use crate::model::{Network, Ration, Taken};
+use crate::model::{Network, Owner, Ration, Taken};
 use crate::proto::find_end;
 
 /// What was read.
@@ -59,14 +59,14 @@ pub struct Heads(Arc<Ration>);
 
 impl Default for Heads {
     fn default() -> Self {
-        Self(Arc::new(Ration::new(MOST_OF_ALL, OF_NETWORK)))
+        Self(Arc::new(Ration::new(MOST_OF_ALL, (OF_NETWORK, OF_NETWORK))))
     }
 }
 
 impl Heads {
     /// For requests of `network`; nothing is taken yet.
     pub(super) fn of(&self, network: Option<Network>) -> Taken {
-        Taken::nothing(Arc::clone(&self.0), network)
+        Taken::nothing(Arc::clone(&self.0), Owner { network, client: 0 })
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use super::advice::Observer;
 use super::{Condition, Ended, Failure, Head, History, HistoryOptions, Look, Looked, Outcome, patch};
 use crate::explain::{Explanation, explain};
-use crate::model::{Digest, Marks, Memo, Network, Ration, Representation, Snapshot, Taken, Validators, Version};
+use crate::model::{Digest, Marks, Memo, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
 use crate::normalise::{Fallback, Meaning, Rules};
 
 /// What a look meant.
@@ -59,7 +59,7 @@ pub struct State {
     options: HistoryOptions,
     share: Taken,
     /// On whose account the history is.
-    network: Option<Network>,
+    owner: Owner,
     observer: Observer,
     /// In how many looks in a row the upstream gave the same content another entity tag.
     strays: u8,
@@ -78,22 +78,22 @@ struct Why {
 impl State {
     /// A resource that nobody has looked at, whose history will stand in `room`.
     pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Ration>) -> Self {
-        let share = Taken::nothing(room, None);
+        let share = Taken::nothing(room, Owner::default());
         Self {
             head: Arc::default(),
             rules,
             options,
             share,
-            network: None,
+            owner: Owner::default(),
             observer: Observer::default(),
             strays: 0,
             why: Why::default(),
         }
     }
 
-    /// From now on its history is on the account of `network`.
-    pub fn charge(&mut self, network: Option<Network>) {
-        self.network = network;
+    /// From now on its history is on the account of `owner`.
+    pub fn charge(&mut self, owner: Owner) {
+        self.owner = owner;
     }
 
     /// Whether the history is more than the one who pays for it may have, though nothing but the newest version is kept.
@@ -234,7 +234,7 @@ impl State {
         // Where memory is short, what clients come back for is a snapshot.
         let versions = if self.share.has_room() { self.options.versions } else { 1 };
         head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
-        self.share.set(self.network, head.history.weight());
+        self.share.set(self.owner, head.history.weight());
         if same_meaning {
             Verdict::Insignificant
         } else {
