@@ -38,8 +38,8 @@ impl Books {
 
     fn subtract(&mut self, owner: Owner, amount: u64) {
         self.used -= amount;
-        subtract(&mut self.by_network, owner.network, amount);
-        subtract(&mut self.by_owner, owner, amount);
+        subtract(&mut self.by_network, &owner.network, amount);
+        subtract(&mut self.by_owner, &owner, amount);
     }
 
     /// Whether `owner` may take one more beside what there is, less `amount` of its own.
@@ -51,11 +51,11 @@ impl Books {
     }
 }
 
-fn subtract<K: Hash + Eq>(accounts: &mut HashMap<K, u64>, key: K, amount: u64) {
-    if let Some(own) = accounts.get_mut(&key) {
+fn subtract<K: Hash + Eq>(accounts: &mut HashMap<K, u64>, key: &K, amount: u64) {
+    if let Some(own) = accounts.get_mut(key) {
         *own -= amount;
         if *own == 0 {
-            accounts.remove(&key);
+            accounts.remove(key);
         }
     }
 }
