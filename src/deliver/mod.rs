@@ -16,6 +16,7 @@ mod ndjson;
 mod plain;
 mod poll;
 mod record;
+mod resume;
 mod session;
 mod sse;
 mod streams;
@@ -29,6 +30,7 @@ pub use multiplex::{MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, resume a
 pub use plain::{Answer, Whole, from_memory};
 pub use poll::{Habits, HeldPoll, Hold, Outcome as PollOutcome};
 pub use record::headers_object;
+pub use resume::holds_unknown;
 pub use session::{Ready, Session, await_ready};
 pub use streams::{Entering, Overload, Place, Streams, StreamsOptions};
 pub use websocket::{MOST_MESSAGE, MOST_URLS, Replied, Replier, Requested, SUBPROTOCOL, Socket, accept_key};

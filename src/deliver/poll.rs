@@ -199,7 +199,7 @@ impl HeldPoll {
                 match cursor.next(&head, None) {
                     Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => return self.answer(&snapshot),
                     Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
-                    Some(Update::Live | Update::Tick) => continue,
+                    Some(Update::Live | Update::Tick | Update::Down) => continue,
                     None => {}
                 }
             }

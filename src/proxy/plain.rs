@@ -13,8 +13,8 @@ use super::identity::IDENTITY;
 use super::request::Request;
 use super::site::Site;
 use crate::clock;
-use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory};
-use crate::model::Snapshot;
+use crate::deliver::{Answer, Hold, PollOutcome, Ready, Whole, Wire, await_ready, from_memory, holds_unknown};
+use crate::model::{Representation, Snapshot};
 use crate::resource::{Bell, Trigger};
 use crate::route::{Facts, Route, Shim};
 
@@ -73,7 +73,8 @@ impl Site {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
-        self.hub.pay(&key, now).map(Answer::kept).map(Disposition::Answer)
+        let fits = |answer: &Representation| request.takes_type(&answer.media_type().essence);
+        self.hub.pay(&key, fits, now).map(Answer::kept).map(Disposition::Answer)
     }
 
     /// A whole answer, marked as one of several that this URL can give.
@@ -108,25 +109,39 @@ impl Site {
         let resource = polled.resource;
         // Who follows it is told of it as often as it is looked at, and would not have asked.
         let since = if is_followed {
-            resource.fenced().max(self.writes.last(request.client.address))
+            resource.current_since().max(self.last_write(request))
         } else {
-            self.current_since(route.plan.schedule.every, &resource, &request.client, now)
+            Self::current_since(route.plan.schedule.every, &resource, self.last_write(request), now)
         };
+        if resource.is_untried()
+            || (resource.is_page() && resource.written_by_page() > resource.head().looked.map(|looked| looked.started))
+        {
+            // Nothing waits for a look that may not be made before the client itself has been answered.
+            return None;
+        }
         let mut head = resource.head_full();
-        if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
-            resource.demand(since);
-            if is_followed && head.has_tried(since) {
-                // It could not be read then. It is tried again soon, and nobody waits for that.
-                resource.trigger(Trigger::Demand);
+        let mut since = since;
+        loop {
+            if head.current_as_of(since).is_none() && polled.shared && !came_through_us(request.headers()) {
+                resource.demand(since);
+                if is_followed && head.has_tried(since) {
+                    // It could not be read then. It is tried again soon, and nobody waits for that.
+                    resource.trigger(Trigger::Demand);
+                }
+                let known = resource.wait_for(|head| head.has_tried(since));
+                head = timeout(self.fetch_timeout(), known).await.ok()?;
             }
-            let known = resource.wait_for(|head| head.has_tried(since));
-            head = timeout(self.fetch_timeout(), known).await.ok()?;
+            if since >= now || !holds_unknown(&head, request.headers()) {
+                break;
+            }
+            // It holds something that may be newer than all that is known here.
+            since = now;
         }
         if let Some(ended) = head.ended() {
             self.heed(route, &request.client, request.target, request.headers(), ended);
         }
         // What the client did while others' look was waited for, that may not show.
-        let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
+        let snapshot = head.current_as_of(since.max(self.last_write(request)))?;
         self.sample(route, request, facts, &key);
         if snapshot.representation.sets_cookie {
             return None;
@@ -162,7 +177,7 @@ impl Site {
         self.note_headers(route, &request.client, request.headers(), &key);
         let bell = Arc::<Bell>::default();
         let place = self.enter(request, &bell, how == How::Routed);
-        let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
+        let writes = self.writes.clients.fence(&self.who(request)).listen(Arc::clone(&bell), false);
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
         let joined = self.hub.join(&key, request.client.address, transport, Arc::clone(&bell), now, self.birth(route));
         let subscription = match joined {
@@ -172,8 +187,16 @@ impl Site {
                 return Disposition::Proxy;
             }
         };
-        let since = self.current_since(route.plan.schedule.every, subscription.resource(), &request.client, now);
-        match await_ready(wire, &subscription, since).await {
+        subscription.resource().vouch();
+        let since = Self::current_since(route.plan.schedule.every, subscription.resource(), writes.latest(), now);
+        let mut since = since;
+        let mut ready = await_ready(wire, &subscription, since).await;
+        if matches!(ready, Ready::Stream) && holds_unknown(&subscription.resource().head(), request.headers()) {
+            // It holds something that may be newer than all that is known here.
+            since = since.max(now);
+            ready = await_ready(wire, &subscription, since).await;
+        }
+        match ready {
             Ready::Gone => return Disposition::Gone,
             Ready::Stream => {}
             Ready::Declined(decline) => {
@@ -187,7 +210,7 @@ impl Site {
             Ready::Ended => return Disposition::Proxy,
         }
         let head = subscription.resource().head_full();
-        let since = since.max(self.writes.last(request.client.address));
+        let since = since.max(writes.latest());
         let Some(snapshot) = head.current_as_of(since).filter(|snapshot| !snapshot.representation.sets_cookie) else {
             return Disposition::Proxy;
         };
@@ -213,8 +236,7 @@ impl Site {
         };
         let _counted = route.metrics.hold(transport);
         let hold = Hold { subscription, bell, place, longest };
-        let wrote = || self.writes.last(request.client.address);
-        match poll.run(&hold, wire, request.headers(), now, wrote).await {
+        match poll.run(&hold, wire, request.headers(), now, || writes.latest()).await {
             PollOutcome::Gone => Disposition::Gone,
             PollOutcome::Unknown => Disposition::Proxy,
             PollOutcome::Answer(snapshot) => {

@@ -77,7 +77,9 @@ impl Site {
                 Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
-            let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
+            resource.vouch();
+            let fence = self.writes.clients.fence(&self.who(request));
+            let since = Self::current_since(route.plan.schedule.every, &resource, fence.at(), now);
             let ready = await_ready(wire, &subscription, since).await;
             // Who has left need not wait for what the backend would have shown.
             if delivery.accept() == "text/event-stream" && leaves_open(&ready) && !is_counted(request) {
@@ -122,11 +124,12 @@ impl Site {
                     };
                     let source = Source::Resource(subscription);
                     // What the client did while its stream was opened, that may not show.
-                    let since = Some(self.writes.last(request.client.address));
-                    let follower = Follower::new(asked, source, since, delivery.name(), Arc::clone(&route.metrics));
+                    let since = Some(fence.at());
+                    let follower =
+                        Follower::new(asked, source, since, delivery.name(), Arc::clone(&route.metrics)).since(now);
                     follower.hurry();
                     return Disposition::Hold(Box::new(Session {
-                        followers: Followers::one(follower),
+                        followers: Followers::one(follower).of_client(fence.listen(Arc::clone(&bell), false)),
                         desk: None,
                         bell,
                         place,

@@ -78,13 +78,18 @@ impl Cursor {
             }
             return Some(update);
         }
-        if let Condition::Stale { since, status } = head.condition
-            && !self.told_stale
-        {
-            self.told_stale = true;
-            return Some(Update::Stale { since, status });
+        self.stale(head)
+    }
+
+    /// The same where no state may be told: only that the upstream cannot be read, if it cannot and the client does not know.
+    pub fn stale(&mut self, head: &Head) -> Option<Update> {
+        match head.condition {
+            Condition::Stale { since, status } if !self.told_stale => {
+                self.told_stale = true;
+                Some(Update::Stale { since, status })
+            }
+            _ => None,
         }
-        None
     }
 
     /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.

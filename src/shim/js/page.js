@@ -40,8 +40,12 @@ function followPage(pace, refresh) {
             meta.remove();
         }
         if (before || !isShown(version)) {
-            announce(record);
             stale = true;
+            if (!before) {
+                // What was there for this load alone, such as a message that is shown once, stays until the page itself asks.
+                return;
+            }
+            announce(record);
             const isAlike = /html/.test(type) && refreshes.filter((one) => one).join() === (refresh ?? '') && isMarkup();
             proven(isAlike).then((is) => {
                 if (is) {
@@ -59,7 +63,7 @@ function followPage(pace, refresh) {
     };
     if (mayBeAnswered()) {
         // Who is asked for the page at its own pace besides need not be looked at as often.
-        link.follow({ url, headers, get every() {
+        link.follow({ url, headers, page: true, get every() {
             return isStill(document) ? pace : 4 * pace;
         } }, hear);
     }
