@@ -14,6 +14,7 @@ mod support;
 mod attacks;
 mod bounds;
 mod changes;
+mod consistency;
 mod contact;
 mod curl;
 mod deliveries;

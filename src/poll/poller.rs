@@ -8,14 +8,14 @@ use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::taking::takes;
+use super::taking::{are_alike, differ_in_numbers, takes};
 use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock::{self, roughly};
-use crate::model::{Kind, MediaType, Representation, Validators};
+use crate::model::{Kind, Representation, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger,
-    Verdict, route_to_paste,
+    Condition, Decline, Ended, Entry, Evidence, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State,
+    Trigger, Verdict, route_to_paste,
 };
 use crate::telemetry::{Happening, RouteMetrics};
 
@@ -62,7 +62,24 @@ pub struct Poller<F: ?Sized> {
 struct Ears {
     heard: u64,
     bearings: Bearings,
+    trial: Option<Trial>,
 }
+
+/// Nobody has said that the resource may be looked at: what looks bring is used once it was what clients are answered
+/// themselves.
+#[derive(Default)]
+struct Trial {
+    /// Looks that brought something else.
+    unlike: u32,
+    /// The next is made when a client has been answered after this.
+    after: Option<Instant>,
+}
+
+/// So many of a client's own polls have to be seen before any look.
+const SEEN: usize = 2;
+
+/// So many looks may bring something else than the poll before.
+const MOST_UNLIKE: u32 = 2;
 
 impl<F: Fetch + ?Sized> Poller<F> {
     /// Runs to the resource's end.
@@ -75,25 +92,39 @@ impl<F: Fetch + ?Sized> Poller<F> {
         self.metrics.resources().inc();
         let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history, Arc::clone(self.resource.room()));
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
-        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default() };
+        let trial = self.plan.proves.then(Trial::default);
+        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default(), trial };
         let mut held_back = false;
         let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
             let Some(mut look) = self.look(&state, trigger, due).await else { continue };
-            let started = look.started;
+            let (started, finished) = (look.started, look.finished);
+            if !self.try_out(&mut ears, &mut look) {
+                self.record(
+                    &look,
+                    trigger,
+                    "unlike",
+                    "a client was answered otherwise: its next poll is waited for".to_owned(),
+                );
+                schedule.looked(started, trigger, None);
+                self.resource.discard_look();
+                continue;
+            }
             if !proven {
                 self.prove(&mut proven, &state, &mut look).await;
             }
-            // Something was done while the upstream was answering. What it answered may be from before, and the client
-            // that did it must not see that any more. Under a storm of writes every other look is told nevertheless: it
-            // is a real state, and the others wait for one.
-            held_back = !held_back && started < self.resource.fenced() && matches!(look.outcome, Outcome::Fresh(_));
+            // While the upstream was answering, clients were shown something else that may be newer. If that goes on and on,
+            // every other look is told nevertheless: it is a real state, and others wait for one. What clients have written
+            // they are not shown the past of by their own fences.
+            let shown = self.resource.siblings().shown_beside(self.resource.handle());
+            let shown = shown.max(Some(self.resource.fenced_itself()));
+            held_back = !held_back && Some(started) < shown && matches!(look.outcome, Outcome::Fresh(_));
             if held_back {
                 self.record(
                     &look,
                     trigger,
                     "overtaken",
-                    "something was written while the upstream was answering".to_owned(),
+                    "something newer may have been shown while the upstream was answering".to_owned(),
                 );
                 schedule.looked(started, trigger, None);
                 self.resource.trigger(trigger);
@@ -104,6 +135,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             schedule.looked(started, trigger, Some(&verdict));
             if verdict == Verdict::Changed {
                 ears.bearings.changed(started);
+                self.resource.siblings().show(self.resource.handle(), finished);
             }
             self.resource.set_interval(schedule.interval());
             self.resource.rest(schedule.rests_until());
@@ -140,6 +172,24 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             let now = clock::now();
             schedule.keep_pace(self.resource.pace());
+            if !self.may_look(ears, now) {
+                if self.resource.held() > 0 {
+                    idle_since = None;
+                    self.resource.attention().await;
+                    continue;
+                }
+                let deadline = *idle_since.get_or_insert(now) + self.plan.linger;
+                if deadline <= now {
+                    // Nothing waits for a look that may not be made.
+                    self.hub.forget(&self.resource);
+                    return None;
+                }
+                tokio::select! {
+                    () = sleep_until(deadline) => {}
+                    () = self.resource.attention() => {}
+                }
+                continue;
+            }
             let held = self.resource.held() > 0;
             if held {
                 self.listen(schedule, ears, now);
@@ -173,7 +223,10 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 idle_since = None;
                 let due = schedule.due(now);
                 tokio::select! {
-                    () = sleep_until(due) => return Some((Trigger::Timer, due)),
+                    // Meanwhile the client may have written.
+                    () = sleep_until(due) => if self.may_look(ears, clock::now()) {
+                        return Some((Trigger::Timer, due));
+                    },
                     () = self.resource.attention() => {}
                     () = self.resource.pulse().beats_beyond(ears.heard) => {}
                 }
@@ -206,6 +259,53 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
     }
 
+    /// Whether a look takes nothing away from a client, as far as is known: where nobody has said so, its own polls have
+    /// shown that they can be repeated; and of a page that it shows it has been answered itself since it last wrote, as what it
+    /// did may be told it there, once.
+    fn may_look(&self, ears: &Ears, now: Instant) -> bool {
+        let is_page = self.resource.is_page();
+        let trial = ears.trial.as_ref().filter(|_| self.resource.is_untried());
+        if !is_page && trial.is_none() {
+            return true;
+        }
+        let evidence = self.hub.evidence(&self.resource, now);
+        let answered =
+            if self.plan.proves { evidence.as_ref().map(|seen| seen.at) } else { Some(self.resource.passed()) };
+        if is_page && answered < self.resource.written_by_page() {
+            return false;
+        }
+        let Some(trial) = trial else { return true };
+        let is_repeated = |seen: &Evidence| {
+            let is_same = |before: &Representation| are_alike(&before.body, &seen.last.body);
+            seen.count >= SEEN
+                && trial.after.is_none_or(|after| seen.at > after)
+                && (!is_page || seen.before.as_ref().is_some_and(is_same))
+        };
+        evidence.as_ref().is_some_and(is_repeated)
+    }
+
+    /// Whether the look can be used. The first that can brings what a client was answered itself; if none does, only clients
+    /// may ask.
+    fn try_out(&self, ears: &mut Ears, look: &mut Look) -> bool {
+        ears.trial.take_if(|_| !self.resource.is_untried());
+        let (Some(trial), Outcome::Fresh(found)) = (&mut ears.trial, &look.outcome) else { return true };
+        let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
+        let is_alike = |own: &Representation| {
+            found.status == own.status && (meaning(found) == meaning(own) || are_alike(&found.body, &own.body))
+        };
+        if self.hub.evidence(&self.resource, look.finished).is_some_and(|seen| is_alike(&seen.last)) {
+            ears.trial = None;
+            self.resource.set_untried(false);
+            return true;
+        }
+        trial.unlike += 1;
+        trial.after = Some(look.started);
+        if trial.unlike > MOST_UNLIKE {
+            look.outcome = Outcome::Declined(Decline::Unlike);
+        }
+        trial.unlike > MOST_UNLIKE
+    }
+
     /// Looks again at once at what has not been seen before. If that is there still it was not taken away by having been
     /// looked at; once a change is, nothing will be. If it is not, only clients may ask, and are to be given what was found.
     async fn prove(&self, proven: &mut bool, state: &State, look: &mut Look) {
@@ -213,8 +313,8 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
         let known = state.head().newest().map(|known| known.version.meaning);
         let first = meaning(found);
-        // Pages hand nothing out, and many tell the time.
-        if MediaType::of(&found.headers).kind() == Kind::Html || known == Some(first) {
+        // A page that is shown has been answered the client itself before.
+        if self.resource.is_page() || known == Some(first) {
             return;
         }
         let again = match self.look_again(found).await {
@@ -242,8 +342,15 @@ impl<F: Fetch + ?Sized> Poller<F> {
             return;
         }
         if let Outcome::Fresh(found) = std::mem::replace(&mut look.outcome, Outcome::Declined(Decline::Moves)) {
-            let found = [found, again].into_iter().chain(last).collect();
-            self.hub.owe(&self.resource, found, clock::now());
+            let rest = last.map(|last| [again.clone(), last]);
+            // What only counts is not missed by anybody, and would be old by the time that it is given.
+            if !differ_in_numbers(&found.body, &again.body) {
+                self.hub.owe(
+                    &self.resource,
+                    std::iter::once(found).chain(rest.into_iter().flatten()).collect(),
+                    clock::now(),
+                );
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use super::forward::forward;
 use super::gather::Handed;
 use super::identity::IDENTITY;
 use super::inject::{Candidate, Injection};
+use super::observe::{Observation, observe};
 use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
@@ -64,6 +65,8 @@ pub struct Passage {
     candidate: Option<Box<Candidate>>,
     /// The page that is.
     injection: Option<Box<Injection>>,
+    /// What is kept of an answer as it passes.
+    observation: Option<Box<Observation>>,
 }
 
 #[async_trait]
@@ -216,6 +219,9 @@ impl ProxyHttp for Phases {
             return Ok(());
         }
         let asked = Request::new(session.req_header(), peer, &options.trusted);
+        if let Some(asked) = asked.as_ref().filter(|asked| asked.may_write()) {
+            self.site.writes.clients.begins(&self.site.who(asked), clock::now());
+        }
         passage.candidate = asked.and_then(|asked| Candidate::of(&self.site, &asked)).map(Box::new);
         passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.ask(request))
     }
@@ -288,8 +294,13 @@ impl ProxyHttp for Phases {
             return Ok(());
         }
         let peer = Peer::of(session.digest());
-        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
+        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else {
+            self.site.wrote_unread(head, peer);
+            return Ok(());
+        };
+        passage.observation = self.site.observation(&request, response);
         self.site.answered(&request, &passage.shape, upstream, response)?;
+        self.site.told_of_write(&request).await;
         if let Some(candidate) = passage.candidate.take() {
             passage.injection = candidate.meet(&self.site.shims, response)?.map(Box::new);
         }
@@ -303,6 +314,7 @@ impl ProxyHttp for Phases {
         end: bool,
         passage: &mut Passage,
     ) -> Result<Option<Duration>> {
+        observe(&self.site, &mut passage.observation, body.as_ref(), end);
         if let Some(injection) = &mut passage.injection {
             injection.pass(&self.site.shims, body, end)?;
         }
@@ -325,13 +337,14 @@ impl ProxyHttp for Phases {
             _ => 500,
         };
         if let Ok(status) = StatusCode::from_u16(status)
-            && *error.esource() == ErrorSource::Upstream
+            && passage.upstream.is_some()
             && session.response_written().is_none()
             && let Some(request) =
                 Request::new(session.req_header(), Peer::of(session.digest()), &self.site.options().trusted)
         {
-            // The backend may have done what it was asked before it failed.
+            // The backend may have done what it was asked before it failed, or before the client left.
             self.site.wrote(&request, &passage.shape, status, &HeaderMap::new());
+            self.site.told_of_write(&request).await;
         }
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| brief(error));
@@ -469,8 +482,6 @@ impl Site {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
-        if let Some(resource) = self.hub.get(&key) {
-            resource.fence(now);
-        }
+        self.hub.shown(&key, now);
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::waiting::Waits;
-use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Room, Seat, Trigger};
+use super::{Bell, ClientFence, Ended, Entry, Head, Pulse, Revocable, Room, Seat, Siblings, Trigger};
 use crate::model::{EndReason, Representation, ResourceKey};
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
@@ -40,9 +40,16 @@ pub struct Resource {
     closing: AtomicBool,
     /// Whether the backend has replaced a cookie that it is looked at with.
     rotated: AtomicBool,
+    /// Whether what looks bring has not been found to be what clients are answered.
+    untried: AtomicBool,
+    /// When a client that shows it as a page was last answered by the backend itself, as the fence is.
+    passed: AtomicU64,
+    /// The clients that follow it as the page that they show.
+    shown_by: Mutex<Vec<Arc<ClientFence>>>,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
+    siblings: Arc<Siblings>,
     /// One more than the moment at which the last look began whose outcome is or will be published, as the fence is; 0 if
     /// there is none.
     began: AtomicU64,
@@ -59,6 +66,18 @@ impl Resource {
     /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's; its history will stand in
     /// `room`.
     pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, room: Arc<Room>, now: Instant) -> Self {
+        Self::among(key, handle, pulse, room, Arc::default(), now)
+    }
+
+    /// The same for one that shares its target and its clients with `siblings`.
+    pub fn among(
+        key: ResourceKey,
+        handle: String,
+        pulse: Arc<Pulse>,
+        room: Arc<Room>,
+        siblings: Arc<Siblings>,
+        now: Instant,
+    ) -> Self {
         Self {
             key,
             handle,
@@ -71,9 +90,13 @@ impl Resource {
             awaited: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             rotated: AtomicBool::new(false),
+            untried: AtomicBool::new(false),
+            passed: AtomicU64::new(0),
+            shown_by: Mutex::default(),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
+            siblings,
             began: AtomicU64::new(0),
             demanded: AtomicU64::new(0),
             waits: Waits::default(),
@@ -217,6 +240,56 @@ impl Resource {
         Pace { fastest, of_all: fastest.is_some() && roster.paces.len() == roster.bells.len() }
     }
 
+    /// Nobody has said that looks bring what clients are answered: until they are found to, nothing waits for one.
+    pub fn set_untried(&self, untried: bool) {
+        self.untried.store(untried, Ordering::Release);
+    }
+
+    /// A client has asked for it in words of our own: whoever wrote it knows that it is looked at.
+    pub fn vouch(&self) {
+        if self.untried.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Whether that is still to be found out.
+    pub fn is_untried(&self) -> bool {
+        self.untried.load(Ordering::Acquire)
+    }
+
+    /// Has the poller see how things stand.
+    pub fn wake(&self) {
+        self.attention.notify_one();
+    }
+
+    /// A client shows this as a page: what a look at it takes away would be missed there.
+    pub fn show_by(&self, client: &Arc<ClientFence>) {
+        let mut shown_by = self.shown_by.lock().unwrap_or_else(PoisonError::into_inner);
+        shown_by.retain(|known| known.is_held() && !Arc::ptr_eq(known, client));
+        shown_by.push(Arc::clone(client));
+    }
+
+    /// The backend has answered somebody who loads the page.
+    pub fn pass(&self, now: Instant) {
+        self.passed.fetch_max(self.offset(now), Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// When it last did.
+    pub fn passed(&self) -> Instant {
+        self.born + Duration::from_nanos(self.passed.load(Ordering::Acquire))
+    }
+
+    /// Whether it is a page that somebody shows.
+    pub fn is_page(&self) -> bool {
+        !self.shown_by.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// When a client that shows it as a page last wrote, or began to.
+    pub fn written_by_page(&self) -> Option<Instant> {
+        self.shown_by.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|client| client.touched()).max()
+    }
+
     /// Asks for a look as soon as the route's `refresh_gap` and the budget allow, if somebody is held. Who needs one
     /// [demands](Resource::demand) it.
     pub fn trigger(&self, trigger: Trigger) {
@@ -277,6 +350,18 @@ impl Resource {
     /// The moment before which no look counts as current.
     pub fn fenced(&self) -> Instant {
         self.fenced_itself().max(self.pulse.fenced())
+    }
+
+    /// The moment before which no look is the answer to a request: the fence, and whatever its clients may have been shown
+    /// of the same target in another variant.
+    pub fn current_since(&self) -> Instant {
+        let shown = self.siblings.shown_beside(&self.handle);
+        shown.map_or(self.fenced(), |shown| shown.max(self.fenced()))
+    }
+
+    /// The resources of the same target for the same clients.
+    pub fn siblings(&self) -> &Arc<Siblings> {
+        &self.siblings
     }
 
     /// The same, whatever happened to the other resources of its route.
@@ -406,6 +491,19 @@ impl Roster {
     }
 }
 
+/// What passed by of one URL for one client.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// How often.
+    pub count: usize,
+    /// When last.
+    pub at: Instant,
+    /// The last answer.
+    pub last: Representation,
+    /// The one before.
+    pub before: Option<Representation>,
+}
+
 /// Takes a resource out of the hub.
 pub trait Retire: Send + Sync + 'static {
     /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
@@ -416,6 +514,9 @@ pub trait Retire: Send + Sync + 'static {
 
     /// Looking at `resource` took these answers away. They are given to the next who ask for it themselves.
     fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
+
+    /// What the application has answered those who would look at `resource` themselves, as far as that passed by.
+    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
 }
 
 impl fmt::Debug for Resource {
