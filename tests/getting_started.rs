@@ -4,23 +4,27 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::documents::blocks;
 use crate::support::backend::{Backend, Page};
 use crate::support::client::Events;
 use crate::support::program::Scratch;
-use crate::support::within;
+
+/// `probe` takes its time, and says nothing meanwhile where no terminal shows it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const GUIDE: &str = include_str!("../docs/getting-started.md");
 
 /// What the commands say that do not start a server, by how they begin.
 const SAYS: &[(&str, &str)] = &[
-    ("curl http://127.0.0.1:9090/api/resources", "\"url\":\"/api/messages\""),
+    ("curl http://127.0.0.1:9090/api/resources", "\"url\": \"/api/messages\""),
     ("curl 'http://127.0.0.1:9090/api/why", "\"looks\""),
-    ("sungrazer tail ", "hello"),
+    ("sungrazer tail ", "200, application/json"),
     ("sungrazer probe ", "path = \"/api/messages\""),
     ("sungrazer check", "is good"),
     ("curl -N ", "data: {\"messages\":[\"hello\"]"),
@@ -79,7 +83,8 @@ async fn reads(child: &mut Child, line: &str, text: &str) -> String {
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     while !said.contains(text) {
         let mut piece = [0; 4096];
-        let read = within(&format!("{line:?} to say {text:?}, after {said}"), stdout.read(&mut piece)).await.unwrap();
+        let read = timeout(PATIENCE, stdout.read(&mut piece)).await;
+        let read = read.unwrap_or_else(|_| panic!("{line:?} does not say {text:?}, but {said}")).unwrap();
         assert!(read > 0, "{line:?} ended without saying {text:?}: {said}");
         said.push_str(&String::from_utf8_lossy(&piece[..read]));
     }

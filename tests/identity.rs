@@ -136,6 +136,27 @@ async fn nothing_of_a_client_is_in_what_others_are_given() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workers_stream_follows_is_what_the_pages_polls_ask_for() {
+    let backend = Backend::start().await;
+    backend.handle("/a/x", |seen| Page::text(&format!("{:?} {:?}", seen.header("cookie"), seen.header("sec-ch-ua"))));
+    let sidecar = Sidecar::start(&backend, &format!("{ROUTE}shim = \"learn\"\n"));
+    for cookie in ["sid=1", "sid=2"] {
+        let worker = [("Cookie", cookie), ("User-Agent", "Mozilla/5.0 (Own)"), ("Sec-Fetch-Site", "same-origin")];
+        let page = [&worker[..], &[("Sec-CH-UA", "\"Own\";v=\"1\""), ("Sec-CH-UA-Mobile", "?0")]].concat();
+        let marked = [&page[..], &[("Sungrazer-Poll", "/a/x#1")]].concat();
+        sidecar.get("/a/x", &page).await;
+        sidecar.get("/a/x", &marked).await;
+        let post = json!({ "follow": [{ "url": "/a/x" }], "exact": true }).to_string();
+        let mut stream = Events::post_as(sidecar.address, "/.sungrazer/stream", &post, &worker).await;
+        let told: Value = serde_json::from_str(&within("a record", stream.next()).await.unwrap().data).unwrap();
+        let polled = sidecar.get("/a/x", &marked).await;
+        assert_eq!(told["body"], polled.text());
+        let mark = polled.header("sungrazer-identity").unwrap().split('#').next().unwrap();
+        assert_eq!(told["identity"], mark, "{told}");
+    }
+}
+
 /// A backend that knows who speaks by the connection, as IIS does with NTLM and Negotiate.
 struct SignedIn {
     address: SocketAddr,
@@ -187,10 +208,10 @@ impl SignedIn {
             let mut challenge = "Basic realm=\"x\", NTLM";
             match scheme.as_deref() {
                 Some([scheme, "type1"]) if scheme.eq_ignore_ascii_case("ntlm") => {
-                    (challenged, challenge) = (true, "NTLM type2")
+                    (challenged, challenge) = (true, "NTLM type2");
                 }
                 Some([scheme, whose]) if scheme.eq_ignore_ascii_case("ntlm") && challenged => {
-                    user = Some((*whose).to_owned())
+                    user = Some((*whose).to_owned());
                 }
                 Some([scheme, whose]) if scheme.eq_ignore_ascii_case("negotiate") => user = Some((*whose).to_owned()),
                 _ => {}

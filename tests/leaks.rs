@@ -88,7 +88,10 @@ fn odd(seen: &Seen, person: &str) -> Option<String> {
     let is_own = seen.header("x-forwarded-for") == address.as_deref()
         && (agent.is_empty() || agent.starts_with(&format!("Mozilla/p{person}~")));
     let is_nobodys = seen.header("x-forwarded-for").is_none() && agent.starts_with("sungrazer/");
-    let tells_page = seen.header("referer").is_some_and(|page| page != "http://site.example/");
+    // Where an application varies by everything, the page that asks is part of the key, also of a key of nobody's.
+    let own_page = format!("http://site.example/p{person}~");
+    let is_told = |page| page != "http://site.example/" && page != own_page;
+    let tells_page = person != "nobody" && seen.header("referer").is_some_and(is_told);
     let selected = seen.path() == "/selected";
     let right = if person == "nobody" || selected { is_nobodys || (selected && is_own) } else { is_own };
     (!right || tells_page).then(|| format!("{person}: {seen:?}"))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::support::backend::{Backend, Page};
+use crate::support::backend::{Backend, Page, Seen};
 use crate::support::client::{Connection, Events};
 use crate::support::program::Scratch;
 use crate::support::sidecar::{LOCAL, Sidecar};
@@ -183,7 +183,7 @@ async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
             let mut events = Events::open(address, target, &[]).await;
             (events.snapshot().await.data, events)
         });
-        eventually("a look to be under way", || backend.seen("/text").iter().any(|seen| seen.is_fetch())).await;
+        eventually("a look to be under way", || backend.seen("/text").iter().any(Seen::is_fetch)).await;
         assert_eq!(Connection::open(address).await.request("POST", "/save", &[], b"x").await.status, 500);
         gate.notify_one();
         let (first, _events) = within("the first event", opened).await.unwrap();

@@ -18,7 +18,7 @@ use crate::support::{eventually, within};
 const SOON: Duration = Duration::from_secs(2);
 
 fn is_look(seen: &Seen) -> bool {
-    seen.header("user-agent").is_some_and(|agent| agent.starts_with("sungrazer/"))
+    seen.is_fetch()
 }
 
 /// An application that is well, but whose answers to looks have this status, if any, and `Retry-After`.

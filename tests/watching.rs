@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::support::backend::{Backend, Page};
+use crate::support::backend::{Backend, Page, Seen};
 use crate::support::client::{Connection, Events};
 use crate::support::program::{Program, Scratch};
 use crate::support::sidecar::Sidecar;
@@ -29,7 +29,7 @@ async fn a_fetch_looks_like_its_clients_own_requests() {
     ];
     let mut events = Events::open(sidecar.address, "/a?_=123&b=2", &headers).await;
     events.snapshot().await;
-    let look = backend.seen("/a").into_iter().find(|seen| seen.is_fetch()).expect("a look");
+    let look = backend.seen("/a").into_iter().find(Seen::is_fetch).expect("a look");
     assert_eq!(look.target, "/a?b=2");
     for (name, value) in [
         ("cookie", Some("sid=1")),
@@ -132,7 +132,7 @@ async fn a_date_that_may_still_move_is_not_asked_with() {
     let backend = Backend::start().await;
     // Two changes within one second: a server that goes by dates says 304 to the second.
     let handler = |body: &'static str| {
-        move |seen: &crate::support::backend::Seen| {
+        move |seen: &Seen| {
             let page = Page::json(body)
                 .header("Last-Modified", "Sun, 22 Nov 2026 08:00:00 GMT")
                 .header("Date", "Sun, 22 Nov 2026 08:00:01 GMT")

@@ -56,6 +56,8 @@ impl Visitor {
         for name in gone {
             headers.remove(name);
         }
+        // What follows is asked for as the page would, from wherever its stream was opened.
+        site.hints.complete(&request.client, &mut headers);
         let is_bound = site.bindings.concern(request);
         let (client, peer) = (request.client.clone(), request.peer);
         let fence = site.writes.clients.fence(&site.who(request));

@@ -24,6 +24,7 @@ impl Site {
     /// Whose `request` is, in the words in which streams say it, if it is a poll that asks for that.
     pub(super) fn identity(&self, route: &Route, request: &Request<'_>) -> Option<HeaderValue> {
         let target = request.polls_for()?;
+        self.hints.note(&request.client, request.headers());
         let facts = route.facts(&request.client, target, request.headers(), clock::now());
         let key = route.key(&request.client, target, request.headers(), &facts, true);
         worded(&self.hub.mark(&key), request)

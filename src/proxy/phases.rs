@@ -468,6 +468,7 @@ impl Site {
             response.append_header(VARY, negotiates)?;
         }
         if let Some(route) = routes.follows(request.target.path) {
+            self.hints.note(&request.client, request.headers());
             self.seen(route, request);
             if let Some(identity) = self.identity_of(route, request, &response.headers) {
                 response.insert_header(IDENTITY, identity)?;

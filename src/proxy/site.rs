@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Bindings, TrustedProxies, Writes};
+use super::{Bindings, Hints, TrustedProxies, Writes};
 use crate::clock;
 use crate::deliver::{Habits, Streams};
 use crate::hub::{Birth, Hub};
@@ -55,6 +55,8 @@ pub struct Site {
     pub agents: RandomState,
     /// Who wrote when.
     pub writes: Writes,
+    /// What clients say of themselves in requests of their pages.
+    pub hints: Hints,
     /// Who is signed in by a connection.
     pub bindings: Bindings,
     /// The browser script.

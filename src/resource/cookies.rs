@@ -198,7 +198,7 @@ mod tests {
         let what = Arc::<Counted>::default();
         let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&what) as Arc<dyn Revocable>));
         let cookies: Vec<String> = (0..256).map(|number| format!("c{number}=1")).collect();
-        let pairs = || cookies.iter().map(|cookie| cookie.as_bytes());
+        let pairs = || cookies.iter().map(String::as_bytes);
         let entries: Vec<_> = (0..2000).map(|_| index.register(pairs(), Weak::clone(&weak))).collect();
         let replaced: Vec<_> = pairs().take(16).map(|pair| Replaced { pair, telling: Telling::Nothing }).collect();
         let began = tokio::time::Instant::now();

@@ -54,7 +54,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Bindings, FIRST_REQUEST, Front, Site, Writes};
+use crate::proxy::{Bindings, FIRST_REQUEST, Front, Hints, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -351,6 +351,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         agents: RandomState::new(),
         writes: Writes::new(now),
         bindings: Bindings::default(),
+        hints: Hints::default(),
         shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),

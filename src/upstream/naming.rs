@@ -287,13 +287,14 @@ impl Upstream {
     /// What the backend answers to `host`, if it refuses that and serves its own name.
     async fn ask_by_names(&self, host: &str, path: &str) -> Option<StatusCode> {
         let own = self.options.address.authority();
+        let nobody = nobody_like(host);
         for path in ["/", path].into_iter().take(if path == "/" || !is_plain(path) { 1 } else { 2 }) {
             let refused = self.ask_by_name(path, host).await?;
             if !matches!(refused.status.as_u16(), 400 | 401 | 403 | 421) {
                 continue;
             }
             let served = self.ask_by_name(path, &own).await?;
-            if is_served(&refused, &served) && self.ask_by_name(path, NOBODY).await?.status == refused.status {
+            if is_served(&refused, &served) && self.ask_by_name(path, &nobody).await?.status == refused.status {
                 return Some(refused.status);
             }
         }
@@ -323,6 +324,16 @@ fn is_served(refused: &Answer, answer: &Answer) -> bool {
         // Nobody but who judges the request itself answers 400 or 421; what it asked for may be missing or forbidden.
         403..=415 => matches!(refused.status.as_u16(), 400 | 421),
         _ => false,
+    }
+}
+
+/// A name that nobody has, with the port of `host`: some applications refuse no name, but every port that is not theirs.
+fn nobody_like(host: &str) -> String {
+    match host.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{NOBODY}:{port}")
+        }
+        _ => NOBODY.to_owned(),
     }
 }
 

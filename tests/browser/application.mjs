@@ -76,7 +76,7 @@ export async function startApplication(pages = {}) {
 }
 
 /** Whether a request is one of Sungrazer's own looks. */
-export const isLook = (request) => request.headers['accept-encoding'] === 'identity';
+export const isLook = (request) => /;q=/.test(request.headers['accept-encoding']);
 
 /** A page with `script`, and `draw(state)` for it to call. */
 export function page(script, head = '') {

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { stage } from './stage.mjs';
 import { eventually } from './support.mjs';
 
-const SEED = Number(process.env.PAGES_SEED ?? 1);
+const SEED = Number(process.env.PAGES_SEED ?? 7);
 const ROUNDS = Number(process.env.PAGES_ROUNDS ?? 6);
 const CHANGES = 4;
 

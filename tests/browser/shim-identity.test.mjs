@@ -45,7 +45,7 @@ const on = stage({
         }, ${INTERVAL});`),
     '/events': (request, send) => send(200, 'application/json', JSON.stringify(events.slice(Number(cookie(request, 'seen')) || 0))),
     '/told-page': (request, send) => send(200, 'text/html', page(polls('/told', `{ headers: { 'Content-Type': 'application/json' } }`)),
-        { 'set-cookie': 'who=me; Path=/told; HttpOnly' }),
+        { 'set-cookie': 'who=me; Path=/; HttpOnly' }),
     '/told': (request, send) => says(send, JSON.stringify(TOLD.map((name) => [name, request.headers[name]])) + on.application.state.count),
 });
 

@@ -130,9 +130,9 @@ impl Seen {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Whether this is one of Sungrazer's own: a client's request of these tests never says `identity`.
+    /// Whether this is one of Sungrazer's own: no client of these tests asks for these codings.
     pub fn is_fetch(&self) -> bool {
-        self.header("accept-encoding") == Some("identity")
+        self.header("accept-encoding") == Some("gzip, br;q=0.5, zstd;q=0.4")
     }
 
     pub fn all(&self, name: &str) -> Vec<&str> {

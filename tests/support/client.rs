@@ -35,7 +35,7 @@ impl Response {
     }
 
     pub fn is_from_memory(&self) -> bool {
-        self.header("cache-status") == Some("sungrazer; hit")
+        self.header("cache-status").is_some_and(|status| status.starts_with("sungrazer; hit"))
     }
 }
 

@@ -151,8 +151,7 @@ async fn live(world: Arc<World>, page: Page, seed: u64) -> Duration {
         }
         sleep(page.rest + ms(rng.u64(0..4))).await;
     }
-    let kept = seen.lock().unwrap().kept;
-    kept
+    seen.lock().unwrap().kept
 }
 
 /// Lets `pages` live while the state changes at `changes`. Returns the world, and what each page was kept from.

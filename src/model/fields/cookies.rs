@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Browsers keep no more cookies than this for a site; who sends more is none.
 pub const MOST_COOKIES: usize = 256;
@@ -60,7 +60,7 @@ pub fn changes_cookies(answer: &HeaderMap) -> bool {
 
 /// Those of the cookies `sent` that `answer` sets to another value, or takes away.
 pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) -> Vec<Replaced<'a>> {
-    let lines = answer.get_all(header::SET_COOKIE).iter().map(|line| line.as_bytes());
+    let lines = answer.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
     let mut set: HashMap<&[u8], Set<'_>> = HashMap::new();
     for line in lines {
         let pair = pairs(line).next().unwrap_or_default();
@@ -108,7 +108,6 @@ fn telling(pair: &[u8], is_hidden: bool) -> Telling {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http::header::{COOKIE, SET_COOKIE};
 
     use super::*;

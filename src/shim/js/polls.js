@@ -337,7 +337,9 @@ function pollOf(key, what, run, gap = 0) {
     poll.asked = now();
     poll.sites.add(site);
     run.polls.add(poll);
+    // A loop may set its timers in more than one place.
     site.due.delete(poll);
+    run.from?.due.delete(poll);
     if (what.tick) {
         poll.heeds(run);
     }

@@ -68,6 +68,7 @@ class Timer {
         }
         const current = begin(site, run, early, depth);
         current.loops ||= repeats || !!this.parent || depth >= COUNTS;
+        current.from ||= this.parent?.site;
         if (repeats) {
             this.taken = early && current;
             this.depth &&= depth + 1;
@@ -120,15 +121,15 @@ class Timer {
     }
 
     /**
-     * Set by a run that was early. The first that is about as long, and has led to polls, is how its loop goes on: it is due
-     * when it would have been, had that run been in time (a loop that looks at a clock may have seen to that); but looks
+     * Set by a run that was early. The first that is about as long, and has led to polls, or is all that the run has done, is
+     * how its loop goes on: it is due when it would have been, had that run been in time (a loop that looks at a clock may have seen to that); but looks
      * when that would have been whether the run asked for anything. Returns for how long it is set.
      */
     follows(parent) {
         const { until, shift, pace, next } = parent.early;
         const { delay, site } = this;
         this.free = until;
-        const leads = site === parent.site || site.last.size > 0 || (site.runs === 0 && !parent.seen.asked.size);
+        const leads = site === parent.site || site.last.size > 0 || !parent.seen.asked.size;
         if (next || this.repeats || !leads || !mayGoOn(parent, delay)) {
             return delay;
         }
@@ -136,9 +137,9 @@ class Timer {
         const wait = Math.max(delay, shift + Math.min(delay, pace));
         this.due = now() + wait;
         this.pace = Math.min(delay, wait - shift);
-        // Not before its time: others that wait for the same came first.
-        const rest = Math.ceil(until - now());
-        if (rest <= 0) {
+        // Clocks are coarse, and others that wait for the same moment came first.
+        const rest = Math.ceil(until - now()) + 1;
+        if (rest <= 1) {
             return wait;
         }
         this.taken = parent;
