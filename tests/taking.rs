@@ -1,7 +1,7 @@
 //! Applications that hand something out to whoever asks and have it no more, or that count who asks.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -275,6 +275,47 @@ async fn a_page_is_not_asked_for_between_a_write_and_its_own_next_load() {
         let before = backend.hits("/page");
         eventually("looks to go on", || backend.hits("/page") > before + 2).await;
     }
+}
+
+/// A write waits for a fetch of the page that is under way, but not for long; what that fetch is told is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_fetch_is_told_that_lasts_longer_than_a_write_waits_is_kept() {
+    let backend = Backend::start().await;
+    let (message, slow) = (Arc::<Mutex<Option<&str>>>::default(), Arc::<AtomicBool>::default());
+    let (shown, is_slow) = (Arc::clone(&message), Arc::clone(&slow));
+    backend.handle("/page", move |seen| {
+        if seen.is_fetch() && is_slow.swap(false, Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        Page::new("text/html", format!("<!doctype html><p>{}<p>jobs", shown.lock().unwrap().take().unwrap_or("")))
+    });
+    let doing = Arc::clone(&message);
+    backend.handle("/go", move |_| {
+        *doing.lock().unwrap() = Some("started");
+        Page::text("").status(303).header("Location", "/page")
+    });
+    let sidecar = Sidecar::start(&backend, &LEARNED.replace("\"learn\"", "true").replace("20ms", "100ms"));
+    let mut browser = Connection::open(sidecar.address).await;
+    let page = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Accept", "text/html")];
+    browser.get("/page", &page).await;
+    let follow = json!({ "follow": [{ "url": "/page", "page": true, "every": 5000 }], "exact": true }).to_string();
+    let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &follow, &[("Accept", "text/html")]).await;
+    assert_eq!(record(&mut events).await["event"], "snapshot");
+    let before = backend.hits("/page");
+    eventually("some looks", || backend.hits("/page") > before + 3).await;
+    slow.store(true, Ordering::SeqCst);
+    eventually("a look that lasts", || !slow.load(Ordering::SeqCst)).await;
+    let began = std::time::Instant::now();
+    browser.request("POST", "/go", &[], b"x").await;
+    let waited = began.elapsed();
+    assert!((Duration::from_millis(400)..Duration::from_millis(1200)).contains(&waited), "{waited:?}");
+    eventually("the message to be taken", || message.lock().unwrap().is_none()).await;
+    let mut told = 0;
+    for _ in 0..10 {
+        told += usize::from(browser.get("/page", &page).await.text().contains("started"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(told, 1);
 }
 
 /// A form whose token is good for the newest page only.

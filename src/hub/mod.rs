@@ -211,7 +211,7 @@ impl Hub {
         for target in std::iter::once(key.target.to_string()).chain(other) {
             self.with_target(&target)
                 .iter()
-                .filter(|resource| resource.is_untried() || resource.is_page())
+                .filter(|resource| resource.is_untried() || resource.page().is_shown())
                 .for_each(|resource| resource.wake());
         }
     }
@@ -307,7 +307,7 @@ impl Hub {
         let shard = self.shard(&key.target);
         if let Some(resource) = shard.find(key) {
             resource.fence(now);
-            if resource.is_page() {
+            if resource.page().is_shown() {
                 resource.pass(now);
             }
         }

@@ -14,6 +14,7 @@ mod poller;
 mod request;
 mod schedule;
 mod taking;
+mod trial;
 mod trigger;
 
 pub use budget::{Budget, Options as BudgetOptions, Permit, Spending, Urgency};

@@ -8,14 +8,14 @@ use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::taking::{are_alike, differ_in_numbers, takes};
+use super::trial::Trial;
 use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock::{self, roughly};
-use crate::model::{Kind, Representation, Validators};
+use crate::model::{Kind, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Decline, Ended, Entry, Evidence, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State,
-    Trigger, Verdict, route_to_paste,
+    Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
+    route_to_paste,
 };
 use crate::telemetry::{Happening, RouteMetrics};
 
@@ -59,27 +59,11 @@ pub struct Poller<F: ?Sized> {
 }
 
 /// What a poller has heard of what happened to its route.
-struct Ears {
+pub(super) struct Ears {
     heard: u64,
     bearings: Bearings,
-    trial: Option<Trial>,
+    pub(super) trial: Option<Trial>,
 }
-
-/// Nobody has said that the resource may be looked at: what looks bring is used once it was what clients are answered
-/// themselves.
-#[derive(Default)]
-struct Trial {
-    /// Looks that brought something else.
-    unlike: u32,
-    /// The next is made when a client has been answered after this.
-    after: Option<Instant>,
-}
-
-/// So many of a client's own polls have to be seen before any look.
-const SEEN: usize = 2;
-
-/// So many looks may bring something else than the poll before.
-const MOST_UNLIKE: u32 = 2;
 
 impl<F: Fetch + ?Sized> Poller<F> {
     /// Runs to the resource's end.
@@ -97,8 +81,20 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let mut held_back = false;
         let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let Some(mut look) = self.look(&state, trigger, due).await else { continue };
+            let Some(mut look) = self.look(&state, &ears, trigger, due).await else { continue };
             let (started, finished) = (look.started, look.finished);
+            if self.is_overtaken_by_a_write(&look) {
+                self.keep_for_who_wrote(&state, &look);
+                self.record(
+                    &look,
+                    trigger,
+                    "overtaken",
+                    "a client that shows this page has written meanwhile".to_owned(),
+                );
+                schedule.looked(started, trigger, None);
+                self.resource.discard_look();
+                continue;
+            }
             if !self.try_out(&mut ears, &mut look) {
                 self.record(
                     &look,
@@ -259,116 +255,19 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
     }
 
-    /// Whether a look takes nothing away from a client, as far as is known: where nobody has said so, its own polls have
-    /// shown that they can be repeated; and of a page that it shows it has been answered itself since it last wrote, as what it
-    /// did may be told it there, once.
-    fn may_look(&self, ears: &Ears, now: Instant) -> bool {
-        let is_page = self.resource.is_page();
-        let trial = ears.trial.as_ref().filter(|_| self.resource.is_untried());
-        if !is_page && trial.is_none() {
-            return true;
-        }
-        let evidence = self.hub.evidence(&self.resource, now);
-        let answered =
-            if self.plan.proves { evidence.as_ref().map(|seen| seen.at) } else { Some(self.resource.passed()) };
-        if is_page && answered < self.resource.written_by_page() {
-            return false;
-        }
-        let Some(trial) = trial else { return true };
-        let is_repeated = |seen: &Evidence| {
-            let is_same = |before: &Representation| are_alike(&before.body, &seen.last.body);
-            seen.count >= SEEN
-                && trial.after.is_none_or(|after| seen.at > after)
-                && (!is_page || seen.before.as_ref().is_some_and(is_same))
-        };
-        evidence.as_ref().is_some_and(is_repeated)
-    }
-
-    /// Whether the look can be used. The first that can brings what a client was answered itself; if none does, only clients
-    /// may ask.
-    fn try_out(&self, ears: &mut Ears, look: &mut Look) -> bool {
-        ears.trial.take_if(|_| !self.resource.is_untried());
-        let (Some(trial), Outcome::Fresh(found)) = (&mut ears.trial, &look.outcome) else { return true };
-        let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
-        let is_alike = |own: &Representation| {
-            found.status == own.status && (meaning(found) == meaning(own) || are_alike(&found.body, &own.body))
-        };
-        if self.hub.evidence(&self.resource, look.finished).is_some_and(|seen| is_alike(&seen.last)) {
-            ears.trial = None;
-            self.resource.set_untried(false);
-            return true;
-        }
-        trial.unlike += 1;
-        trial.after = Some(look.started);
-        if trial.unlike > MOST_UNLIKE {
-            look.outcome = Outcome::Declined(Decline::Unlike);
-        }
-        trial.unlike > MOST_UNLIKE
-    }
-
-    /// Looks again at once at what has not been seen before. If that is there still it was not taken away by having been
-    /// looked at; once a change is, nothing will be. If it is not, only clients may ask, and are to be given what was found.
-    async fn prove(&self, proven: &mut bool, state: &State, look: &mut Look) {
-        let Outcome::Fresh(found) = &look.outcome else { return };
-        let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
-        let known = state.head().newest().map(|known| known.version.meaning);
-        let first = meaning(found);
-        // A page that is shown has been answered the client itself before.
-        if self.resource.is_page() || known == Some(first) {
-            return;
-        }
-        let again = match self.look_again(found).await {
-            Some(Outcome::Fresh(again)) if meaning(&again) != first => again,
-            Some(_) => return *proven = known.is_some(),
-            None => return,
-        };
-        let second = meaning(&again);
-        let last = match self.look_again(&again).await {
-            Some(Outcome::Fresh(last)) if meaning(&last) != second => Some(last),
-            Some(_) => None,
-            None => return,
-        };
-        if look.started < self.resource.fenced() {
-            // It may have been changed by what was written meanwhile.
-            return;
-        }
-        if last.is_none() && known.is_some_and(|known| known != second) {
-            // It has moved on, and stays. What it was is told first: it may be told nowhere else. What it is now comes with
-            // the next look, when pages have had the time to ask.
-            return;
-        }
-        if !takes(&found.body, &again.body, last.as_ref().map(|last| &last.body[..])) {
-            *proven = true;
-            return;
-        }
-        if let Outcome::Fresh(found) = std::mem::replace(&mut look.outcome, Outcome::Declined(Decline::Moves)) {
-            let rest = last.map(|last| [again.clone(), last]);
-            // What only counts is not missed by anybody, and would be old by the time that it is given.
-            if !differ_in_numbers(&found.body, &again.body) {
-                self.hub.owe(
-                    &self.resource,
-                    std::iter::once(found).chain(rest.into_iter().flatten()).collect(),
-                    clock::now(),
-                );
-            }
-        }
-    }
-
-    /// What there is now in place of `found`, if that can be told.
-    async fn look_again(&self, found: &Representation) -> Option<Outcome> {
-        self.metrics.triggered("sample");
-        let (permit, _) = self.admit(Urgency::Triggered, clock::now()).await;
-        let outcome = self.ask(permit, found.validators.clone()).await;
-        matches!(outcome, Outcome::Fresh(_) | Outcome::NotModified(_)).then_some(outcome)
-    }
-
     /// Makes one look, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
-    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> Option<Look> {
+    async fn look(&self, state: &State, ears: &Ears, trigger: Trigger, due: Instant) -> Option<Look> {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
         let (permit, started) = self.while_wanted(self.admit(urgency, due)).await?;
+        // From here on a write waits for it; one that came before is seen.
+        let _under_way = self.resource.page().fetches();
+        if !self.may_look(ears, clock::now()) {
+            self.resource.trigger(trigger);
+            return None;
+        }
         self.resource.look_began(started);
         let ask = self.ask(permit, validators);
         // What only waiting clients asked for is called off with the last of them: the application may be holding it.
@@ -399,7 +298,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Waits for the budget. Also returns when it allowed to ask.
-    async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
+    pub(super) async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
         let permit = self.budget.admit(urgency, due).await;
         let started = clock::now();
@@ -409,7 +308,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Asks the upstream.
-    async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
+    pub(super) async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
         let request = WatchRequest {
             key: self.resource.key(),
             validators,
@@ -503,7 +402,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         });
     }
 
-    fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
+    pub(super) fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
         self.metrics.fetched(result);
         self.resource.record(Entry { result, because, ..Entry::of(look, trigger) });
     }

@@ -15,7 +15,7 @@ use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use crate::model::fields;
-use crate::resource::ClientFence;
+use crate::resource::{ClientFence, Writing};
 
 /// A client, as far as a request tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,9 +126,9 @@ impl Clients {
         self.concerned(who).iter().for_each(|fence| fence.raise(now));
     }
 
-    /// `who` begins to write at `now`.
-    pub(super) fn begins(&self, who: &Who, now: Instant) {
-        self.concerned(who).iter().for_each(|fence| fence.begin(now));
+    /// `who` writes from `now` on, until what is returned is dropped.
+    pub(super) fn writes(&self, who: &Who, now: Instant) -> Vec<Writing> {
+        self.concerned(who).iter().map(|fence| fence.writes(now)).collect()
     }
 
     /// `who` said something at `now` that may have been a write.

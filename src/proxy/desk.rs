@@ -107,7 +107,7 @@ impl Visitor {
                     subscription.resource().vouch();
                 }
                 if asked.page {
-                    subscription.resource().show_by(&self.fence);
+                    subscription.resource().page().show_by(&self.fence);
                     if asked.claim.is_none() {
                         // It has just been loaded.
                         subscription.resource().pass(now);
@@ -265,6 +265,11 @@ impl Visitor {
         if let Some(trace) = visit.as_deref().and_then(Visit::traceparent) {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
         }
+        let asked = Request::new(&head, self.peer, &self.site.options().trusted);
+        let _writing = match &asked {
+            Some(asked) => self.site.begins(asked).await,
+            None => Vec::new(),
+        };
         let mut answer =
             upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text));
         if let Ok(answer) = &mut answer {
@@ -278,7 +283,7 @@ impl Visitor {
             };
             visit.answered(status.as_u16(), Some(bytes as u64));
         }
-        if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
+        if let Some(asked) = asked {
             // Without an answer, too: the backend may have done what it was asked before it failed.
             let none = HeaderMap::new();
             let (status, headers) = match &answer {

@@ -30,6 +30,7 @@ use super::writes::{Shape, is_well};
 use crate::clock;
 use crate::model::{Origin, fields};
 use crate::proto::Exchange;
+use crate::resource::Writing;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
 use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, brief};
@@ -67,6 +68,8 @@ pub struct Passage {
     injection: Option<Box<Injection>>,
     /// What is kept of an answer as it passes.
     observation: Option<Box<Observation>>,
+    /// That it may be a write.
+    writing: Vec<Writing>,
 }
 
 #[async_trait]
@@ -215,12 +218,12 @@ impl ProxyHttp for Phases {
         if let Some(trace) = passage.visit.as_ref().and_then(|visit| visit.traceparent()) {
             request.insert_header("traceparent", trace)?;
         }
+        let asked = Request::new(session.req_header(), peer, &options.trusted);
+        if let Some(asked) = &asked {
+            passage.writing = self.site.begins(asked).await;
+        }
         if !self.site.routes.load().inject() {
             return Ok(());
-        }
-        let asked = Request::new(session.req_header(), peer, &options.trusted);
-        if let Some(asked) = asked.as_ref().filter(|asked| asked.may_write()) {
-            self.site.writes.clients.begins(&self.site.who(asked), clock::now());
         }
         passage.candidate = asked.and_then(|asked| Candidate::of(&self.site, &asked)).map(Box::new);
         passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.ask(request))

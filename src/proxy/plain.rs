@@ -165,7 +165,8 @@ impl Site {
         // Nobody is given what was read before he was last answered, unless it is kept up to date.
         let since = since.max(plain.crowd.answered.filter(|_| resource.held() == 0).unwrap_or(since));
         if resource.is_untried()
-            || (resource.is_page() && resource.written_by_page() > resource.head().looked.map(|looked| looked.started))
+            || (resource.page().is_shown()
+                && resource.page().written() > resource.head().looked.map(|looked| looked.started))
         {
             // Nothing waits for a look that may not be made before the client itself has been answered.
             return None;

@@ -109,6 +109,10 @@ impl Tunnel<'_> {
         let head = self.outgoing(protocol, trace).ok_or(Failure::Client)?;
         let exchange = Exchange { is_head: request.method == Method::HEAD, upgrade: protocol.is_some(), last: true };
         expect(&upstream, Expected { exchange, interim: false, target: raw_target(request) });
+        let writing = match &asked {
+            Some(asked) => site.begins(asked).await,
+            None => Vec::new(),
+        };
         let sent = async {
             upstream.write_all(&head).await?;
             upstream.flush().await
@@ -137,6 +141,7 @@ impl Tunnel<'_> {
         if let Some(asked) = &asked {
             site.told_of_write(asked).await;
         }
+        drop(writing);
         let who = asked.map(|asked| site.who(&asked));
         let head = answer_head(&answer);
         let patience = site.options().write_timeout;

@@ -24,7 +24,7 @@ use super::site::Site;
 use crate::clock;
 use crate::model::fields;
 use crate::poll::Repetitions;
-use crate::resource::{Trigger, UNKNOWN};
+use crate::resource::{Trigger, UNKNOWN, Writing};
 use crate::route::Target;
 
 /// The groups that a response belongs to (RFC 9875 section 2).
@@ -46,6 +46,10 @@ const MOST_SHAPE: usize = 4096;
 
 /// A write is answered when the client's own streams have been told of it, unless they take longer than this.
 const TOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// A write is sent when no fetch of a page that its client shows is under way, unless that takes longer than this: what the
+/// write leaves to be said once would be said to the fetch.
+const CLEAR_WITHIN: Duration = Duration::from_millis(500);
 
 impl Writes {
     /// Nobody has written.
@@ -142,6 +146,17 @@ impl Site {
     /// When the client of `request` last wrote, or might have.
     pub(super) fn last_write(&self, request: &Request<'_>) -> Instant {
         self.writes.clients.last(&self.who(request))
+    }
+
+    /// `request` is about to be sent. If it may be a write, no fetch of a page that its client shows begins before it has been
+    /// answered, which is when what is returned is dropped, and before the page has been loaded again.
+    pub(super) async fn begins(&self, request: &Request<'_>) -> Vec<Writing> {
+        if !request.may_write() {
+            return Vec::new();
+        }
+        let writing = self.writes.clients.writes(&self.who(request), clock::now());
+        join_all(writing.iter().map(|writing| writing.cleared(CLEAR_WITHIN))).await;
+        writing
     }
 
     /// Completes when the streams of the client of `request`, which has just been noted as a write, have been told that what

@@ -5,8 +5,8 @@
 //!                                              └── FenceListener::told ─▶ ClientFence::settled: the write may be answered
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use slab::Slab;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::Bell;
+use super::page::Fetches;
 
 /// When one client last wrote. Nothing that was fetched before that moment counts as current for this client.
 ///
@@ -27,6 +28,10 @@ pub struct ClientFence {
     said: AtomicU64,
     /// When it last began to write.
     began: AtomicU64,
+    /// What it sends that may be a write and has not been answered.
+    writing: AtomicUsize,
+    /// The fetches of the pages that it shows.
+    pages: Mutex<Vec<Weak<Fetches>>>,
     listeners: Mutex<Slab<Arc<Listener>>>,
     acknowledged: Notify,
 }
@@ -50,6 +55,8 @@ impl ClientFence {
             last: AtomicU64::new(0),
             said: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            writing: AtomicUsize::new(0),
+            pages: Mutex::default(),
             listeners: Mutex::default(),
             acknowledged: Notify::new(),
         };
@@ -71,14 +78,43 @@ impl ClientFence {
         self.said.fetch_max(self.offset(now), Ordering::AcqRel);
     }
 
-    /// The client sends something at `now` that may be a write, and that has not been answered.
-    pub fn begin(&self, now: Instant) {
-        self.began.fetch_max(self.offset(now), Ordering::AcqRel);
+    /// The client sends something at `now` that may be a write. It has been answered when the guard is dropped.
+    pub fn writes(self: &Arc<Self>, now: Instant) -> Writing {
+        self.writing.fetch_add(1, Ordering::SeqCst);
+        // A fetch that begins from now on sees this; one that has begun is seen by who waits for it.
+        self.began.fetch_max(self.offset(now), Ordering::SeqCst);
+        Writing(Arc::clone(self))
+    }
+
+    /// Whether the client has written something that has not been answered.
+    pub fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::SeqCst) > 0
+    }
+
+    /// The client shows the page that `fetches` are of.
+    pub(super) fn shows(&self, fetches: &Arc<Fetches>) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.retain(|page| page.strong_count() > 0 && !std::ptr::eq(page.as_ptr(), Arc::as_ptr(fetches)));
+        pages.push(Arc::downgrade(fetches));
+    }
+
+    /// Completes when no fetch of a page that the client shows is under way, or after `patience`.
+    pub async fn cleared(&self, patience: Duration) {
+        let pages: Vec<_> = {
+            let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            pages.iter().filter_map(Weak::upgrade).collect()
+        };
+        let ended = async {
+            for page in &pages {
+                page.none().await;
+            }
+        };
+        let _ = timeout(patience, ended).await;
     }
 
     /// When the client last began to write, or had written.
     pub fn touched(&self) -> Instant {
-        self.at().max(self.born + Duration::from_nanos(self.began.load(Ordering::Acquire)))
+        self.at().max(self.born + Duration::from_nanos(self.began.load(Ordering::SeqCst)))
     }
 
     /// When the client last wrote.
@@ -139,6 +175,23 @@ impl ClientFence {
 impl Listener {
     fn is_awaited(&self, at: u64) -> bool {
         self.announces && self.told.load(Ordering::Acquire) < at && !self.lags.load(Ordering::Acquire)
+    }
+}
+
+/// Something that may be a write, until it has been answered.
+#[derive(Debug)]
+pub struct Writing(Arc<ClientFence>);
+
+impl Writing {
+    /// See [`ClientFence::cleared`].
+    pub async fn cleared(&self, patience: Duration) {
+        self.0.cleared(patience).await;
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writing.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

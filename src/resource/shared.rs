@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::waiting::Waits;
-use super::{Bell, ClientFence, Ended, Entry, Head, Pulse, Revocable, Room, Seat, Siblings, Trigger};
+use super::{Bell, Ended, Entry, Head, Page, Pulse, Revocable, Room, Seat, Siblings, Trigger};
 use crate::model::{EndReason, Representation, ResourceKey};
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
@@ -42,10 +42,7 @@ pub struct Resource {
     rotated: AtomicBool,
     /// Whether what looks bring has not been found to be what clients are answered.
     untried: AtomicBool,
-    /// When a client that shows it as a page was last answered by the backend itself, as the fence is.
-    passed: AtomicU64,
-    /// The clients that follow it as the page that they show.
-    shown_by: Mutex<Vec<Arc<ClientFence>>>,
+    page: Page,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
@@ -91,8 +88,7 @@ impl Resource {
             closing: AtomicBool::new(false),
             rotated: AtomicBool::new(false),
             untried: AtomicBool::new(false),
-            passed: AtomicU64::new(0),
-            shown_by: Mutex::default(),
+            page: Page::new(now),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
@@ -262,32 +258,15 @@ impl Resource {
         self.attention.notify_one();
     }
 
-    /// A client shows this as a page: what a look at it takes away would be missed there.
-    pub fn show_by(&self, client: &Arc<ClientFence>) {
-        let mut shown_by = self.shown_by.lock().unwrap_or_else(PoisonError::into_inner);
-        shown_by.retain(|known| known.is_held() && !Arc::ptr_eq(known, client));
-        shown_by.push(Arc::clone(client));
+    /// The same as the page that clients show.
+    pub fn page(&self) -> &Page {
+        &self.page
     }
 
     /// The backend has answered somebody who loads the page.
     pub fn pass(&self, now: Instant) {
-        self.passed.fetch_max(self.offset(now), Ordering::AcqRel);
+        self.page.pass(now);
         self.wake();
-    }
-
-    /// When it last did.
-    pub fn passed(&self) -> Instant {
-        self.born + Duration::from_nanos(self.passed.load(Ordering::Acquire))
-    }
-
-    /// Whether it is a page that somebody shows.
-    pub fn is_page(&self) -> bool {
-        !self.shown_by.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// When a client that shows it as a page last wrote, or began to.
-    pub fn written_by_page(&self) -> Option<Instant> {
-        self.shown_by.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|client| client.touched()).max()
     }
 
     /// Asks for a look as soon as the route's `refresh_gap` and the budget allow, if somebody is held. Who needs one

@@ -53,7 +53,7 @@ const on = stage({
         document.body.insertAdjacentHTML('beforeend', '<iframe name=into></iframe><form method=post action=/write target=into><input name=a value=1></form>');
         const frame = document.querySelector('iframe');
         return () => new Promise((resolve) => {
-            frame.onload = () => resolve(frame.contentDocument.body.textContent.match(/\\d+/)[0]);
+            frame.onload = () => resolve(frame.contentDocument.body.textContent.match(/[0-9]+/)[0]);
             document.querySelector('form').submit();
         });
     })()`),
