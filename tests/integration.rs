@@ -20,6 +20,7 @@ mod curl;
 mod deliveries;
 mod deltas;
 mod demo;
+mod differential;
 mod documents;
 mod examples;
 mod floods;
