@@ -323,6 +323,21 @@ async fn what_a_fetch_is_told_that_lasts_longer_than_a_write_waits_is_kept() {
     assert_eq!(told, 1);
 }
 
+/// Nothing has failed while a client's own next poll is waited for, however long that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_polled_once_is_not_told_that_nothing_can_be_read() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::start(&backend, LEARNED);
+    sidecar.get("/a", &[]).await;
+    let mut events = follow_at_once(&sidecar, "/a").await;
+    // Longer than a stream waits for its first state before it says so.
+    let early = tokio::time::timeout(Duration::from_millis(1500), events.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    sidecar.get("/a", &[]).await;
+    assert_eq!(record(&mut events).await["event"], "snapshot");
+}
+
 /// A form whose token is good for the newest page only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_another_with_each_load_is_never_asked_for() {

@@ -154,6 +154,11 @@ impl Follower {
     /// What there is to tell instead, if the client waits in vain: the upstream is left alone, or what should be read is not
     /// soon.
     fn in_vain(&mut self, resource: &Resource, head: &Head, now: Instant) -> Option<Update> {
+        if resource.is_untried() {
+            // The client's own next poll is waited for: nothing has failed, and a client that was told so would give up.
+            self.late = None;
+            return None;
+        }
         let is_late = self.late.is_some_and(|late| now >= late);
         if is_late {
             self.late = None;
