@@ -124,6 +124,9 @@ async fn what_cannot_be_followed_does_not_stop_the_rest() {
     // Pages of a route that learns may follow what no route takes.
     let learning = format!("{FAST}[[route]]\npath = \"/pages/**\"\nshim = \"learn\"\n");
     let sidecar = Sidecar::start(&backend, &learning);
+    for _ in 0..2 {
+        sidecar.get("/other", &[]).await;
+    }
     let mut events = follow(&sidecar, follows).await;
     let mut bodies = [record(&mut events).await["body"].clone(), record(&mut events).await["body"].clone()];
     bodies.sort_by_key(Value::to_string);
@@ -138,7 +141,11 @@ async fn refresh(sidecar: &Sidecar) {
     Connection::open(admin).await.request("POST", "/api/refresh?url=/a/x", &[LOCAL], b"").await;
 }
 
+/// A page that has polled `url` twice follows it.
 async fn follow_as(sidecar: &Sidecar, url: &str, headers: &[(&str, &str)]) -> (Events, Value) {
+    for _ in 0..2 {
+        sidecar.get(url, headers).await;
+    }
     let what = json!({ "follow": [{ "url": url, "every": 600_000 }], "exact": true }).to_string();
     let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &what, headers).await;
     let first = record(&mut events).await;
@@ -259,7 +266,8 @@ async fn fetches_say_how_clients_ask_and_of_a_shared_resource_nothing_of_any() {
         ("credentials", &browser, r#"None, Some("cors"), Some("empty"), None"#),
         ("public", &known, r#"None, Some("cors"), Some("empty"), None"#),
     ] {
-        let sidecar = Sidecar::start(&backend, &format!("{LEARNS}audience = \"{audience}\"\n"));
+        let sidecar =
+            Sidecar::start(&backend, &format!("{}audience = \"{audience}\"\n", LEARNS.replace("\"learn\"", "true")));
         let what =
             json!({ "follow": [{ "url": "/a/x", "headers": { "content-type": "a/b" } }], "exact": true }).to_string();
         let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &what, client).await;

@@ -3,8 +3,8 @@
 //! The upstream counts up at random moments, fails at random, and puts something into each answer that is to be ignored;
 //! clients join, lag, leave and come back at random, some of them with deltas. Whatever the seed, the promises hold:
 //! everybody ends up with the current state (1), nobody ever saw a state that was not, or went back to an older one (2),
-//! every patch applies to what the client holds and makes of it what the upstream sent (3), and memory stays within its
-//! bounds (7).
+//! every patch applies to what the client holds and makes of it what the upstream sent (3), nobody is told or answered what
+//! was read before its own last write, in whatever variant (6), and memory stays within its bounds (7).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
+use sungrazer::deliver::{Asked, Follower, Followers, MULTIPLEX_EXACT, Source};
 use sungrazer::hub::{Birth, Hub, Options as HubOptions};
 use sungrazer::model::{
     Ask, Claim, DeltaKind, Identity, Origin, Representation, RequestContext, ResourceKey, RouteId, Scheme, Shape,
@@ -22,7 +23,10 @@ use sungrazer::model::{
 };
 use sungrazer::normalise::Rules;
 use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
-use sungrazer::resource::{Bell, Cursor, Failure, HistoryOptions, Outcome, Patience, Pulse, Resource, Retire, Trigger};
+use sungrazer::resource::{
+    Bell, ClientFence, Cursor, Failure, HistoryOptions, Outcome, Patience, Pulse, Resource, Retire, Subscription,
+    Trigger,
+};
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
 
@@ -30,6 +34,7 @@ use crate::support::oracle::{self, Json, Reader};
 
 const RESOURCES: u64 = 3;
 const CLIENTS: u64 = 15;
+const WRITERS: u64 = 2;
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_MAX: Duration = Duration::from_secs(5);
 
@@ -280,6 +285,86 @@ impl Simulation {
     }
 }
 
+/// What one that writes has seen, and must not be shown anything older than.
+#[derive(Default)]
+struct Shown {
+    /// The count that its last answered write made.
+    written: u64,
+    /// The last count that its stream told.
+    told: u64,
+}
+
+impl Simulation {
+    /// The same as [`Simulation::key`] in another variant.
+    fn variant(resource: u64) -> ResourceKey {
+        let accept = (ACCEPT, Some(HeaderValue::from_static("text/x-other")));
+        ResourceKey { variant: Arc::new([accept]), ..Self::key(resource) }
+    }
+
+    fn join(&self, key: &ResourceKey, bell: &Arc<Bell>) -> Subscription {
+        let birth = Birth { pulse: &self.pulse, start: |resource| self.start(resource) };
+        self.hub.join(key, None, "sim", Arc::clone(bell), clock::now(), birth).unwrap()
+    }
+
+    /// One that writes, follows what it writes, and polls another variant of it.
+    async fn writer(self: Arc<Self>, number: u64, quiet: Arc<AtomicBool>, done: Arc<AtomicBool>) {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ (number << 48));
+        let resource = number % RESOURCES;
+        let target = format!("/{resource}");
+        let fence = Arc::new(ClientFence::new(clock::now(), clock::now()));
+        let (bell, other_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let other = self.join(&Self::variant(resource), &other_bell);
+        let asked = Asked { url: target.clone().into(), ..Asked::default() };
+        let source = Source::Resource(self.join(&Self::key(resource), &bell));
+        let follower = Follower::new(asked, source, Some(fence.at()), "sim", self.metrics.route(&self.plan.route));
+        let mut followers = Followers::one(follower).of_client(fence.listen(Arc::clone(&bell), false));
+        let mut shown = Shown::default();
+        loop {
+            let mut frames = Vec::new();
+            followers.collect(&MULTIPLEX_EXACT, None, &bell, clock::now(), &mut frames);
+            for frame in frames {
+                let text = String::from_utf8(frame.payload().to_vec()).unwrap();
+                let record: serde_json::Value = serde_json::from_str(text.strip_prefix("data: ").unwrap()).unwrap();
+                let Some(body) = record["body"].as_str() else { continue };
+                let told = World::count(&target, body);
+                assert!(told >= shown.written, "told of {told} after {} was written", shown.written);
+                assert!(told >= shown.told, "told of {told} after {}", shown.told);
+                shown.told = told;
+            }
+            // A poll of the other variant, if memory answers it.
+            let polled = other.resource();
+            if let Some(snapshot) = polled.head().current_as_of(polled.current_since().max(fence.latest())) {
+                let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
+                let count = World::count(&target, body);
+                assert!(
+                    count >= shown.written.max(shown.told),
+                    "polled {count} after {} and {}",
+                    shown.written,
+                    shown.told
+                );
+            }
+            if done.load(Ordering::SeqCst) {
+                assert_eq!(
+                    shown.told,
+                    self.world.counter(&target).load(Ordering::SeqCst),
+                    "writer {number} did not converge"
+                );
+                return;
+            }
+            if !quiet.load(Ordering::SeqCst) && rng.u8(..3) == 0 {
+                shown.written = self.world.counter(&target).fetch_add(1, Ordering::SeqCst) + 1;
+                sleep(Duration::from_millis(rng.u64(..50))).await;
+                fence.raise(clock::now());
+                // Not every write is a reason to look.
+                if rng.bool() {
+                    self.pulse.beat(Trigger::Write, clock::now());
+                }
+            }
+            let _ = timeout(Duration::from_millis(rng.u64(20..1500)), bell.rung()).await;
+        }
+    }
+}
+
 /// Returns how many patches were applied.
 async fn simulate(seed: u64) -> usize {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -309,9 +394,13 @@ async fn simulate(seed: u64) -> usize {
         seed,
     });
     let (quiet, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| tokio::spawn(Arc::clone(&simulation).client(number, Arc::clone(&quiet), Arc::clone(&done))))
-        .collect();
+    let clients: Vec<_> =
+        (0..CLIENTS)
+            .map(|number| tokio::spawn(Arc::clone(&simulation).client(number, Arc::clone(&quiet), Arc::clone(&done))))
+            .chain((1..=WRITERS).map(|number| {
+                tokio::spawn(Arc::clone(&simulation).writer(number, Arc::clone(&quiet), Arc::clone(&done)))
+            }))
+            .collect();
     for _ in 0..60 {
         sleep(Duration::from_millis(rng.u64(..2500))).await;
         world.counters[rng.usize(..RESOURCES as usize)].fetch_add(1, Ordering::SeqCst);

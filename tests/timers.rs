@@ -18,8 +18,15 @@ async fn follow(sidecar: &Sidecar, what: Value) -> Events {
     Events::post(sidecar.address, "/.sungrazer/stream", &json!({ "follow": [what], "exact": true }).to_string()).await
 }
 
+/// The next record, but for those that say that the client has written.
 async fn record(events: &mut Events) -> Value {
-    serde_json::from_str(&within("a record", events.next()).await.expect("a record").data).unwrap()
+    loop {
+        let event = within("a record", events.next()).await.expect("a record");
+        let record: Value = serde_json::from_str(&event.data).unwrap();
+        if record["event"] != "down" {
+            return record;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

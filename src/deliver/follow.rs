@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use super::STREAM_PATIENCE;
 use super::delivery::{Delivery, Url};
 use crate::clock;
 use crate::model::{Ask, Claim, DeltaKind, EndReason, Frame, Update};
-use crate::resource::{Bell, Condition, Cursor, Ended, Head, Listening, Resource, Subscription};
+use crate::resource::{Bell, Condition, Cursor, Ended, FenceListener, Head, Listening, Resource, Subscription};
 use crate::telemetry::{Held, RouteMetrics};
 
 /// Where news of a URL comes from.
@@ -43,9 +44,15 @@ pub struct Follower {
     since: Option<Instant>,
     /// When the client is told that there is none, if it still waits for it then.
     late: Option<Instant>,
+    /// When it came.
+    came: Instant,
+    /// Nothing that was fetched before this is told: it says that it holds something of which nobody here knows how new it is.
+    after: Option<Instant>,
     /// Ticks that have been told of, and when.
     heard: u64,
     told: Option<Instant>,
+    /// Whether the client has been told that what it holds may be old, and nothing since.
+    down: bool,
     /// How often another resource was sought because an answer taught something about the key.
     sought: usize,
     metrics: Arc<RouteMetrics>,
@@ -86,12 +93,21 @@ impl Follower {
             cursor: Cursor::new(),
             since,
             late: None,
+            came: clock::now(),
+            after: None,
             heard,
             told: None,
+            down: false,
             sought: 0,
             metrics,
             _counted: counted,
         }
+    }
+
+    /// The same for a client that came at `came`, before there was something to tell it.
+    pub fn since(mut self, came: Instant) -> Self {
+        self.came = came;
+        self
     }
 
     /// The same, told with each state whose it is.
@@ -142,6 +158,11 @@ impl Follower {
     /// What there is to tell instead, if the client waits in vain: the upstream is left alone, or what should be read is not
     /// soon.
     fn in_vain(&mut self, resource: &Resource, head: &Head, now: Instant) -> Option<Update> {
+        if resource.is_untried() {
+            // The client's own next poll is waited for: nothing has failed, and a client that was told so would give up.
+            self.late = None;
+            return None;
+        }
         let is_late = self.late.is_some_and(|late| now >= late);
         if is_late {
             self.late = None;
@@ -180,6 +201,8 @@ pub struct Asked {
     pub patient: bool,
     /// How often it would ask for this itself.
     pub pace: Option<Duration>,
+    /// Whether it shows this as the page that it is.
+    pub page: bool,
 }
 
 /// Why a URL cannot be followed.
@@ -198,9 +221,6 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot be followed.
     fn follow(&self, asked: &Asked, delivery: &'static str, bell: &Arc<Bell>) -> Result<Vec<Follower>, Unfollowed>;
-
-    /// When the client last wrote, or might have.
-    fn wrote(&self) -> Instant;
 
     /// Takes in how the watch of what was asked for ended. Returns whether another resource may serve it: this one was
     /// keyed wrongly, or had just been given up.
@@ -240,12 +260,28 @@ pub struct Followers {
     count: usize,
     /// What could not be followed, and has not been told.
     refused: Vec<(Arc<str>, EndReason)>,
+    /// Of the client's writes: nothing that was fetched before one is told after it.
+    fence: Option<FenceListener>,
+    /// The last write that was taken into account.
+    wrote: Option<Instant>,
 }
 
 impl Followers {
     /// One URL, and nothing else ever.
     pub fn one(follower: Follower) -> Self {
-        Self { all: vec![follower], count: 1, refused: Vec::new() }
+        Self { all: vec![follower], count: 1, ..Self::default() }
+    }
+
+    /// The same, for a client whose writes `fence` hears of.
+    pub fn of_client(self, fence: FenceListener) -> Self {
+        Self { fence: Some(fence), ..self }
+    }
+
+    /// What was collected has been sent: the client knows that what it holds may be from before its last write.
+    pub fn sent(&self) {
+        if let (Some(fence), Some(wrote)) = (&self.fence, self.wrote) {
+            fence.told(wrote);
+        }
     }
 
     /// Adds what [`Desk::follow`] gave.
@@ -338,6 +374,7 @@ impl Followers {
         for (text, reason) in self.refused.drain(..) {
             frames.extend(delivery.frame(&Update::End(reason), &Url { text, canonical: false, identity: None }));
         }
+        self.wrote = self.fence.as_ref().map(FenceListener::at);
         let mut at = 0;
         while at < self.all.len() {
             if frames.iter().map(|frame| frame.chunk().framed().len()).sum::<usize>() >= MOST_AT_ONCE {
@@ -347,10 +384,7 @@ impl Followers {
                 break;
             }
             let collecting = &mut self.all[at];
-            if let Some(desk) = desk {
-                collecting.begin_after(desk.wrote());
-            }
-            let Some(ended) = collecting.collect(delivery, now, frames) else {
+            let Some(ended) = collecting.collect(delivery, self.wrote, now, frames) else {
                 at += 1;
                 continue;
             };
@@ -381,8 +415,15 @@ impl Follower {
         }
     }
 
-    /// Frames for all that there is to tell; `Some` if it is over.
-    fn collect(&mut self, delivery: &dyn Delivery, now: Instant, frames: &mut Vec<Frame>) -> Option<Ended> {
+    /// Frames for all that there is to tell a client that last wrote at `wrote`; `Some` if it is over.
+    fn collect(
+        &mut self,
+        delivery: &dyn Delivery,
+        wrote: Option<Instant>,
+        now: Instant,
+        frames: &mut Vec<Frame>,
+    ) -> Option<Ended> {
+        wrote.into_iter().for_each(|wrote| self.begin_after(wrote));
         let subscription = match &self.source {
             Source::Resource(subscription) | Source::Reason(subscription) => subscription,
             Source::Beats { listening, .. } if listening.pulse().is_over() => {
@@ -394,7 +435,12 @@ impl Follower {
             }
         };
         let mut head = subscription.resource().head();
-        if self.since.is_some() {
+        let is_reason = matches!(self.source, Source::Reason(_));
+        let fence = |follower: &Self| wrote.max(follower.after).filter(|_| !is_reason);
+        if self.since.is_some()
+            || self.asked.claim.is_some()
+            || fence(self).is_some_and(|fence| is_from_before(&head, fence))
+        {
             let resource = Arc::clone(subscription.resource());
             if !self.is_ready(&resource, &head) {
                 if let Source::Resource(_) = self.source
@@ -405,14 +451,16 @@ impl Follower {
                 return None;
             }
             head = resource.head();
+            if head.ended().is_none() {
+                self.resume(&head);
+                if let Some(fence) = fence(self).filter(|fence| is_from_before(&head, *fence)) {
+                    head = self.withhold(&resource, fence, delivery, frames)?;
+                }
+            }
         }
         if let Some(ended) = head.ended() {
             return Some(ended.clone());
         }
-        if let Some(claim) = self.asked.claim.take() {
-            self.cursor.take_up(&claim, &head);
-        }
-        let is_reason = matches!(self.source, Source::Reason(_));
         let before = frames.len();
         let ask = self.asked.delta.zip(delivery.shape()).map(|(kind, shape)| Ask { kind, shape });
         while let Some(update) = self.cursor.next(&head, ask) {
@@ -436,9 +484,53 @@ impl Follower {
             }
             self.metrics.tell(delivery, &update, &self.url, frames);
             self.sought = 0;
+            self.down = false;
         }
-        if mem::take(&mut self.asked.confirm) && !is_reason && frames.len() == before && self.cursor.at() > 0 {
+        let is_asked =
+            mem::take(&mut self.asked.confirm) && !is_reason && frames.len() == before && self.cursor.at() > 0;
+        if is_asked || self.down {
+            self.down = false;
             self.metrics.tell(delivery, &Update::Live, &self.url, frames);
+        }
+        None
+    }
+
+    /// Takes the client at its word, the first time. What it holds may be newer than all that is known here.
+    fn resume(&mut self, head: &Head) {
+        if let Some(claim) = self.asked.claim.take() {
+            self.after = (!head.knows(&claim)).then_some(self.came);
+            self.cursor.take_up(&claim, head);
+        }
+    }
+
+    /// The head to tell of, if it is not from before `fence`, the client's last write. If it is, the client is told nothing until
+    /// there is another: not the news in it, nor that it is current. A client that answers requests from what it is told
+    /// hears that it must not.
+    ///
+    /// *Races.* A fetch that ends while this decides wakes the client again, as it is awaited before the head is read.
+    fn withhold(
+        &mut self,
+        resource: &Resource,
+        fence: Instant,
+        delivery: &dyn Delivery,
+        frames: &mut Vec<Frame>,
+    ) -> Option<Guard<Arc<Head>>> {
+        resource.await_look();
+        let head = resource.head();
+        let has_news = self.cursor.at() < head.since;
+        let is_told = has_news || matches!(head.condition, Condition::Live);
+        if head.ended().is_some() || !(is_told && is_from_before(&head, fence)) {
+            return Some(head);
+        }
+        if self.url.identity.is_some() && self.cursor.at() > 0 && !mem::replace(&mut self.down, true) {
+            self.metrics.tell(delivery, &Update::Down, &self.url, frames);
+        }
+        if has_news && self.asked.pace.is_none() {
+            // There is news for which nobody else may be waiting.
+            resource.demand(fence);
+        }
+        if let Some(update) = self.cursor.stale_head(&head) {
+            self.metrics.tell(delivery, &update, &self.url, frames);
         }
         None
     }
@@ -452,6 +544,11 @@ impl Follower {
             self.metrics.tell(delivery, &Update::Tick, &self.url, frames);
         }
     }
+}
+
+/// Whether what is known was fetched before a client wrote.
+fn is_from_before(head: &Head, wrote: Instant) -> bool {
+    head.looked.is_some_and(|looked| looked.started < wrote)
 }
 
 impl RouteMetrics {
@@ -471,6 +568,7 @@ impl RouteMetrics {
                 Update::Stale { .. } => "stale",
                 Update::Live => "live",
                 Update::Tick => "tick",
+                Update::Down => "down",
                 Update::End(_) => "end",
             });
         }

@@ -16,6 +16,7 @@ mod ndjson;
 mod plain;
 mod poll;
 mod record;
+mod resume;
 mod rhythm;
 mod session;
 mod sse;
@@ -30,6 +31,7 @@ pub use multiplex::{MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, resume a
 pub use plain::{Answer, CACHE_STATUS, Whole, from_memory};
 pub use poll::{Habits, Hold, Holding, Outcome as PollOutcome, Poll};
 pub use record::headers_object;
+pub use resume::holds_unknown;
 pub use rhythm::Treatment;
 pub use session::{Ready, STREAM_PATIENCE, Session, await_ready};
 pub use streams::{Entering, Overload, Place, Streams, StreamsOptions};

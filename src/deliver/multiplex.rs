@@ -50,6 +50,9 @@ impl Delivery for Multiplex {
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
+        if matches!(update, Update::Down) && self.detail != Detail::Exact {
+            return None;
+        }
         let encode = || Frame::new(format!("data: {}\n\n", record_with(update, url, self.detail)).as_bytes());
         Some(if url.canonical { shared(self.form, update, encode) } else { encode() })
     }

@@ -334,7 +334,7 @@ impl Holding<'_> {
                         return Outcome::Answer(snapshot);
                     }
                     Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
-                    Some(Update::Live | Update::Tick) => continue,
+                    Some(Update::Live | Update::Tick | Update::Down) => continue,
                     None => {}
                 }
             }

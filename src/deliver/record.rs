@@ -54,6 +54,7 @@ pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String 
             format!("{{\"event\":\"stale\",\"url\":{url},\"since\":\"{since}\",\"status\":{status}}}")
         }
         Update::Live => format!("{{\"event\":\"live\",\"url\":{url}}}"),
+        Update::Down => format!("{{\"event\":\"down\",\"url\":{url}}}"),
         Update::Tick => format!("{{\"event\":\"tick\",\"url\":{url}}}"),
         Update::End(reason) => format!("{{\"event\":\"end\",\"url\":{url},\"reason\":\"{reason}\"}}"),
     }

@@ -142,6 +142,7 @@ impl Session {
         if let Err(error) = Box::pin(wire.open(headers, &frames, &mut coding, patience)).await {
             return self.followers.lose(error.into());
         }
+        self.followers.sent();
         let mut alarm = pin!(sleep_until(ending.at.min(spoken + self.options.heartbeat)));
         while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
@@ -170,12 +171,14 @@ impl Session {
             };
             ending.heed(&self.place);
             if frames.is_empty() {
+                self.followers.sent();
                 continue;
             }
             spoken = now;
             if let Err(error) = wire.send(&frames, &mut coding, patience).await {
                 return self.followers.lose(error.into());
             }
+            self.followers.sent();
             told = true;
         }
         Box::pin(wire.finish(&mut coding, patience)).await;

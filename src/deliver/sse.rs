@@ -56,6 +56,7 @@ impl Delivery for Sse {
                 Some(Frame::new(event.as_bytes()))
             }
             Update::Live => Some(Frame::new(b"event: live\ndata: {}\n\n")),
+            Update::Down => None,
             Update::Tick => Some(Frame::new(b"event: tick\ndata: {}\n\n")),
             Update::End(reason) => {
                 Some(Frame::new(format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").as_bytes()))

@@ -23,7 +23,7 @@ use super::session::Ending;
 use super::{H1, Options, Place};
 use crate::clock;
 use crate::model::{Claim, DeltaKind, EndReason, Frame, Representation, Shape, Update};
-use crate::resource::Bell;
+use crate::resource::{Bell, ClientFence};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "sungrazer.v1";
@@ -157,6 +157,8 @@ pub struct Socket {
     pub replier: Arc<dyn Replier>,
     /// What wakes it.
     pub bell: Arc<Bell>,
+    /// When it last wrote.
+    pub writes: Arc<ClientFence>,
     /// Its place among all held clients.
     pub place: Place,
     /// How patiently it is held.
@@ -188,7 +190,7 @@ impl Socket {
         let mut socket =
             WebSocketStream::from_partially_read(connection.stream, early, Role::Server, Some(config)).await;
         let patience = self.options.write_timeout;
-        let mut followers = Followers::default();
+        let mut followers = Followers::default().of_client(self.writes.listen(Arc::clone(&self.bell), false));
         match self.converse(&mut socket, &mut followers).await {
             Over::Close(code, reason) => {
                 let close = CloseFrame { code, reason: reason.into() };

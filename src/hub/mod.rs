@@ -8,6 +8,7 @@
 //! Joining and retiring happen under one lock, so a client never joins a resource whose poller has just decided to end.
 
 mod accounts;
+mod observed;
 mod owed;
 mod traffic;
 
@@ -19,15 +20,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::header::COOKIE;
 use tokio::time::Instant;
 
 use self::accounts::{Accounts, Charge};
-use self::owed::Owed;
+use self::observed::Observed;
+use self::owed::{Owed, without_busters};
 pub use self::traffic::Crowd;
 use self::traffic::Traffic;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
-use crate::model::{Network, Owner, Ration, Representation, ResourceKey};
-use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Subscription};
+use crate::model::{Network, Owner, Ration, Representation, ResourceKey, fields};
+use crate::resource::{
+    Bell, CookieIndex, Evidence, Pulse, Registered, Resource, Retire, Revocable, Siblings, Subscription,
+};
 
 /// What the hub may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,7 @@ pub struct Hub {
     vain: Mutex<[Option<Instant>; 2]>,
     /// Plain requests so far.
     arrivals: AtomicU64,
+    observed: Observed,
     /// Of the names by which resources appear in logs.
     seed: u64,
 }
@@ -106,6 +112,8 @@ pub struct Hub {
 struct Shard {
     /// By target, then by key: a write names a target, and all who watch it are to look.
     targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
+    /// What is shown of one target to clients with the same credentials, by hash, and of how many resources.
+    siblings: HashMap<u64, (Arc<Siblings>, usize)>,
     traffic: Traffic,
 }
 
@@ -162,6 +170,7 @@ impl Hub {
             cookies: Arc::default(),
             vain: Mutex::default(),
             arrivals: AtomicU64::new(0),
+            observed: Observed::default(),
             seed,
         }
     }
@@ -187,9 +196,50 @@ impl Hub {
         self.owed.any()
     }
 
-    /// What a look has taken away from the next who asks for `key`, who is to be given it now.
-    pub fn pay(&self, key: &ResourceKey, now: Instant) -> Option<Representation> {
-        self.owed.take(key, now)
+    /// What a look has taken away from the client who asks for `key`, of such as `fits` what it accepts: it is to be given it
+    /// now.
+    pub fn pay(
+        &self,
+        key: &ResourceKey,
+        fits: impl Fn(&Representation) -> bool,
+        now: Instant,
+    ) -> Option<Representation> {
+        self.owed.take(self.client(key), &key.target, fits, now)
+    }
+
+    /// The application has answered a request for `key` itself; `None` is a 304. Who waits to be known as a poll may be now.
+    pub fn observe(&self, key: &ResourceKey, answer: Option<Representation>, now: Instant) {
+        let client = self.client(key);
+        match answer {
+            Some(answer) => self.observed.note(client, &key.target, answer, now),
+            None => self.observed.repeat(client, &key.target, now),
+        }
+        let plain = without_busters(&key.target);
+        let other = (*plain != *key.target).then_some(plain);
+        for target in std::iter::once(key.target.to_string()).chain(other) {
+            self.with_target(&target)
+                .iter()
+                .filter(|resource| resource.is_untried() || resource.page().is_shown())
+                .for_each(|resource| resource.wake());
+        }
+    }
+
+    /// A client at one path: by its cookies and authorization, without such cookies as nobody is known by.
+    fn client(&self, key: &ResourceKey) -> u64 {
+        let mut known: Vec<&[u8]> = Vec::new();
+        for (name, value) in key.identity.credentials() {
+            if *name == COOKIE {
+                let pairs = value.expose().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+                known.extend(
+                    pairs.filter(|pair| !pair.is_empty() && !fields::is_of_statistics(fields::cookie_name(pair))),
+                );
+            } else {
+                known.push(value.expose());
+            }
+        }
+        known.sort_unstable();
+        let path = key.target.split('?').next().unwrap_or_default();
+        self.hasher.hash_one((&key.origin, path, known))
     }
 
     /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `bell`. If nobody
@@ -264,6 +314,25 @@ impl Hub {
         self.shard(&key.target).find(key).cloned()
     }
 
+    /// The backend itself shows the client of `key` something at `now`: it may be newer than what is known of any variant.
+    pub fn shown(&self, key: &ResourceKey, now: Instant) {
+        let shard = self.shard(&key.target);
+        if let Some(resource) = shard.find(key) {
+            resource.fence(now);
+            if resource.page().is_shown() {
+                resource.pass(now);
+            }
+        }
+        if let Some((siblings, _)) = shard.siblings.get(&self.family(key)) {
+            siblings.show("", now);
+        }
+    }
+
+    /// The same for all variants of a target for clients with the same credentials.
+    fn family(&self, key: &ResourceKey) -> u64 {
+        self.hasher.hash_one((&key.origin, &key.target, key.identity.credentials().collect::<Vec<_>>()))
+    }
+
     /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.
     pub fn mark(&self, key: &ResourceKey) -> String {
         format!("{:016x}", self.hash(key))
@@ -322,7 +391,10 @@ impl Hub {
             return Err(Full::Resources(most));
         }
         let (pulse, room) = (Arc::clone(birth.pulse), Arc::clone(&self.room));
-        let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), pulse, room, now));
+        let (siblings, count) = shard.siblings.entry(self.family(key)).or_default();
+        *count += 1;
+        let siblings = Arc::clone(siblings);
+        let resource = Arc::new(Resource::among(key.clone(), key.handle(self.seed), pulse, room, siblings, now));
         resource.born_for(network);
         (birth.start)(Arc::clone(&resource));
         let revocable: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&resource) as Arc<dyn Revocable>));
@@ -386,7 +458,7 @@ impl Hub {
         }
         let remove = condition(resource);
         if remove {
-            shard.remove(key);
+            shard.remove(key, self.family(key));
             self.len.fetch_sub(1, Ordering::AcqRel);
         }
         remove
@@ -398,7 +470,13 @@ impl Shard {
         Some(&self.targets.get(&key.target)?.get(key)?.resource)
     }
 
-    fn remove(&mut self, key: &ResourceKey) {
+    fn remove(&mut self, key: &ResourceKey, family: u64) {
+        if let Some((_, count)) = self.siblings.get_mut(&family) {
+            *count -= 1;
+            if *count == 0 {
+                self.siblings.remove(&family);
+            }
+        }
         let Some(variants) = self.targets.get_mut(&key.target) else { return };
         variants.remove(key);
         if variants.is_empty() {
@@ -417,7 +495,12 @@ impl Retire for Hub {
     }
 
     fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant) {
-        self.owed.owe(resource.key(), answers, now);
+        let key = resource.key();
+        self.owed.owe(self.client(key), &key.target, answers, resource.pace().fastest, now);
+    }
+
+    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence> {
+        self.observed.evidence(self.client(resource.key()), &resource.key().target, now)
     }
 }
 

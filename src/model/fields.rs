@@ -280,6 +280,42 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
         .filter(|item| !item.is_empty())
 }
 
+/// Cookies of statistics and of how a page looks: they are set by scripts, change by themselves, and nobody is known by them.
+const OF_STATISTICS: [&[u8]; 22] = [
+    b"_ga",
+    b"_gid",
+    b"_gat",
+    b"_gcl_",
+    b"__utm",
+    b"_pk_",
+    b"_fbp",
+    b"_fbc",
+    b"_hj",
+    b"_clck",
+    b"_clsk",
+    b"_uet",
+    b"amplitude_",
+    b"mp_",
+    b"ajs_",
+    b"_dd_s",
+    b"optimizely",
+    b"theme",
+    b"lang",
+    b"locale",
+    b"tz",
+    b"timezone",
+];
+
+/// Whether an application that knows its users by cookies does not know them by the one with this name.
+pub fn is_of_statistics(name: &[u8]) -> bool {
+    OF_STATISTICS.iter().any(|known| match known.last() {
+        // What begins with a name like these is of the same kind; a word is only itself.
+        Some(b'_') => name.starts_with(known),
+        _ if known.starts_with(b"_") || *known == b"optimizely" => name.starts_with(known),
+        _ => name.eq_ignore_ascii_case(known),
+    })
+}
+
 /// Whether a list field holds `token`, compared without regard to case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     list(headers, name).any(|item| item.eq_ignore_ascii_case(token))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{COOKIE, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue};
 
 use super::{Digest, RequestContext, Secret, fields};
 
@@ -99,6 +99,11 @@ impl Identity {
         self.whole && !self.fields.is_empty()
     }
 
+    /// What most applications tell their users apart by: cookies and authorization.
+    pub fn credentials(&self) -> impl Iterator<Item = (&HeaderName, &Secret)> {
+        self.fields().filter(|(name, _)| [COOKIE, AUTHORIZATION].contains(name))
+    }
+
     /// The cookies that are part of it, `name=value` each.
     pub fn cookies(&self) -> impl Iterator<Item = &[u8]> {
         let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
@@ -162,8 +167,6 @@ impl ResourceKey {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{AUTHORIZATION, COOKIE};
-
     use super::*;
 
     #[test]

@@ -140,6 +140,8 @@ pub enum Update {
     Live,
     /// Something happened that may concern what only the client itself may ask for.
     Tick,
+    /// The client has written: what it holds may be old until it is told something else.
+    Down,
     /// Nothing will follow.
     End(EndReason),
 }

@@ -15,6 +15,7 @@ mod queue;
 mod request;
 mod schedule;
 mod taking;
+mod trial;
 mod trigger;
 
 pub use budget::{Budget, Options as BudgetOptions, Permit, Spending};

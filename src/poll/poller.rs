@@ -8,14 +8,14 @@ use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::taking::takes;
+use super::trial::Trial;
 use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock::{self, roughly};
-use crate::model::{EndReason, Kind, MediaType, Representation, Validators};
+use crate::model::{EndReason, Kind, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger,
-    Verdict, route_to_paste,
+    Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
+    route_to_paste,
 };
 use crate::telemetry::{Happening, RouteMetrics};
 
@@ -59,9 +59,10 @@ pub struct Poller<F: ?Sized> {
 }
 
 /// What a poller has heard of what happened to its route.
-struct Ears {
+pub(super) struct Ears {
     heard: u64,
     bearings: Bearings,
+    pub(super) trial: Option<Trial>,
 }
 
 impl<F: Fetch + ?Sized> Poller<F> {
@@ -75,25 +76,51 @@ impl<F: Fetch + ?Sized> Poller<F> {
         self.metrics.resources().inc();
         let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history, Arc::clone(self.resource.room()));
         let mut schedule = Schedule::new(self.plan.schedule, self.seed);
-        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default() };
+        let trial = self.plan.proves.then(Trial::default);
+        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default(), trial };
         let mut held_back = false;
         let mut proven = !self.plan.proves;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let Some(mut look) = self.look(&state, trigger, due).await else { continue };
-            let started = look.started;
+            let Some(mut look) = self.look(&state, &ears, trigger, due).await else { continue };
+            let (started, finished) = (look.started, look.finished);
+            if self.is_overtaken_by_a_write(&look) {
+                self.keep_for_who_wrote(&state, &look);
+                self.record(
+                    &look,
+                    trigger,
+                    "overtaken",
+                    "a client that shows this page has written meanwhile".to_owned(),
+                );
+                schedule.looked(started, trigger, None);
+                self.resource.discard_look();
+                continue;
+            }
+            if !self.try_out(&mut ears, &mut look) {
+                self.record(
+                    &look,
+                    trigger,
+                    "unlike",
+                    "a client was answered otherwise: its next poll is waited for".to_owned(),
+                );
+                schedule.looked(started, trigger, None);
+                self.resource.discard_look();
+                continue;
+            }
             if !proven {
                 self.prove(&mut proven, &state, &mut look).await;
             }
-            // Something was done while the upstream was answering. What it answered may be from before, and the client
-            // that did it must not see that any more. Under a storm of writes every other look is told nevertheless: it
-            // is a real state, and the others wait for one.
-            held_back = !held_back && started < self.resource.fenced() && matches!(look.outcome, Outcome::Fresh(_));
+            // While the upstream was answering, clients were shown something else that may be newer. If that goes on and on,
+            // every other look is told nevertheless: it is a real state, and others wait for one. What clients have written
+            // they are not shown the past of by their own fences.
+            let shown = self.resource.siblings().shown_beside(self.resource.handle());
+            let shown = shown.max(Some(self.resource.fenced_itself()));
+            held_back = !held_back && Some(started) < shown && matches!(look.outcome, Outcome::Fresh(_));
             if held_back {
                 self.record(
                     &look,
                     trigger,
                     "overtaken",
-                    "something was written while the upstream was answering".to_owned(),
+                    "something newer may have been shown while the upstream was answering".to_owned(),
                 );
                 schedule.looked(started, trigger, None);
                 self.resource.trigger(trigger);
@@ -111,6 +138,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             schedule.looked(started, trigger, Some(&verdict));
             if verdict == Verdict::Changed {
                 ears.bearings.changed(started);
+                self.resource.siblings().show(self.resource.handle(), finished);
             }
             self.resource.set_interval(schedule.interval());
             self.resource.rest(schedule.rests_until());
@@ -147,6 +175,24 @@ impl<F: Fetch + ?Sized> Poller<F> {
             }
             let now = clock::now();
             schedule.keep_pace(self.resource.pace());
+            if !self.may_look(ears, now) {
+                if self.resource.held() > 0 {
+                    idle_since = None;
+                    self.resource.attention().await;
+                    continue;
+                }
+                let deadline = *idle_since.get_or_insert(now) + self.plan.linger;
+                if deadline <= now {
+                    // Nothing waits for a look that may not be made.
+                    self.hub.forget(&self.resource);
+                    return None;
+                }
+                tokio::select! {
+                    () = sleep_until(deadline) => {}
+                    () = self.resource.attention() => {}
+                }
+                continue;
+            }
             let held = self.resource.held() > 0;
             if held {
                 self.listen(schedule, ears, now);
@@ -180,7 +226,10 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 idle_since = None;
                 let due = schedule.due(now);
                 tokio::select! {
-                    () = sleep_until(due) => return Some((Trigger::Timer, due)),
+                    // Meanwhile the client may have written.
+                    () = sleep_until(due) => if self.may_look(ears, clock::now()) {
+                        return Some((Trigger::Timer, due));
+                    },
                     () = self.resource.attention() => {}
                     () = self.resource.pulse().beats_beyond(ears.heard) => {}
                 }
@@ -213,62 +262,19 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
     }
 
-    /// Looks again at once at what has not been seen before. If that is there still it was not taken away by having been
-    /// looked at; once a change is, nothing will be. If it is not, only clients may ask, and are to be given what was found.
-    async fn prove(&self, proven: &mut bool, state: &State, look: &mut Look) {
-        let Outcome::Fresh(found) = &look.outcome else { return };
-        let meaning = |answer: &Representation| self.plan.rules.meaning(answer, answer.digest()).digest;
-        let known = state.head().newest().map(|known| known.version.meaning);
-        let first = meaning(found);
-        // Pages hand nothing out, and many tell the time.
-        if MediaType::of(&found.headers).kind() == Kind::Html || known == Some(first) {
-            return;
-        }
-        let again = match self.look_again(found).await {
-            Some(Outcome::Fresh(again)) if meaning(&again) != first => again,
-            Some(_) => return *proven = known.is_some(),
-            None => return,
-        };
-        let second = meaning(&again);
-        let last = match self.look_again(&again).await {
-            Some(Outcome::Fresh(last)) if meaning(&last) != second => Some(last),
-            Some(_) => None,
-            None => return,
-        };
-        if look.started < self.resource.fenced() {
-            // It may have been changed by what was written meanwhile.
-            return;
-        }
-        if last.is_none() && known.is_some_and(|known| known != second) {
-            // It has moved on, and stays. What it was is told first: it may be told nowhere else. What it is now comes with
-            // the next look, when pages have had the time to ask.
-            return;
-        }
-        if !takes(&found.body, &again.body, last.as_ref().map(|last| &last.body[..])) {
-            *proven = true;
-            return;
-        }
-        if let Outcome::Fresh(found) = std::mem::replace(&mut look.outcome, Outcome::Declined(Decline::Moves)) {
-            let found = [found, again].into_iter().chain(last).collect();
-            self.hub.owe(&self.resource, found, clock::now());
-        }
-    }
-
-    /// What there is now in place of `found`, if that can be told.
-    async fn look_again(&self, found: &Representation) -> Option<Outcome> {
-        self.metrics.triggered("sample");
-        let (permit, _) = self.admit(Urgency::Triggered, clock::now()).await;
-        let outcome = self.ask(permit, found.validators.clone()).await;
-        matches!(outcome, Outcome::Fresh(_) | Outcome::NotModified(_)).then_some(outcome)
-    }
-
     /// Makes one look, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
-    async fn look(&self, state: &State, trigger: Trigger, due: Instant) -> Option<Look> {
+    async fn look(&self, state: &State, ears: &Ears, trigger: Trigger, due: Instant) -> Option<Look> {
         let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
         let (permit, started) = self.admit_while_wanted(urgency, due).await?;
+        // From here on a write waits for it; one that came before is seen.
+        let _under_way = self.resource.page().fetches();
+        if !self.may_look(ears, clock::now()) {
+            self.resource.trigger(trigger);
+            return None;
+        }
         self.resource.look_began(started);
         let ask = self.ask(permit, validators);
         // What only waiting clients asked for is called off with the last of them: the application may be holding it.
@@ -314,7 +320,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Waits for the budget. Also returns when it allowed to ask.
-    async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
+    pub(super) async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
         let owner = self.resource.owner(|owner| self.budget.load(owner));
         let permit = self.budget.admit(owner, urgency, due).await;
@@ -325,7 +331,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Asks the upstream.
-    async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
+    pub(super) async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
         let request = WatchRequest {
             key: self.resource.key(),
             validators,
@@ -419,7 +425,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         });
     }
 
-    fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
+    pub(super) fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
         self.metrics.fetched(result);
         self.resource.record(Entry { result, because, ..Entry::of(look, trigger) });
     }

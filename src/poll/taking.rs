@@ -11,6 +11,28 @@ pub(super) fn takes(found: &[u8], again: &[u8], last: Option<&[u8]>) -> bool {
     first.iter().zip(&second).any(|steps| matches!(steps, (Some(1), Some(1))))
 }
 
+/// Whether two answers differ in their numbers alone.
+pub(super) fn differ_in_numbers(one: &[u8], other: &[u8]) -> bool {
+    steps(one, other).is_some()
+}
+
+/// Whether a look brought what a client was answered itself: the same but for numbers, which tell the time. A token in a form
+/// is no such number, whatever it looks like.
+pub(super) fn are_alike(found: &[u8], own: &[u8]) -> bool {
+    let hidden = |body: &[u8]| -> Vec<Vec<u8>> {
+        let tags =
+            body.split(|byte| *byte == b'<').map(|tag| tag.split(|byte| *byte == b'>').next().unwrap_or_default());
+        let is_hidden = |tag: &&[u8]| {
+            let tag = tag.to_ascii_lowercase();
+            [&b"hidden"[..], b"csrf", b"token", b"nonce"]
+                .iter()
+                .any(|word| tag.windows(word.len()).any(|part| part == *word))
+        };
+        tags.filter(is_hidden).map(<[u8]>::to_vec).collect()
+    };
+    found == own || (differ_in_numbers(found, own) && hidden(found) == hidden(own))
+}
+
 /// By how much each number went up; `None` for one that did not, or is too long for a count. `None` at all if more than
 /// numbers differ.
 fn steps(before: &[u8], after: &[u8]) -> Option<Vec<Option<u64>>> {
@@ -65,6 +87,22 @@ mod tests {
         assert!(!takes(b"{\"n\":9}", b"{\"n\":10}", Some(b"{\"n\":12}")));
         let long = "9".repeat(40);
         assert!(!takes(b"1", long.as_bytes(), Some(b"3")));
+    }
+
+    #[test]
+    fn a_clock_is_alike_and_a_token_is_not() {
+        for (found, own, alike) in [
+            ("{\"at\":17}", "{\"at\":2018}", true),
+            ("[]", "[]", true),
+            ("[]", "[1]", false),
+            ("<p>at 10:00", "<p>at 9:59", true),
+            ("<p>1<input type=hidden value=17>", "<p>2<input type=hidden value=17>", true),
+            ("<p>1<input type=hidden value=17>", "<p>1<input type=hidden value=18>", false),
+            ("<meta name=csrf-token content=1>", "<meta name=csrf-token content=2>", false),
+            ("Your browser", "Welcome", false),
+        ] {
+            assert_eq!(are_alike(found.as_bytes(), own.as_bytes()), alike, "{found} {own}");
+        }
     }
 
     #[test]

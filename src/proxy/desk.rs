@@ -18,7 +18,7 @@ use super::writes::Shape;
 use crate::clock;
 use crate::deliver::{Asked, Desk, Follower, Kept, Replied, Replier, Requested, Source, Unfollowed};
 use crate::model::{EndReason, MediaType, Network, Owner, fields};
-use crate::resource::{Bell, Ended, Subscription};
+use crate::resource::{Bell, ClientFence, Ended, Subscription};
 use crate::route::{Client, Route, Target, is_plain};
 use crate::telemetry::Visit;
 use crate::upstream::rewrite;
@@ -30,6 +30,8 @@ pub(super) struct Visitor {
     peer: Peer,
     /// The headers of that request, without those of the connection.
     headers: HeaderMap,
+    /// Of its writes.
+    pub(super) fence: Arc<ClientFence>,
     /// Whether it is the browser script, which goes where routes have their pages given it, whatever else is offered there.
     is_script: bool,
     /// Whether it is signed in by its connection.
@@ -58,7 +60,8 @@ impl Visitor {
         let is_bound = site.bindings.concern(request);
         let (client, peer) = (request.client.clone(), request.peer);
         let owner = Owner { network: client.address.map(Network::of), client: clock::seed() };
-        Self { site: Arc::clone(site), client, peer, headers, is_script: false, is_bound, owner }
+        let fence = site.writes.clients.fence(&site.who(request));
+        Self { site: Arc::clone(site), client, peer, headers, fence, is_script: false, is_bound, owner }
     }
 
     /// The same, if it `is_script`.
@@ -100,10 +103,20 @@ impl Visitor {
         self.site.note_headers(route, &self.client, headers, &key);
         match self.site.hub.join(&key, self.client.address, delivery, Arc::clone(bell), now, self.site.birth(route)) {
             Ok(subscription) => {
+                if !self.is_script {
+                    subscription.resource().vouch();
+                }
+                if asked.page {
+                    subscription.resource().page().show_by(&self.fence);
+                    if asked.claim.is_none() {
+                        // It has just been loaded.
+                        subscription.resource().pass(now);
+                    }
+                }
                 // Who holds something would not ask again any sooner than this.
                 let pace = asked.pace.filter(|_| asked.claim.is_some()).unwrap_or_default();
                 let recent = route.plan.schedule.every.max(pace);
-                let since = self.site.current_since(recent, subscription.resource(), &self.client, now);
+                let since = Site::current_since(recent, subscription.resource(), self.fence.at(), now);
                 Ok((subscription, since))
             }
             Err(full) => {
@@ -179,10 +192,6 @@ impl Desk for Visitor {
             }
         }
         Ok(found)
-    }
-
-    fn wrote(&self) -> tokio::time::Instant {
-        self.site.writes.last(self.client.address)
     }
 
     fn heed(&self, asked: &Asked, ended: &Ended) -> bool {
@@ -267,6 +276,11 @@ impl Visitor {
         if let Some(trace) = visit.as_deref().and_then(Visit::traceparent) {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
         }
+        let asked = Request::new(&head, self.peer, &self.site.options().trusted);
+        let _writing = match &asked {
+            Some(asked) => self.site.begins(asked).await,
+            None => Vec::new(),
+        };
         let (mut answer, places) = self.site.replies.exchange(&upstream, self.owner, sent, body).await;
         *kept = places;
         if let Ok(answer) = &mut answer {
@@ -280,7 +294,7 @@ impl Visitor {
             };
             visit.answered(status.as_u16(), Some(bytes as u64));
         }
-        if let Some(asked) = Request::new(&head, self.peer, &self.site.options().trusted) {
+        if let Some(asked) = asked {
             // Without an answer, too: the backend may have done what it was asked before it failed.
             let none = HeaderMap::new();
             let (status, headers) = match &answer {
@@ -289,6 +303,7 @@ impl Visitor {
             };
             self.site.note_cookies(&asked, headers);
             self.site.wrote(&asked, &shape, status, headers);
+            self.site.told_of_write(&asked).await;
         }
         let answer = answer?;
         let mut headers = answer.headers;

@@ -85,6 +85,9 @@ struct PostedUrl {
     patient: bool,
     /// How often the client would ask itself, in milliseconds.
     every: Option<u64>,
+    /// Whether this is the page that the client shows.
+    #[serde(default)]
+    page: bool,
 }
 
 impl Site {
@@ -189,7 +192,7 @@ impl Site {
         };
         // Nobody else asks to be held leniently.
         let desk = Arc::new(Visitor::new(self, request).of_script(manner.lenient));
-        let mut followers = Followers::default();
+        let mut followers = Followers::default().of_client(desk.fence.listen(Arc::clone(&bell), manner.lenient));
         for asked in asked {
             match desk.follow(asked, delivery.name(), &bell) {
                 Ok(found) => followers.add(found),
@@ -255,6 +258,7 @@ impl Site {
         answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let visitor = Arc::new(Visitor::new(self, request));
         let socket = Socket {
+            writes: Arc::clone(&visitor.fence),
             desk: Arc::clone(&visitor) as Arc<dyn Desk>,
             replier: visitor,
             bell,
@@ -310,6 +314,7 @@ fn asked_by_body(body: &Bytes) -> Result<(Vec<Asked>, Posted), String> {
             confirm: posted.confirm,
             patient: posted.patient,
             pace: posted.every.map(Duration::from_millis),
+            page: posted.page,
         })
     });
     let asked = few_enough(asked.collect::<Result<_, String>>()?)?;

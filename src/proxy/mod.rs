@@ -14,6 +14,7 @@
 
 mod bindings;
 mod busy;
+mod clients;
 mod decide;
 mod desk;
 mod doors;
@@ -30,6 +31,7 @@ mod identity;
 mod inject;
 mod learn;
 mod leave;
+mod observe;
 mod own_header;
 mod pace;
 mod phases;

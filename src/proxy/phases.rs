@@ -20,6 +20,7 @@ use super::forward::forward;
 use super::gather::Handed;
 use super::identity::IDENTITY;
 use super::inject::{Candidate, Injection};
+use super::observe::{Observation, observe};
 use super::pace::Pace;
 use super::request::{POLL_MARK, Peer, Request};
 use super::site::Site;
@@ -29,6 +30,7 @@ use super::writes::{Shape, is_well};
 use crate::clock;
 use crate::model::{Origin, fields};
 use crate::proto::Exchange;
+use crate::resource::Writing;
 use crate::route::{Route, Target};
 use crate::telemetry::Visit;
 use crate::upstream::{Chosen, ConnectError, Expected, Line, Upstream, brief};
@@ -64,6 +66,10 @@ pub struct Passage {
     candidate: Option<Box<Candidate>>,
     /// The page that is.
     injection: Option<Box<Injection>>,
+    /// What is kept of an answer as it passes.
+    observation: Option<Box<Observation>>,
+    /// That it may be a write.
+    writing: Vec<Writing>,
 }
 
 #[async_trait]
@@ -212,10 +218,13 @@ impl ProxyHttp for Phases {
         if let Some(trace) = passage.visit.as_ref().and_then(|visit| visit.traceparent()) {
             request.insert_header("traceparent", trace)?;
         }
+        let asked = Request::new(session.req_header(), peer, &options.trusted);
+        if let Some(asked) = &asked {
+            passage.writing = self.site.begins(asked).await;
+        }
         if !self.site.routes.load().inject() {
             return Ok(());
         }
-        let asked = Request::new(session.req_header(), peer, &options.trusted);
         passage.candidate = asked.and_then(|asked| Candidate::of(&self.site, &asked)).map(Box::new);
         passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.ask(request))
     }
@@ -288,8 +297,13 @@ impl ProxyHttp for Phases {
             return Ok(());
         }
         let peer = Peer::of(session.digest());
-        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else { return Ok(()) };
+        let Some(request) = Request::new(head, peer, &self.site.options().trusted) else {
+            self.site.wrote_unread(head, peer);
+            return Ok(());
+        };
+        passage.observation = self.site.observation(&request, response);
         self.site.answered(&request, &passage.shape, upstream, response)?;
+        self.site.told_of_write(&request).await;
         if let Some(candidate) = passage.candidate.take() {
             passage.injection = candidate.meet(&self.site.shims, response)?.map(Box::new);
         }
@@ -303,6 +317,7 @@ impl ProxyHttp for Phases {
         end: bool,
         passage: &mut Passage,
     ) -> Result<Option<Duration>> {
+        observe(&self.site, &mut passage.observation, body.as_ref(), end);
         if let Some(injection) = &mut passage.injection {
             injection.pass(&self.site.shims, body, end)?;
         }
@@ -325,13 +340,14 @@ impl ProxyHttp for Phases {
             _ => 500,
         };
         if let Ok(status) = StatusCode::from_u16(status)
-            && *error.esource() == ErrorSource::Upstream
+            && passage.upstream.is_some()
             && session.response_written().is_none()
             && let Some(request) =
                 Request::new(session.req_header(), Peer::of(session.digest()), &self.site.options().trusted)
         {
-            // The backend may have done what it was asked before it failed.
+            // The backend may have done what it was asked before it failed, or before the client left.
             self.site.wrote(&request, &passage.shape, status, &HeaderMap::new());
+            self.site.told_of_write(&request).await;
         }
         if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             let text = passage.unreachable.clone().unwrap_or_else(|| brief(error));
@@ -470,8 +486,6 @@ impl Site {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
-        if let Some(resource) = self.hub.get(&key) {
-            resource.fence(now);
-        }
+        self.hub.shown(&key, now);
     }
 }

@@ -16,10 +16,10 @@ use super::site::Site;
 use crate::clock;
 use crate::deliver::{
     Answer, CACHE_STATUS, Hold, Holding, Poll, PollOutcome, Ready, STREAM_PATIENCE, Treatment, Whole, Wire,
-    await_ready, from_memory,
+    await_ready, from_memory, holds_unknown,
 };
 use crate::hub::Crowd;
-use crate::model::{Network, Owner, ResourceKey, Snapshot};
+use crate::model::{Network, Owner, Representation, ResourceKey, Snapshot};
 use crate::resource::{Bell, Head, Patience, Resource};
 use crate::route::{Facts, Route, Shim};
 
@@ -129,7 +129,8 @@ impl Site {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let key = route.key(&request.client, request.target, request.headers(), &facts, false);
-        self.hub.pay(&key, now).map(Answer::kept).map(Disposition::Answer)
+        let fits = |answer: &Representation| request.takes_type(&answer.media_type().essence);
+        self.hub.pay(&key, fits, now).map(Answer::kept).map(Disposition::Answer)
     }
 
     /// A whole answer, marked as one of several that this URL can give. `None` if the client takes it in no form.
@@ -157,21 +158,36 @@ impl Site {
         resource.note_poll(*now);
         // Who follows it is told of it as often as it is looked at, and would not have asked.
         let since = if is_followed {
-            resource.fenced().max(self.writes.last(request.client.address))
+            resource.current_since().max(self.last_write(request))
         } else {
-            self.current_since(route.plan.schedule.every, &resource, &request.client, *now)
+            Self::current_since(route.plan.schedule.every, &resource, self.last_write(request), *now)
         };
         // Nobody is given what was read before he was last answered, unless it is kept up to date.
         let since = since.max(plain.crowd.answered.filter(|_| resource.held() == 0).unwrap_or(since));
+        if resource.is_untried()
+            || (resource.page().is_shown()
+                && resource.page().written() > resource.head().looked.map(|looked| looked.started))
+        {
+            // Nothing waits for a look that may not be made before the client itself has been answered.
+            return None;
+        }
         let mut head = resource.head_full();
-        if head.current_as_of(since).is_none() && is_shared && !came_through_us(request.headers()) {
-            head = self.waited_for(plain, &resource, since).await?;
+        let mut since = since;
+        loop {
+            if head.current_as_of(since).is_none() && is_shared && !came_through_us(request.headers()) {
+                head = self.waited_for(plain, &resource, since).await?;
+            }
+            if since >= *now || !holds_unknown(&head, request.headers()) {
+                break;
+            }
+            // It holds something that may be newer than all that is known here.
+            since = *now;
         }
         if let Some(ended) = head.ended() {
             self.heed(route, &request.client, request.target, request.headers(), ended);
         }
         // What the client did while others' look was waited for, that may not show.
-        let snapshot = head.current_as_of(since.max(self.writes.last(request.client.address)))?;
+        let snapshot = head.current_as_of(since.max(self.last_write(request)))?;
         self.sample(route, request, facts, key);
         if snapshot.representation.is_for_one_request() {
             return None;
@@ -236,7 +252,7 @@ impl Site {
         self.note_headers(route, &request.client, request.headers(), key);
         let bell = Arc::<Bell>::default();
         let place = self.enter(request, &bell, how != How::Asked);
-        let _hearing = self.writes.hear(request.client.address, Arc::clone(&bell));
+        let writes = self.writes.clients.fence(&self.who(request)).listen(Arc::clone(&bell), false);
         let transport = if how == How::Asked { "long-poll" } else { "poll" };
         let joined = self.hub.join(key, request.client.address, transport, Arc::clone(&bell), *now, self.birth(route));
         let subscription = match joined {
@@ -247,13 +263,20 @@ impl Site {
             }
         };
         let resource = Arc::clone(subscription.resource());
-        let since = self.current_since(route.plan.schedule.every, &resource, &request.client, *now);
+        resource.vouch();
+        let mut since = Self::current_since(route.plan.schedule.every, &resource, writes.latest(), *now);
         let patience = match how {
             How::Asked => Some(Patience { begin: STREAM_PATIENCE, end: self.fetch_timeout() }),
             How::Routed => self.patience(plain, &resource, since),
         };
         let Some(patience) = patience else { return Disposition::Proxy };
-        match await_ready(wire, &subscription, since, patience).await {
+        let mut ready = await_ready(wire, &subscription, since, patience).await;
+        if matches!(ready, Ready::Stream) && holds_unknown(&resource.head(), request.headers()) {
+            // It holds something that may be newer than all that is known here.
+            since = since.max(*now);
+            ready = await_ready(wire, &subscription, since, patience).await;
+        }
+        match ready {
             Ready::Gone => return Self::gone(request),
             Ready::Stream => {}
             Ready::Declined(decline) => {
@@ -267,7 +290,7 @@ impl Site {
             Ready::Ended | Ready::Late => return Disposition::Proxy,
         }
         let head = resource.head_full();
-        let since = since.max(self.writes.last(request.client.address));
+        let since = since.max(writes.latest());
         let shared = head.current_as_of(since).filter(|snapshot| !snapshot.representation.is_for_one_request());
         let Some(snapshot) = shared else { return Disposition::Proxy };
         let place = match place {
@@ -289,8 +312,7 @@ impl Site {
         let poll = request.under_way.poll();
         let known = poll.and_then(Poll::known).filter(|_| longest > Duration::ZERO);
         let holding = Holding { known, is_shared: how == How::Routed, poll, now: *now };
-        let wrote = || self.writes.last(request.client.address);
-        match holding.run(&hold, wire, request.headers(), wrote).await {
+        match holding.run(&hold, wire, request.headers(), || writes.latest()).await {
             PollOutcome::Gone => Disposition::Gone,
             PollOutcome::Unknown => Disposition::Proxy,
             PollOutcome::Answer(snapshot) => {

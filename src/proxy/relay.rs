@@ -26,6 +26,7 @@ use super::forward::forward;
 use super::gather::HALF_CLOSED;
 use super::head::{answer_head, as_written, raw_target};
 use super::inject::Candidate;
+use super::observe::Observation;
 use super::phases::{apology, name_site};
 use super::request::{POLL_MARK, Request};
 use super::site::Site;
@@ -180,12 +181,13 @@ impl Relay<'_> {
     ) -> Result<bool, Failure> {
         upstream.outage().answered();
         let close = self.site.stopping.is_cancelled();
+        let mut observation = session.resp_header().and_then(|head| self.site.observation(self.request, head));
         let (head, chunked) =
             self.incoming(&upstream, &session, close).inspect_err(|failure| failure.note(&upstream))?;
         let mut sent = 0;
         let mut out = answer_head(&head);
         let patience = self.site.options().write_timeout;
-        let passed = pass_body(client, &mut session, &mut out, chunked, &mut sent, patience).await;
+        let passed = pass_body(client, &mut session, &mut out, chunked, &mut sent, &mut observation, patience).await;
         if let Some(visit) = visit {
             visit.answered(head.status.as_u16(), Some(sent));
         }
@@ -193,6 +195,9 @@ impl Relay<'_> {
             // Before the client has it all: its next request may be the next on this connection, and this one is over.
             Ok(()) => {
                 self.request.under_way.answered();
+                if let Some(observation) = observation {
+                    self.site.observed(*observation);
+                }
                 session.respect_keepalive();
                 if let Some(stream) = session.reuse().await {
                     upstream.keep(stream);
@@ -268,6 +273,7 @@ async fn pass_body(
     out: &mut BytesMut,
     chunked: bool,
     sent: &mut u64,
+    observation: &mut Option<Box<Observation>>,
     patience: Duration,
 ) -> Result<(), Failure> {
     let line = Line::of(session.digest().proxy_digest.clone());
@@ -284,6 +290,9 @@ async fn pass_body(
         let piece = piece.map_err(|error| Failure::Broken(brief(&error)))?;
         let Some(piece) = piece else { break };
         *sent += piece.len() as u64;
+        if observation.as_mut().is_some_and(|observation| !observation.push(piece)) {
+            *observation = None;
+        }
         // A chunk of nothing would end the body.
         let end: &[u8] = if chunked && !piece.is_empty() {
             out.put_slice(format!("{:x}\r\n", piece.len()).as_bytes());

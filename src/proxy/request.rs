@@ -201,6 +201,13 @@ impl<'a> Request<'a> {
         self.is_navigation() && (past_caches || headers.contains_key(PRAGMA))
     }
 
+    /// Whether `Accept` welcomes an answer of this media type, as far as it says.
+    pub(super) fn takes_type(&self, media_type: &str) -> bool {
+        let general = media_type.split('/').next().unwrap_or_default();
+        !self.headers().contains_key(ACCEPT)
+            || [media_type, &format!("{general}/*"), "*/*"].iter().any(|name| self.accepts(name))
+    }
+
     /// Whether `Accept` names exactly this media type, and not with a quality of zero.
     pub(super) fn accepts(&self, media_type: &str) -> bool {
         self.quality(media_type) > 0.0

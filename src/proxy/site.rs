@@ -17,7 +17,7 @@ use crate::deliver::{Habits, Streams};
 use crate::hub::{Birth, Hub};
 use crate::poll::{Budget, Poller};
 use crate::resource::{Resource, Retire};
-use crate::route::{Client, Route, Table};
+use crate::route::{Route, Table};
 use crate::shim::Shims;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::{Chosen, Current, Replicas};
@@ -95,6 +95,7 @@ impl Site {
             metrics: Arc::clone(&route.metrics),
             seed: clock::seed(),
         };
+        poller.resource.set_untried(route.plan.proves);
         // Not tracked: a poller ends when its clients have gone, and has nothing to finish when the process does.
         tokio::spawn(poller.run());
     }
@@ -124,17 +125,11 @@ impl Site {
         self.stopped.cancelled().await;
     }
 
-    /// From which moment on a look must have begun to count as current for `client`, who asks now: as recent as a poll at
-    /// the interval `recent` would be, and not before anything that it may not have seen.
-    pub(super) fn current_since(
-        &self,
-        recent: Duration,
-        resource: &Resource,
-        client: &Client,
-        now: Instant,
-    ) -> Instant {
+    /// From which moment on a look must have begun to count as current for a client that last wrote at `wrote` and asks now:
+    /// as recent as a poll at the interval `recent` would be, and not before anything that it may not have seen.
+    pub(super) fn current_since(recent: Duration, resource: &Resource, wrote: Instant, now: Instant) -> Instant {
         let recent = now.checked_sub(recent).unwrap_or(now);
-        recent.max(resource.fenced()).max(self.writes.last(client.address))
+        recent.max(resource.current_since()).max(wrote)
     }
 
     /// How a resource of `route` comes into being.

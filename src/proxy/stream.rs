@@ -80,7 +80,9 @@ impl Site {
                 Err(full) => return self.turn_away(full.limit(), &full.to_string()),
             };
             let resource = Arc::clone(subscription.resource());
-            let since = self.current_since(route.plan.schedule.every, &resource, &request.client, now);
+            resource.vouch();
+            let fence = self.writes.clients.fence(&self.who(request));
+            let since = Self::current_since(route.plan.schedule.every, &resource, fence.at(), now);
             let ready = if resource.is_stale() && !resource.head().has_tried(since) {
                 // It could not be read the last time. The client is told that, and then whether it can be now.
                 Ready::Late
@@ -139,7 +141,7 @@ impl Site {
                     };
                     let source = Source::Resource(subscription);
                     // What the client did while its stream was opened, that may not show.
-                    let mut since = self.writes.last(request.client.address);
+                    let mut since = fence.at();
                     let mut late = clock::now();
                     if matches!(ready, Ready::Late) {
                         // It is told at once that there is nothing to tell.
@@ -148,10 +150,10 @@ impl Site {
                         late += STREAM_PATIENCE;
                     }
                     let (name, metrics) = (delivery.name(), Arc::clone(&route.metrics));
-                    let mut follower = Follower::new(asked, source, Some(since), name, metrics);
+                    let mut follower = Follower::new(asked, source, Some(since), name, metrics).since(now);
                     follower.hurry(late);
                     return Disposition::Hold(Box::new(Session {
-                        followers: Followers::one(follower),
+                        followers: Followers::one(follower).of_client(fence.listen(Arc::clone(&bell), false)),
                         desk: None,
                         bell,
                         place,

@@ -5,6 +5,7 @@
 //! sends behind its request ever reaches the backend unseen.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -23,6 +24,7 @@ use super::phases::{apology, name_site};
 use super::request::{Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
+use crate::clock;
 use crate::deliver::{Answer, H1, Wire};
 use crate::model::fields;
 use crate::proto::{Exchange, find_end};
@@ -107,6 +109,10 @@ impl Tunnel<'_> {
         let head = self.outgoing(protocol, trace).ok_or(Failure::Client)?;
         let exchange = Exchange { is_head: request.method == Method::HEAD, upgrade: protocol.is_some(), last: true };
         expect(&upstream, Expected { exchange, interim: false, target: raw_target(request) });
+        let writing = match &asked {
+            Some(asked) => site.begins(asked).await,
+            None => Vec::new(),
+        };
         let sent = async {
             upstream.write_all(&head).await?;
             upstream.flush().await
@@ -132,6 +138,11 @@ impl Tunnel<'_> {
         received.advance(length);
         let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
         self.returned(&mut answer, switched, asked.as_ref());
+        if let Some(asked) = &asked {
+            site.told_of_write(asked).await;
+        }
+        drop(writing);
+        let who = asked.map(|asked| site.who(&asked));
         let head = answer_head(&answer);
         let patience = site.options().write_timeout;
         client.write(&[&head, &received], patience).await.map_err(|_| Failure::Client)?;
@@ -143,8 +154,13 @@ impl Tunnel<'_> {
                 linger: if is_websocket { WEBSOCKET_LINGER } else { LINGER },
                 ended: CancellationToken::new(),
             };
+            let heard = || {
+                if let Some(who) = &who {
+                    site.writes.clients.heard(who, clock::now());
+                }
+            };
             tokio::select! {
-                () = pump.both_ways(&mut client.stream, upstream, &early) => {}
+                () = pump.both_ways(&mut client.stream, upstream, &early, &heard) => {}
                 () = site.stopped() => {}
             }
             return Ok(());
@@ -153,7 +169,7 @@ impl Tunnel<'_> {
         let (mut from_client, mut to_client) = tokio::io::split(&mut client.stream);
         tokio::select! {
             // The connection to the backend ends where its answer does.
-            _ = pump.copy(&mut upstream, &mut to_client) => {}
+            _ = pump.copy(&mut upstream, &mut to_client, || {}) => {}
             () = silence(&mut from_client) => {}
             () = site.stopped() => {}
         }
@@ -244,20 +260,34 @@ struct Pump {
 
 impl Pump {
     /// Copies both ways until both are done, one fails, or one has ended and the other is silent.
-    async fn both_ways(&self, client: &mut Stream, upstream: Stream, early: &[u8]) {
+    ///
+    /// `heard` is called when the backend says something after the client has: that may be the answer to a write.
+    async fn both_ways(&self, client: &mut Stream, upstream: Stream, early: &[u8], heard: &(dyn Fn() + Sync)) {
+        let said = AtomicBool::new(!early.is_empty());
+        let says = || said.store(true, Ordering::Release);
+        let answers = || {
+            if said.swap(false, Ordering::AcqRel) {
+                heard();
+            }
+        };
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
         let up = async {
             to_upstream.write_all(early).await?;
             to_upstream.flush().await?;
-            self.copy(&mut from_client, &mut to_upstream).await
+            self.copy(&mut from_client, &mut to_upstream, says).await
         };
         // Whoever fails is not there any more, and nobody is told more than that the other side has ended.
-        let _ = tokio::try_join!(up, self.copy(&mut from_upstream, &mut to_client));
+        let _ = tokio::try_join!(up, self.copy(&mut from_upstream, &mut to_client, answers));
     }
 
-    /// Copies until the end of `from`, which it passes on.
-    async fn copy(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    /// Copies until the end of `from`, which it passes on. `passes` is called before each piece.
+    async fn copy(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        passes: impl Fn(),
+    ) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
             let read = tokio::select! {
@@ -269,6 +299,7 @@ impl Pump {
                 self.ended.cancel();
                 return timeout(self.patience, to.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?;
             }
+            passes();
             let written = async {
                 to.write_all(&buffer[..read]).await?;
                 to.flush().await
@@ -300,7 +331,7 @@ mod tests {
         let pump = Pump { patience: Duration::from_secs(5), linger: WEBSOCKET_LINGER, ended: CancellationToken::new() };
         let (mut from, mut far) = tokio::io::duplex(64);
         let (mut to, mut read) = tokio::io::duplex(64);
-        let began = crate::clock::now();
+        let began = clock::now();
         let speak = async {
             sleep(Duration::from_secs(60)).await;
             far.write_all(b"a").await.expect("room");
@@ -308,9 +339,9 @@ mod tests {
             sleep(Duration::from_secs(8)).await;
             far.write_all(b"b").await.expect("room");
         };
-        let (copied, ()) = tokio::join!(pump.copy(&mut from, &mut to), speak);
+        let (copied, ()) = tokio::join!(pump.copy(&mut from, &mut to, || {}), speak);
         assert_eq!(copied.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
-        assert_eq!(crate::clock::now() - began, Duration::from_secs(60 + 8 + 10));
+        assert_eq!(clock::now() - began, Duration::from_secs(60 + 8 + 10));
         let mut passed = [0; 2];
         read.read_exact(&mut passed).await.expect("both");
         assert_eq!(&passed, b"ab");

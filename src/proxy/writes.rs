@@ -1,121 +1,58 @@
 //! Writes that pass through: whom they concern, and what must not be served after them.
 //!
 //! ```text
-//! unsafe request ─▶ answered ─▶ Writes: this client's memory begins here, and its held polls hear of it
+//! unsafe request ─▶ answered ─▶ Clients: this client's memory begins here, whatever the request was; its held polls and
+//!                      │          streams are told before the answer is sent
 //!                      ├▶ routes whose refresh_on matches: look now, for what failed may have changed something before it did
 //!                      └ 2xx, 3xx ─▶ own URI, Location, Content-Location, cache groups: look now
 //! ```
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
-use slab::Slab;
+use pingora::http::RequestHeader;
 use tokio::time::Instant;
 
+use super::clients::{Clients, Who};
 use super::reference::resolve;
-use super::request::Request;
+use super::request::{Peer, Request};
 use super::site::Site;
 use crate::clock;
 use crate::model::fields::{self, CACHE_GROUP_INVALIDATION, CACHE_GROUPS};
 use crate::poll::Repetitions;
-use crate::resource::{Bell, Trigger, UNKNOWN};
+use crate::resource::{Trigger, UNKNOWN, Writing};
 use crate::route::Target;
 
-/// Who wrote when. Clients are told apart by their addresses alone: those who share one share the consequence, which is
-/// a look more.
+/// Who wrote when, and what was written again and again.
 #[derive(Debug)]
 pub struct Writes {
-    born: Instant,
     hasher: RandomState,
-    clients: Mutex<HashMap<Option<IpAddr>, Instant>>,
-    /// For clients that are not listed any more, as nanoseconds since `born`.
-    forgotten: AtomicU64,
+    pub(super) clients: Clients,
     repetitions: Mutex<Repetitions>,
-    /// Polls that are held, by whose they are.
-    polls: Mutex<HashMap<Option<IpAddr>, Slab<Arc<Bell>>>>,
 }
-
-/// A held poll that hears of its client's writes; dropping it ends that.
-#[derive(Debug)]
-pub(super) struct Hearing<'a> {
-    writes: &'a Writes,
-    client: Option<IpAddr>,
-    slot: usize,
-}
-
-impl Drop for Hearing<'_> {
-    fn drop(&mut self) {
-        let mut polls = self.writes.polls();
-        if let Some(bells) = polls.get_mut(&self.client) {
-            bells.try_remove(self.slot);
-            if bells.is_empty() {
-                polls.remove(&self.client);
-            }
-        }
-    }
-}
-
-const MOST_CLIENTS: usize = 16_384;
 
 /// So much of a body is looked at to tell a poll from a write.
 const MOST_SHAPE: usize = 4096;
 
+/// A write is answered when the client's own streams have been told of it, unless they take longer than this.
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// A write is sent when no fetch of a page that its client shows is under way, unless that takes longer than this: what the
+/// write leaves to be said once would be said to the fetch.
+const CLEAR_WITHIN: Duration = Duration::from_millis(500);
+
 impl Writes {
     /// Nobody has written.
     pub fn new(now: Instant) -> Self {
-        Self {
-            born: now,
-            hasher: RandomState::new(),
-            clients: Mutex::default(),
-            forgotten: AtomicU64::new(0),
-            repetitions: Mutex::default(),
-            polls: Mutex::default(),
-        }
-    }
-
-    /// Rings `bell` whenever `client` has written.
-    pub(super) fn hear(&self, client: Option<IpAddr>, bell: Arc<Bell>) -> Hearing<'_> {
-        let slot = self.polls().entry(client).or_default().insert(bell);
-        Hearing { writes: self, client, slot }
-    }
-
-    /// When `client` last wrote, or might have.
-    pub(super) fn last(&self, client: Option<IpAddr>) -> Instant {
-        let forgotten = self.born + Duration::from_nanos(self.forgotten.load(Ordering::Acquire));
-        self.clients().get(&client).copied().unwrap_or(forgotten)
-    }
-
-    fn note(&self, client: Option<IpAddr>, now: Instant) {
-        let mut clients = self.clients();
-        if clients.len() >= MOST_CLIENTS && !clients.contains_key(&client) {
-            // Whoever is not listed counts as having written now: that costs a look, and no client an old state.
-            clients.clear();
-            let offset = u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
-            self.forgotten.fetch_max(offset, Ordering::AcqRel);
-        }
-        clients.insert(client, now);
-        drop(clients);
-        for (_, bell) in self.polls().get(&client).into_iter().flatten() {
-            bell.ring();
-        }
+        Self { hasher: RandomState::new(), clients: Clients::new(now), repetitions: Mutex::default() }
     }
 
     fn is_poll(&self, signature: u64, changes: u64, now: Instant) -> bool {
         self.repetitions.lock().unwrap_or_else(PoisonError::into_inner).note(signature, changes, now)
-    }
-
-    fn polls(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Slab<Arc<Bell>>>> {
-        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn clients(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Instant>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,6 +83,8 @@ impl Site {
         }
         let method = &request.head.method;
         let now = clock::now();
+        // Whatever it was for, it may be a write.
+        self.writes.clients.wrote(&self.who(request), now);
         let routes = self.routes.load();
         let path = request.target.path;
         let concerned: Vec<_> = routes
@@ -163,7 +102,6 @@ impl Site {
         if !named && repeated {
             return;
         }
-        self.writes.note(request.client.address, now);
         // What a timer sends again and again may write, whatever it says; but it is no reason for the polls of others, or for
         // itself.
         let by_timer = request.is_marked_as_poll();
@@ -184,6 +122,46 @@ impl Site {
         if status.is_success() || status.is_redirection() {
             self.invalidate(request, headers, now);
         }
+    }
+
+    /// The same for a request of which nothing is known but its head, from `peer`: it fences, and is no reason to look.
+    pub(super) fn wrote_unread(&self, head: &RequestHeader, peer: Peer) {
+        if !head.method.is_safe() || fields::overrides_method(&head.headers) {
+            let address = self.options().trusted.client_address(peer.address, &head.headers);
+            self.writes.clients.wrote(&self.writes.clients.who(address, &head.headers), clock::now());
+        }
+    }
+
+    /// The client that sent `request`.
+    pub(super) fn who(&self, request: &Request<'_>) -> Who {
+        self.writes.clients.who(request.client.address, request.headers())
+    }
+
+    /// When the client of `request` last wrote, or might have.
+    pub(super) fn last_write(&self, request: &Request<'_>) -> Instant {
+        self.writes.clients.last(&self.who(request))
+    }
+
+    /// `request` is about to be sent. If it may be a write, no fetch of a page that its client shows begins before it has been
+    /// answered, which is when what is returned is dropped, and before the page has been loaded again.
+    pub(super) async fn begins(&self, request: &Request<'_>) -> Vec<Writing> {
+        if !request.may_write() {
+            return Vec::new();
+        }
+        let writing = self.writes.clients.writes(&self.who(request), clock::now());
+        join_all(writing.iter().map(|writing| writing.cleared(CLEAR_WITHIN))).await;
+        writing
+    }
+
+    /// Completes when the streams of the client of `request`, which has just been noted as a write, have been told that what
+    /// they hold may be old: before the client knows that the write is done.
+    pub(super) async fn told_of_write(&self, request: &Request<'_>) {
+        if !request.may_write() {
+            return;
+        }
+        let fences = self.writes.clients.held(&self.who(request));
+        let settled = fences.iter().map(|fence| fence.settled(TOLD_WITHIN));
+        join_all(settled).await;
     }
 
     /// Looks again at what the answer names (RFC 9111 section 4.4), whatever routes say.
@@ -273,20 +251,5 @@ mod tests {
         let (post, again) = (shape("a=1&b=x"), shape("a=77&b=x"));
         assert_eq!(likeness(&Method::POST, "/jobs/17/stop", &post), likeness(&Method::POST, "/jobs/18/stop", &again));
         assert_ne!(likeness(&Method::POST, "/a", &post), likeness(&Method::PUT, "/a/b", &post));
-    }
-
-    #[test]
-    fn clients_that_are_forgotten_count_as_having_written() {
-        let now = clock::now();
-        let writes = Writes::new(now);
-        let client = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
-        assert_eq!(writes.last(client(1)), now);
-        let later = now + Duration::from_secs(1);
-        for n in 0..=u32::try_from(MOST_CLIENTS).unwrap() {
-            writes.note(client(n), later);
-        }
-        assert_eq!(writes.last(client(1)), later);
-        assert_eq!(writes.last(client(u32::MAX)), later);
-        assert!(writes.clients().len() <= MOST_CLIENTS);
     }
 }

@@ -89,13 +89,13 @@ impl Cursor {
             }
             return Some(update);
         }
-        if let Condition::Stale { since, status } = head.condition
-            && !self.told_stale
-        {
-            self.told_stale = true;
-            return Some(Update::Stale { since, status });
-        }
-        None
+        self.stale_head(head)
+    }
+
+    /// The same where no state may be told: only that the upstream cannot be read, if it cannot and the client does not know.
+    pub fn stale_head(&mut self, head: &Head) -> Option<Update> {
+        let Condition::Stale { since, status } = head.condition else { return None };
+        self.stale(since, status)
     }
 
     /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.

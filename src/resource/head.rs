@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::{Decline, History, Refusal};
-use crate::model::{EndReason, Snapshot};
+use crate::model::{Claim, EndReason, Snapshot, Version};
 
 /// When a look began and when its answer was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,16 @@ impl Head {
             Condition::Live => self.looked.filter(|looked| looked.started >= when).and(self.newest()),
             _ => None,
         }
+    }
+
+    /// Whether what a client says that it holds is known to be no newer than all that is here: it is the newest meaning, or
+    /// a version that this process gave it. Contents come back, and positions count in one process alone.
+    pub fn knows(&self, claim: &Claim) -> bool {
+        let is_newest = |newest: &Version| claim.is_meaning_of(newest) || claim.is_content_of(newest);
+        let is_own =
+            |held: &Version| self.history.at(held.position).is_some_and(|known| claim.is_content_of(&known.version));
+        self.newest().is_some_and(|newest| is_newest(&newest.version))
+            || matches!(claim, Claim::Version(held) if is_own(held))
     }
 
     /// Whether a look has been made, with whatever outcome, that began at `when` or later, or none ever will be.

@@ -126,6 +126,12 @@ pub enum Decline {
         /// The cookie's name.
         cookie: String,
     },
+    /// What looks bring is not what clients are answered.
+    #[error(
+        "looks are answered otherwise than the page's own polls: only clients may ask for it. A route of its own, without \
+         shim = \"learn\", says otherwise"
+    )]
+    Unlike,
     /// The backend streams events itself.
     #[error("the backend answers text/event-stream itself")]
     OwnStream,
@@ -152,7 +158,7 @@ impl Decline {
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
         match self {
-            Self::TooLarge { .. } | Self::Moves | Self::Rotates { .. } => EndReason::Overload,
+            Self::TooLarge { .. } | Self::Moves | Self::Unlike | Self::Rotates { .. } => EndReason::Overload,
             Self::OwnStream | Self::Undecodable(_) | Self::Vary { .. } | Self::Private { .. } => EndReason::Reload,
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::askers::Askers;
 use super::waiting::Waits;
-use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Seat, Trigger};
+use super::{Bell, Ended, Entry, Head, Page, Pulse, Revocable, Seat, Siblings, Trigger};
 use crate::model::{EndReason, Network, Ration, Representation, ResourceKey};
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
@@ -41,9 +41,13 @@ pub struct Resource {
     closing: AtomicBool,
     /// Whether the backend has replaced a cookie that it is looked at with.
     rotated: AtomicBool,
+    /// Whether what looks bring has not been found to be what clients are answered.
+    untried: AtomicBool,
+    page: Page,
     attention: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
+    siblings: Arc<Siblings>,
     /// One more than the moment at which the last look began whose outcome is or will be published, as the fence is; 0 if
     /// there is none.
     began: AtomicU64,
@@ -61,6 +65,18 @@ impl Resource {
     /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's; its history will stand in
     /// `room`.
     pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, room: Arc<Ration>, now: Instant) -> Self {
+        Self::among(key, handle, pulse, room, Arc::default(), now)
+    }
+
+    /// The same for one that shares its target and its clients with `siblings`.
+    pub fn among(
+        key: ResourceKey,
+        handle: String,
+        pulse: Arc<Pulse>,
+        room: Arc<Ration>,
+        siblings: Arc<Siblings>,
+        now: Instant,
+    ) -> Self {
         Self {
             askers: Askers::new(&key),
             key,
@@ -74,9 +90,12 @@ impl Resource {
             awaited: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             rotated: AtomicBool::new(false),
+            untried: AtomicBool::new(false),
+            page: Page::new(now),
             attention: Notify::new(),
             pending: AtomicUsize::new(0),
             fence: AtomicU64::new(0),
+            siblings,
             began: AtomicU64::new(0),
             demanded: AtomicU64::new(0),
             waits: Waits::default(),
@@ -220,6 +239,39 @@ impl Resource {
         Pace { fastest, of_all: fastest.is_some() && roster.paces.len() == roster.bells.len() }
     }
 
+    /// Nobody has said that looks bring what clients are answered: until they are found to, nothing waits for one.
+    pub fn set_untried(&self, untried: bool) {
+        self.untried.store(untried, Ordering::Release);
+    }
+
+    /// A client has asked for it in words of our own: whoever wrote it knows that it is looked at.
+    pub fn vouch(&self) {
+        if self.untried.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Whether that is still to be found out.
+    pub fn is_untried(&self) -> bool {
+        self.untried.load(Ordering::Acquire)
+    }
+
+    /// Has the poller see how things stand.
+    pub fn wake(&self) {
+        self.attention.notify_one();
+    }
+
+    /// The same as the page that clients show.
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// The backend has answered somebody who loads the page.
+    pub fn pass(&self, now: Instant) {
+        self.page.pass(now);
+        self.wake();
+    }
+
     /// Asks for a look as soon as the route's `refresh_gap` and the budget allow, if somebody is held. Who needs one
     /// [demands](Resource::demand) it.
     pub fn trigger(&self, trigger: Trigger) {
@@ -280,6 +332,18 @@ impl Resource {
     /// The moment before which no look counts as current.
     pub fn fenced(&self) -> Instant {
         self.fenced_itself().max(self.pulse.fenced())
+    }
+
+    /// The moment before which no look is the answer to a request: the fence, and whatever its clients may have been shown
+    /// of the same target in another variant.
+    pub fn current_since(&self) -> Instant {
+        let shown = self.siblings.shown_beside(&self.handle);
+        shown.map_or(self.fenced(), |shown| shown.max(self.fenced()))
+    }
+
+    /// The resources of the same target for the same clients.
+    pub fn siblings(&self) -> &Arc<Siblings> {
+        &self.siblings
     }
 
     /// The same, whatever happened to the other resources of its route.
@@ -415,6 +479,19 @@ impl Roster {
     }
 }
 
+/// What passed by of one URL for one client.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// How often.
+    pub count: usize,
+    /// When last.
+    pub at: Instant,
+    /// The last answer.
+    pub last: Representation,
+    /// The one before.
+    pub before: Option<Representation>,
+}
+
 /// Takes a resource out of the hub.
 pub trait Retire: Send + Sync + 'static {
     /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
@@ -425,6 +502,9 @@ pub trait Retire: Send + Sync + 'static {
 
     /// Looking at `resource` took these answers away. They are given to the next who ask for it themselves.
     fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
+
+    /// What the application has answered those who would look at `resource` themselves, as far as that passed by.
+    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
 }
 
 impl fmt::Debug for Resource {

@@ -206,7 +206,7 @@ impl Learned {
                 let rotation = Rotation { cookie: cookie.clone(), times: EACH_TIME, until };
                 return insert(&mut facts.rotations, asked.browser, rotation).is_none();
             }
-            Decline::TooLarge { .. } | Decline::Undecodable(_) | Decline::Moves => {
+            Decline::TooLarge { .. } | Decline::Undecodable(_) | Decline::Moves | Decline::Unlike => {
                 until = now + LEAVE_ALONE;
                 insert(&mut facts.unwatchable, asked.identity, (decline.clone(), until)).is_none()
             }

@@ -42,7 +42,7 @@ pub(super) const TRANSPORTS: &[&str] =
 pub(super) const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
 pub(super) const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
 pub(super) const WAYS: [&str; 3] = ["memory", "held", "proxied"];
-pub(super) const KINDS: [&str; 6] = ["snapshot", "patch", "stale", "live", "tick", "end"];
+pub(super) const KINDS: [&str; 7] = ["snapshot", "patch", "stale", "live", "tick", "down", "end"];
 pub(super) const REASONS: &[&str] = &["drain", "auth", "max-age", "gone", "reload", "overload", "left", "slow"];
 
 /// The metrics of one route.
@@ -50,7 +50,7 @@ pub struct RouteMetrics {
     pub(super) all: Labels,
     pub(super) streams: Gauges,
     pub(super) fetches: Counters,
-    pub(super) events: Series<6>,
+    pub(super) events: Series<7>,
     pub(super) endings: Counters,
     pub(super) polls: Series<3>,
     pub(super) triggers: Counters,

@@ -139,21 +139,24 @@ impl Follower {
         since: Option<&str>,
         delta: Option<&str>,
     ) -> Self {
-        let follower = Self::begin(form, over, address, target, since, delta).await;
+        let follower = Self::open_as(form, over, address, target, since, delta, None).await;
         assert!(matches!(follower.status, 200 | 101), "{form:?} over {over:?}: {}", follower.status);
         follower
     }
 
-    async fn begin(
+    /// The same with a cookie, whatever the answer is.
+    pub async fn open_as(
         form: Form,
         over: Over,
         address: SocketAddr,
         target: &str,
         since: Option<&str>,
         delta: Option<&str>,
+        cookie: Option<&str>,
     ) -> Self {
+        let cookie = cookie.map(|cookie| ("Cookie", cookie));
         if form == Form::WebSocket {
-            let mut follower = Self::socket(address, "/.sungrazer/ws", &[]).await;
+            let mut follower = Self::socket(address, "/.sungrazer/ws", &Vec::from_iter(cookie)).await;
             let mut message = serde_json::json!({ "subscribe": target });
             if let Some(since) = since {
                 message["since"] = since.into();
@@ -165,6 +168,7 @@ impl Follower {
             return follower;
         }
         let (path, mut headers) = form.request(target, since, delta);
+        headers.extend(cookie.map(|(name, value)| (name, value.to_owned())));
         match over {
             Over::H2 => Self::over_h2(form, address, &path, &headers).await,
             over => {

@@ -28,11 +28,11 @@ class Hub {
     }
 
     /** `client` follows something, which it calls `id`. */
-    follow(client, { id, url, headers, tick, every, since }) {
+    follow(client, { id, url, headers, tick, every, since, page }) {
         const key = JSON.stringify([url, headers, !!tick]);
         let follow = this.follows.get(key);
         if (!follow) {
-            follow = { key, url, headers, tick, every, version: since, clients: new Map(), known: undefined, live: false };
+            follow = { key, url, headers, tick, every, page, version: since, clients: new Map(), known: undefined, live: false };
             const taken = (lane) => lane.size >= MOST || [...lane.follows].some((other) => other.url === url);
             let number = this.lanes.findIndex((lane) => !taken(lane));
             number = number < 0 ? this.lanes.length : number;
@@ -149,8 +149,8 @@ class Lane {
         const relieve = () => before && nativeSetTimeout(() => before.abort(), RELIEF);
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
-        const follow = asked.map(({ url, headers, tick, every, version, live, patient }) =>
-            ({ url, headers, tick, every: every && Math.round(every), since: version, confirm: !live, patient, delta: 'splice' }));
+        const follow = asked.map(({ url, headers, tick, every, page, version, live, patient }) =>
+            ({ url, headers, tick, page, every: every && Math.round(every), since: version, confirm: !live, patient, delta: 'splice' }));
         let begun = false;
         const ended = await streamOnce({
             follow,
@@ -212,6 +212,8 @@ class Lane {
                 follow.patient = follow.joined = false;
                 break;
             case 'stale':
+            case 'down':
+                // Another of this browser's windows, or a worker, has written.
                 follow.live = false;
                 break;
             case 'end':

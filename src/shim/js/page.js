@@ -228,7 +228,7 @@ function followPage(pace) {
         }
     };
     // Who is asked for the page at its own pace besides need not be looked at as often.
-    unfollow = link.follow({ url, headers, every: still ? pace : 4 * pace }, (record) => void hear(record));
+    unfollow = link.follow({ url, headers, page: true, every: still ? pace : 4 * pace }, (record) => void hear(record));
 }
 
 /** Reloads by timers, so far: of one that comes again at the same time after each load it is known that it goes on to. */

@@ -1,0 +1,33 @@
+//! What clients say that they hold, where nobody here knows what that is.
+//!
+//! Another process, or this one before it forgot, may have told a client of a state that is newer than any in memory. Such a
+//! client is only told what was fetched after it asked.
+
+use http::HeaderMap;
+use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+
+use crate::model::{Claim, Snapshot, Version};
+use crate::resource::Head;
+
+/// Whether the request says by a validator that its client holds something of which `head` does not know that it is no newer
+/// than all there is.
+pub fn holds_unknown(head: &Head, request: &HeaderMap) -> bool {
+    let tags = request.get_all(IF_NONE_MATCH);
+    if tags.iter().next().is_some() {
+        return !tags.iter().filter_map(|list| list.to_str().ok()).any(|list| is_known(head, list));
+    }
+    let date = |headers: &HeaderMap, name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
+    let newest = head.newest().and_then(|newest| date(&newest.representation.headers, LAST_MODIFIED));
+    newest.zip(date(request, IF_MODIFIED_SINCE)).is_some_and(|(newest, held)| held > newest)
+}
+
+/// Whether one of the entity tags in `list` is of a state that `head` knows.
+fn is_known(head: &Head, list: &str) -> bool {
+    let is_version = |tag: &str| tag.parse().is_ok_and(|version: Version| head.knows(&Claim::Version(version)));
+    // A tag may hold a comma, but no quote.
+    let is_of = |snapshot: &Snapshot| {
+        let tag = snapshot.representation.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+        tag.is_some_and(|tag| list.contains(tag.strip_prefix("W/").unwrap_or(tag)))
+    };
+    list.trim() == "*" || list.split('"').any(is_version) || head.history.iter().any(|snapshot| is_of(snapshot))
+}

@@ -1,0 +1,98 @@
+//! What the application answered clients itself, as far as that passed by lately.
+//!
+//! ```text
+//! a poll passes ─▶ Observed::note ─▶ two of one client's: a URL that nobody configured may be fetched
+//!                                └─▶ the last of them: what the first fetch has to be like
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::owed::is_asked_for;
+use crate::model::Representation;
+use crate::resource::Evidence;
+
+/// Answers by client and path. Bounded: what was not asked for longest is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    seen: HashMap<u64, Seen>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    passed: VecDeque<Passed>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+struct Passed {
+    target: String,
+    answer: Representation,
+    at: Instant,
+}
+
+/// Clients and paths.
+const MOST: usize = 2048;
+
+/// Answers of each.
+const MOST_PASSED: usize = 8;
+
+/// Bytes of all bodies.
+const MOST_BYTES: usize = 16 << 20;
+
+/// What is older says nothing of now.
+const LAPSE: Duration = Duration::from_secs(3600);
+
+impl Observed {
+    /// The application has given `client` this answer to a request for `target`.
+    pub(super) fn note(&self, client: u64, target: &str, answer: Representation, now: Instant) {
+        let mut table = self.table.lock();
+        table.bytes += answer.body.len();
+        let seen = table.seen.entry(client).or_default();
+        seen.passed.push_back(Passed { target: target.to_owned(), answer, at: now });
+        let gone = if seen.passed.len() > MOST_PASSED { seen.passed.pop_front() } else { None };
+        table.bytes -= gone.map_or(0, |gone| gone.answer.body.len());
+        while table.seen.len() > MOST || table.bytes > MOST_BYTES {
+            let last = |seen: &Seen| seen.passed.back().map(|passed| passed.at);
+            let Some(oldest) = table.seen.iter().min_by_key(|(_, seen)| last(seen)).map(|(client, _)| *client) else {
+                break;
+            };
+            let gone = table.seen.remove(&oldest).unwrap_or_default();
+            table.bytes -= gone.passed.iter().map(|passed| passed.answer.body.len()).sum::<usize>();
+        }
+    }
+
+    /// The application has answered that what it said last is what it still says.
+    pub(super) fn repeat(&self, client: u64, target: &str, now: Instant) {
+        let last = self.table.lock().seen.get(&client).and_then(|seen| {
+            seen.passed.iter().rev().find(|passed| passed.target == target).map(|passed| passed.answer.clone())
+        });
+        if let Some(last) = last {
+            self.note(client, target, last, now);
+        }
+    }
+
+    /// What is known of `target` for `client`, if anything is.
+    pub(super) fn evidence(&self, client: u64, target: &str, now: Instant) -> Option<Evidence> {
+        let table = self.table.lock();
+        let fresh =
+            |passed: &&Passed| now.saturating_duration_since(passed.at) < LAPSE && is_asked_for(target, &passed.target);
+        let passed: Vec<&Passed> = table.seen.get(&client)?.passed.iter().filter(fresh).collect();
+        let (last, rest) = passed.split_last()?;
+        Some(Evidence {
+            count: passed.len(),
+            at: last.at,
+            last: last.answer.clone(),
+            before: rest.last().map(|before| before.answer.clone()),
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! A resource as the page that clients show: what a fetch of it takes away would be missed there.
+//!
+//! ```text
+//! write ─▶ ClientFence::writes ─▶ Fetches::none: waits for the fetch under way; none begins before the page has
+//!                                 been answered its client itself
+//! fetch ─▶ Fetches::begin ─▶ Page::is_written? ─▶ called off before it is sent
+//! ```
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ClientFence;
+
+/// Who shows a resource as a page, and when it was last answered.
+#[derive(Debug)]
+pub struct Page {
+    /// When a client that shows it was last answered by the backend itself.
+    passed: Mutex<Instant>,
+    /// The clients that follow it as the page that they show.
+    shown_by: Mutex<Vec<Arc<ClientFence>>>,
+    fetches: Arc<Fetches>,
+}
+
+impl Page {
+    /// A resource that nobody shows.
+    pub fn new(now: Instant) -> Self {
+        Self { passed: Mutex::new(now), shown_by: Mutex::default(), fetches: Arc::default() }
+    }
+
+    /// `client` shows it.
+    pub fn show_by(&self, client: &Arc<ClientFence>) {
+        let mut shown_by = lock(&self.shown_by);
+        shown_by.retain(|known| known.is_held() && !Arc::ptr_eq(known, client));
+        shown_by.push(Arc::clone(client));
+        drop(shown_by);
+        client.shows(&self.fetches);
+    }
+
+    /// The backend has answered somebody who loads it.
+    pub(super) fn pass(&self, now: Instant) {
+        let mut passed = lock(&self.passed);
+        *passed = passed.max(now);
+    }
+
+    /// When it last did.
+    pub fn passed(&self) -> Instant {
+        *lock(&self.passed)
+    }
+
+    /// Whether somebody shows it.
+    pub fn is_shown(&self) -> bool {
+        !lock(&self.shown_by).is_empty()
+    }
+
+    /// When a client that shows it last wrote, or began to.
+    pub fn written(&self) -> Option<Instant> {
+        lock(&self.shown_by).iter().map(|client| client.touched()).max()
+    }
+
+    /// Whether such a client is writing at this moment.
+    pub fn is_being_written(&self) -> bool {
+        lock(&self.shown_by).iter().any(|client| client.is_writing())
+    }
+
+    /// A fetch begins, and is under way until the guard is dropped.
+    pub fn fetches(&self) -> Fetching {
+        self.fetches.begin()
+    }
+}
+
+/// The fetches of a page that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+impl Fetches {
+    fn begin(self: &Arc<Self>) -> Fetching {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Fetching(Arc::clone(self))
+    }
+
+    /// Completes when none is under way.
+    pub(super) async fn none(&self) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// A fetch that is under way.
+#[derive(Debug)]
+pub struct Fetching(Arc<Fetches>);
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_waits_for_the_fetch_under_way_and_not_for_ever() {
+        let born = Instant::now();
+        let page = Arc::new(Page::new(born));
+        let client = Arc::new(ClientFence::new(born, born));
+        let _held = client.listen(Arc::default(), false);
+        page.show_by(&client);
+        let second = Duration::from_secs(1);
+        for (fetch, waits) in [(second / 10, second / 10), (second * 60, second)] {
+            let fetching = page.fetches();
+            let ends = tokio::spawn(async move {
+                tokio::time::sleep(fetch).await;
+                drop(fetching);
+            });
+            let before = Instant::now();
+            let writing = client.writes(before);
+            assert!(page.is_being_written());
+            client.cleared(second).await;
+            assert_eq!(before.elapsed(), waits);
+            drop(writing);
+            assert!(!page.is_being_written() && page.written() == Some(before));
+            ends.await.unwrap();
+            client.cleared(second).await;
+        }
+    }
+}
