@@ -140,7 +140,9 @@ async fn follow(known: Arc<Known>, address: SocketAddr, target: String, form: Fo
     let (mut version, mut held, mut told) = (None::<String>, String::new(), 0);
     loop {
         let over = if form == Form::WebSocket || rng.bool() { Over::H1 } else { Over::H2 };
-        let since = version.take().filter(|_| rng.bool());
+        // What is not presented is forgotten.
+        version = version.filter(|_| rng.bool());
+        let since = version.clone();
         let delta = (form.has_deltas() && rng.bool()).then_some("merge-patch");
         let what = format!("{} follows {target} by {form:?} over {over:?} since {since:?}", known.who);
         let floor = known.floor().max(told);

@@ -260,10 +260,15 @@ pub struct Followers {
     count: usize,
     /// What could not be followed, and has not been told.
     refused: Vec<(Arc<str>, EndReason)>,
-    /// Of the client's writes: nothing that was fetched before one is told after it.
-    fence: Option<FenceListener>,
+    /// The client's writes: nothing that was fetched before one is told after it. Boxed, for few clients write.
+    writes: Option<Box<OwnWrites>>,
+}
+
+#[derive(Debug)]
+struct OwnWrites {
+    fence: FenceListener,
     /// The last write that was taken into account.
-    wrote: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl Followers {
@@ -274,13 +279,13 @@ impl Followers {
 
     /// The same, for a client whose writes `fence` hears of.
     pub fn of_client(self, fence: FenceListener) -> Self {
-        Self { fence: Some(fence), ..self }
+        Self { writes: Some(Box::new(OwnWrites { fence, last: None })), ..self }
     }
 
     /// What was collected has been sent: the client knows that what it holds may be from before its last write.
     pub fn sent(&self) {
-        if let (Some(fence), Some(wrote)) = (&self.fence, self.wrote) {
-            fence.told(wrote);
+        if let Some(OwnWrites { fence, last: Some(last) }) = self.writes.as_deref() {
+            fence.told(*last);
         }
     }
 
@@ -374,7 +379,11 @@ impl Followers {
         for (text, reason) in self.refused.drain(..) {
             frames.extend(delivery.frame(&Update::End(reason), &Url { text, canonical: false, identity: None }));
         }
-        self.wrote = self.fence.as_ref().map(FenceListener::at);
+        let wrote = self.writes.as_deref_mut().map(|writes| {
+            let last = writes.fence.at();
+            writes.last = Some(last);
+            last
+        });
         let mut at = 0;
         while at < self.all.len() {
             if frames.iter().map(|frame| frame.chunk().framed().len()).sum::<usize>() >= MOST_AT_ONCE {
@@ -384,7 +393,7 @@ impl Followers {
                 break;
             }
             let collecting = &mut self.all[at];
-            let Some(ended) = collecting.collect(delivery, self.wrote, now, frames) else {
+            let Some(ended) = collecting.collect(delivery, wrote, now, frames) else {
                 at += 1;
                 continue;
             };

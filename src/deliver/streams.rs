@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub struct Entering {
     /// Its address.
     pub address: Option<IpAddr>,
     /// Names the browser, if it is one that opens only so many connections to a site.
-    pub browser: Option<u64>,
+    pub browser: Option<NonZeroU64>,
     /// Whether it asked for nothing but an ordinary answer: then it need not be held.
     pub optional: bool,
 }
@@ -64,7 +65,7 @@ struct Roster {
     options: StreamsOptions,
     bells: Slab<Arc<Bell>>,
     by_address: HashMap<Network, usize>,
-    by_browser: HashMap<u64, usize>,
+    by_browser: HashMap<NonZeroU64, usize>,
 }
 
 /// A held client's place; dropping it makes room.
@@ -73,7 +74,7 @@ pub struct Place {
     streams: Arc<Streams>,
     slot: usize,
     address: Option<Network>,
-    browser: Option<u64>,
+    browser: Option<NonZeroU64>,
     /// The cookies under which the client came.
     cookies: Option<(Arc<Revocation>, Registered)>,
 }

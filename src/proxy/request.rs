@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use http::header::{
@@ -290,7 +291,7 @@ impl<'a> Request<'a> {
         let mut hasher = DefaultHasher::new();
         let browser = browser.map(|agent| {
             (self.client.address, agent).hash(&mut hasher);
-            hasher.finish()
+            NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
         });
         Entering { address: self.client.address, browser, optional }
     }
