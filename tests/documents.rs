@@ -119,7 +119,9 @@ fn every_configuration_that_is_shown_is_good() {
         }
     }
     assert!(shown >= 3, "the blocks are fenced otherwise");
-    for path in ["examples/wiki/sungrazer.toml", "examples/rq-dashboard/sungrazer.toml", "examples/gallery/sungrazer.toml"] {
+    for path in
+        ["examples/wiki/sungrazer.toml", "examples/rq-dashboard/sungrazer.toml", "examples/gallery/sungrazer.toml"]
+    {
         let text = fs::read_to_string(root().join(path)).unwrap();
         config::parse(path, &text, &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
     }
