@@ -112,6 +112,16 @@ export async function startSidecar(upstream, routes, listen = '127.0.0.1:0') {
     };
 }
 
+/** Starts Sungrazer by `--upstream` alone. */
+export async function startUpstream(upstream) {
+    let links;
+    const stop = await start(['run', '--upstream', upstream, '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'], (line) => {
+        links = line.match(/ listen=(?<url>http:\S+) admin=(?<admin>http:\S+)/)?.groups;
+        return links;
+    });
+    return { ...links, stop };
+}
+
 function installed(...names) {
     for (const folder of process.env.PATH.split(delimiter)) {
         for (const name of names) {

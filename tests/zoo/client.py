@@ -114,7 +114,8 @@ class Connection:
             else:
                 response.framing, response.body = "close", self._rest()
         response.pieces = [at - began for at in self.pieces]
-        says_close = "close" in ", ".join(response.values("connection")).lower()
+        asks_close = any(name.lower() == "connection" and value.lower() == "close" for name, value in headers)
+        says_close = asks_close or "close" in ", ".join(response.values("connection")).lower()
         says_keep = "keep-alive" in ", ".join(response.values("connection")).lower()
         persists = not says_close if match[1] == "HTTP/1.1" and version == "HTTP/1.1" else says_keep
         response.reusable = persists and response.framing != "close"

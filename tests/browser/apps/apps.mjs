@@ -19,7 +19,7 @@ export function vacant() {
 }
 
 /** Runs a program until it is stopped. */
-function runs(program, args, options = {}) {
+export function runs(program, args, options = {}) {
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'ignore'], ...options });
     const ended = new Promise((resolve) => {
         child.once('exit', resolve);
@@ -31,14 +31,14 @@ function runs(program, args, options = {}) {
     };
 }
 
-const listens = (port) => new Promise((resolve) => {
+export const listens = (port) => new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => {
         socket.destroy();
         resolve(true);
     }).once('error', () => resolve(false));
 });
 
-const output = (program, args, options) => new Promise((resolve, reject) => {
+export const output = (program, args, options) => new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], ...options });
     child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ended with ${code}`))));
 });
@@ -46,7 +46,7 @@ const output = (program, args, options) => new Promise((resolve, reject) => {
 const venv = (name, program) => join(process.env[`${name}_VENV`] ?? '', 'bin', program);
 
 /** A metainfo file (BEP 3) of a file that nobody shares. */
-function torrent(name) {
+export function torrent(name) {
     const data = Buffer.from(name.repeat(2000)).subarray(0, 20000);
     const pieces = Buffer.concat([0, 16384].map((at) => createHash('sha1').update(data.subarray(at, at + 16384)).digest()));
     const text = (value) => Buffer.concat([Buffer.from(`${value.length}:`), Buffer.from(value)]);
@@ -58,7 +58,7 @@ function torrent(name) {
 }
 
 /** What a request came to, if that is what it should. */
-async function done(answer, ...statuses) {
+export async function done(answer, ...statuses) {
     const text = await answer.text();
     if (!statuses.includes(answer.status)) {
         throw new Error(`${answer.url}: ${answer.status} ${text.slice(0, 200)}`);
@@ -208,6 +208,17 @@ backend app
         },
     },
 };
+
+/** What a page of an application shows now, in whichever frame. */
+export async function value(page, app) {
+    for (const frame of page.frames()) {
+        const found = await frame.evaluate(app.value).catch(() => undefined);
+        if (found !== undefined && found !== null) {
+            return String(found);
+        }
+    }
+    return undefined;
+}
 
 /** Waits until an application answers. */
 export const answers = (url) => eventually(`${url} to answer`, async () => {

@@ -4,15 +4,14 @@
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { Agent, createServer, request as ask } from 'node:http';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { eventually, startBrowser, startSidecar } from '../support.mjs';
-import { answers, apps, vacant } from './apps.mjs';
+import { answers, apps, vacant, value } from './apps.mjs';
+import { startCounter } from './counter.mjs';
 
 const CHANGES = Number(process.env.CHANGES ?? 7);
 const TABS = 10;
@@ -20,48 +19,6 @@ const TABS = 10;
 const EDGE = 3;
 /** For how long requests are counted. */
 const WINDOW = 20_000;
-
-/** Counts what the application is asked, and passes it on. */
-async function startCounter(port) {
-    const counter = { asked: 0 };
-    const agent = new Agent({ keepAlive: true });
-    const server = createServer((request, answer) => {
-        counter.asked += 1;
-        const { method, url, rawHeaders } = request;
-        const sent = ask({ host: '127.0.0.1', port, method, path: url, headers: rawHeaders, agent }, (got) => {
-            answer.writeHead(got.statusCode, got.rawHeaders);
-            got.pipe(answer);
-        });
-        sent.on('error', () => answer.destroy());
-        answer.on('close', () => sent.destroy());
-        request.pipe(sent);
-    });
-    server.on('upgrade', (request, socket, head) => {
-        const lines = [`${request.method} ${request.url} HTTP/1.1`];
-        for (let at = 0; at < request.rawHeaders.length; at += 2) {
-            lines.push(`${request.rawHeaders[at]}: ${request.rawHeaders[at + 1]}`);
-        }
-        const sent = connect(port, '127.0.0.1', () => {
-            sent.write(`${lines.join('\r\n')}\r\n\r\n`);
-            sent.write(head);
-            sent.pipe(socket).pipe(sent);
-        });
-        for (const end of [sent, socket]) {
-            end.on('error', () => {
-                sent.destroy();
-                socket.destroy();
-            });
-        }
-    });
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    counter.url = `http://127.0.0.1:${server.address().port}`;
-    counter.stop = () => {
-        server.close();
-        server.closeAllConnections();
-        agent.destroy();
-    };
-    return counter;
-}
 
 const median = (numbers) => Math.round([...numbers].sort((a, b) => a - b)[numbers.length >> 1]);
 
@@ -111,16 +68,6 @@ async function measure(app, running, counter, base) {
     const errors = [...new Set(pages.flatMap((page) => page.errors))];
     await browser.stop();
     return { figures: [`${median(changed)} ms`, `${median(written)} ms`, ...asked], asked, shown, errors };
-}
-
-async function value(page, app) {
-    for (const frame of page.frames()) {
-        const found = await frame.evaluate(app.value).catch(() => undefined);
-        if (found !== undefined && found !== null) {
-            return String(found);
-        }
-    }
-    return undefined;
 }
 
 const table = [];

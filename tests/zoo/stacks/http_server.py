@@ -17,6 +17,8 @@ class Handler(SimpleHTTPRequestHandler):
         if self.path == "/events":
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
+            # What has neither a length nor chunks ends with the connection.
+            self.send_header("Connection", "close")
             self.end_headers()
             for event in core.EVENTS:
                 self.wfile.write(event)
