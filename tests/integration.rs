@@ -21,6 +21,7 @@ mod deltas;
 mod demo;
 mod documents;
 mod examples;
+mod fairness;
 mod floods;
 mod framing;
 mod fuzzing;

@@ -303,7 +303,7 @@ pub(super) fn time(when: SystemTime) -> String {
     humantime::format_rfc3339_millis(when).to_string()
 }
 
-fn text(status: StatusCode, text: &str) -> Answer {
+pub(super) fn text(status: StatusCode, text: &str) -> Answer {
     typed(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 

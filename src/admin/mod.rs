@@ -11,6 +11,7 @@ mod dashboard;
 mod guard;
 mod live;
 mod reload;
+mod reserve;
 mod spare;
 mod state;
 
@@ -36,6 +37,7 @@ pub use self::api::Api;
 pub use self::auth::Token;
 use self::live::Live;
 pub use self::reload::{Reload, Reloaded, Standing};
+use self::reserve::{Reserve, probe};
 use self::spare::Spare;
 use crate::proxy::serve_until;
 
@@ -45,13 +47,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the process has no file descriptor left, accepting is tried again after this.
 const BREATH: Duration = Duration::from_millis(200);
 
-/// Connections of operators and of those who collect metrics.
-const MOST_CONNECTIONS: usize = 256;
-
-/// Serves the admin API on `listener` until `stopped`, and whoever has come until then.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationToken) {
+/// Serves the admin API on `listener` to at most so many `connections` until `stopped`, and whoever has come until then. Whoever
+/// comes beyond that is told of the health of the process and of nothing else.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, stopped: CancellationToken) {
     let live = Arc::new(Live::new(Arc::clone(&api)));
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(connections));
+    let reserve = Reserve::default();
     let mut spare = Spare::default();
     spare.keep();
     let mut complained = false;
@@ -67,6 +68,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
                 spare.keep();
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     api.site.metrics.limit_hit("admin_connections");
+                    tasks.spawn(probe(stream, Arc::clone(&api), reserve.enter()));
                     continue;
                 };
                 let (api, live, stopped) = (Arc::clone(&api), Arc::clone(&live), stopped.clone());
@@ -83,6 +85,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
                 }
                 // Without a descriptor the error would come again at once, and nothing tells when there is one.
                 if !spare.give_up() {
+                    reserve.clear();
                     sleep(BREATH).await;
                     spare.keep();
                 }
@@ -91,6 +94,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stopped: CancellationTo
     }
     drop(listener);
     live.leave();
+    reserve.clear();
     tasks.close();
     tasks.wait().await;
 }

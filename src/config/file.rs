@@ -69,7 +69,8 @@ pub struct Server {
     /// Resources that are watched at a time because clients at one address asked for them first; an IPv6 network of 64 bits
     /// counts as one address.
     pub max_resources_per_address: usize,
-    /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched.
+    /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched. One
+    /// client may have two thirds of it, one network three quarters.
     pub max_history_bytes: Text<Size>,
     /// How long an idle connection is kept.
     pub keepalive: Text<Period>,
@@ -120,9 +121,9 @@ pub struct Upstream {
     pub connect_timeout: Text<Period>,
     /// The longest wait for the whole answer to a look.
     pub fetch_timeout: Text<Period>,
-    /// Looks in flight at a time, a hard cap over all resources.
+    /// Looks in flight at a time, a hard cap over all resources. One client may have two thirds of it, one network three quarters.
     pub max_fetches: usize,
-    /// Looks in any one second, a hard cap over all resources.
+    /// Looks in any one second, a hard cap over all resources, which clients and networks share in the same way.
     pub max_fetch_rate: usize,
     /// Idle connections to the application that are kept.
     pub keepalive: usize,

@@ -52,6 +52,10 @@ pub struct Follower {
     _counted: Held,
 }
 
+/// When there are so many bytes to write, a client that follows many resources is told of the others later: what it does not read
+/// must not be made all at once.
+const MOST_AT_ONCE: usize = 1 << 20;
+
 /// How often a follower may be sent to another resource.
 const MOST_SOUGHT: usize = 4;
 
@@ -336,6 +340,12 @@ impl Followers {
         }
         let mut at = 0;
         while at < self.all.len() {
+            if frames.iter().map(|frame| frame.chunk().framed().len()).sum::<usize>() >= MOST_AT_ONCE {
+                // The rest comes when this has been written; and next time it comes first.
+                self.all.rotate_left(at);
+                bell.ring();
+                break;
+            }
             let collecting = &mut self.all[at];
             if let Some(desk) = desk {
                 collecting.begin_after(desk.wrote());

@@ -1,5 +1,6 @@
 //! `sungrazer.v1` over a WebSocket (RFC 6455): many resources on one socket, and requests in the other direction.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,11 +125,15 @@ pub struct Replied {
     pub encoding: Option<&'static str>,
 }
 
+/// Whatever is to be given back later.
+pub type Kept = Box<dyn Any + Send>;
+
 /// Sends requests of a client to the backend.
 #[async_trait]
 pub trait Replier: Send + Sync + 'static {
-    /// Sends one, as if the client had sent it as any other.
-    async fn reply(&self, request: Requested) -> Replied;
+    /// Sends one, as if the client had sent it as any other. What is returned beside the answer is kept until the client has that:
+    /// it is what the answer takes of the memory for answers.
+    async fn reply(&self, request: Requested) -> (Replied, Kept);
 }
 
 /// What a client can say.
@@ -202,7 +207,7 @@ impl Socket {
     }
 
     async fn converse(&self, socket: &mut Stream1, followers: &mut Followers) -> Over {
-        let mut replies: JoinSet<Replied> = JoinSet::new();
+        let mut replies: JoinSet<(Replied, Kept)> = JoinSet::new();
         let mut ending = Ending::new(&self.options, self.seed, clock::now());
         ending.heed(&self.place);
         let mut number = 0;
@@ -210,6 +215,8 @@ impl Socket {
         let mut pinged = heard;
         loop {
             let mut out: Vec<Message> = Vec::new();
+            // Until what was written of it is gone, no other answer takes its place.
+            let mut _kept = None;
             let mut frames = Vec::new();
             let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS).max(SILENT_AT_LEAST);
             let ping = pinged + self.options.heartbeat;
@@ -221,8 +228,9 @@ impl Socket {
                 biased;
                 () = self.bell.rung() => followers.collect(&Records, Some(&*self.desk), &self.bell, clock::now(), &mut frames),
                 Some(reply) = replies.join_next(), if !replies.is_empty() => {
-                    if let Ok(reply) = reply {
-                        out.push(text(serde_json::json!({ "response": reply }).to_string()));
+                    if let Ok((reply, kept)) = reply {
+                        out.extend(response(&reply).map(text));
+                        _kept = Some(kept);
                     }
                 }
                 message = socket.next(), if replies.len() < MOST_REQUESTS && !is_leaving => {
@@ -282,7 +290,7 @@ impl Socket {
         said: &str,
         followers: &mut Followers,
         number: &mut usize,
-        replies: &mut JoinSet<Replied>,
+        replies: &mut JoinSet<(Replied, Kept)>,
     ) -> Option<String> {
         let said: Said = match serde_json::from_str(said) {
             Ok(said) => said,
@@ -334,6 +342,15 @@ impl Socket {
             Err(Unfollowed::Ended(reason)) => Some(record(&Update::End(reason), &url)),
         }
     }
+}
+
+/// The message that a reply is, written without a copy of its body.
+fn response(reply: &Replied) -> Option<String> {
+    #[derive(Serialize)]
+    struct Response<'a> {
+        response: &'a Replied,
+    }
+    serde_json::to_string(&Response { response: reply }).ok()
 }
 
 fn text(text: String) -> Message {

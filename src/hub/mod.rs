@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -24,8 +25,9 @@ use self::accounts::{Accounts, Charge};
 use self::owed::Owed;
 pub use self::traffic::Crowd;
 use self::traffic::Traffic;
-use crate::model::{Network, Representation, ResourceKey};
-use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Room, Subscription};
+use crate::model::share::{OF_CLIENT, OF_NETWORK};
+use crate::model::{Network, Owner, Ration, Representation, ResourceKey};
+use crate::resource::{Bell, CookieIndex, Pulse, Registered, Resource, Retire, Revocable, Subscription};
 
 /// What the hub may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +90,11 @@ pub struct Hub {
     len: AtomicUsize,
     options: ArcSwap<Options>,
     accounts: Arc<Accounts>,
-    room: Arc<Room>,
+    room: Arc<Ration>,
     owed: Owed,
     cookies: Arc<CookieIndex>,
+    /// When resources that could make way were last searched for and not found: those of one network, and any.
+    vain: Mutex<[Option<Instant>; 2]>,
     /// Plain requests so far.
     arrivals: AtomicU64,
     /// Of the names by which resources appear in logs.
@@ -119,6 +123,9 @@ const SHARDS: usize = 16;
 /// search each time.
 const EVICTED_SHARE: usize = 16;
 
+/// Where none could make way, none is searched for again so soon: a search goes through all resources.
+const SEARCH_GAP: Duration = Duration::from_millis(200);
+
 /// A plain request on its way through, as the hub knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -141,7 +148,7 @@ impl Hub {
     /// A hub with nothing in it.
     pub fn new(options: Options, seed: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let room = Arc::new(Room::new(options.max_history_bytes));
+        let room = Arc::new(Ration::new(options.max_history_bytes, (OF_NETWORK, OF_CLIENT)));
         let options = ArcSwap::from_pointee(options);
         let len = AtomicUsize::new(0);
         Self {
@@ -153,6 +160,7 @@ impl Hub {
             room,
             owed: Owed::default(),
             cookies: Arc::default(),
+            vain: Mutex::default(),
             arrivals: AtomicU64::new(0),
             seed,
         }
@@ -165,7 +173,7 @@ impl Hub {
     }
 
     /// The memory of all histories.
-    pub fn room(&self) -> &Room {
+    pub fn room(&self) -> &Ration {
         &self.room
     }
 
@@ -198,9 +206,13 @@ impl Hub {
         now: Instant,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
     ) -> Result<Subscription, Full> {
-        self.make_way(key);
+        self.make_way(key, address, now);
         let mut shard = self.shard(&key.target);
-        Ok(self.find_or_start(&mut shard, key, address, now, birth)?.subscribe(delivery, bell))
+        Ok(self.find_or_start(&mut shard, key, address, now, birth)?.subscribe(
+            address.map(Network::of),
+            delivery,
+            bell,
+        ))
     }
 
     /// A plain request for `key` from `client`, of which it is known who it may be but not who it is, has arrived at `now`.
@@ -243,7 +255,7 @@ impl Hub {
         now: Instant,
         birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
     ) -> Result<Arc<Resource>, Full> {
-        self.make_way(key);
+        self.make_way(key, address, now);
         self.find_or_start(&mut self.shard(&key.target), key, address, now, birth)
     }
 
@@ -299,7 +311,8 @@ impl Hub {
         if let Some(found) = shard.find(key) {
             return Ok(Arc::clone(found));
         }
-        if self.room.is_full() {
+        let network = address.map(Network::of);
+        if !self.room.has_room(Owner::of(network, key)) {
             return Err(Full::History(self.room.most()));
         }
         let charge = self.charge(key, address)?;
@@ -310,6 +323,7 @@ impl Hub {
         }
         let (pulse, room) = (Arc::clone(birth.pulse), Arc::clone(&self.room));
         let resource = Arc::new(Resource::new(key.clone(), key.handle(self.seed), pulse, room, now));
+        resource.born_for(network);
         (birth.start)(Arc::clone(&resource));
         let revocable: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&resource) as Arc<dyn Revocable>));
         let cookies = self.cookies.register(key.identity.cookies(), revocable);
@@ -330,18 +344,27 @@ impl Hub {
         self.accounts.charge(&on)
     }
 
-    /// If there is no place for `key`, those that nobody holds make way, the least recently used first.
-    fn make_way(&self, key: &ResourceKey) {
+    /// If there is no place for `key`, those that nobody holds make way, the least recently used first: any, or only those of
+    /// the network at `address` if that alone has too much.
+    fn make_way(&self, key: &ResourceKey, address: Option<IpAddr>, now: Instant) {
+        let network = address.map(Network::of);
         let is_full = self.room.is_full() || self.len() >= self.options.load().max_resources;
-        if !is_full || self.get(key).is_some() {
+        if !is_full && self.room.has_room(Owner::of(network, key)) || self.get(key).is_some() {
             return;
         }
+        let mut vain = self.vain.lock().unwrap_or_else(PoisonError::into_inner);
+        let vain = &mut vain[usize::from(is_full)];
+        if vain.is_some_and(|last| now < last + SEARCH_GAP) {
+            return;
+        }
+        *vain = Some(now);
         let mut idle: Vec<_> = self.resources();
-        idle.retain(|resource| resource.held() == 0);
+        idle.retain(|resource| resource.held() == 0 && (is_full || resource.first_asked_from() == network));
         idle.sort_by_cached_key(|resource| resource.last_used());
         for resource in idle.iter().take(idle.len().div_ceil(EVICTED_SHARE)) {
             if self.remove_if(resource, |resource| resource.held() == 0) {
                 resource.close();
+                *vain = None;
             }
         }
     }

@@ -1,25 +1,27 @@
-//! The hard caps over all looks: how many at a time, how many a second.
+//! The hard caps over all fetches: how many at a time, how many a second; shared out fairly among those who want them.
 //!
-//! Looks that may not start yet wait in one queue. Triggered ones are served first, but only by so much: a look that
-//! has been due for longer than [`PATIENCE`] goes before any newer trigger, so no resource starves.
+//! *Races.* A permit is handed over under no lock: whoever has stopped to wait for it meanwhile drops it with the channel, which
+//! makes room for the next (`a_fetch_that_is_called_off_does_not_hold_up_the_others`).
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::queue::{self, Queue, Urgency};
 use crate::clock;
+use crate::model::Owner;
 
 /// The caps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Looks in flight.
+    /// Fetches in flight.
     pub max_fetches: usize,
-    /// Looks begun in any one second.
+    /// Fetches begun in any one second.
     pub max_fetch_rate: usize,
 }
 
@@ -31,117 +33,18 @@ impl Default for Options {
 
 impl Options {
     /// A cap of nothing would be a stop.
-    fn at_least_one(self) -> Self {
+    pub(super) fn at_least_one(self) -> Self {
         Self { max_fetches: self.max_fetches.max(1), max_fetch_rate: self.max_fetch_rate.max(1) }
-    }
-}
-
-/// How a look ranks among those that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// Its interval is over.
-    Routine,
-    /// Something asked for it.
-    Triggered,
-}
-
-/// By how much a trigger may go before a look that was due earlier.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const WINDOW: Duration = Duration::from_secs(1);
-
-/// The pure part: who waits, who runs, and who may go next.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    options: Options,
-    running: usize,
-    /// When the last `max_fetch_rate` looks began, oldest first.
-    begun: VecDeque<Instant>,
-    /// By rank, then by arrival.
-    waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
-    arrivals: u64,
-}
-
-/// Whether the first in the queue may go.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    Open,
-    /// Not before this moment.
-    At(Instant),
-    /// Not before a running look ends.
-    Full,
-}
-
-impl Queue {
-    pub(crate) fn set_options(&mut self, options: Options) {
-        self.options = options.at_least_one();
-        while self.begun.len() > self.options.max_fetch_rate {
-            self.begun.pop_front();
-        }
-    }
-
-    pub(crate) fn new(options: Options) -> Self {
-        let options = options.at_least_one();
-        Self { options, running: 0, begun: VecDeque::new(), waiting: BTreeMap::new(), arrivals: 0 }
-    }
-
-    /// Takes a place. A trigger ranks as if it had been due [`PATIENCE`] earlier.
-    pub(crate) fn join(&mut self, urgency: Urgency, due: Instant) -> ((Instant, u64), Arc<Notify>) {
-        let rank = match urgency {
-            Urgency::Routine => due + PATIENCE,
-            Urgency::Triggered => due,
-        };
-        self.arrivals += 1;
-        let place = (rank, self.arrivals);
-        let call = Arc::new(Notify::new());
-        self.waiting.insert(place, Arc::clone(&call));
-        (place, call)
-    }
-
-    pub(crate) fn leave(&mut self, place: &(Instant, u64)) {
-        self.waiting.remove(place);
-    }
-
-    pub(crate) fn is_first(&self, place: &(Instant, u64)) -> bool {
-        self.waiting.first_key_value().is_some_and(|(first, _)| first == place)
-    }
-
-    pub(crate) fn gate(&self, now: Instant) -> Gate {
-        if self.running >= self.options.max_fetches {
-            return Gate::Full;
-        }
-        match self.begun.front() {
-            Some(oldest) if self.begun.len() >= self.options.max_fetch_rate && *oldest + WINDOW > now => {
-                Gate::At(*oldest + WINDOW)
-            }
-            _ => Gate::Open,
-        }
-    }
-
-    pub(crate) fn begin(&mut self, now: Instant) {
-        self.running += 1;
-        if self.begun.len() >= self.options.max_fetch_rate {
-            self.begun.pop_front();
-        }
-        self.begun.push_back(now);
-    }
-
-    pub(crate) fn end(&mut self) {
-        self.running -= 1;
-    }
-
-    fn call_first(&self) {
-        if let Some((_, call)) = self.waiting.first_key_value() {
-            call.notify_one();
-        }
     }
 }
 
 /// The budget that all pollers share.
 #[derive(Debug)]
 pub struct Budget {
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<oneshot::Sender<Permit>>>,
     stretched: AtomicBool,
+    /// Whether somebody will see when a second is over.
+    timed: AtomicBool,
 }
 
 /// How much of a budget is spent at one moment.
@@ -149,59 +52,42 @@ pub struct Budget {
 pub struct Spending {
     /// The caps.
     pub options: Options,
-    /// Looks in flight.
+    /// Fetches in flight.
     pub running: usize,
-    /// Looks that wait for others.
+    /// Fetches that wait for others.
     pub waiting: usize,
-    /// Looks that began within the last second.
+    /// Fetches that began within the last second.
     pub last_second: usize,
 }
 
-/// Leave to make one look; dropping it makes room for the next.
+/// Leave to make one fetch; dropping it makes room for the next.
 #[derive(Debug)]
 pub struct Permit {
     budget: Arc<Budget>,
+    owner: Owner,
 }
 
 impl Budget {
     /// A budget with nothing spent.
     pub fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched: AtomicBool::new(false) })
+        let (stretched, timed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched, timed })
     }
 
     /// Changes the caps.
-    pub fn set_options(&self, options: Options) {
-        let mut queue = self.lock();
-        queue.set_options(options);
-        queue.call_first();
+    pub fn set_options(self: &Arc<Self>, options: Options) {
+        self.lock().set_options(options);
+        self.dispatch();
     }
 
-    /// Waits until a look may begin. `due` is when it should have.
-    pub async fn admit(self: &Arc<Self>, urgency: Urgency, due: Instant) -> Permit {
-        let (place, call) = self.lock().join(urgency, due);
-        let place = Place { budget: self, place };
+    /// Waits until a fetch on the account of `owner` may begin. `due` is when it should have.
+    pub async fn admit(self: &Arc<Self>, owner: Owner, urgency: Urgency, due: Instant) -> Permit {
         loop {
-            let gate = {
-                let mut queue = self.lock();
-                let now = clock::now();
-                match queue.gate(now) {
-                    Gate::Open if queue.is_first(&place.place) => {
-                        queue.begin(now);
-                        drop(queue);
-                        // Leaving the queue calls whoever is first now, so that all who may go do.
-                        drop(place);
-                        return Permit { budget: Arc::clone(self) };
-                    }
-                    Gate::At(when) if queue.is_first(&place.place) => Some(when),
-                    _ => None,
-                }
-            };
-            match gate {
-                Some(when) => tokio::select! {
-                    () = sleep_until(when) => {}
-                    () = call.notified() => {}
-                },
-                None => call.notified().await,
+            let (call, admitted) = oneshot::channel();
+            let _place = Place { budget: self, place: self.lock().join(owner, urgency, due, call) };
+            self.dispatch();
+            if let Ok(permit) = admitted.await {
+                return permit;
             }
         }
     }
@@ -209,63 +95,92 @@ impl Budget {
     /// How much of it is spent now.
     pub fn spending(&self) -> Spending {
         let now = clock::now();
-        let queue = self.lock();
+        let mut queue = self.lock();
         Spending {
-            options: queue.options,
-            running: queue.running,
-            waiting: queue.waiting.len(),
-            last_second: queue.begun.iter().rev().take_while(|begun| **begun + WINDOW > now).count(),
+            options: queue.options(),
+            running: queue.running(),
+            waiting: queue.waiting(),
+            last_second: queue.last_second(now),
         }
     }
 
-    /// Whether a look could begin at once.
-    pub fn has_room(&self) -> bool {
-        let queue = self.lock();
-        queue.waiting.is_empty() && queue.gate(clock::now()) == Gate::Open
+    /// Whether a fetch on the account of `owner` could begin at once.
+    pub fn has_room(&self, owner: Owner) -> bool {
+        self.lock().has_room(owner, clock::now())
     }
 
-    /// Whether looks have to wait for so long that intervals are longer than routes say.
+    /// How much is there already on the account of `owner`'s network: what runs, what began within the last second, and what
+    /// waits.
+    pub fn load(&self, owner: Owner) -> usize {
+        self.lock().load(owner)
+    }
+
+    /// Whether fetches have to wait for so long that intervals are longer than routes say.
     pub fn is_stretched(&self) -> bool {
         self.stretched.load(Ordering::Relaxed)
     }
 
-    /// Notes that a look whose interval is `every` waited so long for its permit. Says so once when intervals begin to
+    /// Notes that a fetch whose interval is `every` waited so long for its permit. Says so once when intervals begin to
     /// stretch, and once when nobody waits any more.
     pub fn note_wait(&self, waited: Duration, every: Duration) {
         if waited > every {
             if !self.stretched.swap(true, Ordering::Relaxed) {
                 warn!("looks wait for max_fetches and max_fetch_rate: intervals are longer than routes say");
             }
-        } else if self.is_stretched() && self.lock().waiting.is_empty() && self.stretched.swap(false, Ordering::Relaxed)
-        {
+        } else if self.is_stretched() && self.lock().waiting() == 0 && self.stretched.swap(false, Ordering::Relaxed) {
             info!("looks do not have to wait any more");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    /// Lets begin whoever may.
+    fn dispatch(self: &Arc<Self>) {
+        let (admitted, next) = {
+            let mut queue = self.lock();
+            (queue.admit(clock::now()), queue.next_moment())
+        };
+        for (owner, call) in admitted {
+            // Who does not wait any more drops the permit.
+            let _ = call.send(Permit { budget: Arc::clone(self), owner });
+        }
+        if let Some(next) = next {
+            self.look_again_at(next);
+        }
+    }
+
+    /// Sees to it that somebody looks again at `next`. Moments only grow, so one who is waiting for an earlier one will do.
+    fn look_again_at(self: &Arc<Self>, next: Instant) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.timed.swap(true, Ordering::AcqRel) {
+            let budget = Arc::clone(self);
+            runtime.spawn(async move {
+                sleep_until(next).await;
+                budget.timed.store(false, Ordering::Release);
+                budget.dispatch();
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<oneshot::Sender<Permit>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut queue = self.budget.lock();
-        queue.end();
-        queue.call_first();
+        self.budget.lock().end(self.owner);
+        self.budget.dispatch();
     }
 }
 
-/// A place in the queue, given up when the look is called off.
+/// A place in the queue, given up when the fetch is called off.
 struct Place<'a> {
     budget: &'a Budget,
-    place: (Instant, u64),
+    place: queue::Place,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut queue = self.budget.lock();
-        queue.leave(&self.place);
-        queue.call_first();
+        self.budget.lock().leave(&self.place);
     }
 }
 
@@ -273,62 +188,35 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    fn queue(max_fetches: usize, max_fetch_rate: usize) -> (Queue, Instant) {
-        (Queue::new(Options { max_fetches, max_fetch_rate }), clock::now())
-    }
-
-    #[test]
-    fn a_trigger_goes_first_but_not_before_one_that_waits_long() {
-        let (mut queue, now) = queue(1, 100);
-        let (old, _) = queue.join(Urgency::Routine, now);
-        let (trigger, _) = queue.join(Urgency::Triggered, now + Duration::from_secs(1));
-        assert!(queue.is_first(&trigger));
-        queue.leave(&trigger);
-        let (late, _) = queue.join(Urgency::Triggered, now + PATIENCE + Duration::from_secs(1));
-        assert!(queue.is_first(&old));
-        queue.leave(&old);
-        assert!(queue.is_first(&late));
-    }
-
-    #[test]
-    fn no_second_holds_more_looks_than_the_rate() {
-        let (mut queue, now) = queue(1000, 3);
-        for ms in [0, 10, 20] {
-            assert_eq!(queue.gate(now + Duration::from_millis(ms)), Gate::Open);
-            queue.begin(now + Duration::from_millis(ms));
-        }
-        assert_eq!(queue.gate(now + Duration::from_millis(30)), Gate::At(now + WINDOW));
-        assert_eq!(queue.gate(now + WINDOW), Gate::Open);
-        queue.begin(now + WINDOW);
-        assert_eq!(queue.gate(now + WINDOW), Gate::At(now + WINDOW + Duration::from_millis(10)));
-    }
-
-    #[test]
-    fn no_more_run_than_may() {
-        let (mut queue, now) = queue(2, 100);
-        queue.begin(now);
-        queue.begin(now);
-        assert_eq!(queue.gate(now), Gate::Full);
-        queue.end();
-        assert_eq!(queue.gate(now), Gate::Open);
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_is_called_off_does_not_hold_up_the_others() {
+    async fn a_fetch_that_is_called_off_does_not_hold_up_the_others() {
         let budget = Budget::new(Options { max_fetches: 1, max_fetch_rate: 100 });
-        let running = budget.admit(Urgency::Routine, clock::now()).await;
+        let owner = Owner::default();
+        let running = budget.admit(owner, Urgency::Routine, clock::now()).await;
         let due = clock::now();
         let called_off = tokio::spawn({
             let budget = Arc::clone(&budget);
-            async move { budget.admit(Urgency::Triggered, due).await }
+            async move { budget.admit(owner, Urgency::Triggered, due).await }
         });
         let next = tokio::spawn({
             let budget = Arc::clone(&budget);
-            async move { budget.admit(Urgency::Routine, due).await }
+            async move { budget.admit(owner, Urgency::Routine, due).await }
         });
         tokio::task::yield_now().await;
-        called_off.abort();
+        // Called off when it has been admitted already, and does not know it yet.
         drop(running);
+        called_off.abort();
         tokio::time::timeout(Duration::from_secs(1), next).await.expect("admitted").expect("not cancelled");
+        assert_eq!(budget.spending().running, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_rate_is_admitted_when_the_second_is_over() {
+        let budget = Budget::new(Options { max_fetches: 10, max_fetch_rate: 1 });
+        let began = clock::now();
+        for second in 0..3 {
+            drop(budget.admit(Owner::default(), Urgency::Routine, began).await);
+            assert_eq!(clock::now().duration_since(began).as_secs(), second);
+        }
     }
 }

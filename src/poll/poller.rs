@@ -11,7 +11,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::taking::takes;
 use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
 use crate::clock::{self, roughly};
-use crate::model::{Kind, MediaType, Representation, Validators};
+use crate::model::{EndReason, Kind, MediaType, Representation, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
     Condition, Decline, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger,
@@ -100,7 +100,14 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 self.resource.discard_look();
                 continue;
             }
-            let (verdict, ring) = self.take_in(&mut state, look, trigger);
+            let room = self.resource.room();
+            state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
+            let (mut verdict, mut ring) = self.take_in(&mut state, look, trigger);
+            if state.is_too_much() {
+                // Who has more than a share of the memory keeps nothing more from the others.
+                state.close(Ended::Closed(EndReason::Overload));
+                (verdict, ring) = (Verdict::Ended, true);
+            }
             schedule.looked(started, trigger, Some(&verdict));
             if verdict == Verdict::Changed {
                 ears.bearings.changed(started);
@@ -261,7 +268,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
-        let (permit, started) = self.while_wanted(self.admit(urgency, due)).await?;
+        let (permit, started) = self.admit_while_wanted(urgency, due).await?;
         self.resource.look_began(started);
         let ask = self.ask(permit, validators);
         // What only waiting clients asked for is called off with the last of them: the application may be holding it.
@@ -291,10 +298,26 @@ impl<F: Fetch + ?Sized> Poller<F> {
         }
     }
 
+    /// Waits for the budget, as long as anybody wants the resource. Whoever joins meanwhile may have its turn sooner.
+    async fn admit_while_wanted(&self, urgency: Urgency, due: Instant) -> Option<(Permit, Instant)> {
+        loop {
+            tokio::select! {
+                biased;
+                admitted = self.admit(urgency, due) => return Some(admitted),
+                () = self.resource.attention() => {
+                    if !self.resource.is_wanted() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits for the budget. Also returns when it allowed to ask.
     async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
-        let permit = self.budget.admit(urgency, due).await;
+        let owner = self.resource.owner(|owner| self.budget.load(owner));
+        let permit = self.budget.admit(owner, urgency, due).await;
         let started = clock::now();
         // Not since it was due: that may have been while nobody watched.
         self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);

@@ -16,8 +16,8 @@ use super::request::{MOST_TARGET, Peer, Request};
 use super::site::Site;
 use super::writes::Shape;
 use crate::clock;
-use crate::deliver::{Asked, Desk, Follower, Replied, Replier, Requested, Source, Unfollowed};
-use crate::model::{EndReason, MediaType, fields};
+use crate::deliver::{Asked, Desk, Follower, Kept, Replied, Replier, Requested, Source, Unfollowed};
+use crate::model::{EndReason, MediaType, Network, Owner, fields};
 use crate::resource::{Bell, Ended, Subscription};
 use crate::route::{Client, Route, Target, is_plain};
 use crate::telemetry::Visit;
@@ -34,10 +34,9 @@ pub(super) struct Visitor {
     is_script: bool,
     /// Whether it is signed in by its connection.
     is_bound: bool,
+    /// On whose account its requests are.
+    owner: Owner,
 }
-
-/// An answer over a WebSocket is held in memory whole; a larger one is refused.
-const MOST_REPLY: u64 = 8 << 20;
 
 const NO_PATH: &str = "is no path on this site: write \"/path?query\"";
 
@@ -58,7 +57,8 @@ impl Visitor {
         site.hints.complete(&request.client, &mut headers);
         let is_bound = site.bindings.concern(request);
         let (client, peer) = (request.client.clone(), request.peer);
-        Self { site: Arc::clone(site), client, peer, headers, is_script: false, is_bound }
+        let owner = Owner { network: client.address.map(Network::of), client: clock::seed() };
+        Self { site: Arc::clone(site), client, peer, headers, is_script: false, is_bound, owner }
     }
 
     /// The same, if it `is_script`.
@@ -196,22 +196,33 @@ impl Desk for Visitor {
 
 #[async_trait]
 impl Replier for Visitor {
-    async fn reply(&self, request: Requested) -> Replied {
+    async fn reply(&self, request: Requested) -> (Replied, Kept) {
         let id = request.id.clone();
-        match self.send(request).await {
-            Ok(replied) => replied,
-            Err((status, text)) => {
-                Replied { id, status: status.as_u16(), headers: serde_json::Map::new(), body: text, encoding: None }
-            }
-        }
+        let mut kept: Kept = Box::new(());
+        let replied = self.send(request, &mut kept).await.unwrap_or_else(|(status, text)| Replied {
+            id,
+            status: status.as_u16(),
+            headers: serde_json::Map::new(),
+            body: text,
+            encoding: None,
+        });
+        (replied, kept)
     }
 }
 
-type Refusal = (StatusCode, String);
+/// Whether `text` is no longer as a JSON string than in base64, as nearly all texts are: those that are not are full of control
+/// characters.
+fn is_shorter_as_text(text: &str) -> bool {
+    let escaped = text.bytes().filter(|byte| *byte < b' ' && !b"\x08\t\n\x0c\r".contains(byte)).count();
+    escaped * "\\u0000".len() <= text.len() / 3 + "\\u0000".len()
+}
+
+/// Why a request got no answer, in a status and in words.
+pub(super) type Refusal = (StatusCode, String);
 
 impl Visitor {
-    /// Sends a request of the client as it would be proxied, and reads the whole answer.
-    async fn send(&self, request: Requested) -> Result<Replied, Refusal> {
+    /// Sends a request of the client as it would be proxied, and reads the whole answer, which is in the memory that is `kept`.
+    async fn send(&self, request: Requested, kept: &mut Kept) -> Result<Replied, Refusal> {
         let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
         self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
         let method = request.method.as_deref().unwrap_or("GET");
@@ -256,8 +267,8 @@ impl Visitor {
         if let Some(trace) = visit.as_deref().and_then(Visit::traceparent) {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
         }
-        let mut answer =
-            upstream.exchange_once(sent, body, MOST_REPLY).await.map_err(|text| (StatusCode::BAD_GATEWAY, text));
+        let (mut answer, places) = self.site.replies.exchange(&upstream, self.owner, sent, body).await;
+        *kept = places;
         if let Ok(answer) = &mut answer {
             let rewrites = upstream.response_rewrites(&answer.headers, &self.client.origin);
             rewrite(&mut answer.headers, rewrites);
@@ -286,11 +297,10 @@ impl Visitor {
             headers.remove(name);
         }
         let media_type = MediaType::of(&headers);
-        let text = String::from_utf8(answer.body.to_vec())
-            .ok()
-            .filter(|_| media_type.charset.as_deref().is_none_or(|charset| charset == "utf-8"));
+        let is_utf8 = media_type.charset.as_deref().is_none_or(|charset| charset == "utf-8");
+        let text = std::str::from_utf8(&answer.body).ok().filter(|text| is_utf8 && is_shorter_as_text(text));
         let (body, encoding) = match text {
-            Some(text) => (text, None),
+            Some(text) => (text.to_owned(), None),
             None => (STANDARD.encode(&answer.body), Some("base64")),
         };
         Ok(Replied {

@@ -1,6 +1,5 @@
 //! How many connections there may be.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,20 +10,26 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::clock;
+use crate::model::{Network, Owner, Ration, Taken};
 
 /// Counts connections, so that there are never more than there are descriptors for: without any, nothing could be accepted,
-/// looked at or asked.
+/// looked at or asked; and so that those of one network leave some for others.
 #[derive(Debug)]
 pub(super) struct Doors {
     most: usize,
-    open: AtomicUsize,
+    places: Arc<Ration>,
     /// Since when nobody has been told how many were turned away, and how many those are.
     turned_away: Mutex<(Option<Instant>, usize)>,
 }
 
-/// A connection, for as long as it is kept.
+/// A connection, for as long as it is kept. Boxed, since whoever is held keeps it twice.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Doors>);
+pub(super) struct Open {
+    _place: Box<Taken>,
+}
+
+/// How many times what is left one network may have: it may be that of a proxy in front.
+const OF_NETWORK: u64 = 7;
 
 /// The log is told of those who are turned away at most once in this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -34,14 +39,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Doors {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, open: AtomicUsize::new(0), turned_away: Mutex::default() }
+        Self {
+            most,
+            places: Arc::new(Ration::new(most as u64, (OF_NETWORK, OF_NETWORK))),
+            turned_away: Mutex::default(),
+        }
     }
 
-    /// Lets one more in, if there is room.
-    pub(super) fn enter(doors: &Arc<Self>) -> Option<Open> {
-        let open = Open(Arc::clone(doors));
-        if doors.open.fetch_add(1, Ordering::AcqRel) < doors.most {
-            return Some(open);
+    /// Lets one more of `network` in, if there is room.
+    pub(super) fn enter(doors: &Self, network: Option<Network>) -> Option<Open> {
+        if let Some(taken) = doors.places.take(Owner { network, client: 0 }, 1) {
+            return Some(Open { _place: Box::new(taken) });
         }
         if let Some(count) = doors.complain(clock::now()) {
             warn!(
@@ -67,12 +75,6 @@ impl Doors {
     }
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\r\nThere are too many connections.\n";
 
@@ -95,14 +97,14 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_again_for_one_when_one_leaves() {
-        let doors = Arc::new(Doors::new(2));
-        let first = Doors::enter(&doors);
-        let second = Doors::enter(&doors);
-        assert!(
-            first.is_some() && second.is_some() && Doors::enter(&doors).is_none() && Doors::enter(&doors).is_none()
-        );
-        drop(first);
-        assert!(Doors::enter(&doors).is_some());
+        let doors = Doors::new(16);
+        let network = |number: u8| Some(Network::of([10, 0, 0, number].into()));
+        let mut flood: Vec<_> = std::iter::from_fn(|| Doors::enter(&doors, network(1))).collect();
+        assert_eq!(flood.len(), 14);
+        let others: Vec<_> = (2..9).map_while(|number| Doors::enter(&doors, network(number))).collect();
+        assert_eq!(others.len(), 2, "the last are for those who have none");
+        flood.truncate(8);
+        assert!(Doors::enter(&doors, network(1)).is_some());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::phases::Phases;
 use super::site::Site;
 use super::{h1, h2};
 use crate::deliver::H1;
+use crate::model::Network;
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct FrontOptions {
 pub struct Front {
     options: FrontOptions,
     h2: Arc<H2>,
-    doors: Arc<Doors>,
+    doors: Doors,
 }
 
 /// pingora's proxy with our phases.
@@ -64,13 +65,15 @@ impl Front {
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_header_list_size(MOST_H2_HEADERS);
         let h2 = Arc::new(H2 { site, proxy: Arc::new(proxy), server, h2 });
-        Self { options, h2, doors: Arc::new(Doors::new(connections)) }
+        Self { options, h2, doors: Doors::new(connections) }
     }
 
     /// Serves one connection to its end.
     pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let site = &self.h2.site;
-        let Some(open) = Doors::enter(&self.doors) else {
+        let peer = stream.get_socket_digest();
+        let peer = peer.as_ref().and_then(|socket| socket.peer_addr()?.as_inet());
+        let Some(open) = Doors::enter(&self.doors, peer.map(|peer| Network::of(peer.ip()))) else {
             site.metrics.limit_hit("connections");
             return turn_away(stream).await;
         };

@@ -28,7 +28,7 @@ use super::strict::{refusal, stay_in_http1};
 use super::tunnel;
 use crate::clock::{self, Alarm};
 use crate::deliver::{Answer, H1, Session, Socket, Wire, response_head};
-use crate::model::fields;
+use crate::model::{Network, fields};
 use crate::proto::{Body, Framing, find_end};
 use crate::telemetry::Visit;
 
@@ -96,10 +96,11 @@ async fn next(
 ) -> Next {
     let options = site.options();
     let patience = options.write_timeout;
+    let mut taken = site.heads.of(peer.address.map(Network::of));
     let H1 { stream, buffer, .. } = &mut connection;
     let head = tokio::select! {
         biased;
-        head = read_head(stream, buffer, alarm, options.keepalive, options.head_timeout) => head,
+        head = read_head(stream, buffer, &mut taken, alarm, options.keepalive, options.head_timeout) => head,
         () = leave => Head::Closed,
     };
     let (request, length) = match head {
@@ -109,6 +110,13 @@ async fn next(
         }
         Head::Late => {
             let answer = Answer::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
+            respond(Wire::H1(connection), &answer, true, patience).await;
+            return Next::Close;
+        }
+        Head::Crowded => {
+            site.metrics.limit_hit("request_size");
+            let text = "The head of the request is large, and too many large ones are being read.";
+            let answer = Answer::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
             respond(Wire::H1(connection), &answer, true, patience).await;
             return Next::Close;
         }

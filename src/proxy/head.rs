@@ -1,5 +1,6 @@
 //! Reads the head of an HTTP/1.x request, under one deadline for all of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +12,8 @@ use tokio::io::AsyncReadExt;
 
 use super::gather::Handed;
 use crate::clock::{self, Alarm};
+use crate::model::share::OF_NETWORK;
+use crate::model::{Network, Owner, Ration, Taken};
 use crate::proto::find_end;
 
 /// What was read.
@@ -19,6 +22,8 @@ pub(super) enum Head {
     Closed,
     /// It began a request and did not finish it in time.
     Late,
+    /// It is large, and there is no memory for more of those.
+    Crowded,
     /// A request that we may judge ourselves; its head is the first `length` bytes of the buffer.
     Ours {
         /// What it says.
@@ -39,10 +44,38 @@ const MOST_HEADERS: usize = 1000;
 /// pingora's own limit.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Reads into `buffer` until it holds a whole head. `idle` is how long the first byte may take, `patience` the rest.
+/// What is read of a head before it counts as large: as much as most servers take.
+const FREE: usize = 16 << 10;
+
+/// By so much at a time what counts grows.
+const STEP: usize = 64 << 10;
+
+/// All large heads together, in bytes.
+const MOST_OF_ALL: u64 = 64 << 20;
+
+/// The memory for large heads, of requests that are being read or answered.
+#[derive(Debug)]
+pub struct Heads(Arc<Ration>);
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self(Arc::new(Ration::new(MOST_OF_ALL, (OF_NETWORK, OF_NETWORK))))
+    }
+}
+
+impl Heads {
+    /// For requests of `network`; nothing is taken yet.
+    pub(super) fn of(&self, network: Option<Network>) -> Taken {
+        Taken::nothing(Arc::clone(&self.0), Owner { network, client: 0 })
+    }
+}
+
+/// Reads into `buffer` until it holds a whole head. `idle` is how long the first byte may take, `patience` the rest; what is large
+/// is `taken` of the memory for that.
 pub(super) async fn read_head(
     stream: &mut Stream,
     buffer: &mut BytesMut,
+    taken: &mut Taken,
     alarm: &mut Alarm,
     idle: Duration,
     patience: Duration,
@@ -67,6 +100,9 @@ pub(super) async fn read_head(
         }
         if buffer.len() > MOST_BYTES {
             return Head::Foreign;
+        }
+        if buffer.len() as u64 > FREE as u64 + taken.amount() && !taken.grow(STEP as u64) {
+            return Head::Crowded;
         }
         searched = buffer.len().saturating_sub(3);
         let read = tokio::select! {

@@ -1,5 +1,6 @@
 //! What answers of the backend teach about who may share them.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE, USER_AGENT};
@@ -10,7 +11,7 @@ use super::request::Request;
 use super::site::Site;
 use crate::clock;
 use crate::model::fields::MOST_COOKIES;
-use crate::model::{EndReason, Representation, ResourceKey, Validators, fields};
+use crate::model::{EndReason, Network, Owner, Representation, ResourceKey, Validators, fields};
 use crate::normalise::Meaning;
 use crate::poll::{Fetch, Urgency, WatchRequest};
 use crate::resource::{Condition, Decline, Ended, Outcome, Refusal, Resource, Seat};
@@ -98,14 +99,15 @@ impl Site {
         }
         let own = route.own_key(&request.client, request.target, request.headers(), facts);
         let (site, route, key) = (Arc::clone(self), Arc::clone(route), key.clone());
-        tokio::spawn(async move { site.compare(&route, &key, &own).await });
+        let network = request.client.address.map(Network::of);
+        tokio::spawn(async move { site.compare(&route, network, &key, &own).await });
     }
 
     /// Looks without the credentials, with them, and without them again: what changes by itself is no difference.
-    async fn compare(&self, route: &Route, key: &ResourceKey, own: &ResourceKey) {
-        let before = self.look_once(route, key).await;
-        let with = self.look_once(route, own).await;
-        let after = self.look_once(route, key).await;
+    async fn compare(&self, route: &Route, network: Option<Network>, key: &ResourceKey, own: &ResourceKey) {
+        let before = self.look_once(route, network, key).await;
+        let with = self.look_once(route, network, own).await;
+        let after = self.look_once(route, network, key).await;
         let (Some(before), Some(with), Some(after)) = (before, with, after) else { return };
         let meaning = |answer: &Representation| {
             let Meaning { digest, .. } = route.plan.rules.meaning(answer, answer.digest());
@@ -126,9 +128,9 @@ impl Site {
         }
     }
 
-    async fn look_once(&self, route: &Route, key: &ResourceKey) -> Option<Representation> {
+    async fn look_once(&self, route: &Route, network: Option<Network>, key: &ResourceKey) -> Option<Representation> {
         route.metrics.triggered("sample");
-        let _permit = self.budget.admit(Urgency::Routine, clock::now()).await;
+        let _permit = self.budget.admit(Owner::of(network, key), Urgency::Routine, clock::now()).await;
         let (validators, seat) = (Validators::default(), Seat::default());
         let request =
             WatchRequest { key, validators, max_body: route.plan.max_body, seat: &seat, ignored: &route.plan.ignored };
@@ -162,10 +164,14 @@ impl Site {
         let path = request.target.path;
         let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learns(path)) else { return };
         let now = clock::now();
+        // Made once, however many there are.
+        let own = OnceCell::new();
         let is_same = |resource: &Resource| {
-            let facts = route.facts(&request.client, request.target, request.headers(), now);
-            let key = route.key(&request.client, request.target, request.headers(), &facts, false);
-            key.identity == resource.key().identity
+            let own = own.get_or_init(|| {
+                let facts = route.facts(&request.client, request.target, request.headers(), now);
+                route.key(&request.client, request.target, request.headers(), &facts, false).identity
+            });
+            *own == resource.key().identity
         };
         for resource in self.hub.with_target(&route.canonical(request.target)) {
             let Condition::Stale { status, .. } = resource.head().condition else { continue };

@@ -19,7 +19,7 @@ use crate::deliver::{
     await_ready, from_memory,
 };
 use crate::hub::Crowd;
-use crate::model::{ResourceKey, Snapshot};
+use crate::model::{Network, Owner, ResourceKey, Snapshot};
 use crate::resource::{Bell, Head, Patience, Resource};
 use crate::route::{Facts, Route, Shim};
 
@@ -219,12 +219,14 @@ impl Site {
     /// The head of a look that is recent enough, if one can be made at once and takes no longer than usual.
     async fn waited_for(&self, plain: &Plain<'_>, resource: &Arc<Resource>, since: Instant) -> Option<Arc<Head>> {
         let patience = self.patience(plain, resource, since)?;
+        let _asking = resource.asked_from(plain.request.client.address.map(Network::of));
         resource.fetch_since(since, plain.now, patience).await
     }
 
     /// How long a look is waited for in place of the application's own answer; `None` if it would begin late, or last long.
     fn patience(&self, plain: &Plain<'_>, resource: &Resource, since: Instant) -> Option<Patience> {
-        let begins = resource.is_looked_at_since(since) || self.budget.has_room();
+        let owner = Owner::of(plain.request.client.address.map(Network::of), resource.key());
+        let begins = resource.is_looked_at_since(since) || self.budget.has_room(owner);
         resource.patience(plain.crowd.usual).filter(|_| begins)
     }
 

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::head::Heads;
+use super::replies::Replies;
 use super::{Bindings, Hints, TrustedProxies, Writes};
 use crate::clock;
 use crate::deliver::{Habits, Streams};
@@ -47,6 +49,10 @@ pub struct Site {
     pub hub: Arc<Hub>,
     /// The caps over all looks.
     pub budget: Arc<Budget>,
+    /// The memory for answers over WebSockets.
+    pub replies: Replies,
+    /// The memory for heads of requests that are being read.
+    pub heads: Heads,
     /// The held clients.
     pub streams: Arc<Streams>,
     /// How clients poll.

@@ -14,8 +14,9 @@ use crate::clock;
 use crate::deliver::{
     Answer, Asked, Delivery, Follower, Followers, Form, Ready, STREAM_PATIENCE, Session, Source, Wire, await_ready,
 };
-use crate::model::{DeltaKind, MediaType, fields};
-use crate::resource::{Bell, Decline, Patience};
+use crate::hub::Full;
+use crate::model::{DeltaKind, EndReason, MediaType, fields};
+use crate::resource::{Bell, Decline, Ended, Patience};
 use crate::route::Route;
 
 /// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
@@ -107,6 +108,10 @@ impl Site {
                 // Where a client is sent, or what it is challenged with, is made for it alone.
                 Ready::Refused(refusal) if refusal.is_for_one_request() => return Disposition::Proxy,
                 Ready::Refused(refusal) => return Disposition::Answer(Answer::refused(&refusal)),
+                Ready::Ended if matches!(resource.head().ended(), Some(Ended::Closed(EndReason::Overload))) => {
+                    let full = Full::History(self.hub.room().most());
+                    return self.turn_away(full.limit(), &full.to_string());
+                }
                 Ready::Ended => {}
                 Ready::Declined(decline) => {
                     debug!(resource = resource.handle(), "not watched: {decline}");

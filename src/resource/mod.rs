@@ -9,6 +9,7 @@
 //! head when it comes back, and what it missed has cost nothing.
 
 mod advice;
+mod askers;
 mod bell;
 mod cookies;
 mod cursor;
@@ -18,7 +19,6 @@ mod ledger;
 mod look;
 mod patch;
 mod pulse;
-mod room;
 mod seat;
 mod shared;
 mod state;
@@ -26,6 +26,7 @@ mod trigger;
 mod waiting;
 
 pub use advice::route_to_paste;
+pub use askers::Asking;
 pub use bell::Bell;
 pub use cookies::{CookieIndex, Registered, Revocable};
 pub use cursor::Cursor;
@@ -34,7 +35,6 @@ pub use history::{History, Options as HistoryOptions};
 pub use ledger::Entry;
 pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use pulse::{Heard, Listening, Pulse, UNKNOWN};
-pub use room::Room;
 pub use seat::Seat;
 pub use shared::{Pace, Resource, Retire, SETTLED, Subscription};
 pub use state::{State, Verdict};

@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
+use super::askers::Askers;
 use super::waiting::Waits;
-use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Room, Seat, Trigger};
-use crate::model::{EndReason, Representation, ResourceKey};
+use super::{Bell, Ended, Entry, Head, Pulse, Revocable, Seat, Trigger};
+use crate::model::{EndReason, Network, Ration, Representation, ResourceKey};
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
 pub const SETTLED: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub struct Resource {
     key: ResourceKey,
     handle: String,
     pulse: Arc<Pulse>,
-    room: Arc<Room>,
+    room: Arc<Ration>,
     born: Instant,
     head: ArcSwap<Head>,
     roster: Mutex<Roster>,
@@ -49,6 +50,7 @@ pub struct Resource {
     /// One more than the moment from which on clients have demanded a look; it is demanded while that is later.
     demanded: AtomicU64,
     pub(super) waits: Waits,
+    pub(super) askers: Askers,
     polled: Mutex<Option<Instant>>,
     interval: AtomicU64,
     ledger: Mutex<VecDeque<Entry>>,
@@ -58,8 +60,9 @@ pub struct Resource {
 impl Resource {
     /// A resource that nobody has looked at. `handle` names it in logs; `pulse` is its route's; its history will stand in
     /// `room`.
-    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, room: Arc<Room>, now: Instant) -> Self {
+    pub fn new(key: ResourceKey, handle: String, pulse: Arc<Pulse>, room: Arc<Ration>, now: Instant) -> Self {
         Self {
+            askers: Askers::new(&key),
             key,
             handle,
             pulse,
@@ -290,7 +293,7 @@ impl Resource {
     }
 
     /// The memory that its history shares with others.
-    pub fn room(&self) -> &Arc<Room> {
+    pub fn room(&self) -> &Arc<Ration> {
         &self.room
     }
 
@@ -341,15 +344,21 @@ impl Resource {
         self.awaited.store(true, Ordering::Release);
     }
 
-    /// Makes a held client count, and wakes it by `bell` at each update.
-    pub fn subscribe(self: &Arc<Self>, delivery: &'static str, bell: Arc<Bell>) -> Subscription {
+    /// Makes a client of `network` that is held count, and wakes it by `bell` at each update.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        network: Option<Network>,
+        delivery: &'static str,
+        bell: Arc<Bell>,
+    ) -> Subscription {
+        self.askers.add(network);
         let mut roster = self.roster();
         let slot = roster.bells.insert(bell);
         roster.count(delivery, 1);
         if roster.bells.len() == 1 {
             self.attention.notify_one();
         }
-        Subscription { resource: Arc::clone(self), delivery, slot, pace: None }
+        Subscription { resource: Arc::clone(self), network, delivery, slot, pace: None }
     }
 
     /// Held clients by delivery.
@@ -431,6 +440,7 @@ impl fmt::Debug for Resource {
 #[derive(Debug)]
 pub struct Subscription {
     resource: Arc<Resource>,
+    network: Option<Network>,
     delivery: &'static str,
     slot: usize,
     pace: Option<Duration>,
@@ -458,6 +468,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.resource.askers.remove(self.network);
         let mut roster = self.resource.roster();
         roster.bells.remove(self.slot);
         if let Some(pace) = self.pace {

@@ -7,10 +7,9 @@ use http::header::{CONTENT_TYPE, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
 
 use super::advice::Observer;
-use super::room::{Room, Share};
 use super::{Condition, Ended, Failure, Head, History, HistoryOptions, Look, Looked, Outcome, patch};
 use crate::explain::{Explanation, explain};
-use crate::model::{Digest, Marks, Memo, Representation, Snapshot, Validators, Version};
+use crate::model::{Digest, Marks, Memo, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
 use crate::normalise::{Fallback, Meaning, Rules};
 
 /// What a look meant.
@@ -58,7 +57,9 @@ pub struct State {
     head: Arc<Head>,
     rules: Arc<Rules>,
     options: HistoryOptions,
-    share: Share,
+    share: Taken,
+    /// On whose account the history is.
+    owner: Owner,
     observer: Observer,
     /// In how many looks in a row the upstream gave the same content another entity tag.
     strays: u8,
@@ -76,17 +77,28 @@ struct Why {
 
 impl State {
     /// A resource that nobody has looked at, whose history will stand in `room`.
-    pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Room>) -> Self {
-        let share = Share::new(room);
+    pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Ration>) -> Self {
+        let share = Taken::nothing(room, Owner::default());
         Self {
             head: Arc::default(),
             rules,
             options,
             share,
+            owner: Owner::default(),
             observer: Observer::default(),
             strays: 0,
             why: Why::default(),
         }
+    }
+
+    /// From now on its history is on the account of `owner`.
+    pub fn charge(&mut self, owner: Owner) {
+        self.owner = owner;
+    }
+
+    /// Whether the history is more than the one who pays for it may have, though nothing but the newest version is kept.
+    pub fn is_too_much(&self) -> bool {
+        self.head.ended().is_none() && self.share.is_too_much()
     }
 
     /// The view to publish.
@@ -220,9 +232,9 @@ impl State {
             gzipped: OnceLock::new(),
         });
         // Where memory is short, what clients come back for is a snapshot.
-        let versions = if self.share.is_crowded() { 1 } else { self.options.versions };
+        let versions = if self.share.has_room() { self.options.versions } else { 1 };
         head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
-        self.share.set(head.history.weight());
+        self.share.set(self.owner, head.history.weight());
         if same_meaning {
             Verdict::Insignificant
         } else {

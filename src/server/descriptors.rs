@@ -21,6 +21,8 @@ pub(super) struct Allowance {
     streams: usize,
     /// Connections of clients.
     pub(super) connections: usize,
+    /// Connections of operators and of those who collect metrics.
+    pub(super) operators: usize,
     /// Clients that are told at a time to speak TLS.
     pub(super) redirects: usize,
 }
@@ -54,6 +56,7 @@ impl Allowance {
             limit,
             streams: part(rest / 4 * 3),
             connections: part(rest / 8 * 7),
+            operators: part(limit / 16).min(256),
             redirects: part(rest / 32).min(1024),
         }
     }

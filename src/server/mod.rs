@@ -54,7 +54,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Bindings, FIRST_REQUEST, Front, Hints, Site, Writes};
+use crate::proxy::{Bindings, FIRST_REQUEST, Front, Heads, Hints, Replies, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -202,7 +202,7 @@ impl Server {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
             let api = Arc::new(Api { site, reload, token: Arc::clone(&running.token), started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
-            operators = Some(tokio::spawn(admin::serve(listener, api, admin_stop.clone())));
+            operators = Some(tokio::spawn(admin::serve(listener, api, allowance.operators, admin_stop.clone())));
             admin = Some(address);
         }
         let tls = certificate.is_some();
@@ -346,6 +346,8 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
         budget: Budget::new(config.budget),
+        replies: Replies::default(),
+        heads: Heads::default(),
         streams: Streams::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
         agents: RandomState::new(),

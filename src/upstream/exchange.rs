@@ -1,6 +1,7 @@
 //! Requests that are made as they are, over connections of their own: what clients ask for through a socket, and what the
 //! command line asks for.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Incoming {
     /// Its headers, as they came.
     pub headers: HeaderMap,
     session: HttpSessionV1,
+    /// What has been read ahead of the body.
+    begun: VecDeque<Bytes>,
 }
 
 impl Incoming {
@@ -41,7 +44,38 @@ impl Incoming {
     /// # Errors
     /// If the connection breaks before.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+        if let Some(piece) = self.begun.pop_front() {
+            return Ok(Some(piece));
+        }
         self.session.read_body_bytes().await.map_err(|error| brief(&error))
+    }
+
+    /// Reads the body until it ends or more than `most` bytes of it are here, as they were received. Returns whether it has ended.
+    ///
+    /// # Errors
+    /// If the connection breaks before.
+    pub async fn begin(&mut self, most: usize) -> Result<bool, String> {
+        while self.begun.iter().map(Bytes::len).sum::<usize>() <= most {
+            match self.session.read_body_bytes().await.map_err(|error| brief(&error))? {
+                Some(piece) => self.begun.push_back(piece),
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The whole body, of which all has been [read](Incoming::begin), decoded; `None` if it is larger than `limit`, or cannot be
+    /// decoded.
+    pub fn decoded(&mut self, limit: u64) -> Option<Bytes> {
+        let mut decoder = self.decoder(limit).ok()?;
+        self.begun.iter().try_for_each(|piece| decoder.push(piece)).ok()?;
+        decoder.finish().ok()
+    }
+
+    fn decoder(&mut self, limit: u64) -> Result<Decoder, String> {
+        let none = HeaderMap::new();
+        let is_empty = self.begun.is_empty() && self.session.is_body_done();
+        Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(|decline| decline.to_string())
     }
 
     /// All of it, decoded.
@@ -53,9 +87,7 @@ impl Incoming {
     }
 
     async fn rest(&mut self, limit: u64) -> Result<Exchanged, String> {
-        let none = HeaderMap::new();
-        let coded = if self.session.is_body_done() { &none } else { &self.headers };
-        let mut decoder = Decoder::new(coded, limit).map_err(|decline| decline.to_string())?;
+        let mut decoder = self.decoder(limit)?;
         while let Some(piece) = self.piece().await? {
             decoder.push(&piece).map_err(|decline| decline.to_string())?;
         }
@@ -83,11 +115,7 @@ impl Upstream {
     /// # Errors
     /// What went wrong, in words.
     pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
-        let exchanging = async { self.send(head, body).await?.whole(limit).await };
-        match timeout(self.options.fetch_timeout, exchanging).await {
-            Ok(exchanged) => exchanged,
-            Err(_) => Err("the application did not answer in time".to_owned()),
-        }
+        self.in_time(async { self.send(head, body).await?.whole(limit).await }).await
     }
 
     /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
@@ -95,8 +123,30 @@ impl Upstream {
     /// # Errors
     /// What went wrong, in words.
     pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
-        match timeout(self.options.fetch_timeout, self.send(head, Bytes::new())).await {
-            Ok(incoming) => incoming,
+        self.in_time(self.send(head, Bytes::new())).await
+    }
+
+    /// Sends one request, as [`exchange_once`](Upstream::exchange_once) does, and returns when the head of the answer is there and
+    /// its body has ended, or begun with more than `most` bytes; also whether it has ended.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn begin_once(&self, head: RequestHeader, body: Bytes, most: usize) -> Result<(Incoming, bool), String> {
+        let beginning = async {
+            let mut incoming = self.send(head, body).await?;
+            let ended = incoming.begin(most).await?;
+            Ok((incoming, ended))
+        };
+        self.in_time(beginning).await
+    }
+
+    /// The result of `exchanging`, if that takes no longer than the application has.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn in_time<T>(&self, exchanging: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        match timeout(self.options.fetch_timeout, exchanging).await {
+            Ok(exchanged) => exchanged,
             Err(_) => Err("the application did not answer in time".to_owned()),
         }
     }
@@ -126,10 +176,7 @@ impl Upstream {
             *kept = incoming.connection().await;
             Ok(exchanged)
         };
-        match timeout(self.options.fetch_timeout, exchanging).await {
-            Ok(exchanged) => exchanged,
-            Err(_) => Err("the application did not answer in time".to_owned()),
-        }
+        self.in_time(exchanging).await
     }
 
     async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
@@ -150,5 +197,5 @@ async fn send_over(stream: Stream, head: RequestHeader, body: Bytes) -> Result<I
     };
     let answer = answered.await.map_err(|error| brief(&error))?;
     let (status, headers) = (answer.status, answer.headers.clone());
-    Ok(Incoming { status, headers, session })
+    Ok(Incoming { status, headers, session, begun: VecDeque::new() })
 }

@@ -1,0 +1,78 @@
+//! How what is scarce is shared out: fetches, places, bytes.
+//!
+//! ```text
+//! most ──┬─ taken by one owner: no more than a few times what is left
+//!        └─ left: for whoever comes next
+//! ```
+//!
+//! The more is taken, the smaller the share of each owner becomes. Nobody has to know how many owners there are, one alone may
+//! take most of it, and there is always something left for one that has nothing yet.
+
+use super::Network;
+
+/// On whose account something is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// From where the client comes, if that is known.
+    pub network: Option<Network>,
+    /// Tells clients of one network apart, as far as they can be.
+    pub client: u64,
+}
+
+/// How many times what is left one network may have.
+pub const OF_NETWORK: u64 = 3;
+
+/// How many times what is left one client of a network may have. Less than its network may, so that others of the same network
+/// find something.
+pub const OF_CLIENT: u64 = 2;
+
+/// Whether an owner that has `own` of the `used` may take one more, where there are `most` in all and it may have `times` what
+/// is left. One that has nothing may take the last.
+pub fn may_take(own: u64, used: u64, most: u64, times: u64) -> bool {
+    let left = most.saturating_sub(used);
+    left > 0 && (own == 0 || own < times.saturating_mul(left - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much each of `owners` gets of `most` if all take whatever they may.
+    fn taken(most: u64, owners: usize, times: u64) -> Vec<u64> {
+        let mut own = vec![0; owners];
+        loop {
+            let mut none = true;
+            for owner in 0..owners {
+                if may_take(own[owner], own.iter().sum(), most, times) {
+                    own[owner] += 1;
+                    none = false;
+                }
+            }
+            if none {
+                return own;
+            }
+        }
+    }
+
+    #[test]
+    fn one_alone_gets_most_of_it_and_several_get_the_same() {
+        assert_eq!(taken(32, 1, OF_NETWORK), [24]);
+        assert_eq!(taken(32, 1, OF_CLIENT), [21]);
+        assert_eq!(taken(100, 1, OF_NETWORK), [75]);
+        for owners in 2..8 {
+            let own = taken(100, owners, OF_NETWORK);
+            assert!(own.iter().max().unwrap_or(&0) - own.iter().min().unwrap_or(&0) <= 1, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_something_left_for_whoever_has_nothing() {
+        for most in 2..40 {
+            for owners in 1..=most as usize / 4 {
+                let used: u64 = taken(most, owners, OF_NETWORK).iter().sum();
+                assert!(may_take(0, used, most, OF_NETWORK), "{owners} owners took {used} of {most}");
+            }
+        }
+        assert!(may_take(0, 0, 1, OF_CLIENT) && !may_take(0, 1, 1, OF_CLIENT));
+    }
+}
