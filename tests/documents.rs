@@ -119,7 +119,9 @@ fn every_configuration_that_is_shown_is_good() {
         }
     }
     assert!(shown >= 3, "the blocks are fenced otherwise");
-    for path in ["examples/wiki/sungrazer.toml", "examples/rq-dashboard/sungrazer.toml"] {
+    for path in
+        ["examples/wiki/sungrazer.toml", "examples/rq-dashboard/sungrazer.toml", "examples/gallery/sungrazer.toml"]
+    {
         let text = fs::read_to_string(root().join(path)).unwrap();
         config::parse(path, &text, &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
     }
@@ -197,6 +199,7 @@ fn what_is_shown_of_the_examples_is_what_they_are() {
     for (example, document) in [
         ("examples/wiki/sungrazer.toml", "examples/wiki/README.md"),
         ("examples/rq-dashboard/sungrazer.toml", "examples/rq-dashboard/README.md"),
+        ("examples/gallery/sungrazer.toml", "examples/gallery/README.md"),
     ] {
         let file = fs::read_to_string(root().join(example)).unwrap();
         let text = fs::read_to_string(root().join(document)).unwrap();

@@ -107,6 +107,24 @@ async fn the_wiki_is_live() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs python3; tests/run sees to it"]
+async fn the_gallery_is_live() {
+    let example = Example::start("gallery", &["GALLERY_PORT"]).await;
+    let mut events = Events::open(example.sidecar, "/market/quotes", &[]).await;
+    let mut deal = async || {
+        let quotes: Value = serde_json::from_str(&within("the market", events.snapshot()).await.data).unwrap();
+        quotes["deal"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(deal().await, "none");
+    for (name, way) in [("ann", example.app), ("bob", example.sidecar)] {
+        let form = format!("name={name}&symbol=AKU");
+        let bought = Connection::open(way).await.request("POST", "/market/buy", &[], form.as_bytes()).await;
+        assert_eq!(bought.status, 204);
+        within("the deal", async { while deal().await != format!("{name} buys AKU") {} }).await;
+    }
+}
+
 const QUEUES: &str = "/0/data/queues.json";
 
 /// How many jobs the newest event of a stream of queues tells of.

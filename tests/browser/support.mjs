@@ -167,28 +167,38 @@ export async function startBrowser({ patience = PATIENCE, ...options } = {}) {
         // For those who work on the browser script: without building, but for the worker that tabs share.
         await context.route('**/shim.js?*', (route) => route.fulfill({ contentType: 'text/javascript', body: shim() }));
     }
+    const own = [];
     return {
         /** Opens `url` in a page of its own. `page.errors` collects what goes wrong in it, `page.asked` what it asks for. */
-        async open(url) {
-            const page = await context.newPage();
-            page.errors = [];
-            page.on('pageerror', (error) => page.errors.push(String(error)));
-            page.asked = [];
-            page.on('request', (request) => page.asked.push(new URL(request.url()).pathname));
-            page.loads = 0;
-            page.on('request', (request) => (page.loads += request.isNavigationRequest()));
-            page.times = (path) => page.asked.filter((asked) => asked === path).length;
-            page.setDefaultTimeout(patience);
-            await page.goto(url);
-            return page;
+        open: (url) => openIn(context, url, patience),
+        /** Another user of the same browser, who shares neither cookies nor workers with anybody. */
+        async user() {
+            const other = await context.browser().newContext();
+            own.push(other);
+            return { open: (url) => openIn(other, url, patience) };
         },
         /** Closes all pages but the one that a browser begins with. */
         async clear() {
             await Promise.all(context.pages().slice(1).map((page) => page.close()));
         },
         async stop() {
+            await Promise.all(own.map((other) => other.close()));
             await context.close();
             rmSync(profile, { recursive: true, force: true });
         },
     };
+}
+
+async function openIn(context, url, patience) {
+    const page = await context.newPage();
+    page.errors = [];
+    page.on('pageerror', (error) => page.errors.push(String(error)));
+    page.asked = [];
+    page.on('request', (request) => page.asked.push(new URL(request.url()).pathname));
+    page.loads = 0;
+    page.on('request', (request) => (page.loads += request.isNavigationRequest()));
+    page.times = (path) => page.asked.filter((asked) => asked === path).length;
+    page.setDefaultTimeout(patience);
+    await page.goto(url);
+    return page;
 }

@@ -76,6 +76,9 @@ class Poll {
         this.said = new Map();
         this.vain = 0;
         this.rest = 0;
+        /** Whether a tick has come since the last answer, and whether that was what the tick was for. */
+        this.ticked = false;
+        this.settled = false;
         polls.set(key, this);
         const since = () => this.replica?.version;
         this.leave = link.follow({ url, headers, tick, every: this.pace, since }, (record) => this.take(record));
@@ -115,6 +118,8 @@ class Poll {
                 this.catchUp();
                 break;
             case 'tick':
+                this.ticked = true;
+                this.settled = false;
                 this.hurry(this.rest);
                 break;
             case 'end':
@@ -148,16 +153,17 @@ class Poll {
         }
     }
 
-    /** A tick has `run` ask, which is in vain until the answer says something else. */
+    /** A tick has `run` ask, which is in vain until the answer says something else; or a poll under way has brought that already. */
     heeds({ early }) {
-        if (early) {
+        if (early && !this.settled) {
             this.rest = now() + (this.pace || 0) * 2 ** ++this.vain;
         }
     }
 
     /**
      * `run` was answered `text` to a request of this `shape`. It is news if it is another one than before, though answers
-     * used to be the same: what differs each time says nothing.
+     * used to be the same: what differs each time says nothing. What there was before the last one counts as the same, too:
+     * a chat's answers are empty but for those that bring something.
      */
     hears(run, shape, text) {
         let hash = text.length;
@@ -165,15 +171,17 @@ class Poll {
             hash = (Math.imul(hash, 31) + text.charCodeAt(at)) | 0;
         }
         const known = this.said.get(shape);
-        const isSame = known?.hash === hash;
+        const isSame = known?.hash === hash || known?.before === hash;
         const same = isSame ? STEADY : (known?.same || 0) - 1;
         if (known || this.said.size < MOST_SHAPES) {
-            this.said.set(shape, { hash, same });
+            this.said.set(shape, { hash, before: known?.hash, same });
         }
-        if (run.early && !isSame && same >= 0) {
+        if ((run.early || this.ticked) && !isSame && same >= 0) {
             this.vain = this.rest = 0;
-            run.seen.told = true;
+            this.settled = true;
+            run.seen.told ||= !!run.early;
         }
+        this.ticked = false;
     }
 }
 

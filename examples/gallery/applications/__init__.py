@@ -1,0 +1,1 @@
+"""One module for each application; what it serves is in its decorators."""
