@@ -32,7 +32,8 @@ async function shown(page) {
         }
         return { text: document.body?.innerText ?? '', counts: Object.entries(counts).sort().map(([tag, count]) => `${tag} × ${count}`) };
     }).catch(() => ({ text: '', counts: [] }))));
-    return frames.flatMap(({ text, counts }) => [...text.replace(/\d+/g, '#').split('\n').map((line) => line.trim()), ...counts]);
+    // Sorted: scripts that load parts of a page at the same time insert them in the order in which they come.
+    return frames.flatMap(({ text, counts }) => [...text.replace(/\d+/g, '#').split('\n').map((line) => line.trim()).sort(), ...counts]);
 }
 
 /** The first line that two pages do not share, if there is one. */
