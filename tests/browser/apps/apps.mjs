@@ -18,6 +18,9 @@ export function vacant() {
     });
 }
 
+/** What runs, so that nothing is left of an application that could not be started as a whole. */
+const started = new Set();
+
 /** Runs a program until it is stopped. */
 export function runs(program, args, options = {}) {
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'ignore'], ...options });
@@ -25,10 +28,22 @@ export function runs(program, args, options = {}) {
         child.once('exit', resolve);
         child.once('error', resolve);
     });
-    return async () => {
+    const stop = async () => {
         child.kill('SIGTERM');
+        const late = setTimeout(() => child.kill('SIGKILL'), 10_000);
         await ended;
+        clearTimeout(late);
+        started.delete(stop);
     };
+    started.add(stop);
+    return stop;
+}
+
+/** Stops whatever still runs, what was started last first. */
+export async function stopAll() {
+    for (const stop of [...started].reverse()) {
+        await stop();
+    }
 }
 
 export const listens = (port) => new Promise((resolve) => {
@@ -40,7 +55,7 @@ export const listens = (port) => new Promise((resolve) => {
 
 export const output = (program, args, options) => new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], ...options });
-    child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ended with ${code}`))));
+    child.once('error', reject).once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ended with ${code}`))));
 });
 
 const venv = (name, program) => join(process.env[`${name}_VENV`] ?? '', 'bin', program);
@@ -76,6 +91,7 @@ const OFTEN = '[[route]]\npath = "/**"\nshim = "learn"\nevery = "250ms"\n';
  */
 export const apps = {
     'rq-dashboard': {
+        needs: ['redis-server', venv('RQ', 'rq-dashboard')],
         path: '/',
         interval: 2500,
         polls: 'XMLHttpRequest, setTimeout after completion, 2.5 s',
@@ -97,6 +113,7 @@ export const apps = {
         },
     },
     haproxy: {
+        needs: ['haproxy'],
         path: '/stats',
         interval: 5000,
         polls: 'Refresh header, 5 s',
@@ -142,6 +159,7 @@ backend app
         },
     },
     transmission: {
+        needs: ['transmission-daemon'],
         path: '/transmission/web/',
         interval: 5000,
         polls: 'POST of JSON-RPC, 5 s; its answers are deltas, so only a tick can hurry it',
@@ -180,6 +198,7 @@ backend app
         },
     },
     jupyterlab: {
+        needs: [venv('JUPYTER', 'jupyter-lab')],
         path: '/lab?token=tok',
         interval: 10_000,
         polls: 'fetch with a bare number as cache buster, 10 s and more',

@@ -11,7 +11,7 @@ import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { eventually, startBrowser, startUpstream } from '../support.mjs';
-import { answers, apps, vacant, value } from './apps.mjs';
+import { answers, apps, stopAll, vacant, value } from './apps.mjs';
 import { startCounter } from './counter.mjs';
 import { missing, others } from './others.mjs';
 
@@ -32,7 +32,8 @@ async function shown(page) {
         }
         return { text: document.body?.innerText ?? '', counts: Object.entries(counts).sort().map(([tag, count]) => `${tag} × ${count}`) };
     }).catch(() => ({ text: '', counts: [] }))));
-    return frames.flatMap(({ text, counts }) => [...text.replace(/\d+/g, '#').split('\n').map((line) => line.trim()), ...counts]);
+    // Sorted: scripts that load parts of a page at the same time insert them in the order in which they come.
+    return frames.flatMap(({ text, counts }) => [...text.replace(/\d+/g, '#').split('\n').map((line) => line.trim()).sort(), ...counts]);
 }
 
 /** The first line that two pages do not share, if there is one. */
@@ -88,7 +89,7 @@ async function compare(name, app, folder, stops) {
     const direct = `http://127.0.0.1:${port}`;
     await answers(`${direct}${app.path}`);
     const counter = await startCounter(port, true);
-    stops.push(() => counter.stop());
+    stops.push(async () => counter.stop());
     const sidecar = await startUpstream(counter.url);
     stops.push(() => sidecar.stop());
     const sides = [];
@@ -139,8 +140,9 @@ for (const [name, app] of Object.entries({ ...apps, ...others })) {
             throw error;
         } finally {
             for (const stop of stops.reverse()) {
-                await stop();
+                await stop().catch(() => {});
             }
+            await stopAll();
             rmSync(folder, { recursive: true, force: true });
         }
     });

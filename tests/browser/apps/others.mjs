@@ -221,7 +221,12 @@ export const others = {
             const hash = execFileSync('php', ['-r', 'echo password_hash("admin", PASSWORD_BCRYPT);']).toString();
             writeFileSync(join(config, 'users.auth.php'), `admin:${hash}:Admin:admin@example.org:admin,user\n`);
             let count = 0;
-            const change = async () => writeFileSync(join(data, 'pages', 'start.txt'), `====== Start ======\nText of version ${'x'.repeat(++count)}.\n`);
+            // Written behind its back, the page would tell the first who looks something else than the next.
+            const change = async () => {
+                const file = join(folder, 'start.txt');
+                writeFileSync(file, `====== Start ======\nText of version ${'x'.repeat(++count)}.\n`);
+                await output('php', ['-d', 'error_reporting=0', join(wiki, 'bin', 'dwpage.php'), 'commit', '-m', 'changed', file, 'start'], { stdio: 'ignore' });
+            };
             await change();
             const env = { ...process.env, PHP_CLI_SERVER_WORKERS: '4' };
             const args = ['-d', `session.save_path=${data}/tmp`, '-d', 'error_reporting=0', '-S', `127.0.0.1:${port}`, '-t', wiki];
