@@ -32,6 +32,7 @@ mod interop;
 mod layering;
 mod leaks;
 mod memory;
+mod names;
 mod naming;
 mod operations;
 mod operators;
