@@ -266,14 +266,14 @@ async fn check_prints_what_is_in_force() {
     let printed = stdout(&output);
     assert!(!printed.contains("hush") && printed.contains("hold = \"25s\"\n"), "{printed}");
     // What was printed is a file that says the same, without any flag.
-    let again = scratch.write("b.toml", &printed);
+    let again = scratch.write("b.toml", printed);
     let output = run(&["check", "--print", "-c", &again]).await;
     let unmarked = |text: &str| {
         text.lines().map(|line| line.split(" #").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(unmarked(&stdout(&output)), unmarked(&printed), "{}", stderr(&output));
+    assert_eq!(unmarked(stdout(&output)), unmarked(printed), "{}", stderr(&output));
     let output = run(&["check", "--print", "-c", &scratch.write("c.toml", "[sever]\n")]).await;
-    assert_eq!((output.status.code(), &*stdout(&output)), (Some(2), ""), "{}", stderr(&output));
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{}", stderr(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
