@@ -19,6 +19,7 @@ mod curl;
 mod deliveries;
 mod deltas;
 mod demo;
+mod doctor;
 mod documents;
 mod examples;
 mod floods;

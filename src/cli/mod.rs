@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod health;
 mod probe;
 mod request;
@@ -40,6 +41,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Fetch a URL several times, find what changes in it by itself, and print a configuration for it
     Probe(probe::ProbeArgs),
+    /// Find out what the way to a Sungrazer does to streams, and what to write where to repair it
+    Doctor(doctor::DoctorArgs),
     /// Follow a URL and show what changes
     Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
@@ -168,6 +171,7 @@ impl Cli {
             Some(Verb::Run(args)) => run::run(&args),
             Some(Verb::Check(args)) => check::check(&args),
             Some(Verb::Probe(args)) => probe::probe(&args),
+            Some(Verb::Doctor(args)) => doctor::doctor(&args),
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),
             Some(Verb::Health(args)) => health::health(&args),

@@ -66,6 +66,11 @@ impl Url {
         }
     }
 
+    /// Host and port.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Scheme, host and port.
     pub(super) fn origin(&self) -> String {
         let scheme = if self.address.is_tls() { "https" } else { "http" };
@@ -152,6 +157,13 @@ impl RequestArgs {
             headers.append(name, value.clone());
         }
         Ok(headers)
+    }
+
+    /// The values of the header `name` that were given.
+    pub(super) fn given(&self, name: &HeaderName) -> Option<String> {
+        let given = self.headers.iter().filter(|line| line.0 == *name);
+        let values: Vec<_> = given.map(|line| String::from_utf8_lossy(line.1.as_bytes())).collect();
+        (!values.is_empty()).then(|| values.join("; "))
     }
 }
 

@@ -16,6 +16,7 @@ mod bindings;
 mod busy;
 mod decide;
 mod desk;
+mod doctor;
 mod doors;
 mod endpoints;
 mod forward;
@@ -47,6 +48,7 @@ mod visit;
 mod writes;
 
 pub use bindings::Bindings;
+pub use doctor::MOST_DOCTORS;
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
 pub use hints::Hints;

@@ -37,7 +37,7 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use socket2::Socket;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Bindings, FIRST_REQUEST, Front, Hints, Site, Writes};
+use crate::proxy::{Bindings, FIRST_REQUEST, Front, Hints, MOST_DOCTORS, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -355,6 +355,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
+        doctors: Semaphore::new(MOST_DOCTORS),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         stopped: CancellationToken::new(),
