@@ -161,6 +161,7 @@ impl Server {
         let running =
             Arc::new(Running::new(Arc::clone(&site), &config, admin_socket.as_ref().map(|at| at.0), allowance));
         running.route(&config.routes, &Plan::default());
+        site.metrics.config_read();
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
         let always = watch_always(source, &reloader, certificate.as_ref());
 
