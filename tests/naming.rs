@@ -275,3 +275,35 @@ async fn the_application_sees_one_site() {
     assert_eq!(moved.header("if"), Some(format!("<http://{own}/b> (<urn:uuid:1>)").as_str()));
     tokio::time::timeout(Duration::from_secs(5), backend.is_asked_for("/a/x")).await.unwrap();
 }
+
+/// Some servers make URLs of the name in `Host` and of the port that they listen on themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_the_applications_own_port_stays_on_the_site() {
+    let backend = Backend::start().await;
+    let port = backend.address.port();
+    backend.handle("/gone", move |seen| {
+        let to = seen.target.split_once("?to=").map_or("site.example", |(_, to)| to).to_owned();
+        let url = |path: &str| format!("http://{to}:{port}/{path}");
+        let page = Page::text("").status(if seen.method == "POST" { 303 } else { 302 });
+        page.header("Location", &url("login?next=1"))
+            .header("Content-Location", &url("gone"))
+            .header("Refresh", &format!("3; url={}", url("login")))
+    });
+    backend.handle("/a/moved", move |_| {
+        Page::text("").status(301).header("Location", &format!("http://site.example:{port}/a/"))
+    });
+    for host in ["", "host = \"preserve\"\n"] {
+        let sidecar = sidecar(&backend, host);
+        let mut client = Connection::open(sidecar.address).await;
+        for method in ["GET", "HEAD", "POST"] {
+            let answer = client.request(method, "/gone", &[], b"").await;
+            assert_eq!(answer.header("location"), Some("http://site.example/login?next=1"), "{method} {host}");
+            assert_eq!(answer.header("content-location"), Some("http://site.example/gone"));
+            assert_eq!(answer.header("refresh"), Some("3; url=http://site.example/login"));
+        }
+        assert_eq!(client.get("/a/moved", &[]).await.header("location"), Some("http://site.example/a/"));
+        // Another name at that port is another server.
+        let answer = client.get("/gone?to=other.example", &[]).await;
+        assert_eq!(answer.header("location"), Some(format!("http://other.example:{port}/login?next=1").as_str()));
+    }
+}

@@ -239,7 +239,7 @@ async fn the_caps_over_all_looks_hold() {
             backend
                 .seen(&format!("/r/{n}"))
                 .iter()
-                .filter(|seen| seen.header("via") == Some("1.1 sungrazer") && seen.header("x-forwarded-for").is_none())
+                .filter(|seen| seen.header("cdn-loop") == Some("sungrazer") && seen.header("x-forwarded-for").is_none())
                 .count()
         })
         .sum();

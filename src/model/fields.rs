@@ -8,6 +8,12 @@ pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
 pub use cookies::{MOST_COOKIES, Replaced, Telling, changes_cookies, cookie_name, cookies, pairs, replaced};
 use http::header::{self, HeaderMap, HeaderName};
 
+/// What a request says of the intermediaries that it came through (RFC 8586).
+pub static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// Our name there, and in `Via` (RFC 9110 section 7.6.3).
+pub const PSEUDONYM: &str = "sungrazer";
+
 /// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are
 /// not forwarded either.
 const HOP_BY_HOP: [&str; 9] = [
@@ -226,8 +232,9 @@ pub fn may_split(name: &HeaderName) -> bool {
     !is_of_connection(name) && !NEVER_SPLIT.contains(&name.as_str())
 }
 
-const NEVER_SPLIT: [&str; 13] = [
+const NEVER_SPLIT: [&str; 14] = [
     "accept-encoding",
+    "cdn-loop",
     "if",
     "if-match",
     "if-modified-since",

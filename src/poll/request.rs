@@ -1,9 +1,9 @@
 //! The request by which a resource is looked at, made from its key.
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA};
+use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::{ResourceKey, Validators};
+use crate::model::{ResourceKey, Validators, fields};
 use crate::resource::Seat;
 
 /// One look to be made.
@@ -27,7 +27,7 @@ const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 const CODINGS: &str = "gzip, br;q=0.5, zstd;q=0.4";
 
 impl WatchRequest<'_> {
-    /// The headers to send, `Host` as the client gave it. `Via` and `Accept-Encoding` are our own, and so is `User-Agent` unless
+    /// The headers to send, `Host` as the client gave it. `CDN-Loop` and `Accept-Encoding` are our own, and so is `User-Agent` unless
     /// the key holds a client's; all else is in the key.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(12);
@@ -41,7 +41,7 @@ impl WatchRequest<'_> {
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(CODINGS));
-        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer"));
+        headers.insert(&fields::CDN_LOOP, HeaderValue::from_static(fields::PSEUDONYM));
         headers.insert("x-forwarded-proto", HeaderValue::from_static(origin.scheme.as_str()));
         if let Ok(forwarded) =
             HeaderValue::from_str(&format!("host=\"{}\";proto={}", origin.public, origin.scheme.as_str()))

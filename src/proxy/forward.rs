@@ -10,6 +10,7 @@ use pingora::http::RequestHeader;
 
 use super::request::Peer;
 use super::validators::translate;
+use crate::model::fields::{CDN_LOOP, PSEUDONYM};
 use crate::model::{Origin, Scheme, fields};
 use crate::route::{X_FORWARDED_FOR, X_REAL_IP};
 use crate::upstream::Upstream;
@@ -17,10 +18,6 @@ use crate::upstream::Upstream;
 pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED: HeaderName = header::FORWARDED;
-static VIA: HeaderName = header::VIA;
-
-/// Our name in `Via` (RFC 9110 section 7.6.3).
-const PSEUDONYM: &str = "sungrazer";
 
 /// A request that passed through this many of us goes in circles.
 const MOST_HOPS: usize = 8;
@@ -104,12 +101,12 @@ pub(super) fn came_through_us(headers: &HeaderMap) -> bool {
 }
 
 fn hops(headers: &HeaderMap) -> usize {
-    fields::list(headers, &VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count()
+    fields::list(headers, &CDN_LOOP).filter(|hop| hop.split(';').next().map(str::trim) == Some(PSEUDONYM)).count()
 }
 
 /// Makes `head` what the backend is sent: conditions on tags of ours become conditions on its own; `X-Forwarded-*`, `Forwarded`
-/// (RFC 7239) and `Via` say where the request comes from; what a client claims there itself is dropped unless it is a trusted
-/// proxy, by whatever name it passes for that.
+/// (RFC 7239) say where the request comes from; what a client claims there itself is dropped unless it is a trusted proxy, by
+/// whatever name it passes for that. `CDN-Loop` says that it was here; `Via` stays what it was.
 ///
 /// Each request passes here. pingora allocates for a name that it is not given as a text that lives for ever.
 ///
@@ -146,15 +143,10 @@ pub(super) fn forward(
         set(head, name, value)?;
     }
     join_crumbs(head)?;
-    let spoken = match head.version {
-        Version::HTTP_2 => "2 sungrazer",
-        Version::HTTP_10 => "1.0 sungrazer",
-        _ => "1.1 sungrazer",
-    };
-    let vias: Vec<&str> = fields::list(&head.headers, &VIA).chain([spoken]).collect();
-    let via =
-        if vias.len() == 1 { Ok(HeaderValue::from_static(spoken)) } else { HeaderValue::try_from(vias.join(", ")) };
-    set(head, &VIA, via.ok())?;
+    let hops: Vec<&str> = fields::list(&head.headers, &CDN_LOOP).chain([PSEUDONYM]).collect();
+    let hops =
+        if hops.len() == 1 { Ok(HeaderValue::from_static(PSEUDONYM)) } else { HeaderValue::try_from(hops.join(", ")) };
+    set(head, &CDN_LOOP, hops.ok())?;
     for (name, lines) in site.map(|site| upstream.request_rewrites(&head.headers, &site)).unwrap_or_default() {
         head.remove_header(&name);
         for line in lines {
@@ -229,11 +221,11 @@ mod tests {
     fn circles_are_noticed() {
         let mut headers = HeaderMap::new();
         assert!(!goes_in_circles(&headers) && !came_through_us(&headers));
-        headers.insert(&VIA, HeaderValue::from_static("1.1 other"));
+        headers.insert(&CDN_LOOP, HeaderValue::from_static("other; name=\"sungrazer\", sungrazer.example"));
         assert!(!came_through_us(&headers));
-        headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 other, 2 sungrazer"));
+        headers.insert(&CDN_LOOP, HeaderValue::from_static("sungrazer, other, sungrazer;v=1"));
         assert!(!goes_in_circles(&headers) && came_through_us(&headers));
-        headers.insert(&VIA, HeaderValue::from_static("1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer, 1.1 sungrazer"));
+        headers.insert(&CDN_LOOP, HeaderValue::try_from(["sungrazer"; MOST_HOPS].join(",")).expect("a value"));
         assert!(goes_in_circles(&headers));
     }
 }

@@ -10,12 +10,13 @@ use serde_json::Value;
 use crate::model::fields;
 
 /// What a browser keeps to itself (Fetch, "forbidden request-header"), and what is between us and the script.
-const FORBIDDEN: [&str; 15] = [
+const FORBIDDEN: [&str; 16] = [
     "accept-charset",
     "accept-encoding",
     "access-control-request-headers",
     "access-control-request-method",
     "access-control-request-private-network",
+    "cdn-loop",
     "cookie",
     "cookie2",
     "date",

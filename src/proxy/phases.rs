@@ -198,7 +198,7 @@ impl ProxyHttp for Phases {
         passage: &mut Passage,
     ) -> Result<()> {
         let Some(upstream) = &passage.upstream else { return Err(Error::new_up(ErrorType::ConnectNoRoute)) };
-        // The version that the client spoke is what `Via` tells, not the one that we speak to the backend.
+        // What is forwarded depends on the version that the client spoke, not on the one that we speak to the backend.
         let spoken = session.req_header().version;
         let sent = request.version;
         request.set_version(spoken);
@@ -267,7 +267,7 @@ impl ProxyHttp for Phases {
             leave_connection(response);
         }
         if response.status.is_informational() {
-            let site = if upstream.rewrites() { site_of(session, &self.site) } else { None };
+            let site = if upstream.may_rewrite(&response.headers) { site_of(session, &self.site) } else { None };
             return site.map_or(Ok(()), |site| name_site(upstream, response, &site));
         }
         let head = session.req_header();
@@ -279,7 +279,7 @@ impl ProxyHttp for Phases {
         if !is_page
             && head.method.is_safe()
             && !fields::overrides_method(&head.headers)
-            && !upstream.rewrites()
+            && !upstream.may_rewrite(&response.headers)
             && !fields::changes_cookies(&response.headers)
             && !self.site.is_routed(head)
         {

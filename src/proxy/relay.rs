@@ -1,7 +1,7 @@
 //! Requests without a body that are passed on from one connection to another by the task of the client's own.
 //!
 //! ```text
-//! a head, as it was read ─ hop-by-hop fields, Forwarded, Via ─▶ an idle connection to the backend, or a new one
+//! a head, as it was read ─ hop-by-hop fields, Forwarded, CDN-Loop ─▶ an idle connection to the backend, or a new one
 //!                      the client ◀─ head and body, piece by piece ─┘
 //! ```
 //!

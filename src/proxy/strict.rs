@@ -71,7 +71,8 @@ pub(super) fn leave_connection(answer: &mut ResponseHeader) {
 }
 
 /// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.
-const NEVER_NOMINATED: [&str; 7] = ["host", "content-length", "cookie", "authorization", "forwarded", "via", "origin"];
+const NEVER_NOMINATED: [&str; 8] =
+    ["host", "content-length", "cookie", "authorization", "forwarded", "via", "cdn-loop", "origin"];
 
 /// What can stand in a registered name, an address or a port (RFC 3986 section 3.2.2).
 fn is_of_host(byte: u8) -> bool {

@@ -100,23 +100,48 @@ impl Address {
 
     /// `url`, absolute or without its scheme, with the origin of `site` in place of the backend's. `None` if it names another.
     pub fn in_terms_of(&self, url: &str, site: &Origin) -> Option<String> {
-        let start = url.find("//")?;
-        let scheme = url[..start].to_ascii_lowercase();
-        // By which scheme it is reached it may have been told wrongly, or take for granted.
-        let scheme = match &*scheme {
-            "" => String::new(),
-            "http:" | "https:" => format!("{}:", site.scheme.as_str()),
-            _ => return None,
-        };
-        let rest = &url[start + 2..];
-        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let with_port = match self {
             Self::Tcp { host, port, .. } => format!("{}:{port}", bracketed(host)),
             Self::Unix { .. } => self.authority(),
         };
-        let is_own = [self.authority(), with_port].iter().any(|own| authority.eq_ignore_ascii_case(own));
-        is_own.then(|| format!("{scheme}//{}{rest}", site.public))
+        let own = [self.authority(), with_port];
+        renamed(url, site, |authority| own.iter().any(|own| authority.eq_ignore_ascii_case(own)))
     }
+
+    /// `url` with the origin of `site` in place of one that has its name and the backend's port. `None` if it is another, or if
+    /// that port is the scheme's own, so that a URL without any may well mean another server.
+    pub fn without_port(&self, url: &str, site: &Origin) -> Option<String> {
+        let own = self.port().filter(|port| *port != default_port(self.is_tls()))?;
+        renamed(url, site, |authority| {
+            authority.rsplit_once(':').is_some_and(|(name, port)| {
+                port.parse() == Ok(own) && [&site.host, &site.public].iter().any(|known| is_host_of(name, known))
+            })
+        })
+    }
+}
+
+/// `url`, absolute or without its scheme, with the origin of `site` in place of one whose authority `is_own`.
+fn renamed(url: &str, site: &Origin, is_own: impl FnOnce(&str) -> bool) -> Option<String> {
+    let start = url.find("//")?;
+    let scheme = url[..start].to_ascii_lowercase();
+    // By which scheme it is reached the backend may have been told wrongly, or take for granted.
+    let scheme = match &*scheme {
+        "" => String::new(),
+        "http:" | "https:" => format!("{}:", site.scheme.as_str()),
+        _ => return None,
+    };
+    let rest = &url[start + 2..];
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    is_own(authority).then(|| format!("{scheme}//{}{rest}", site.public))
+}
+
+/// Whether `name` is that of `authority`, which may have a port.
+fn is_host_of(name: &str, authority: &str) -> bool {
+    let of = match authority.rsplit_once(':') {
+        Some((of, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => of,
+        _ => authority,
+    };
+    name.eq_ignore_ascii_case(of)
 }
 
 fn bracketed(host: &str) -> String {
@@ -227,6 +252,22 @@ mod tests {
         ] {
             assert_eq!(address.in_terms_of(url, &site).as_deref(), expected, "{url}");
         }
+        for (url, expected) in [
+            ("http://inner.example:8000/login?next=/", Some("https://wiki.example/login?next=/")),
+            ("http://WIKI.example:8000", Some("https://wiki.example")),
+            ("//wiki.example:8000/a", Some("//wiki.example/a")),
+            ("http://wiki.example/a", None),
+            ("http://wiki.example:8001/a", None),
+            ("http://evil.example:8000/a", None),
+            ("http://wiki.example:8000@evil.example/", None),
+            ("/a?to=http://wiki.example:8000/", None),
+        ] {
+            assert_eq!(address.without_port(url, &site).as_deref(), expected, "{url}");
+        }
+        let six = Origin { scheme: Scheme::Http, host: "[::1]:8080".into(), public: "[::1]:8080".into() };
+        assert_eq!(address.without_port("http://[::1]:8000/a", &six).as_deref(), Some("http://[::1]:8080/a"));
+        let secure: Address = "https://127.0.0.1".parse().expect("an address");
+        assert_eq!(secure.without_port("https://wiki.example:443/a", &site), None);
         let default: Address = "http://app".parse().expect("an address");
         for url in ["http://app/a", "http://app:80/a", "http://APP/a"] {
             assert_eq!(default.in_terms_of(url, &site).as_deref(), Some("https://wiki.example/a"), "{url}");

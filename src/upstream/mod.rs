@@ -288,7 +288,17 @@ impl Upstream {
     /// What must be changed in a response so that where it names the backend it names the site, which the client knows
     /// as `site`.
     pub fn response_rewrites(&self, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
-        if self.rewrites() { naming::outward(&self.options.address, headers, site) } else { Vec::new() }
+        let address = &self.options.address;
+        if self.rewrites() {
+            naming::outward(address, headers, site)
+        } else {
+            naming::without_port(address, headers, site)
+        }
+    }
+
+    /// Whether [`Upstream::response_rewrites`] might be any.
+    pub fn may_rewrite(&self, headers: &HeaderMap) -> bool {
+        self.rewrites() || naming::leads_elsewhere(headers)
     }
 }
 

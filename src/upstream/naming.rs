@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LOCATION, FORWARDED, HOST, LINK, LOCATION, ORIGIN,
-    REFERER, REFRESH, SET_COOKIE, USER_AGENT, VIA, WWW_AUTHENTICATE,
+    REFERER, REFRESH, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::Mutex;
@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::{Address, HostMode, Upstream};
 use crate::clock;
-use crate::model::Origin;
+use crate::model::{Origin, fields};
 use crate::poll::Answer;
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -81,6 +81,23 @@ pub(super) fn inward(address: &Address, headers: &HeaderMap, site: &Origin) -> V
     replace(X_FORWARDED_PORT, &|_| address.port().map(|port| port.to_string()));
     rewrites.extend(HeaderValue::from_str(&authority).ok().map(|host| (HOST, vec![host])));
     rewrites
+}
+
+/// What must be changed in the headers of a response to a request that named `site` itself. Some servers make URLs of the name
+/// in `Host` and of the port that they listen on.
+pub(super) fn without_port(address: &Address, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
+    let own = |url: &str| address.without_port(url, site);
+    let mut rewrites: Vec<Rewrite> = Vec::new();
+    for name in [LOCATION, CONTENT_LOCATION] {
+        rewrites.extend(changed(headers, name, &own));
+    }
+    rewrites.extend(changed(headers, REFRESH, &|value| refresh(value, own)));
+    rewrites
+}
+
+/// Whether a response is one in which [`without_port`] might change anything.
+pub(super) fn leads_elsewhere(headers: &HeaderMap) -> bool {
+    [LOCATION, CONTENT_LOCATION, REFRESH].iter().any(|name| headers.contains_key(name))
 }
 
 /// What must be changed in the headers of a response so that where it names the backend it names `site`.
@@ -309,7 +326,7 @@ impl Upstream {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sungrazer/", env!("CARGO_PKG_VERSION"))));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(VIA, HeaderValue::from_static("1.1 sungrazer"));
+        headers.insert(&fields::CDN_LOOP, HeaderValue::from_static(fields::PSEUDONYM));
         self.peek(path, &headers).await
     }
 }

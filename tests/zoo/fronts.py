@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import Broken, Connection
-from run import CLIENTS, REQUESTS, Running, ask, differences, free_port, make_site, sungrazer, wait_for
+from run import CLIENTS, REQUESTS, Running, ask_either, differences, free_port, make_site, sungrazer, wait_for
 from servers import ALL, APACHE_BASE, Stack
 
 NGINX = """
@@ -212,18 +212,13 @@ def responses(application, ports):
     found, count = {}, 0
     for client in [name for name, client in CLIENTS.items() if not client[2]]:
         for name, method, wanted, headers, body in REQUESTS:
-            answers = []
-            for port in ports:
-                try:
-                    answers.append(ask(port, client, name, method, application.path(wanted), headers, body))
-                except (Broken, OSError, ValueError) as error:
-                    answers.append(f"{type(error).__name__}: {error}")
             count += 1
-            if isinstance(answers[0], str):
+            request = (name, method, application.path(wanted), headers, body)
+            direct, through = ask_either((client, client), ports, request)
+            if isinstance(direct, str):
                 continue
             # Whether an event stream comes in pieces depends on the proxy; that ours does is checked apart.
-            said = [answers[1]] if isinstance(answers[1], str) else differences(name, client, *answers, ports)
-            for what in said:
+            for what in [through] if isinstance(through, str) else differences(name, client, direct, through, ports):
                 found.setdefault(f"{name}: {what}", []).append(client)
     return [f"{what} ({', '.join(by)})" for what, by in found.items()], count
 

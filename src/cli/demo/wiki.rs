@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, VIA};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::host;
 use crate::clock;
+use crate::model::fields;
 
 /// How long the page waits between two polls; said in the page itself.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
@@ -195,9 +196,9 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
     answer
 }
 
-/// A proxy says in `Via` that it was there (RFC 9110 section 7.6.3).
+/// Sungrazer says in `CDN-Loop` that it was there.
 fn way_of(headers: &HeaderMap) -> Way {
-    if headers.contains_key(VIA) { Way::Pushed } else { Way::Polled }
+    if headers.contains_key(&fields::CDN_LOOP) { Way::Pushed } else { Way::Polled }
 }
 
 /// Serves `wiki` on `listener` until it is dropped.

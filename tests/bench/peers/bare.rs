@@ -47,7 +47,7 @@ impl ProxyHttp for Nothing {
         }
         request.insert_header("x-forwarded-for", client)?;
         request.insert_header("x-forwarded-proto", "http")?;
-        request.insert_header("via", "1.1 bare")
+        request.insert_header("cdn-loop", "bare")
     }
 }
 

@@ -14,7 +14,7 @@ pub const CASE: Case = Case {
     about: "64 connections that are kept, each asking again when it was answered; behind the proxy an nginx that serves a file. \
             Every proxy has two workers or threads and keeps its connections to that nginx. *Bare pingora* is a proxy of \
             nothing but the library under Sungrazer; with the *same fields* it tells the application from whom a request \
-            comes, as Sungrazer does: `X-Forwarded-For`, `-Host` and `-Proto`, `Forwarded` and `Via`. CPU is the proxy's own.",
+            comes, as Sungrazer does: `X-Forwarded-For`, `-Host` and `-Proto`, `Forwarded` and `CDN-Loop`. CPU is the proxy's own.",
     run,
 };
 
