@@ -1,5 +1,5 @@
 //! `sungrazer doctor` through proxies that do to streams what proxies do. Each is a few lines here: what it does is known.
-//! Real ones must be installed, so those are only run on request: `tests/run clients`.
+//! `tests/doctor_peers.rs` has real ones.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -17,7 +17,6 @@ use tokio::time::timeout;
 use crate::support::backend::Backend;
 use crate::support::client::{self, Connection};
 use crate::support::eventually;
-use crate::support::peers;
 use crate::support::program::command;
 use crate::support::sidecar::Sidecar;
 
@@ -203,7 +202,7 @@ fn asked(head: &str, habits: &Habits) -> String {
 }
 
 /// What the doctor says of the way by `address`, and its exit code.
-async fn examined(address: SocketAddr, more: &[&str]) -> (i32, Value, String) {
+pub async fn examined(address: SocketAddr, more: &[&str]) -> (i32, Value, String) {
     let url = format!("http://{address}/");
     let run = async |json: bool| {
         let args = ["doctor", &url].into_iter().chain(more.iter().copied()).chain(json.then_some("--json"));
@@ -217,7 +216,7 @@ async fn examined(address: SocketAddr, more: &[&str]) -> (i32, Value, String) {
 }
 
 /// The faults that were found.
-fn faults(read: &Value) -> Vec<&str> {
+pub fn faults(read: &Value) -> Vec<&str> {
     let mut faults: Vec<&str> =
         read["findings"].as_array().unwrap().iter().filter_map(|finding| finding["fault"].as_str()).collect();
     faults.sort_unstable();
@@ -225,7 +224,7 @@ fn faults(read: &Value) -> Vec<&str> {
     faults
 }
 
-fn trial<'r>(read: &'r Value, name: &str) -> &'r Value {
+pub fn trial<'r>(read: &'r Value, name: &str) -> &'r Value {
     read["trials"]
         .as_array()
         .unwrap()
@@ -412,67 +411,4 @@ async fn the_far_end_is_bounded_and_tells_nothing_of_the_site() {
     held.iter().for_each(tokio::task::JoinHandle::abort);
     eventually("their leaving to be noticed", || sidecar.held() == 0).await;
     assert_eq!(sidecar.get(&path("?hold=1ms"), &[]).await.status, 200);
-}
-
-/// nginx as it is set up by who knows nothing of streams: HTTP/1.0, everything kept back whatever is said, compressed, and
-/// impatient.
-const MISCONFIGURED: &str = "
-    proxy_pass http://UPSTREAM;
-    proxy_ignore_headers X-Accel-Buffering;
-    proxy_read_timeout 6s;
-    gzip on; gzip_types *; gzip_proxied any; gzip_min_length 1; gzip_http_version 1.0;
-";
-
-/// With the lines that the doctor prints.
-const FIXED: &str = "
-    proxy_pass http://UPSTREAM;
-    proxy_buffering off;
-    gzip off;
-    proxy_read_timeout 1h;
-    proxy_http_version 1.1;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection $connection_upgrade;
-    proxy_set_header Host $http_host;
-";
-
-const MAP: &str = "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }";
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs nginx; tests/run sees to it"]
-async fn nginx_is_examined_before_and_behind_its_repair() {
-    let sidecar = sidecar().await;
-    let site =
-        |location: &str| format!("location / {{ {} }}", location.replace("UPSTREAM", &sidecar.address.to_string()));
-    let wrong = peers::nginx(MAP, &site(MISCONFIGURED)).await;
-    let (code, read, text) = examined(wrong.address, &["--for", "8s"]).await;
-    assert!(code != 0, "{read:#}");
-    for fault in ["buffering", "websocket", "http10", "host", "idle", "compression"] {
-        assert!(faults(&read).contains(&fault), "{fault}: {read:#}");
-    }
-    assert!(text.contains("nginx (server: nginx"), "{text}");
-    for line in FIXED
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains("UPSTREAM") && !line.contains("Host"))
-    {
-        assert!(text.contains(line), "{line}: {text}");
-    }
-    let fixed = peers::nginx(MAP, &site(FIXED)).await;
-    let (code, read, _) = examined(fixed.address, &["--for", "8s"]).await;
-    assert_eq!((code, faults(&read)), (0, vec![]), "{read:#}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs HAProxy; tests/run sees to it"]
-async fn haproxy_is_examined_before_and_behind_its_repair() {
-    let sidecar = sidecar().await;
-    let site =
-        |options: &str| format!("{options}\nlisten site\n    bind ADDRESS\n    server sungrazer {}\n", sidecar.address);
-    let wrong = peers::haproxy(&site("    timeout server 4s\n    timeout client 4s\n    timeout tunnel 4s")).await;
-    let (code, read, text) = examined(wrong.address, &["--for", "7s"]).await;
-    assert_eq!((code, faults(&read)), (0, vec!["idle"]), "{read:#}");
-    assert!(text.contains("timeout tunnel 1h") && text.contains("HAProxy"), "{text}");
-    let fixed = peers::haproxy(&site("    timeout server 1h\n    timeout client 1h\n    timeout tunnel 1h")).await;
-    let (code, read, _) = examined(fixed.address, &["--for", "7s"]).await;
-    assert_eq!((code, faults(&read)), (0, vec![]), "{read:#}");
 }

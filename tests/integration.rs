@@ -20,6 +20,7 @@ mod deliveries;
 mod deltas;
 mod demo;
 mod doctor;
+mod doctor_peers;
 mod documents;
 mod examples;
 mod floods;
