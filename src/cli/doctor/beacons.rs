@@ -90,15 +90,13 @@ pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     }
 }
 
-impl Flow {
-    pub(super) fn is_prompt(self) -> bool {
-        matches!(self, Self::Prompt { .. })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_prompt(flow: Flow) -> bool {
+        matches!(flow, Flow::Prompt { .. })
+    }
 
     const TRIP: Duration = Duration::from_millis(30);
 
@@ -140,9 +138,9 @@ mod tests {
     fn what_comes_at_once_is_prompt_even_if_a_moment_was_slow() {
         let flow = |beacons: Vec<Beacon>| flow(&beacons, TRIP);
         assert_eq!(flow(through(|_, _, at| at)), Flow::Prompt { worst: Duration::ZERO });
-        assert!(flow(through(|n, _, at| at + if n == 3 { 400 } else { 0 })).is_prompt());
-        assert!(flow(through(|n, _, at| if n < 3 { 600 } else { at })).is_prompt(), "a slow start");
-        assert!(flow(through(|n, _, at| at + if n > 8 { 3000 } else { 5 })).is_prompt(), "a slow line");
+        assert!(is_prompt(flow(through(|n, _, at| at + if n == 3 { 400 } else { 0 }))));
+        assert!(is_prompt(flow(through(|n, _, at| if n < 3 { 600 } else { at }))), "a slow start");
+        assert!(is_prompt(flow(through(|n, _, at| at + if n > 8 { 3000 } else { 5 }))), "a slow line");
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Findings {
         }
         match headers.get(ETAG).and_then(|value| value.to_str().ok()) {
             None => {
-                self.remark(format!("{over}: ETag of an answer does not arrive: long polls cannot say what they hold"))
+                self.remark(format!("{over}: ETag of an answer does not arrive: long polls cannot say what they hold"));
             }
             Some(tag) if tag != format!("\"{id}\"") => {
                 self.remark(format!("{over}: ETag of an answer arrives changed ({tag}), as proxies do that compress"));

@@ -136,9 +136,8 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Examined> {
     findings.stream("WebSocket", &socket, trip, silence);
     let mut responses = vec![&first.headers, &second.headers];
     responses.extend([&sse, &lines, &socket].into_iter().flatten().map(|heard| &heard.headers));
-    if let Held::Answered(headers) | Held::Cut { headers, .. } = &held {
-        responses.push(headers);
-    }
+    let (Held::Answered(headers) | Held::Cut { headers, .. }) = &held;
+    responses.push(headers);
     let markers = first.said.iter().flat_map(|said| said["markers"].as_array()).flatten();
     let markers: Vec<&str> = markers.filter_map(serde_json::Value::as_str).collect();
     let path = intermediaries(responses.into_iter(), &markers);
