@@ -1,7 +1,8 @@
-//! Reads files that the configuration names: small ones, and nothing that never ends.
+//! Reads files that the configuration names: small ones, and nothing that never ends. Writes files that others may be reading.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -41,6 +42,34 @@ pub fn text(path: &Path) -> Result<String> {
 /// If there is nothing.
 pub fn is_regular(path: &Path) -> Result<bool> {
     Ok(fs::metadata(path)?.is_file())
+}
+
+/// Puts `text` in place of what the file at `path` says, if there is one, in one step: who reads it meanwhile reads the one or the
+/// other. Its permissions stay; of a symbolic link, the file that it leads to is replaced.
+///
+/// # Errors
+/// If it cannot be written; the file is as it was then.
+pub fn replace(path: &Path, text: &str) -> Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = OsString::from(".");
+    name.push(path.file_name().ok_or(ErrorKind::IsADirectory)?);
+    name.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(name);
+    let written = write_new(&new, &path, text).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        // There may be none. What went wrong is told in any case.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn write_new(new: &Path, like: &Path, text: &str) -> Result<()> {
+    let mut file = File::create_new(new)?;
+    if let Ok(old) = fs::metadata(like) {
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn bounded(path: &Path, most: u64, content: &mut Vec<u8>) -> Result<()> {

@@ -21,6 +21,8 @@ mod deliveries;
 mod deltas;
 mod demo;
 mod differential;
+mod doctor;
+mod doctor_peers;
 mod documents;
 mod examples;
 mod fairness;

@@ -100,6 +100,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "diff",
+            "files",
             "json",
             "model",
             "normalise",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use sungrazer::config::{self, Overrides};
 
 use crate::support::backend::{Backend, Page};
 use crate::support::sidecar::Sidecar;
+use crate::support::within;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
@@ -24,7 +26,7 @@ fn good(name: &str, toml: &str) -> config::Config {
 /// The names of metrics in a query.
 fn metrics_of(query: &str) -> BTreeSet<String> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("sungrazer_")).map(str::to_owned).collect()
+    words.filter(|word| word.starts_with("sungrazer_") || word.starts_with("process_")).map(str::to_owned).collect()
 }
 
 /// The names of the labels that `query` asks of `metric`, but those that Prometheus adds.
@@ -121,7 +123,7 @@ fn the_units_fit_together_and_to_the_program() {
     }
     let seconds: u64 = service["Service"]["TimeoutStopSec"][0].parse().unwrap();
     let defaults = good("defaults", "[upstream]\nurl = \"http://127.0.0.1:8000\"\n");
-    assert!(std::time::Duration::from_secs(seconds) > defaults.server.drain);
+    assert!(Duration::from_secs(seconds) > defaults.server.drain);
     let files: u64 = service["Service"]["LimitNOFILE"][0].parse().unwrap();
     assert!(files > 2 * defaults.streams.max_streams as u64);
 }
@@ -331,7 +333,7 @@ fn the_manifest_is_well_formed_and_its_configuration_good() {
         let command = sidecar[probe]["exec"]["command"].as_array().unwrap();
         assert_eq!((&command[0], &command[1]), (&"/sungrazer".into(), &"health".into()), "{probe}");
     }
-    let patience = std::time::Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
+    let patience = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
     assert!(patience > config.server.drain);
     // Names and ports that must be the same in several places.
     let port = u64::from(config.server.listen[0].port());
@@ -352,4 +354,41 @@ fn the_manifest_is_well_formed_and_its_configuration_good() {
     assert!(config.upstream.replicas[0].address.to_string().ends_with(&format!(":{application}")));
     let mounted = format!("{}/sungrazer.toml", sidecar["volumeMounts"][0]["mountPath"].as_str().unwrap());
     assert!(sidecar["args"].as_array().unwrap().contains(&mounted.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_fetches_and_the_process_are_measured() {
+    let backend = Backend::start().await;
+    backend.set("/a", Page::json("1"));
+    let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\n");
+    sidecar.events("/a").await.snapshot().await;
+    assert_eq!(sidecar.get("/missing", &[]).await.status, 404);
+    assert_eq!(sidecar.get("/.sungrazer/missing", &[]).await.status, 404);
+    let expected = [
+        "sungrazer_requests_total{how=\"proxied\",status=\"4xx\"} 1",
+        "sungrazer_requests_total{how=\"own\",status=\"4xx\"} 1",
+        "sungrazer_requests_total{how=\"sse\",status=\"2xx\"} 1",
+        "sungrazer_requests_total{how=\"proxied\",status=\"5xx\"} 0",
+        "sungrazer_request_seconds_count{how=\"own\"} 1",
+    ];
+    let text = within("the last of them to be over", async {
+        loop {
+            let response = sidecar.admin("/metrics").await;
+            let text = response.text().to_owned();
+            if expected.iter().all(|line| text.lines().any(|one| one == *line)) {
+                break text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
+    };
+    assert!(value("sungrazer_fetch_seconds_count{route=\"/a\"}") >= 1.0, "{text}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((now - 60.0..=now).contains(&value("sungrazer_config_read_timestamp_seconds")), "{text}");
+    assert!(value("process_open_fds") >= 3.0 && value("process_resident_memory_bytes") > 1e6, "{text}");
+    assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
 }

@@ -266,7 +266,7 @@ async fn is_calmed(polled: &Polled) -> String {
     let block = probed(polled).await;
     let quick = block.replace("every = \"1s\"", "every_max = \"500ms\"\nevery = \"500ms\"");
     assert_ne!(quick, block, "{name}");
-    let sidecar = Sidecar::with(&format!("[upstream]\nurl = \"http://{}\"\n{quick}", polled.address));
+    let sidecar = Sidecar::with(&quick);
     // The first client's first look goes along with the question whether the application streams by itself: a page that
     // counts connections tells of both.
     let mut early = Events::open(sidecar.address, polled.path, polled.headers).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, Page};
-use crate::support::program::run;
+use crate::support::program::{Scratch, run};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
@@ -57,7 +57,7 @@ async fn is_calmed(content_type: &str, body: &str, rules: &[&str]) -> String {
     assert!(block.contains("with the rules below, none is a change"), "{block}");
     let quick = block.replace("every = \"1s\"", "every_max = \"50ms\"\nevery = \"50ms\"");
     assert_ne!(quick, block);
-    let sidecar = Sidecar::start(&backend, &quick);
+    let sidecar = Sidecar::with(&quick);
     let mut events = sidecar.events("/a").await;
     let first = events.snapshot().await;
     for value in [200_000_u64, 300_000] {
@@ -132,7 +132,7 @@ async fn what_may_be_news_is_not_ignored_but_named() {
     assert!(block.contains("#   \"/load\",") && block.contains("undecided: changes;"), "{block}");
     assert!(block.contains("still are changes") && block.contains("Not decided"), "{block}");
     assert!(!block.contains("\nignore."), "{block}");
-    Sidecar::start(&backend, &block);
+    Sidecar::with(&block);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn heads_tell_what_a_watch_has_to_mind() {
     }
     assert!(!block.contains("sid=1"), "a credential was repeated:\n{block}");
     assert!(backend.seen("/a").iter().all(|seen| seen.target == "/a?id=7&_=1763809200123&since=5"));
-    Sidecar::start(&backend, &block);
+    Sidecar::with(&block);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,6 +204,9 @@ async fn what_cannot_be_probed_is_refused_with_a_reason() {
         (&["probe", "http://x/a", "-H", "nonsense"], 2, "Name: value"),
         (&["probe", "http://x/a/../b"], 2, "no route takes it"),
         (&["probe", "http://x/a", "--times", "1"], 2, "--times"),
+        (&["probe", "http://x/a", "http://x/b"], 2, "differ in more than their queries"),
+        (&["probe", "http://x/a", "http://y/a"], 2, "differ in more than their queries"),
+        (&["probe", "http://x/a", "--write", "/"], 2, "cannot read /"),
     ] {
         let output = run(args).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -222,4 +225,77 @@ async fn looks_that_fail_now_and_then_are_counted() {
     });
     let block = probe(&format!("{}/a", backend.url()), &[]).await;
     assert!(block.contains("looks failed: the application answers 500"), "{block}");
+}
+
+/// An application whose page adds a token to what it asks for; "id" names what is meant, and "since" is needed.
+async fn with_queries() -> Backend {
+    let backend = Backend::start().await;
+    let count = AtomicU64::new(0);
+    backend.handle("/a", move |seen| {
+        let query = seen.target.split_once('?').map_or("", |(_, query)| query);
+        let id = query.split('&').find_map(|text| text.strip_prefix("id=")).unwrap_or("none");
+        Page::json(&format!("{{\"id\":\"{id}\",\"n\":{}}}", count.fetch_add(1, Ordering::SeqCst)))
+    });
+    backend
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_busters_are_found_in_two_urls_by_leaving_them_out() {
+    let backend = with_queries().await;
+    let url = |query: &str| format!("{}/a?{query}", backend.url());
+    for (one, other, ignored) in [
+        ("id=7&t=1763", "id=7&t=1764", "ignore_query = [\"_\", \"t\"]"),
+        ("id=7&0.813", "id=7&0.54", "ignore_query = [\"_\", \"#.#\"]"),
+        ("id=7&k=ab", "id=7&k=cd", "ignore_query = [\"_\", \"k\"]"),
+        // It is another resource, whatever its name suggests.
+        ("id=7&ts=1", "id=8&ts=1", ""),
+    ] {
+        let block = probe(&url(one), &[&url(other)]).await;
+        match ignored {
+            "" => assert!(!block.contains("ignore_query = ") && block.contains("\"id\" differs"), "{block}"),
+            ignored => assert!(block.contains(ignored), "{ignored}\n{block}"),
+        }
+        assert!(block.contains("new EventSource(\"/a?id=7"), "{block}");
+        Sidecar::with(&block);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_written_and_added_to() {
+    let backend = with_queries().await;
+    backend.set("/b*", Page::json("1"));
+    let scratch = Scratch::new("probe-write");
+    let file = scratch.path("new.toml").display().to_string();
+    let args = |path: &str| {
+        let url = format!("{}{path}", backend.url());
+        ["probe", &url, "--times", "3", "--every", "1ms", "--write", &file].map(str::to_owned)
+    };
+    let probed = async |path: &str| {
+        let args = args(path);
+        let output = run(&args.each_ref().map(String::as_str)).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = probed("/a").await;
+    assert!(code == Some(0) && said.contains("wrote ") && said.contains("sungrazer -c "), "{said}");
+    let first = std::fs::read_to_string(&file).unwrap();
+    let last = "# Pages.\n[[route]]\npath = \"/**\"\nshim = \"learn\"\n";
+    std::fs::write(&file, format!("{first}\n{last}")).unwrap();
+    let (code, said) = probed("/b*").await;
+    assert!(code == Some(0) && said.contains("added a route to "), "{said}");
+    let second = std::fs::read_to_string(&file).unwrap();
+    assert!(second.ends_with(last), "{second}");
+    let output = run(&["check", "-c", &file]).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(&format!("is good: {}, 3 routes", backend.url())), "{said}\n{second}");
+    // What is there is neither written twice nor lost.
+    let hits = backend.hits("/a");
+    let (code, said) = probed("/a").await;
+    assert!(code == Some(2) && said.contains("already"), "{said}");
+    assert_eq!(backend.hits("/a"), hits, "nothing was asked in vain");
+    std::fs::write(&file, format!("{second}\n[sever]\n")).unwrap();
+    let (code, said) = probed("/c").await;
+    assert!(code == Some(2) && said.contains("did you mean"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{second}\n[sever]\n"));
+    assert_eq!(std::fs::read_dir(scratch.path("")).unwrap().count(), 1, "nothing is left behind");
 }

@@ -257,6 +257,26 @@ async fn check_heeds_the_environment_as_run_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_prints_what_is_in_force() {
+    let scratch = Scratch::new("check-print");
+    let file = scratch.write("a.toml", "[server]\nadmin_token = \"hush\"\n[[route]]\npath = \"/a\"\nhold = \"25s\"\n");
+    let output = run(&["check", "--print", "-c", &file, "--upstream", "http://a", "--listen", "127.0.0.1:1"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is good: http://a"), "{}", stderr(&output));
+    let printed = stdout(&output);
+    assert!(!printed.contains("hush") && printed.contains("hold = \"25s\"\n"), "{printed}");
+    // What was printed is a file that says the same, without any flag.
+    let again = scratch.write("b.toml", printed);
+    let output = run(&["check", "--print", "-c", &again]).await;
+    let unmarked = |text: &str| {
+        text.lines().map(|line| line.split(" #").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(unmarked(stdout(&output)), unmarked(printed), "{}", stderr(&output));
+    let output = run(&["check", "--print", "-c", &scratch.write("c.toml", "[sever]\n")]).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_good_file_is_called_good_and_the_schema_knows_every_key() {
     let scratch = Scratch::new("good");
     let file = scratch.write("good.toml", "[upstream]\nurl = \"unix:/run/app.sock\"\n[[route]]\npath = \"/a\"\n");

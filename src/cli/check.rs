@@ -4,14 +4,28 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{RunArgs, note, say, usage};
+use anyhow::Result;
+use clap::Args;
+
+use super::{RunArgs, note, print, say, usage};
 use crate::config::{self, Config, Diagnostics, Overrides};
 
+/// `check`
+#[derive(Clone, Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// Print the configuration that is in force with these flags and this environment, with every key
+    #[arg(long)]
+    print: bool,
+}
+
 /// Says whether the configuration can be used, as `run` would with the same flags.
-pub(super) fn check(args: &RunArgs) -> ExitCode {
-    let (path, overrides) = (args.file.path(), args.overrides());
+pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let (path, overrides) = (args.run.file.path(), args.run.overrides());
     if path.is_none() && overrides.upstream.is_none() {
-        return usage("there is no sungrazer.toml here: name the file with -c, or the application with --upstream");
+        let text = "there is no sungrazer.toml here: name the file with -c, or the application with --upstream";
+        return Ok(usage(text));
     }
     let name = path.as_ref().map_or_else(|| "the command line".to_owned(), |path| path.display().to_string());
     match load(path.as_deref(), &overrides) {
@@ -19,7 +33,7 @@ pub(super) fn check(args: &RunArgs) -> ExitCode {
             if let Some(warnings) = &config.warnings {
                 note(&in_colour(warnings.clone()).to_string());
             }
-            say(&format!(
+            let verdict = format!(
                 "{}: {name} is good{}: {}, {} {}",
                 env!("CARGO_PKG_NAME"),
                 match config.warnings.as_ref().map_or(0, Diagnostics::len) {
@@ -30,10 +44,16 @@ pub(super) fn check(args: &RunArgs) -> ExitCode {
                 upstreams(&config),
                 config.routes.len(),
                 if config.routes.len() == 1 { "route" } else { "routes" }
-            ));
-            ExitCode::SUCCESS
+            );
+            if args.print {
+                note(&verdict);
+                print(&config::effective(path.as_deref(), &overrides)?)?;
+            } else {
+                say(&verdict);
+            }
+            Ok(ExitCode::SUCCESS)
         }
-        Err(code) => code,
+        Err(code) => Ok(code),
     }
 }
 

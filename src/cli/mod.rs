@@ -2,12 +2,14 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod health;
 mod probe;
 mod request;
 mod run;
 mod shell;
 mod tail;
+mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,9 +38,11 @@ enum Verb {
     /// Stand in front of the application (the default)
     Run(RunArgs),
     /// Check the configuration, say what is wrong or doubtful, change nothing
-    Check(RunArgs),
-    /// Fetch a URL several times, find what changes in it by itself, and print a route for it
+    Check(check::CheckArgs),
+    /// Fetch a URL several times, find what changes in it by itself, and print a configuration for it
     Probe(probe::ProbeArgs),
+    /// Find out what the way to a Sungrazer does to streams, and what to write where to repair it
+    Doctor(doctor::DoctorArgs),
     /// Follow a URL and show what changes
     Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
@@ -132,21 +136,24 @@ impl Cli {
             return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
         }
         let mut cli = Self::from_arg_matches(matches)?;
-        if let (Some(Verb::Run(args) | Verb::Check(args)), Some((_, own))) = (&mut cli.verb, matches.subcommand()) {
-            // Flags win over the environment, wherever they stand.
-            let before = |id: &str| is_given(id) && own.value_source(id) != Some(ValueSource::CommandLine);
-            for (id, value, other) in [
-                ("upstream", &mut args.upstream, &cli.run.upstream),
-                ("listen", &mut args.listen, &cli.run.listen),
-                ("admin", &mut args.admin, &cli.run.admin),
-            ] {
-                if before(id) {
-                    value.clone_from(other);
-                }
+        let (args, own) = match (&mut cli.verb, matches.subcommand()) {
+            (Some(Verb::Run(args)), Some((_, own))) => (args, own),
+            (Some(Verb::Check(args)), Some((_, own))) => (&mut args.run, own),
+            _ => return Ok(cli),
+        };
+        // Flags win over the environment, wherever they stand.
+        let before = |id: &str| is_given(id) && own.value_source(id) != Some(ValueSource::CommandLine);
+        for (id, value, other) in [
+            ("upstream", &mut args.upstream, &cli.run.upstream),
+            ("listen", &mut args.listen, &cli.run.listen),
+            ("admin", &mut args.admin, &cli.run.admin),
+        ] {
+            if before(id) {
+                value.clone_from(other);
             }
-            if before("config") {
-                args.file.config.clone_from(&cli.run.file.config);
-            }
+        }
+        if before("config") {
+            args.file.config.clone_from(&cli.run.file.config);
         }
         Ok(cli)
     }
@@ -162,8 +169,9 @@ impl Cli {
         match self.verb {
             None => run::run(&self.run),
             Some(Verb::Run(args)) => run::run(&args),
-            Some(Verb::Check(args)) => Ok(check::check(&args)),
+            Some(Verb::Check(args)) => check::check(&args),
             Some(Verb::Probe(args)) => probe::probe(&args),
+            Some(Verb::Doctor(args)) => doctor::doctor(&args),
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),
             Some(Verb::Health(args)) => health::health(&args),

@@ -3,10 +3,12 @@
 //! ```text
 //! looks in direct succession ─┐
 //! looks with pauses ──────────┼─▶ probe::examine ─▶ Report ─┐
-//! heads, one conditional look ┘   probe::Hazards ───────────┴─▶ comments and a [[route]], as TOML, on stdout
+//! heads, one conditional look ┘   probe::Hazards ───────────┤
+//! a second URL, fetches without what differs: probe::varying ┴─▶ a configuration with comments: stdout, or a file
 //! ```
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,13 +22,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::protocols::Stream;
 use tokio::time::{Instant, sleep_until};
 
-use super::request::{RequestArgs, refuse};
-use super::{print, usage};
+use super::request::{RequestArgs, Url, refuse};
+use super::write::Target;
+use super::{print, say, usage};
 use crate::clock;
 use crate::config::{Period, default_max_body};
 use crate::model::{MediaType, Representation, Validators};
 use crate::normalise::Rules;
-use crate::probe::{Facts, Hazards, Sample, Without, examine, route_block};
+use crate::probe::{Facts, Hazards, Sample, Varying, Without, examine, route_block, varying};
 use crate::route::is_plain;
 use crate::upstream::{Exchanged, Upstream};
 
@@ -35,6 +38,11 @@ use crate::upstream::{Exchanged, Upstream};
 pub(super) struct ProbeArgs {
     #[command(flatten)]
     request: RequestArgs,
+    /// The same poll as the page sends it another time: what differs in the query may only be there to get past caches
+    other: Option<Url>,
+    /// Write the configuration into this file, or add the route to it if it exists
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
     /// How many looks in direct succession, and then how many with pauses
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=1000))]
     times: u16,
@@ -60,14 +68,35 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
             args.request.url.shown()
         )));
     }
+    if let Some(other) = &args.other
+        && (other.origin(), &other.path) != (args.request.url.origin(), &args.request.url.path)
+    {
+        return Ok(usage(&format!(
+            "{} and {} differ in more than their queries: a poll that is the same has one path",
+            args.request.url.shown(),
+            other.shown()
+        )));
+    }
+    let target = match args.write.as_deref().map(|path| Target::open(path, &args.request.url.path)).transpose() {
+        Ok(target) => target,
+        Err(text) => return Ok(usage(&text)),
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let block = runtime.block_on(run(args)).with_context(|| format!("cannot probe {}", args.request.url.shown()))?;
-    print(&block)?;
+    let names_upstream = target.as_ref().is_some_and(Target::names_upstream);
+    let block = runtime.block_on(run(args, names_upstream));
+    let block = block.with_context(|| format!("cannot probe {}", args.request.url.shown()))?;
+    match target {
+        None => print(&block)?,
+        Some(target) => match target.write(&block)? {
+            Ok(done) => say(&format!("sungrazer: {done}")),
+            Err(found) => return Ok(usage(&found)),
+        },
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(args: &ProbeArgs) -> anyhow::Result<String> {
+async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
     let mut prober = Prober {
         args,
         upstream: args.request.upstream(PATIENCE)?,
@@ -89,16 +118,22 @@ async fn run(args: &ProbeArgs) -> anyhow::Result<String> {
     }
     let conditional = prober.conditional().await;
     let encoded = prober.encoded().await;
-    let without = prober.without_credentials().await;
+    let hazards = Hazards::of(&prober.samples, conditional);
+    let report = examine(&prober.samples);
+    let rules = report.rules();
+    let without = prober.without_credentials(&rules).await;
+    let varying = prober.varying(&rules, report.is_silent()).await;
     let Prober { samples, failed, failure, .. } = prober;
-    let hazards = Hazards::of(&samples, conditional);
-    let report = examine(&samples);
     let body = samples.last().map(|sample| sample.representation.body.clone()).unwrap_or_default();
     let when = humantime::format_rfc3339_seconds(clock::wall()).to_string();
+    let origin = args.request.url.origin();
     let facts = Facts {
         url: &args.request.url.shown(),
+        upstream: (!names_upstream).then_some(&origin),
+        insecure: args.request.insecure,
         path: &args.request.url.path,
         query: args.request.url.query.as_deref(),
+        varying: varying.as_deref(),
         when: &when,
         every: args.every.0,
         samples: &samples,
@@ -147,7 +182,7 @@ impl Prober<'_> {
             if spaced {
                 sleep_until(clock::now() + self.args.every.0).await;
             }
-            progress(at, 2 * times);
+            progress(at, 2 * times, self.args.every.0);
             match self.look(spaced, keeps(at, times)).await {
                 Ok(sample) => self.samples.push(sample),
                 Err(error) => {
@@ -156,7 +191,7 @@ impl Prober<'_> {
                 }
             }
         }
-        progress(2 * times, 2 * times);
+        progress(2 * times, 2 * times, Duration::ZERO);
     }
 
     async fn look(&mut self, spaced: bool, keep: bool) -> anyhow::Result<Sample> {
@@ -210,18 +245,39 @@ impl Prober<'_> {
         Some(incoming.headers)
     }
 
-    async fn without_credentials(&self) -> Option<Without> {
+    async fn without_credentials(&self, rules: &Rules) -> Option<Without> {
         if !self.args.request.has_credentials() {
             return None;
         }
-        let answer = self.ask(&[], false).await.ok()?;
+        self.compare(self.ask(&[], false).await.ok()?, rules)
+    }
+
+    /// What differs between the queries of the two URLs, if there are two, and what the answer is without each part of it.
+    /// That can only be told where all answers to the first URL mean the same under `rules`.
+    async fn varying(&self, rules: &Rules, is_silent: bool) -> Option<Vec<Varying>> {
+        let Url { path, query, .. } = &self.args.request.url;
+        let mut found = varying(query.as_deref(), self.args.other.as_ref()?.query.as_deref());
+        for varying in &mut found {
+            let target = match varying.rest.as_str() {
+                "" => path.clone(),
+                rest => format!("{path}?{rest}"),
+            };
+            let Ok(head) = self.args.request.get_target(&target, &[], true) else { continue };
+            if let (true, Ok(answer)) = (is_silent, self.upstream.exchange_once(head, Bytes::new(), MOST_BYTES).await) {
+                varying.trial = self.compare(answer, rules);
+            }
+        }
+        Some(found)
+    }
+
+    /// Whether `answer` means the same under `rules` as the last one to the whole request.
+    fn compare(&self, answer: Exchanged, rules: &Rules) -> Option<Without> {
         if !answer.status.is_success() {
             return Some(Without::Refused(answer.status.as_u16()));
         }
         let last = &self.samples.last()?.representation;
         let other =
             Representation { status: answer.status, headers: answer.headers, body: answer.body, ..last.clone() };
-        let rules = Rules::default();
         let meaning = |one: &Representation| rules.meaning(one, one.digest()).digest;
         Some(if meaning(last) == meaning(&other) { Without::Same } else { Without::Other })
     }
@@ -240,12 +296,18 @@ fn gzipped(body: &[u8]) -> anyhow::Result<usize> {
     Ok(encoder.finish()?.len())
 }
 
-/// How far it is, for whoever waits at a terminal.
-fn progress(done: usize, all: usize) {
+/// How far it is, for whoever waits at a terminal: the second half of all fetches has pauses of `every`.
+fn progress(done: usize, all: usize, every: Duration) {
     let mut stderr = std::io::stderr();
-    if stderr.is_terminal() {
-        let end = if done == all { "\r\x1b[K" } else { "" };
-        let _ = write!(stderr, "\rlook {} of {all} …{end}", (done + 1).min(all));
-        let _ = stderr.flush();
+    if !stderr.is_terminal() {
+        return;
     }
+    let left = every * u32::try_from((all - done).min(all / 2)).unwrap_or(u32::MAX);
+    let text = match (done == all, left.as_secs()) {
+        (true, _) => "\r\x1b[K".to_owned(),
+        (false, 0) => format!("\r\x1b[Kfetch {} of {all}", done + 1),
+        (false, left) => format!("\r\x1b[Kfetch {} of {all}, about {left} s left", done + 1),
+    };
+    let _ = write!(stderr, "{text}");
+    let _ = stderr.flush();
 }

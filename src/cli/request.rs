@@ -1,4 +1,4 @@
-//! What `probe` and `tail` ask, and whom.
+//! What `probe`, `tail` and `doctor` ask, and whom.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct RequestArgs {
     headers: Vec<HeaderLine>,
     /// Do not check the certificate: anybody on the way can pretend to be the application
     #[arg(long)]
-    insecure: bool,
+    pub(super) insecure: bool,
 }
 
 /// An absolute URL.
@@ -66,10 +66,20 @@ impl Url {
         }
     }
 
+    /// Host and port.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.address.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
     /// As it is shown.
     pub(super) fn shown(&self) -> String {
-        let scheme = if self.address.is_tls() { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority, self.target())
+        format!("{}{}", self.origin(), self.target())
     }
 }
 
@@ -111,6 +121,27 @@ impl RequestArgs {
 
     /// A GET with the headers that were given; `ours` are sent where those do not say otherwise.
     pub(super) fn get(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<RequestHeader> {
+        self.get_target(&self.url.target(), ours, credentials)
+    }
+
+    /// The same for another `target` there.
+    pub(super) fn get_target(
+        &self,
+        target: &str,
+        ours: &[(HeaderName, HeaderValue)],
+        credentials: bool,
+    ) -> anyhow::Result<RequestHeader> {
+        let headers = self.headers(ours, credentials)?;
+        let mut head = RequestHeader::build(Method::GET, target.as_bytes(), Some(headers.len()))
+            .context("the URL cannot be asked for")?;
+        for (name, value) in &headers {
+            head.append_header(name.clone(), value.clone()).context("a header cannot be sent")?;
+        }
+        Ok(head)
+    }
+
+    /// What is sent: the headers that were given, and `ours` where those do not say otherwise.
+    pub(super) fn headers(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(&self.url.authority).context("the host")?);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sungrazer/", env!("CARGO_PKG_VERSION"))));
@@ -125,12 +156,14 @@ impl RequestArgs {
         for HeaderLine(name, value) in given {
             headers.append(name, value.clone());
         }
-        let mut head = RequestHeader::build(Method::GET, self.url.target().as_bytes(), Some(headers.len()))
-            .context("the URL cannot be asked for")?;
-        for (name, value) in &headers {
-            head.append_header(name.clone(), value.clone()).context("a header cannot be sent")?;
-        }
-        Ok(head)
+        Ok(headers)
+    }
+
+    /// The values of the header `name` that were given.
+    pub(super) fn given(&self, name: &HeaderName) -> Option<String> {
+        let given = self.headers.iter().filter(|line| line.0 == *name);
+        let values: Vec<_> = given.map(|line| String::from_utf8_lossy(line.1.as_bytes())).collect();
+        (!values.is_empty()).then(|| values.join("; "))
     }
 }
 

@@ -8,7 +8,9 @@
 mod build;
 mod check;
 mod diagnostic;
+mod effective;
 mod file;
+mod insert;
 mod read;
 mod reference;
 pub mod reload;
@@ -18,7 +20,9 @@ mod warnings;
 
 pub use build::{AdminOptions, Config, RouteOptions, ServerOptions};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use effective::effective;
 pub use file::File;
+pub use insert::{has_route, names_upstream, with_route};
 pub use reference::{example, reference};
 pub use schema::schema;
 pub use value::{ListenAddress, Period, Size, Switch};
@@ -72,14 +76,15 @@ pub enum Error {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Error> {
-    let (name, text) = match path {
-        Some(path) => {
-            let text = files::text(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
-            (path.display().to_string(), text)
-        }
-        None => ("(no file)".to_owned(), String::new()),
-    };
+    let (name, text) = source(path)?;
     parse(&name, &text, overrides).map_err(Error::Wrong)
+}
+
+/// What the file at `path` is called, and what it says.
+fn source(path: Option<&Path>) -> Result<(String, String), Error> {
+    let Some(path) = path else { return Ok(("(no file)".to_owned(), String::new())) };
+    let text = files::text(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
+    Ok((path.display().to_string(), text))
 }
 
 /// Reads `text`, which comes from the file called `name`, and applies `overrides`.

@@ -13,27 +13,27 @@ use super::schema;
 const PENDING: &[(&str, &str, &str)] = &[];
 
 /// A table of the file.
-struct Section {
-    name: &'static str,
+pub(super) struct Section {
+    pub(super) name: &'static str,
     /// As a header in the file.
-    header: &'static str,
+    pub(super) header: &'static str,
     /// Its schema.
     table: Value,
     defaults: Value,
 }
 
 /// One key of a table.
-struct Key<'a> {
-    section: &'static str,
-    name: &'a str,
+pub(super) struct Key<'a> {
+    pub(super) section: &'static str,
+    pub(super) name: &'a str,
     schema: &'a Value,
     /// What it is if it is not written.
-    default: Option<&'a Value>,
+    pub(super) default: Option<&'a Value>,
     pending: Option<&'static str>,
 }
 
 impl Section {
-    fn all() -> Vec<Self> {
+    pub(super) fn all() -> Vec<Self> {
         let schema = schema();
         [("server", "[server]"), ("upstream", "[upstream]"), ("route", "[[route]]")]
             .into_iter()
@@ -53,7 +53,7 @@ impl Section {
     }
 
     /// Its keys, in the order in which the file's shape declares them.
-    fn keys(&self) -> Vec<Key<'_>> {
+    pub(super) fn keys(&self) -> Vec<Key<'_>> {
         let order = match self.name {
             "server" => declared::<file::Server>(),
             "upstream" => declared::<file::Upstream>(),
@@ -79,7 +79,7 @@ impl Key<'_> {
     }
 
     /// The keys of the tables that it can hold, in the order in which they are declared.
-    fn order(&self) -> &'static [&'static str] {
+    pub(super) fn order(&self) -> &'static [&'static str] {
         match (self.section, self.name) {
             ("server", "tls") => declared::<file::TlsFiles>(),
             ("upstream", "tls") => declared::<file::UpstreamTls>(),
@@ -232,8 +232,10 @@ fn comment(text: &str) -> String {
     lines
 }
 
-fn toml_of(value: &Value) -> String {
+pub(super) fn toml_of(value: &Value) -> String {
     match value {
+        // JSON leaves this one as it is, TOML does not.
+        Value::String(text) if text.contains('\u{7f}') => value.to_string().replace('\u{7f}', "\\u007f"),
         Value::Array(array) => format!("[{}]", array.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }

@@ -1,7 +1,5 @@
 //! What can be used as it is written, and most likely does not do what was meant.
 
-use http::Method;
-
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{File, Route, Shim};
 use super::read::{Step, Tree};
@@ -20,11 +18,30 @@ pub(super) fn look(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
             });
         };
         let Some(path) = &route.path else { continue };
-        if let Some(earlier) = file.route[..index].iter().find_map(|earlier| taker(earlier, route, &path.value)) {
+        let takers = takers(&file.route[..index], route, &path.value);
+        if !takers.is_empty() {
+            let takers: Vec<String> = takers.iter().map(|pattern| format!("{:?}", pattern.as_str())).collect();
+            let takes = if takers.len() == 1 { "takes" } else { "take" };
             warn(
                 "path",
-                format!("this route is never used: {:?} above takes all of {:?}", earlier.as_str(), path.text),
+                format!("this route is never used: {} above {takes} all of {:?}", takers.join(" and "), path.text),
                 "the first route that matches wins: move the narrower route above the wider one".to_owned(),
+            );
+        }
+        if !route.fetch {
+            let is_written = |key: &&&str| tree.has(&[Step::Key("route"), Step::Index(index), Step::Key(key)]);
+            for key in OF_FETCHES.iter().filter(is_written) {
+                warn(
+                    key,
+                    format!("{key} has no effect on a route with fetch = false: Sungrazer never asks for it"),
+                    "leave it out, or fetch = false".to_owned(),
+                );
+            }
+        } else if !route.tick_on.is_empty() {
+            warn(
+                "tick_on",
+                "tick_on has no effect on a route that is fetched: its clients are sent what changed".to_owned(),
+                "write fetch = false if only the page may ask for this, or leave tick_on out".to_owned(),
             );
         }
         if let Some((segment, pattern)) = placeholder(&path.text) {
@@ -45,12 +62,25 @@ pub(super) fn look(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
     }
 }
 
-/// The pattern of `earlier`, if it leaves nothing to `later`, whose pattern is `path`.
-fn taker<'a>(earlier: &'a Route, later: &Route, path: &Pattern) -> Option<&'a Pattern> {
-    let methods = |route: &Route| route.methods.iter().map(|method| method.value.0.clone()).collect::<Vec<Method>>();
-    let (taken, wanted) = (methods(earlier), methods(later));
-    let pattern = &earlier.path.as_ref()?.value;
-    (wanted.iter().all(|method| taken.contains(method)) && pattern.covers(path)).then_some(pattern)
+/// Keys that say how a resource is fetched, or what becomes of what was.
+const OF_FETCHES: &[&str] = &["every", "every_max", "history", "hold", "ignore", "max_body"];
+
+/// The patterns of the first of the routes `above` that together leave nothing to `route`, whose pattern is `path`: each method is
+/// taken by one that covers the path.
+fn takers<'a>(above: &'a [Route], route: &Route, path: &Pattern) -> Vec<&'a Pattern> {
+    let mut found: Vec<&Pattern> = Vec::new();
+    for method in &route.methods {
+        let taker = above.iter().find_map(|above| {
+            let pattern = &above.path.as_ref()?.value;
+            let takes = above.methods.iter().any(|other| other.value.0 == method.value.0);
+            (takes && pattern.covers(path)).then_some(pattern)
+        });
+        let Some(taker) = taker else { return Vec::new() };
+        if !found.contains(&taker) {
+            found.push(taker);
+        }
+    }
+    found
 }
 
 /// A segment of `path` that other programs would take for any, and the path as it is written here.
@@ -112,6 +142,26 @@ mod tests {
         let posts = "path = \"/api/jobs\"\nmethods = [\"GET\", \"POST\"]\nfetch = false";
         assert_eq!(warnings(&["path = \"/api/*\"", posts]), [""; 0], "POST is left to it");
         assert_eq!(warnings(&["path = \"/api/*/x\"", jobs]), [""; 0]);
+        let post = "path = \"/**\"\nmethods = [\"POST\"]\nfetch = false";
+        let said = warnings(&["path = \"/api/*\"", post, posts]);
+        assert!(said.len() == 1 && said[0].contains("\"/api/*\" and \"/**\" above take all"), "{said:?}");
+    }
+
+    #[test]
+    fn keys_that_cannot_have_an_effect_are_warned_of() {
+        for (line, key) in [
+            ("fetch = false\nhold = \"25s\"", "hold"),
+            ("fetch = false\nignore = { json = [\"/t\"] }", "ignore"),
+            ("fetch = false\nevery = \"5s\"", "every"),
+            ("fetch = false\nhistory = { versions = 2 }", "history"),
+            ("tick_on = [\"/b\"]", "tick_on"),
+        ] {
+            let said = warnings(&[&format!("path = \"/a\"\n{line}")]);
+            assert!(said.len() == 1 && said[0].starts_with(&format!("{key} has no effect")), "{line}: {said:?}");
+        }
+        for line in ["fetch = false", "fetch = false\ntick_on = [\"/b\"]\nrefresh_gap = \"1s\"", "hold = \"25s\""] {
+            assert_eq!(warnings(&[&format!("path = \"/a\"\n{line}")]), [""; 0], "{line}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use rhythm::Treatment;
 pub use session::{Ready, STREAM_PATIENCE, Session, await_ready};
 pub use streams::{Entering, Overload, Place, Streams, StreamsOptions};
 pub use websocket::{Kept, MOST_MESSAGE, MOST_URLS, Replied, Replier, Requested, SUBPROTOCOL, Socket, accept_key};
-pub use wire::{H1, Left, Wire, response_head};
+pub use wire::{Coding, H1, Left, Wire, response_head};
 
 use std::time::Duration;
 

@@ -359,6 +359,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             self.resource.pulse().note_change();
         }
         self.metrics.fetched(verdict.result());
+        self.metrics.fetch_took(entry.took);
         if let Some(bytes) = entry.bytes {
             self.metrics.looked_at(bytes);
         }

@@ -9,11 +9,13 @@
 //! only after a pause may be either, so it is called noise only where it goes with the clock. All else is left to whoever
 //! knows the application. Pure: the samples were taken by somebody else.
 
+mod choices;
 mod hazards;
 mod json;
 mod markup;
 mod moment;
 mod nature;
+mod query;
 mod report;
 mod route;
 mod selector;
@@ -22,6 +24,7 @@ mod trace;
 mod value;
 
 pub use hazards::{Hazards, cache_buster, cursor};
+pub use query::{Varying, varying};
 pub use report::{Finding, Report};
 pub use route::{Facts, Without, route_block};
 
@@ -145,12 +148,17 @@ fn loud<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s Sample, &'s
 }
 
 impl Report {
+    /// The rules that were found.
+    pub fn rules(&self) -> Rules {
+        compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()))
+    }
+
     /// Compares all samples under the rules that were found.
     fn try_out(&mut self, samples: &[Sample]) {
         let found = loud(samples, &self.ignored);
         self.loud = found.len();
         self.loud_back_to_back = found.iter().filter(|(_, next)| !next.spaced).count();
-        let rules = compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
+        let rules = self.rules();
         for (one, other) in &found {
             let where_ = explain(&one.representation, &other.representation, &rules);
             for place in where_.places().iter().filter(|place| !place.ignored) {

@@ -88,7 +88,7 @@ impl Report {
         #[allow(clippy::expect_used, reason = "the pattern is written above, and tests compile it")]
         static FIND: LazyLock<Regex> = LazyLock::new(|| Regex::new(AGE).expect("a pattern"));
         let Some(text) = texts.last() else { return };
-        let rules = super::compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
+        let rules = self.rules();
         let outline = crate::markup::Outline::read(text, crate::markup::Dialect::Html);
         let cuts = rules.cuts(text, outline.as_ref());
         let open: usize = FIND.find_iter(text).filter(|found| !cuts.cover(&found.range())).count();

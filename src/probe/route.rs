@@ -1,9 +1,10 @@
-//! The route, as it is to be written into the configuration, with a comment for each line.
+//! The configuration, as it is to be written, with a comment for each line.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::hazards::{cache_buster, coding, cursor};
+use super::hazards::coding;
+use super::query::{Varying, Verdict};
 use super::{Finding, Hazards, Report, Sample};
 use crate::explain::Rule;
 
@@ -12,10 +13,16 @@ use crate::explain::Rule;
 pub struct Facts<'f> {
     /// The URL that was probed, without credentials.
     pub url: &'f str,
+    /// Scheme, host and port of the application; `None` if the file into which the route is written names it already.
+    pub upstream: Option<&'f str>,
+    /// Whether the application's certificate was not checked.
+    pub insecure: bool,
     /// Its path.
     pub path: &'f str,
     /// Its query, if it has one.
     pub query: Option<&'f str>,
+    /// What differs in the query of a second URL of the same poll, if one was given.
+    pub varying: Option<&'f [Varying]>,
     /// When, as it is to be said.
     pub when: &'f str,
     /// How long the pauses were.
@@ -34,7 +41,7 @@ pub struct Facts<'f> {
     pub max_body: u64,
 }
 
-/// What the application answers to who does not say who he is.
+/// What the application answers without something that was sent, such as credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
     /// The same.
@@ -45,17 +52,20 @@ pub enum Without {
     Refused(u16),
 }
 
-/// The whole answer of a probe: comments and a route, which together are TOML.
+/// The whole answer of a probe: a configuration with comments, which is complete where the application is to be named.
 pub fn route_block(facts: &Facts<'_>, report: &Report, hazards: &Hazards) -> String {
     let mut block = Block { out: String::new() };
+    let query = Verdict::of(facts);
     block.summary(facts, report, hazards);
-    block.route(facts, report, hazards);
-    block.open_questions(facts, report, hazards);
+    block.upstream(facts);
+    block.route(facts, report, hazards, &query);
+    block.choices(facts, &query);
+    block.open_questions(facts, report, hazards, query.open);
     block.out
 }
 
-struct Block {
-    out: String,
+pub(super) struct Block {
+    pub(super) out: String,
 }
 
 /// Where comments behind lines begin.
@@ -66,7 +76,7 @@ const WIDTH: usize = 118;
 
 impl Block {
     /// A comment over as many lines as it takes.
-    fn comment(&mut self, first: &str, text: &str) {
+    pub(super) fn comment(&mut self, first: &str, text: &str) {
         let mut line = format!("# {first}");
         let indent = line.chars().count();
         for word in text.split(' ') {
@@ -85,7 +95,7 @@ impl Block {
     }
 
     /// A line with a comment behind it.
-    fn line(&mut self, code: &str, why: &str) {
+    pub(super) fn line(&mut self, code: &str, why: &str) {
         let _ = writeln!(self.out, "{code:<COLUMN$} # {}", visible(why));
     }
 
@@ -139,7 +149,7 @@ impl Block {
         self.out.push('\n');
     }
 
-    fn route(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
+    fn route(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards, query: &Verdict) {
         self.out.push_str("[[route]]\n");
         self.line(
             &format!("path = {}", quoted(&escaped_path(facts.path))),
@@ -151,28 +161,19 @@ impl Block {
             &format!("every = {}", quoted(&humantime::format_duration(every).to_string())),
             &format!("how often to look while somebody watches; an answer took {}", shown_time(took)),
         );
-        let parameters: Vec<(&str, Option<&str>)> = facts
-            .query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-            .map(|parameter| parameter.split_once('=').map_or((parameter, None), |(name, value)| (name, Some(value))))
-            .collect();
-        let mut busters = vec!["_"];
-        let found = parameters.iter().filter(|(name, value)| cache_buster(name, *value));
-        // A number without a name is another one each time.
-        busters.extend(found.map(|(name, value)| if value.is_none_or(str::is_empty) { "#" } else { *name }));
-        if busters.len() > 1 {
-            busters.sort_by_key(|name| (*name != "_", *name));
-            busters.dedup();
-            let names: Vec<String> = busters.iter().copied().map(quoted).collect();
-            let what = if busters.contains(&"#") { ", \"#\" being any number without a name" } else { "" };
-            self.line(
-                &format!("ignore_query = [{}]", names.join(", ")),
-                &format!("only there to get past caches{what}"),
-            );
+        if !query.busters.is_empty() {
+            let others = query.busters.iter().map(String::as_str).filter(|name| *name != "_");
+            let names = std::iter::once("_").chain(others).map(quoted);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let why = match (query.tried, query.busters.iter().any(|name| name.contains('#'))) {
+                (true, false) => "another one in each URL, and without it the answer is the same",
+                (true, true) => "another one in each URL (\"#\" is any number), and without it the answer is the same",
+                (false, true) => "only there to get past caches, \"#\" being any number without a name",
+                (false, false) => "only there to get past caches",
+            };
+            self.line(&format!("ignore_query = [{names}]"), why);
         }
-        if let Some((name, _)) = parameters.iter().find(|(name, _)| cursor(name)) {
+        if let Some(name) = &query.cursor {
             self.line(
                 "fetch = false",
                 &format!("\"{name}\" looks like a cursor: the answer is for one client alone, who is told to ask"),
@@ -216,8 +217,7 @@ impl Block {
         let _ = writeln!(self.out, "{lead}]");
     }
 
-    fn open_questions(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
-        let mut open: Vec<String> = Vec::new();
+    fn open_questions(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards, mut open: Vec<String>) {
         if report.undecided.iter().any(|finding| finding.rule.is_some()) {
             open.push("Whether what is commented out above is news. As it stands, it is.".to_owned());
         }
@@ -325,7 +325,7 @@ fn entry(rule: &Rule) -> String {
 }
 
 /// A text in TOML.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -204,8 +204,11 @@ fn heads_are_read() {
 fn facts(samples: &[Sample]) -> Facts<'_> {
     Facts {
         url: "http://127.0.0.1:1/a",
+        upstream: Some("http://127.0.0.1:1"),
+        insecure: false,
         path: "/a",
         query: None,
+        varying: None,
         when: "now",
         every: Duration::from_secs(2),
         samples,
@@ -229,6 +232,62 @@ fn what_only_gets_past_caches_is_named_once() {
         let facts = Facts { query: Some(query), ..facts(&looks) };
         let block = route_block(&facts, &report, &Hazards::default());
         assert!(block.contains(expected), "{query}:\n{block}");
+    }
+}
+
+#[test]
+fn what_two_urls_show_is_believed_only_where_it_was_tried() {
+    let looks = samples("text/plain", |_, _| "x".to_owned());
+    let report = examine(&looks);
+    for (one, other, trial, expected) in [
+        ("id=7&t=1", "id=7&t=2", Some(Without::Same), "ignore_query = [\"_\", \"t\"] "),
+        ("0.81", "0.7", Some(Without::Same), "ignore_query = [\"_\", \"#.#\"] "),
+        (
+            "id=7",
+            "id=8",
+            Some(Without::Other),
+            "The parameter \"id\" differs between the two URLs; without it the answer is another",
+        ),
+        ("id=7", "id=8", Some(Without::Refused(400)), "without it the application refuses"),
+        ("ts=7", "ts=8", None, "could not be tried"),
+        ("a8f3", "b77c", Some(Without::Same), "no pattern of ignore_query covers it"),
+        ("id=7&since=1", "id=7&since=2", Some(Without::Same), "fetch = false "),
+        ("ts=7", "ts=7", None, "its query is the same"),
+    ] {
+        let mut found = varying(Some(one), Some(other));
+        found.iter_mut().for_each(|found| found.trial = trial);
+        let facts = Facts { query: Some(one), varying: Some(&found), ..facts(&looks) };
+        let block = route_block(&facts, &report, &Hazards::default());
+        assert!(block.replace("\n#   ", " ").contains(expected), "{one} {other}:\n{block}");
+        assert_eq!(block.contains("\nignore_query"), expected.starts_with("ignore_query"), "{one} {other}:\n{block}");
+    }
+}
+
+/// The `block` with comments that are configuration made configuration, from the one that begins with `lead` on.
+fn chosen(block: &str, lead: &str) -> String {
+    let at = block.find(&format!("# {lead}")).unwrap_or_else(|| panic!("no {lead} in\n{block}"));
+    let (before, choice) = block.split_at(at);
+    let end = choice.find("\n\n").unwrap_or(choice.len());
+    let (choice, behind) = choice.split_at(end);
+    format!("{before}{}{behind}", choice.replace("\n# ", "\n").trim_start_matches("# "))
+}
+
+#[test]
+fn choices_are_configuration_once_their_marks_are_taken_away() {
+    for (media_type, body, choices) in
+        [("application/json", "{}", &["hold = ", "[[route]]"][..]), ("text/html", "<p>", &["shim = "])]
+    {
+        let looks = samples(media_type, |_, _| body.to_owned());
+        let block = route_block(&facts(&looks), &examine(&looks), &Hazards::default());
+        assert!(block.contains("new EventSource(\"/a\")"), "{block}");
+        for choice in choices {
+            let text = chosen(&block, choice);
+            let read: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let routes = read["route"].as_array().unwrap();
+            let last = routes.last().unwrap();
+            assert_eq!(routes.len(), 1 + usize::from(*choice == "[[route]]"), "{text}");
+            assert!(last.get("hold").or(last.get("shim")).is_some(), "{text}");
+        }
     }
 }
 

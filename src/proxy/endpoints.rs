@@ -1,4 +1,4 @@
-//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame.
+//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and what `doctor` asks.
 
 use std::mem;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ struct PostedUrl {
 impl Site {
     /// Answers a request below our prefix, whose path goes on with `rest`.
     pub(super) async fn endpoint(self: &Arc<Self>, rest: &str, request: &Request<'_>, wire: &mut Wire) -> Disposition {
-        if !matches!(rest, "/stream" | "/ws" | "/iframe" | "/shim.js") {
+        if !matches!(rest, "/stream" | "/ws" | "/iframe" | "/shim.js" | "/doctor") {
             return Disposition::text(StatusCode::NOT_FOUND, "There is nothing here.");
         }
         if !is_from_same_origin(request) {
@@ -105,6 +105,7 @@ impl Site {
             ("/iframe", &Method::GET) => self.iframe(request),
             ("/ws", &Method::GET) => self.websocket(request, wire),
             ("/shim.js", &Method::GET) => Disposition::Answer(self.script(request)),
+            ("/doctor", _) => Box::pin(self.doctor(request, wire)).await,
             ("/stream", _) => not_allowed("GET, POST"),
             _ => not_allowed("GET"),
         }
@@ -333,7 +334,7 @@ fn few_enough(asked: Vec<Asked>) -> Result<Vec<Asked>, String> {
     }
 }
 
-fn not_allowed(allowed: &'static str) -> Disposition {
+pub(super) fn not_allowed(allowed: &'static str) -> Disposition {
     let mut answer = Answer::text(StatusCode::METHOD_NOT_ALLOWED, &format!("Allowed here: {allowed}."));
     answer.headers.insert(ALLOW, HeaderValue::from_static(allowed));
     Disposition::Answer(answer)

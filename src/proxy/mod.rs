@@ -17,6 +17,7 @@ mod busy;
 mod clients;
 mod decide;
 mod desk;
+mod doctor;
 mod doors;
 mod endpoints;
 mod forward;
@@ -51,6 +52,7 @@ mod visit;
 mod writes;
 
 pub use bindings::Bindings;
+pub use doctor::MOST_DOCTORS;
 pub use forward::TrustedProxies;
 pub use front::{Front, FrontOptions};
 pub use head::Heads;

@@ -90,10 +90,8 @@ impl ProxyHttp for Phases {
             session.set_keepalive((!self.site.stopping.is_cancelled()).then_some(keepalive));
         }
         session.set_write_timeout(Some(self.site.options().write_timeout));
-        if self.site.access.is_on() {
-            let peer = Peer::of(session.digest());
-            passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
-        }
+        let peer = Peer::of(session.digest());
+        passage.visit = self.site.visit(session.req_header(), peer, clock::now(), "proxied");
         let handed = Handed::of(session.digest());
         let head = session.req_header_mut();
         if let Some(handed) = handed {

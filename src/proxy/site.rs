@@ -5,6 +5,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -75,6 +76,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// Whether it has been said that requests go in circles.
     pub circles: Once,
+    /// How many paths may be examined at a time.
+    pub doctors: Semaphore,
     /// Connections.
     pub tasks: TaskTracker,
     /// Cancelled when the server begins to stop: idle connections end, busy ones after their answer.

@@ -17,7 +17,7 @@ use crate::telemetry::{Record, Trace, Visit};
 const MOST_AGENT: usize = 256;
 
 impl Site {
-    /// A request that came at `began` and is answered by `how`, if anybody wants to know of it.
+    /// A request that came at `began` and is answered by `how`; `None` if it is too odd to be counted.
     pub(super) fn visit(
         &self,
         head: &RequestHeader,
@@ -25,8 +25,9 @@ impl Site {
         began: Instant,
         how: &'static str,
     ) -> Option<Box<Visit>> {
+        let visit = |record| Some(Box::new(Visit::new(&self.access, &self.metrics, began, how, record)));
         if !self.access.is_on() {
-            return None;
+            return visit(None);
         }
         let options = self.options();
         let asked = Request::new(head, peer, &options.trusted)?;
@@ -52,7 +53,7 @@ impl Site {
             how,
             trace: head.headers.get("traceparent").and_then(|value| Trace::parse(value.to_str().ok()?)),
         };
-        Some(Box::new(Visit::new(Arc::clone(&self.access), began, record)))
+        visit(Some(Box::new(record)))
     }
 }
 

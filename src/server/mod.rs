@@ -37,7 +37,7 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use socket2::Socket;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,7 @@ use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, Delivery, Streams};
 use crate::hub::Hub;
 use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Bindings, FIRST_REQUEST, Front, Heads, Hints, Replies, Site, Writes};
+use crate::proxy::{Bindings, FIRST_REQUEST, Front, Heads, Hints, MOST_DOCTORS, Replies, Site, Writes};
 use crate::resource::{Pulse, Trigger};
 use crate::route::{Route, Table};
 use crate::shim::Shims;
@@ -161,6 +161,7 @@ impl Server {
         let running =
             Arc::new(Running::new(Arc::clone(&site), &config, admin_socket.as_ref().map(|at| at.0), allowance));
         running.route(&config.routes, &Plan::default());
+        site.metrics.config_read();
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
         let always = watch_always(source, &reloader, certificate.as_ref());
 
@@ -357,6 +358,7 @@ fn site(config: &Config, allowance: Allowance) -> Site {
         shims: Shims::new(),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
+        doctors: Semaphore::new(MOST_DOCTORS),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         stopped: CancellationToken::new(),

@@ -128,6 +128,7 @@ impl Reloader {
     /// `waiting` are the keys that say something else than what the process was started with.
     fn is_right(&self, waiting: &[&'static str]) {
         self.running.site.metrics.set_config_stale(false);
+        self.running.site.metrics.config_read();
         let mut standing = self.standing_mut();
         standing.wrong = None;
         standing.read_at = clock::wall();

@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::Metrics;
 use super::trace::Trace;
 use crate::clock;
 
@@ -203,39 +204,54 @@ impl std::fmt::Debug for AccessLog {
     }
 }
 
-/// A request under way; what is known of it is logged when this is dropped.
+/// A request under way; when this is dropped it is counted, and what is known of it is logged.
 #[derive(Debug)]
 pub struct Visit {
     log: Arc<AccessLog>,
+    metrics: Arc<Metrics>,
     began: Instant,
-    record: Record,
+    how: &'static str,
+    status: Option<u16>,
+    bytes: Option<u64>,
+    /// If anybody wants to know more than a number.
+    record: Option<Box<Record>>,
 }
 
 impl Visit {
-    /// A request that came at `began`, as far as it is known.
-    pub fn new(log: Arc<AccessLog>, began: Instant, mut record: Record) -> Self {
-        if log.is_exporting() {
+    /// A request that came at `began` and is answered by `how`; with what else is known of it, if it is to be logged.
+    pub fn new(
+        log: &Arc<AccessLog>,
+        metrics: &Arc<Metrics>,
+        began: Instant,
+        how: &'static str,
+        mut record: Option<Box<Record>>,
+    ) -> Self {
+        if let Some(record) = record.as_mut().filter(|_| log.is_exporting()) {
             record.trace = Some(Trace::within(record.trace.take()));
         }
-        Self { log, began, record }
+        let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
+        Self { log, metrics, began, how, status: None, bytes: None, record }
     }
 
     /// Notes how it was answered.
     pub fn answered(&mut self, status: u16, bytes: Option<u64>) {
-        self.record.status = Some(status);
-        self.record.bytes = bytes;
+        self.status = Some(status);
+        self.bytes = bytes;
     }
 
     /// What the backend is told of the trace, if the request is a part of ours.
     pub fn traceparent(&self) -> Option<String> {
-        self.record.trace.as_ref().filter(|_| self.log.is_exporting()).map(Trace::to_string)
+        self.record.as_ref()?.trace.as_ref().filter(|_| self.log.is_exporting()).map(Trace::to_string)
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.record.took = clock::now().saturating_duration_since(self.began);
-        self.log.take(self.record.clone());
+        let took = clock::now().saturating_duration_since(self.began);
+        self.metrics.request(self.how, self.status, took);
+        if let Some(record) = self.record.take() {
+            self.log.take(Record { took, status: self.status, bytes: self.bytes, ..*record });
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::delays::{self, Delays};
 use super::failing::Failing;
+use super::process;
 use super::replaced::rate;
+use super::requests::{self, ANSWERED, Requests, STATUSES};
 use super::route::{
     Counters, Gauges, KINDS, Labels, REASONS, RESULTS, RouteMetrics, Series, TRANSPORTS, TRIGGERS, WAYS,
 };
@@ -35,6 +37,10 @@ pub struct Metrics {
     replaced: Counters,
     look_bytes: Counters,
     delay: Family<Labels, Delays>,
+    fetch_seconds: Family<Labels, Delays>,
+    requests: Requests,
+    config_read_at: Gauge<f64, AtomicU64>,
+    started: SystemTime,
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
     replicas_away: Gauge<i64, AtomicI64>,
@@ -66,6 +72,11 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("history_bytes", &[]),
     ("audience_differs_total{route}", &[]),
     ("limits_hit_total{limit}", LIMITS),
+    ("fetch_seconds{route}", &[]),
+    ("requests_total{how,status}", &STATUSES),
+    ("request_seconds{how}", &ANSWERED),
+    ("config_read_timestamp_seconds", &[]),
+    ("build_info{version}", &[]),
 ];
 
 const LIMITS: &[&str] = &[
@@ -142,6 +153,27 @@ impl Metrics {
             drop(refused.get_or_create(&vec![("limit", *limit)]));
         }
         registry.register("limits_hit", "Requests that a limit turned away", refused.clone());
+        let fetch_seconds = Family::default();
+        registry.register("fetch_seconds", "How long fetches took, whatever came of them", fetch_seconds.clone());
+        let counts = Family::<requests::Labels, Counter>::default();
+        registry.register(
+            "requests",
+            "Requests that are over, by how they were answered and the class of the status",
+            counts.clone(),
+        );
+        let durations = requests::Durations::default();
+        registry.register("request_seconds", "How long requests took that were not held", durations.clone());
+        let requests = Requests::new(&counts, &durations);
+        let config_read_at = Gauge::default();
+        registry.register(
+            "config_read_timestamp_seconds",
+            "When the configuration that is in force was read, in seconds since 1970",
+            config_read_at.clone(),
+        );
+        let build = Family::<[(&'static str, &'static str); 1], Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("build_info", "1, with the version that runs", build);
+        let started = clock::wall();
         Self {
             registry,
             streams,
@@ -154,6 +186,10 @@ impl Metrics {
             replaced,
             look_bytes,
             delay,
+            fetch_seconds,
+            requests,
+            config_read_at,
+            started,
             config_stale,
             upstream_away,
             replicas_away,
@@ -172,6 +208,7 @@ impl Metrics {
         let mut routes = self.in_use();
         let made = routes.entry(Arc::clone(pattern)).or_insert_with(|| {
             let all = Labels { route: Arc::clone(pattern), second: None };
+            self.begin(&all);
             Arc::new(RouteMetrics {
                 streams: self.streams.clone(),
                 fetches: self.fetches.clone(),
@@ -182,6 +219,7 @@ impl Metrics {
                 differs: self.differs.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
                 delay: self.delay.get_or_create(&all).clone(),
+                fetch_seconds: self.fetch_seconds.get_or_create(&all).clone(),
                 rate: AtomicU64::new(rate(Duration::from_secs(1))),
                 replaced: Arc::default(),
                 replaced_shown: self.replaced.get_or_create(&all).clone(),
@@ -210,22 +248,42 @@ impl Metrics {
         routes
     }
 
+    /// All that a route can be counted by, at zero: a counter that is not there before it is one does not seem to grow.
+    fn begin(&self, all: &Labels) {
+        let with = |name, value| Labels { route: Arc::clone(&all.route), second: Some((name, value)) };
+        drop(self.differs.get_or_create(all));
+        for transport in TRANSPORTS {
+            drop(self.streams.get_or_create(&with("transport", transport)));
+        }
+        for (family, label, values) in self.by_label() {
+            for value in values {
+                drop(family.get_or_create(&with(label, value)));
+            }
+        }
+    }
+
+    /// What is counted for a route by one more label, and what that can be.
+    fn by_label(&self) -> [(&Counters, &'static str, &'static [&'static str]); 5] {
+        [
+            (&self.fetches, "result", RESULTS),
+            (&self.events, "kind", &KINDS),
+            (&self.endings, "reason", REASONS),
+            (&self.polls, "how", &WAYS),
+            (&self.triggers, "kind", TRIGGERS),
+        ]
+    }
+
     fn forget(&self, route: &RouteMetrics) {
         self.resources.remove(&route.all);
         self.delay.remove(&route.all);
+        self.fetch_seconds.remove(&route.all);
         for family in [&self.replaced, &self.look_bytes, &self.differs] {
             family.remove(&route.all);
         }
         for transport in TRANSPORTS {
             self.streams.remove(&route.with("transport", transport));
         }
-        for (family, label, values) in [
-            (&self.fetches, "result", RESULTS),
-            (&self.events, "kind", &KINDS),
-            (&self.endings, "reason", REASONS),
-            (&self.polls, "how", &WAYS),
-            (&self.triggers, "kind", TRIGGERS),
-        ] {
+        for (family, label, values) in self.by_label() {
             for value in values {
                 family.remove(&route.with(label, value));
             }
@@ -235,6 +293,16 @@ impl Metrics {
     /// Whether an old configuration is in force because the file is wrong.
     pub fn set_config_stale(&self, stale: bool) {
         self.config_stale.set(stale.into());
+    }
+
+    /// The configuration that is in force was read now.
+    pub fn config_read(&self) {
+        self.config_read_at.set(process::since_1970(clock::wall()).unwrap_or_default());
+    }
+
+    /// A request is over that was answered by `how`, unless its client left before.
+    pub(super) fn request(&self, how: &str, status: Option<u16>, took: Duration) {
+        self.requests.count(how, status, took);
     }
 
     /// Whether the caps over all looks stretch the routes' intervals.
@@ -276,9 +344,14 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a string cannot fail; a partial page would be better than none if it did.
         let _ = encode(&mut text, &self.registry);
-        text
+        // What is not ours stands under names of its own, before the mark of the end.
+        text.truncate(text.strip_suffix(END).map_or(text.len(), str::len));
+        text + &process::text(self.started) + END
     }
 }
+
+/// How OpenMetrics text ends.
+const END: &str = "# EOF\n";
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -314,6 +387,54 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix("# TYPE sungrazer_")?.split(' ').next()).collect();
         let known: Vec<&str> = ALL.iter().filter_map(|(name, _)| name.split('{').next()).collect();
         assert_eq!(registered, known);
+    }
+
+    #[test]
+    fn what_can_be_counted_is_there_before_it_is() {
+        let metrics = Metrics::new();
+        let _route = metrics.route(&"/a".into());
+        let text = metrics.render();
+        for (name, values) in ALL {
+            let name = name.split('{').next().unwrap_or_default();
+            for value in *values {
+                let is_there = |line: &str| {
+                    line.starts_with(&format!("sungrazer_{name}")) && line.contains(&format!("=\"{value}\""))
+                };
+                assert!(text.lines().any(is_there), "{name} {value}: {text}");
+            }
+        }
+        assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
+        assert!(
+            text.contains(concat!("sungrazer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn requests_are_counted_by_class_and_timed_unless_they_are_held() {
+        let metrics = Metrics::new();
+        for (how, status) in [
+            ("proxied", Some(200)),
+            ("proxied", Some(502)),
+            ("memory", Some(304)),
+            ("sse", Some(200)),
+            ("own", None),
+            ("proxied", Some(999)),
+        ] {
+            metrics.request(how, status, Duration::from_millis(3));
+        }
+        let text = metrics.render();
+        for line in [
+            "requests_total{how=\"proxied\",status=\"2xx\"} 1",
+            "requests_total{how=\"proxied\",status=\"5xx\"} 2",
+            "requests_total{how=\"memory\",status=\"3xx\"} 1",
+            "requests_total{how=\"sse\",status=\"2xx\"} 1",
+            "requests_total{how=\"own\",status=\"none\"} 1",
+            "request_seconds_count{how=\"proxied\"} 3",
+        ] {
+            assert!(text.lines().any(|one| one == format!("sungrazer_{line}")), "{line}: {text}");
+        }
+        assert!(!text.contains("request_seconds_count{how=\"sse\"}"), "{text}");
     }
 
     #[test]

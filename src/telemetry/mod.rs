@@ -6,7 +6,9 @@ mod failing;
 mod log;
 mod metrics;
 mod plain;
+mod process;
 mod replaced;
+mod requests;
 mod route;
 #[cfg(feature = "otel")]
 mod spans;

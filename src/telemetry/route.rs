@@ -56,6 +56,7 @@ pub struct RouteMetrics {
     pub(super) triggers: Counters,
     pub(super) resources: Gauge,
     pub(super) delay: Delays,
+    pub(super) fetch_seconds: Delays,
     pub(super) differs: Counters,
     /// How often clients of this route poll, in millionths of a poll a second.
     pub(super) rate: AtomicU64,
@@ -200,6 +201,11 @@ impl RouteMetrics {
     /// A look ended.
     pub fn fetched(&self, result: &'static str) {
         self.fetches.get_or_create(&self.with("result", result)).inc();
+    }
+
+    /// A fetch took so long.
+    pub fn fetch_took(&self, time: Duration) {
+        self.fetch_seconds.observe(time);
     }
 
     /// A look began.

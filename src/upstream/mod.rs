@@ -42,8 +42,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use pingora::ErrorType;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
-use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::upstreams::peer::HttpPeer;
 
 use self::connection::Connection;
@@ -257,6 +257,17 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    /// A new connection for one of the protocols `alpn`, on which nobody judges what comes.
+    ///
+    /// # Errors
+    /// If the backend does not accept.
+    pub async fn connect_raw(&self, alpn: ALPN) -> Result<Stream, ConnectError> {
+        let mut peer = self.peer().await?;
+        peer.options.alpn = alpn;
+        let stream = self.transport.new_stream(&peer).await;
+        stream.map_err(|error| ConnectError::of(&self.options.address, &error))
     }
 
     async fn connect_to(&self, peer: &HttpPeer) -> pingora::Result<Stream> {

@@ -1,4 +1,4 @@
-//! Servers that others wrote, as they are installed: nginx and HAProxy.
+//! Servers that others wrote, as they are installed: nginx, HAProxy, and any that is started like them.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -52,22 +52,28 @@ defaults
 /// nginx with one server that has `inside`, and with `around` beside it. In both, FOLDER is its folder.
 pub async fn nginx(around: &str, inside: &str) -> Peer {
     let text = NGINX.replace("AROUND", around).replace("INSIDE", inside);
-    serve("nginx", &text, |folder, config| vec!["-p".into(), folder, "-e".into(), "stderr".into(), "-c".into(), config])
-        .await
+    serve("nginx", &text, |folder, config, _| {
+        vec!["-p".into(), folder, "-e".into(), "stderr".into(), "-c".into(), config]
+    })
+    .await
 }
 
 /// HAProxy with these sections behind its defaults; what says `bind ADDRESS` is where it listens.
 pub async fn haproxy(sections: &str) -> Peer {
-    serve("haproxy", &format!("{HAPROXY}{sections}"), |_, config| vec!["-q".into(), "-db".into(), "-f".into(), config])
-        .await
+    serve("haproxy", &format!("{HAPROXY}{sections}"), |_, config, _| {
+        vec!["-q".into(), "-db".into(), "-f".into(), config]
+    })
+    .await
 }
 
-async fn serve(program: &str, text: &str, args: impl Fn(String, String) -> Vec<String>) -> Peer {
+/// A server with the configuration `text`, in which FOLDER is its folder and ADDRESS where it listens; `args` makes arguments of the
+/// folder, the file, and the address.
+pub async fn serve(program: &str, text: &str, args: impl Fn(String, String, SocketAddr) -> Vec<String>) -> Peer {
     let (scratch, address) = (Scratch::new(program), dead_port().await);
     let folder = scratch.path("").display().to_string();
     let folder = folder.trim_end_matches('/');
     let config = scratch.write("config", &text.replace("FOLDER", folder).replace("ADDRESS", &address.to_string()));
-    let running = spawn(program, &args(folder.to_owned(), config));
+    let running = spawn(program, &args(folder.to_owned(), config, address));
     listens(program, address).await;
     Peer { address, scratch, _running: running }
 }

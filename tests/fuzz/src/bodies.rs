@@ -91,8 +91,11 @@ pub fn probed(data: &[u8]) {
     let (report, hazards) = (examine(&samples), Hazards::of(&samples, Some(200)));
     let facts = Facts {
         url: "http://127.0.0.1:1/a",
+        upstream: Some("http://127.0.0.1:1"),
+        insecure: false,
         path: "/a",
         query: Some("_=1&x"),
+        varying: None,
         when: "now",
         every: Duration::from_secs(1),
         samples: &samples,
@@ -102,7 +105,7 @@ pub fn probed(data: &[u8]) {
         without_credentials: None,
         max_body: 1 << 20,
     };
-    let text = format!("[upstream]\nurl = \"http://127.0.0.1:1\"\n{}", route_block(&facts, &report, &hazards));
+    let text = route_block(&facts, &report, &hazards);
     if let Err(found) = sungrazer::config::parse("probe.toml", &text, &Default::default()) {
         panic!("{found}\n{text}");
     }
