@@ -107,15 +107,16 @@ export async function play(gallery, users, application, rounds) {
         return (await Promise.all(seen)).map((at) => at - begun);
     };
     const times = { direct: [], behind: [], through: [] };
-    for (let round = 0; round < rounds; round += 1) {
-        const [polled, behind] = await one(direct, [directOther, throughOther]);
-        times.direct.push(polled);
-        times.behind.push(behind);
-    }
     const isLive = () => times.through.length >= Math.max(3, rounds) && times.through.slice(-3).every((time) => time < interval / 3);
     while (!isLive()) {
         assert.ok(times.through.length < 12 + rounds, `${path} does not become live: shown after ${times.through} ms`);
         times.through.push(...await one(through, [throughOther]));
+    }
+    // What is changed past Sungrazer, once the pages are followed.
+    for (let round = 0; round < rounds; round += 1) {
+        const [polled, behind] = await one(direct, [directOther, throughOther]);
+        times.direct.push(polled);
+        times.behind.push(behind);
     }
     await application.quiet?.(direct);
     const states = await eventually(`the same in all pages of ${path}`, async () => {
