@@ -8,10 +8,12 @@
 
 import argparse
 import importlib
+import signal
+import sys
 
 import web
 
-APPLICATIONS = ["index", "chat", "board", "market"]
+APPLICATIONS = [path.stem for path in sorted((web.HERE / "applications").glob("[a-z]*.py"))]
 
 
 def main():
@@ -20,6 +22,7 @@ def main():
     parser.add_argument("--folder", default="/tmp/sungrazer-gallery")
     parser.add_argument("--irc", default="127.0.0.1:6667")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     for name in APPLICATIONS:
         module = importlib.import_module("applications." + name)
         if hasattr(module, "prepare"):

@@ -13,7 +13,8 @@ from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-PAGES = Path(__file__).resolve().parent / "pages"
+HERE = Path(__file__).resolve().parent
+PAGES = HERE / "pages"
 MOST_BYTES = 64 * 1024
 
 Answer = namedtuple("Answer", "status type body headers")
@@ -82,6 +83,7 @@ class Request:
         self.stream = handler.rfile
         self.body = b""
         self.here = handler.server.server_address[1]
+        self.counters = handler.server.counters
 
     @property
     def form(self):
@@ -109,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve(self):
         request = Request(self)
+        self.server.counters.add(request.path)
         method = "GET" if self.command == "HEAD" else self.command
         function, cgi, streams = TABLE.get((method, request.path), (None, False, False))
         self.protocol_version = "HTTP/1.0" if cgi or self.request_version == "HTTP/1.0" else "HTTP/1.1"
@@ -148,9 +151,33 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class Counters:
+    """What the server was asked so far, by path, and over how many connections."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.connections = 0
+        self.requests = {}
+
+    def add(self, path):
+        with self.lock:
+            # Any path may be asked for, and only those that are served are counted.
+            if ("GET", path) in TABLE or ("POST", path) in TABLE:
+                self.requests[path] = self.requests.get(path, 0) + 1
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, *args):
+        self.counters = Counters()
+        super().__init__(*args)
+
+    def process_request(self, request, client_address):
+        # One thread accepts all of them.
+        self.counters.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request, client_address):
         # Who goes away in the middle of an answer is no error.

@@ -167,22 +167,23 @@ export async function startBrowser({ patience = PATIENCE, ...options } = {}) {
         // For those who work on the browser script: without building, but for the worker that tabs share.
         await context.route('**/shim.js?*', (route) => route.fulfill({ contentType: 'text/javascript', body: shim() }));
     }
-    const own = [];
+    const own = new Set();
     return {
         /** Opens `url` in a page of its own. `page.errors` collects what goes wrong in it, `page.asked` what it asks for. */
         open: (url) => openIn(context, url, patience),
         /** Another user of the same browser, who shares neither cookies nor workers with anybody. */
         async user() {
             const other = await context.browser().newContext();
-            own.push(other);
-            return { open: (url) => openIn(other, url, patience) };
+            own.add(other);
+            other.on('close', () => own.delete(other));
+            return { open: (url) => openIn(other, url, patience), leave: () => other.close() };
         },
         /** Closes all pages but the one that a browser begins with. */
         async clear() {
             await Promise.all(context.pages().slice(1).map((page) => page.close()));
         },
         async stop() {
-            await Promise.all(own.map((other) => other.close()));
+            await Promise.all([...own].map((other) => other.close()));
             await context.close();
             rmSync(profile, { recursive: true, force: true });
         },

@@ -8,7 +8,7 @@ ANSWERS = ("yes", "no", "maybe")
 
 PAGE = """<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01 Transitional//EN">
 <html>
-<head><title>Who comes to the soup evening?</title><meta http-equiv="refresh" content="5"></head>
+<head><title>Who comes to the soup evening?</title><meta http-equiv="refresh" content="4"></head>
 <body bgcolor="#f6f3e9">
 <h3><font face="Georgia" color="#3a5f85">Soup evening, Friday at eight. Who comes?</font></h3>
 <table border="1" cellpadding="3" cellspacing="0" id="board">

@@ -74,7 +74,7 @@ def frameset(request):
 def frame_of_lines(request):
     with frames:
         lines = "".join(frames.lines) or "<i>Nothing has been said yet.</i>"
-    return markup(FRAME % ('<meta http-equiv="refresh" content="5">', lines))
+    return markup(FRAME % ('<meta http-equiv="refresh" content="4">', lines))
 
 
 @get("/frames/say", cgi=True)

@@ -25,6 +25,12 @@ def index(request):
     return markup(INDEX.replace("<!-- rows -->", rows).replace("POLLED", escape(polled)))
 
 
+@get("/server/counters")
+def counters(request):
+    with request.counters.lock:
+        return as_json({"connections": request.counters.connections, "requests": request.counters.requests})
+
+
 @get("/catalogue.json")
 def catalogue(request):
     return as_json([entry._asdict() for entry in CATALOGUE])
