@@ -21,9 +21,9 @@ pub fn wall() -> SystemTime {
 /// A timer that is put off again and again, and hardly ever goes off. Putting it off costs nothing: it is left to go off early,
 /// and looks then whether it is time. Setting one anew takes a lock that all tasks share.
 #[derive(Debug)]
-pub struct Alarm(Pin<Box<Sleep>>);
+pub struct LazyTimer(Pin<Box<Sleep>>);
 
-impl Alarm {
+impl LazyTimer {
     /// One that was never waited for.
     #[must_use]
     pub fn new() -> Self {
@@ -45,7 +45,7 @@ impl Alarm {
     }
 }
 
-impl Default for Alarm {
+impl Default for LazyTimer {
     fn default() -> Self {
         Self::new()
     }

@@ -8,10 +8,10 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Secrets, certificates and keys are smaller than this.
-const MOST_SECRET: u64 = 1 << 20;
+const MAX_SECRET: u64 = 1 << 20;
 
 /// And so is any configuration that somebody wrote.
-const MOST_TEXT: u64 = 16 << 20;
+const MAX_TEXT: u64 = 16 << 20;
 
 /// Reads what may be a secret. What was read is overwritten when it is dropped.
 ///
@@ -22,7 +22,7 @@ pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
         return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file: write what it should say into one"));
     }
     let mut content = Zeroizing::new(Vec::new());
-    bounded(path, MOST_SECRET, &mut content)?;
+    bounded(path, MAX_SECRET, &mut content)?;
     Ok(content)
 }
 
@@ -32,7 +32,7 @@ pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 /// If it cannot be read, is larger than 16 MiB, or is not UTF-8.
 pub fn text(path: &Path) -> Result<String> {
     let mut content = Vec::new();
-    bounded(path, MOST_TEXT, &mut content)?;
+    bounded(path, MAX_TEXT, &mut content)?;
     String::from_utf8(content).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 

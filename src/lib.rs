@@ -6,18 +6,18 @@
 //! clients ─▶ proxy ─┬─ no opinion ───────────────────────────────────────────────▶ upstream
 //!                   ├─ answered from memory ◀─────────────────────┐
 //!                   └─ held: deliver ◀─ frame ◀─ Update ◀─ Cursor ┤
-//!                                                                 │ Head (history, condition), bells
-//! upstream ─ fetch ─▶ Outcome ─ classify ─▶ Look ─ State::observe ┘
+//!                                                                 │ ResourceState (history, status), notifications
+//! upstream ─▶ FetchOutcome ─ classify ─▶ CompletedFetch ─ StateMachine::observe ┘
 //!              ▲
-//!         poll: Schedule, Trigger, Budget; one task a resource, while somebody waits for it
+//!         poll: Schedule, Trigger, FetchLimiter; one task a resource, while somebody waits for it
 //! ```
 //!
 //! A request that matches a *route* is for a *resource*, which its *key* names: the route, the origin, the target, the
 //! *variant* (headers that split it) and the *identity* (credentials). The [`hub`] finds the resource, or starts it with
-//! a poller. Each *look* brings a *representation*; one that means something else than the last becomes a *snapshot* with
-//! a *version*, and joins the *history*. A held client is a *session* with a *follower* for each URL: a *subscription*, a
-//! *cursor* into that history, and a *bell* for all of them. A *delivery* says how *updates* look on its *wire*. The words
-//! are used for these things throughout, and no others are; `docs/lexicon.md` has all of them.
+//! a poller. Each *fetch* brings a *representation*; one that means something else than the last becomes a *snapshot* with
+//! a *version*, and joins the *history*. A held client is a *session* with a *URL subscription* for each URL: a
+//! *subscription* to the resource and a *cursor* into its history; one [`resource::TaskNotify`] wakes the client for all of them. A
+//! *stream format* encodes *updates* for its connection. `docs/lexicon.md` explains the words that are particular to this project.
 //!
 //! # Rooms
 //!
@@ -30,7 +30,7 @@
 //! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
 //! | [`explain`], [`probe`] | why something was a change; what changes by itself, and the rules against it |
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
-//! | [`poll`], [`hub`] | when and how to look; from keys to resources |
+//! | [`poll`], [`hub`] | when and how to fetch; from keys to resources |
 //! | [`deliver`] | the ways to hold a client |
 //! | [`route`], [`upstream`], [`tls`] | whose requests are ours, under which key; the backend; certificates |
 //! | [`proxy`], [`admin`] | the listeners |
@@ -42,13 +42,13 @@
 //!
 //! ```no_run
 //! use sungrazer::config::{self, Overrides};
-//! use sungrazer::server::{Inherited, Server, Source};
+//! use sungrazer::server::{ConfigSource, Inherited, Server};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
 //! let config = config::parse("in the program", text, &Overrides::default())?;
-//! let server = Server::start(config, &Source::default(), Inherited::default())?;
+//! let server = Server::start(config, &ConfigSource::default(), Inherited::default())?;
 //! println!("{}", server.ready_line());
 //! tokio::signal::ctrl_c().await?;
 //! server.stop().await;

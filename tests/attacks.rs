@@ -17,7 +17,7 @@ const ROUTE: &str = "[[route]]\npath = \"/**\"\nevery = \"50ms\"\nevery_max = \"
 
 const STREAM: (&str, &str) = ("Accept", "text/event-stream");
 
-fn is_look(seen: &Seen) -> bool {
+fn is_fetch(seen: &Seen) -> bool {
     seen.is_fetch()
 }
 
@@ -42,13 +42,13 @@ async fn a_request_that_claims_another_method_is_proxied_once_and_never_repeated
         assert!(refused.contains("another method"), "{name}: {refused}");
     }
     assert_eq!(sidecar.watched(), 0);
-    assert!(!backend.seen("/a").iter().any(is_look), "it was repeated");
+    assert!(!backend.seen("/a").iter().any(is_fetch), "it was repeated");
     // It may have changed something: what was known before it is not what its client is shown.
     let mut held = sidecar.events("/a").await;
     held.snapshot().await;
     sidecar.get("/a", &[("X-HTTP-Method-Override", "PUT")]).await;
-    let looks = backend.hits("/a");
-    eventually("a look after it", || backend.hits("/a") > looks).await;
+    let fetches = backend.hits("/a");
+    eventually("a look after it", || backend.hits("/a") > fetches).await;
 }
 
 fn lower(name: &str) -> &'static str {

@@ -1,4 +1,4 @@
-//! What many clients, or bad ones, cannot do: take memory, places or looks that belong to others.
+//! What many clients, or bad ones, cannot do: take memory, places or fetches that belong to others.
 //!
 //! The sizes are those of a quick run; the environment variables named here raise them.
 
@@ -122,7 +122,7 @@ async fn herd(address: SocketAddr, clients: usize, id: &str) -> Vec<Events> {
 
 /// `SUNGRAZER_TEST_HERD` clients.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_herd_that_comes_back_makes_no_more_looks_than_one_client() {
+async fn a_herd_that_comes_back_makes_no_more_fetches_than_one_client() {
     let clients = size("SUNGRAZER_TEST_HERD", 500);
     let backend = Backend::start().await;
     backend.set("/a", Page::json("{\"n\":1}"));
@@ -164,7 +164,7 @@ async fn a_herd_that_comes_back_makes_no_more_looks_than_one_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_herd_that_polls_again_is_held_on_one_look() {
+async fn a_herd_that_polls_again_is_held_on_one_fetch() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"1h\"\nevery_max = \"1h\"\n");
@@ -190,7 +190,7 @@ async fn a_herd_that_polls_again_is_held_on_one_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_client_that_leaves_stops_the_looks_whatever_it_spoke() {
+async fn the_last_client_that_leaves_stops_the_fetches_whatever_it_spoke() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::with(&format!(
@@ -206,17 +206,17 @@ async fn the_last_client_that_leaves_stops_the_looks_whatever_it_spoke() {
         }
         followers.truncate(1);
         eventually("two to have left", || sidecar.held() == 1).await;
-        let looks = backend.hits("/a");
-        eventually("looks for the last one", || backend.hits("/a") > looks + 2).await;
+        let fetches = backend.hits("/a");
+        eventually("fetches for the last one", || backend.hits("/a") > fetches + 2).await;
         let left = Instant::now();
         drop(followers);
         eventually("its leaving to be noticed", || sidecar.held() == 0).await;
         assert!(left.elapsed() < Duration::from_secs(1), "{form:?} over {over:?}: after {:?}", left.elapsed());
-        // A look may have been under way; after that, none.
+        // A fetch may have been under way; after that, none.
         backend.settles("/a").await;
-        let looks = backend.hits("/a");
+        let fetches = backend.hits("/a");
         tokio::time::sleep(Duration::from_millis(400)).await;
-        assert_eq!(backend.hits("/a"), looks, "{form:?} over {over:?}");
+        assert_eq!(backend.hits("/a"), fetches, "{form:?} over {over:?}");
     }
 }
 

@@ -13,10 +13,10 @@ fn route(rules: &str) -> String {
     format!("[[route]]\npath = \"/a\"\nevery = \"50ms\"\nevery_max = \"50ms\"\n{rules}\n")
 }
 
-/// Waits for a few more looks, and then for nothing to have come of them.
+/// Waits for a few more fetches, and then for nothing to have come of them.
 async fn is_silent(backend: &Backend, events: &mut Events) -> bool {
-    let looks = backend.hits("/a");
-    eventually("more looks", || backend.hits("/a") > looks + 4).await;
+    let fetches = backend.hits("/a");
+    eventually("more fetches", || backend.hits("/a") > fetches + 4).await;
     tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_err()
 }
 
@@ -80,21 +80,21 @@ async fn numbers_arrive_digit_for_digit() {
     assert_eq!(within("the change", events.snapshot()).await.data, body);
 }
 
-/// The looks at `/a` on record, the newest first.
-async fn looks(sidecar: &Sidecar) -> Vec<serde_json::Value> {
+/// The fetches `/a` on record, the newest first.
+async fn fetches(sidecar: &Sidecar) -> Vec<serde_json::Value> {
     let why = sidecar.admin("/api/why?url=/a").await;
     let why: serde_json::Value = serde_json::from_slice(&why.body).unwrap();
     why["resources"][0]["looks"].as_array().unwrap().clone()
 }
 
-async fn because(sidecar: &Sidecar, result: &str, part: &str) -> String {
-    within(&format!("a look that is {result} because of {part}"), async {
+async fn reason(sidecar: &Sidecar, result: &str, part: &str) -> String {
+    within(&format!("a fetch that is {result} because of {part}"), async {
         loop {
-            let found = looks(sidecar).await.into_iter().find(|look| {
-                look["result"] == result && look["because"].as_str().is_some_and(|because| because.contains(part))
+            let found = fetches(sidecar).await.into_iter().find(|fetch| {
+                fetch["result"] == result && fetch["because"].as_str().is_some_and(|reason| reason.contains(part))
             });
             match found {
-                Some(look) => return look["because"].as_str().unwrap().to_owned(),
+                Some(fetch) => return fetch["because"].as_str().unwrap().to_owned(),
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
@@ -109,16 +109,16 @@ async fn why_names_the_places_and_never_the_values() {
     let sidecar = Sidecar::start(&backend, &route("ignore.json = [\"/now\"]"));
     let mut events = sidecar.events("/a").await;
     events.snapshot().await;
-    assert_eq!(because(&sidecar, "changed", "first").await, "the first look");
-    because(&sidecar, "unchanged", "byte for byte the same").await;
+    assert_eq!(reason(&sidecar, "changed", "first").await, "the first fetch");
+    reason(&sidecar, "unchanged", "byte for byte the same").await;
     backend.set("/a", Page::json(r#"{"now":2,"user":{"token":"hunter2"},"items":[{"id":1,"v":1}]}"#));
-    assert_eq!(because(&sidecar, "unchanged", "now").await, "nothing that counts (ignored: /now)");
+    assert_eq!(reason(&sidecar, "unchanged", "now").await, "nothing that counts (ignored: /now)");
     backend.set("/a", Page::json(r#"{"now":3,"user":{"token":"hunter3"},"items":[{"id":2,"v":1},{"id":1,"v":2}]}"#));
     events.snapshot().await;
-    assert_eq!(because(&sidecar, "changed", "token").await, "/user/token, /items/* added, /items/*/v; ignored: /now");
+    assert_eq!(reason(&sidecar, "changed", "token").await, "/user/token, /items/* added, /items/*/v; ignored: /now");
     backend.set("/a", Page::json("{\"user\":\"hunter4\""));
     events.snapshot().await;
-    let text = because(&sidecar, "changed", "not valid JSON").await;
+    let text = reason(&sidecar, "changed", "not valid JSON").await;
     assert!(text.ends_with("it is not valid JSON (at byte 17): compared as text"), "{text}");
     let all = sidecar.admin("/api/why?url=/a").await;
     assert!(!all.text().contains("hunter"), "a value was told: {}", all.text());
@@ -181,8 +181,8 @@ async fn bodies_that_cannot_be_read_as_they_should_are_compared_as_bytes_and_sai
         assert!(is_silent(&backend, &mut events).await, "{content_type}");
         backend.set("/a", Page::new(content_type, other));
         within("the change", events.snapshot()).await;
-        let text = because(&sidecar, "changed", said).await;
-        assert!(!text.starts_with("the first look"), "{text}");
+        let text = reason(&sidecar, "changed", said).await;
+        assert!(!text.starts_with("the first fetch"), "{text}");
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_resource_that_goes_back_and_forth_is_reported_with_what_would_calm_it
     let advice = within("advice", async {
         loop {
             events.snapshot().await;
-            if let Some(advice) = sidecar.server.site().hub.resources()[0].head().advice.as_deref() {
+            if let Some(advice) = sidecar.server.gateway().hub.resources()[0].state().advice.as_deref() {
                 return advice.to_owned();
             }
         }
@@ -215,5 +215,5 @@ async fn a_resource_that_goes_back_and_forth_is_reported_with_what_would_calm_it
     let mut events = calm.events("/a").await;
     events.snapshot().await;
     assert!(is_silent(&backend, &mut events).await);
-    assert_eq!(because(&calm, "unchanged", "ignored").await, "nothing that counts (ignored: #node)");
+    assert_eq!(reason(&calm, "unchanged", "ignored").await, "nothing that counts (ignored: #node)");
 }

@@ -15,7 +15,7 @@ use crate::support::{eventually, within};
 /// Method and target, headers, and body of a write.
 type Write<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8]);
 
-/// Nothing is looked at by itself, so that only fences make anything current.
+/// Nothing is fetched by itself, so that only fences make anything current.
 const STILL: &str = "every = \"1h\"\nevery_max = \"1h\"\n";
 
 /// An application that counts writes; `/count` says how many there were, and takes its time.
@@ -99,7 +99,7 @@ async fn no_request_that_may_write_is_answered_by_what_was_read_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_that_is_repeated_as_a_write_is_no_reason_to_look_and_fences_nevertheless() {
+async fn a_poll_that_is_repeated_as_a_write_is_no_reason_to_fetch_and_fences_nevertheless() {
     let (backend, count) = counting(Duration::ZERO).await;
     let sidecar = start(&backend, "");
     let mut events = Events::open(sidecar.address, "/count", &[at("10.0.0.9")]).await;
@@ -232,7 +232,7 @@ async fn a_writers_own_streams_hear_of_a_write_before_it_is_answered() {
             text.push_str(&String::from_utf8_lossy(&there[..read]));
         }
         assert!(text.contains("\"event\":\"down\""), "{text:?}");
-        // The next look says how it stands.
+        // The next fetch says how it stands.
         assert_eq!(read(&sidecar, "10.0.0.1").await, written);
         assert_eq!(record(&mut own).await["body"], written.to_string());
         assert_eq!(
@@ -285,7 +285,7 @@ async fn who_holds_what_nobody_here_knows_is_told_what_was_read_after_he_came() 
         let body = told.rsplit("\"body\":").next().unwrap().trim_end_matches('}');
         assert_eq!(body, (n + 1).to_string(), "{form}: {told}");
     }
-    // What is known needs no look.
+    // What is known needs no fetch.
     let known = three.events("/count").await.snapshot().await.id.unwrap();
     let before = backend.hits("/count");
     let answer = three.get("/count", &[("If-None-Match", &format!("\"{known}\""))]).await;
@@ -309,7 +309,7 @@ async fn a_change_in_one_variant_is_known_to_the_polls_of_all() {
         // One of them is found changed, through a poll that has to be as new as something else.
         let fresh = format!("\"{change}-unknown\"");
         sidecar.get("/count", &[cookie, ("If-None-Match", &fresh)]).await;
-        eventually("the change to be found", || sidecar.server.site().hub.len() == 2).await;
+        eventually("the change to be found", || sidecar.server.gateway().hub.len() == 2).await;
         assert_eq!(within("the change", plain.snapshot()).await.data, change.to_string());
         assert_eq!(sidecar.get("/count", &[cookie, xml]).await.text(), change.to_string());
     }

@@ -136,8 +136,8 @@ async fn nobody_who_did_not_ask_gets_a_patch() {
         let mut plain = Events::open(sidecar.address, "/a", &[("Prefer", prefer)]).await;
         assert_eq!(plain.head.header("preference-applied"), None, "{prefer}");
         eventually("the first version to be back", || {
-            let resources = sidecar.server.site().hub.resources();
-            resources[0].head().newest().is_some_and(|newest| newest.representation.body == list(0..20))
+            let resources = sidecar.server.gateway().hub.resources();
+            resources[0].state().newest().is_some_and(|newest| newest.representation.body == list(0..20))
         })
         .await;
         plain.snapshot().await;

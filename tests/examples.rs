@@ -135,7 +135,7 @@ async fn jobs(events: &mut Events) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs rq-dashboard and redis-server; tests/run sees to it"]
-async fn a_job_that_is_queued_by_a_write_through_the_proxy_is_seen_long_before_the_next_look() {
+async fn a_job_that_is_queued_by_a_write_through_the_proxy_is_seen_long_before_the_next_fetch() {
     let example = Example::start("rq-dashboard", &["REDIS_PORT", "APP_PORT"]).await;
     example.run("fail").await;
     let routes = "[[route]]\npath = \"/*/data/**\"\nevery = \"30s\"\nevery_max = \"30s\"\n";
@@ -149,7 +149,7 @@ async fn a_job_that_is_queued_by_a_write_through_the_proxy_is_seen_long_before_t
         let answered = Instant::now();
         assert_eq!(jobs(&mut events).await, expected, "after {write}");
         let (took, shown) = (answered - written, answered.elapsed());
-        eprintln!("POST {write} was answered after {took:?} and seen {shown:?} later; looks are made every 30 s");
+        eprintln!("POST {write} was answered after {took:?} and seen {shown:?} later; fetches are made every 30 s");
         assert!(shown < Duration::from_secs(10), "seen by chance");
     }
     let why = sidecar.admin(&format!("/api/why?url={QUEUES}")).await;
@@ -181,6 +181,6 @@ async fn rq_dashboard_shows_a_job_to_all_and_is_asked_as_by_one() {
     }
     let [one, fifty] = asked[..] else { unreachable!() };
     eprintln!("requests at rq-dashboard in {window:?}: {one} for one stream, {fifty} for fifty");
-    assert!(one >= 1, "nobody looked");
+    assert!(one >= 1, "nobody fetched");
     assert!(fifty <= one + 1, "{one} requests for one stream, {fifty} for fifty");
 }

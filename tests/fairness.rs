@@ -128,11 +128,11 @@ async fn nobody_else_is_late(flood: Flood) {
     let mut stream = Events::open(sidecar.address, "/a", &VICTIM).await;
     stream.snapshot().await;
     let clients = flood.begin(sidecar.address).await;
-    let budget = &sidecar.server.site().budget;
+    let budget = &sidecar.server.gateway().limiter;
     if flood == Flood::Polls {
         eventually("polls", || backend.hits("/flood") > 40).await;
     } else {
-        eventually("the flood to be more than can be fetched", || budget.spending().waiting > 20).await;
+        eventually("the flood to be more than can be fetched", || budget.stats().waiting > 20).await;
         // All that may be fetched at once is being fetched.
         tokio::time::sleep(Duration::from_millis(1200)).await;
     }
@@ -154,10 +154,10 @@ async fn nobody_else_is_late(flood: Flood) {
     late.push(began.elapsed());
     let worst = late.iter().max().unwrap();
     assert!(*worst < Duration::from_millis(2500), "{flood:?}: {late:?}");
-    let spending = budget.spending();
+    let spending = budget.stats();
     assert!(spending.last_second <= 40 && spending.running <= 8, "{spending:?}");
     drop(clients);
-    eventually("the flood to be over", || budget.spending().waiting <= 1).await;
+    eventually("the flood to be over", || budget.stats().waiting <= 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,8 +201,8 @@ async fn what_a_flooding_client_follows_beside_others_is_as_soon_as_theirs() {
     // It was there first.
     let _first = Events::open(sidecar.address, "/a", &[("X-Forwarded-For", "192.0.2.1")]).await;
     let _clients = Flood::Slow.begin(sidecar.address).await;
-    let budget = &sidecar.server.site().budget;
-    eventually("the flood", || budget.spending().waiting > 100).await;
+    let budget = &sidecar.server.gateway().limiter;
+    eventually("the flood", || budget.stats().waiting > 100).await;
     let mut stream = Events::open(sidecar.address, "/a", &VICTIM).await;
     stream.next().await.unwrap();
     for change in 1..=5 {
@@ -390,7 +390,7 @@ async fn the_history_of_one_client_leaves_room_for_that_of_others() {
         kept += usize::from(record["event"] == "snapshot" && record["body"].as_str().unwrap().len() > 1000);
         ended += usize::from(record["event"] == "end" && record["reason"] == "overload");
     }
-    let room = sidecar.server.site().hub.room();
+    let room = sidecar.server.gateway().hub.memory_budget();
     assert!(ended > 20 && kept > 3 && room.used() <= 1 << 20, "{kept} kept, {ended} ended, {} bytes", room.used());
     // The one that was there hears on, and others come.
     backend.set("/a", Page::text("changed"));

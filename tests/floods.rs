@@ -350,9 +350,9 @@ async fn more_clients_than_there_are_descriptors_for() {
     }
     eprintln!("{held} of {CLIENTS} clients are held, {refused} were turned away");
     assert!(held > LIMIT / 4 && refused > 0, "{held} held, {refused} refused");
-    // Looks still have descriptors, and so have operators.
-    let looks = backend.hits("/a/x");
-    eventually("another look", || backend.hits("/a/x") > looks).await;
+    // Fetches still have descriptors, and so have operators.
+    let fetches = backend.hits("/a/x");
+    eventually("another fetch", || backend.hits("/a/x") > fetches).await;
     for _ in 0..3 {
         assert_eq!(client::get(admin, "/healthz", &[LOCAL]).await.status, 200);
     }

@@ -213,9 +213,9 @@ async fn everywhere(sent: &str, then: Then, whole: bool) {
     let mut events = Events::try_open(sidecar.address, "/watched", &[]).await;
     let first = within("the first event", events.next()).await.unwrap();
     if whole {
-        assert_eq!((first.event.as_deref(), first.data.as_str()), (None, BODY), "a look: {sent}");
+        assert_eq!((first.event.as_deref(), first.data.as_str()), (None, BODY), "a fetch: {sent}");
     } else {
-        assert_eq!(first.event.as_deref(), Some("stale"), "a look: {sent}");
+        assert_eq!(first.event.as_deref(), Some("stale"), "a fetch: {sent}");
     }
 }
 
@@ -583,7 +583,7 @@ async fn codings_that_browsers_shrug_at_do_not_end_a_stream() {
             assert_eq!(data.await, expected);
         } else {
             let before = backend.heads().len();
-            eventually("looks at it", || backend.heads().len() > before + 3).await;
+            eventually("fetches it", || backend.heads().len() > before + 3).await;
         }
     }
 }

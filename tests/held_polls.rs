@@ -176,9 +176,9 @@ async fn what_is_ignored_does_not_end_a_hold_though_the_validator_is_another() {
     let mut client = Connection::open(sidecar.address).await;
     let etag = etag(&mut client).await;
     let _watching = sidecar.events("/a").await;
-    let looks = backend.hits("/a");
+    let fetches = backend.hits("/a");
     backend.set("/a", Page::json("{\"n\":1,\"t\":2}"));
-    eventually("some looks", || backend.hits("/a") > looks + 2).await;
+    eventually("some fetches", || backend.hits("/a") > fetches + 2).await;
     let held = tokio::spawn(async move { client.get("/a", &[("If-None-Match", &etag), ASKED[0]]).await });
     eventually("the poll to be held", || sidecar.held() == 2).await;
     backend.set("/a", Page::json("{\"n\":2,\"t\":3}"));
@@ -227,7 +227,7 @@ async fn a_page_that_is_navigated_to_is_never_held() {
     }
 }
 
-/// A route with and without `hold`, whose resource is looked at for a reason or not at all.
+/// A route with and without `hold`, whose resource is fetched for a reason or not at all.
 fn for_a_reason(hold: &str, rest: &str) -> String {
     format!("[[route]]\npath = \"/a\"\nevery = \"10m\"\nevery_max = \"10m\"\n{hold}{rest}\n")
 }
@@ -255,9 +255,9 @@ async fn a_held_poll_is_answered_with_what_its_client_has_written() {
             let mut held = poll(&sidecar, 600).await;
             // What changes nothing that is asked for ends no hold.
             let mut writer = Connection::open(sidecar.address).await;
-            let looks = backend.hits("/a");
+            let fetches = backend.hits("/a");
             assert_eq!(writer.request("POST", "/w", &[], b"nothing").await.status, status);
-            eventually("the look for it", || backend.hits("/a") > looks).await;
+            eventually("the fetch for it", || backend.hits("/a") > fetches).await;
             let early = tokio::time::timeout(Duration::from_millis(50), &mut held).await;
             assert!(early.is_err(), "{hold} {rest} {status}: {early:?}");
             backend.set("/a", Page::json("2"));
@@ -277,10 +277,10 @@ async fn what_was_read_before_a_clients_write_is_no_answer_when_its_time_is_up_o
             backend.handle("/a", {
                 let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
                 move |seen| {
-                    let is_look = seen.is_fetch();
-                    match (written.load(Ordering::SeqCst), is_look) {
+                    let is_fetch = seen.is_fetch();
+                    match (written.load(Ordering::SeqCst), is_fetch) {
                         (false, _) => Page::json("1"),
-                        // Looks bring nothing any more.
+                        // Fetches bring nothing any more.
                         (true, true) => Page::json("2").gate(&gate),
                         (true, false) => Page::json("2"),
                     }

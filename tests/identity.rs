@@ -524,7 +524,7 @@ async fn what_one_client_was_answered_teaches_nothing_about_others() {
             Events::open(sidecar.address, "/a/messages", &[("Cookie", "sid=other"), ("User-Agent", "o")]).await;
         other.snapshot().await;
         let shared = usize::from(audience == "credentials") + 1;
-        let site = sidecar.server.site();
+        let site = sidecar.server.gateway();
         assert_eq!(site.hub.with_target("/a/messages").len(), shared, "{audience}");
         let mut many = Events::open(sidecar.address, "/.sungrazer/stream?url=/a/messages", &victim).await;
         assert!(within("a record", many.next()).await.unwrap().data.contains("snapshot"), "{audience}");

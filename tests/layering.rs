@@ -114,6 +114,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The folders of `proxy`, and which of the others each may use. What a connection's task needs of the listener's state
+/// comes through the gateway.
+const PROXY_EDGES: &[(&str, &[&str])] = &[
+    ("connection", &["gateway", "passthrough", "request", "watched"]),
+    ("passthrough", &["connection", "gateway", "request", "watched"]),
+    ("request", &["gateway", "passthrough", "watched"]),
+    ("watched", &["gateway", "request"]),
+    ("gateway", &["request", "watched"]),
+];
+
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
 const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe"];
 
@@ -210,4 +220,28 @@ fn no_file_outgrows_its_reader() {
         .filter(|(lines, _)| *lines > 700)
         .collect();
     assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn folders_of_the_proxy_use_each_other_as_listed() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let Some(inside) = file.strip_prefix("proxy/") else { continue };
+        let folder = room(inside);
+        if folder == "mod" {
+            continue;
+        }
+        let (_, allowed) = PROXY_EDGES
+            .iter()
+            .find(|(known, _)| *known == folder)
+            .unwrap_or_else(|| panic!("{file} is in no known folder"));
+        for used in text.split("crate::proxy::").skip(1) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let is_folder = PROXY_EDGES.iter().any(|(known, _)| *known == used);
+            if is_folder && used != folder && !allowed.contains(&used) {
+                wrong.push(format!("{file} uses crate::proxy::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -83,7 +83,7 @@ struct Sessions {
 fn odd(seen: &Seen, person: &str) -> Option<String> {
     let person = seen.header("x-person").unwrap_or(person);
     let address = person.parse().map(|number: usize| format!("{}, 127.0.0.1", address_of(number))).ok();
-    // Routes that share look under somebody's own credentials now and then; they are known by the address that they name.
+    // Routes that share fetch under somebody's own credentials now and then; they are known by the address that they name.
     let agent = seen.header("user-agent").unwrap_or_default();
     let is_own = seen.header("x-forwarded-for") == address.as_deref()
         && (agent.is_empty() || agent.starts_with(&format!("Mozilla/p{person}~")));

@@ -100,7 +100,7 @@ async fn nobody_goes_back_to_an_older_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_poll_at_the_same_time_are_answered_by_one_look() {
+async fn many_who_poll_at_the_same_time_are_answered_by_one_fetch() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1").delay(Duration::from_millis(100)));
     let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"10s\"\nevery_max = \"10s\"\n");
@@ -148,9 +148,9 @@ async fn every_answer_says_when_it_was_made() {
     }
 }
 
-/// Whoever polls after a write is answered by a look that tells all who are held, too, and soon.
+/// Whoever polls after a write is answered by a fetch that tells all who are held, too, and soon.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_after_somebodys_write_is_answered_by_a_look() {
+async fn a_poll_after_somebodys_write_is_answered_by_a_fetch() {
     let backend = Backend::start().await;
     backend.set("/a", Page::text("one"));
     let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"20s\"\nrefresh_on = []\n");
@@ -158,12 +158,12 @@ async fn a_poll_after_somebodys_write_is_answered_by_a_look() {
     events.snapshot().await;
     let mut connection = Connection::open(sidecar.address).await;
     for text in ["two", "three", "four"] {
-        let looks = backend.hits("/a");
+        let fetches = backend.hits("/a");
         assert_eq!(connection.request("POST", "/b", &[], b"").await.status, 404);
         backend.set("/a", Page::text(text));
         let answer = connection.get("/a", &[]).await;
         assert!(answer.is_from_memory() && answer.text() == text, "{answer:?}");
-        assert_eq!(backend.hits("/a"), looks + 1);
+        assert_eq!(backend.hits("/a"), fetches + 1);
         assert_eq!(events.snapshot().await.data, text);
     }
 }

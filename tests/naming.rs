@@ -142,7 +142,7 @@ async fn who_minds_something_else_keeps_the_clients_host() {
             sidecar.get("/a/x", &[]).await;
         }
         let ours: Vec<_> = [backend.seen("/"), backend.seen("/a/x")].concat();
-        // Looks ask for codings.
+        // Fetches ask for codings.
         let ours = ours.iter().filter(|seen| seen.is_fetch() || seen.header("accept-encoding") == Some("identity"));
         let (asked, signed) = ours
             .fold((0, 0), |(asked, signed), seen| (asked + 1, signed + usize::from(seen.header("cookie").is_some())));

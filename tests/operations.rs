@@ -55,7 +55,7 @@ async fn the_grafana_dashboard_asks_for_metrics_that_there_are() {
     // What rarely happens is counted here as the server would count it.
     let rare = sungrazer::telemetry::Metrics::new();
     let route = rare.route(&"/a".into());
-    route.differs();
+    route.audience_mismatch();
     route.ended("gone");
     let text = format!("{}{}", sidecar.admin("/metrics").await.text(), rare.render());
     let exposed = |metric: &str| {

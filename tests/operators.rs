@@ -72,7 +72,7 @@ async fn the_state_tells_of_routes_resources_and_what_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_is_pushed_while_somebody_watches_and_not_looked_at_otherwise() {
+async fn the_state_is_pushed_while_somebody_watches_and_not_fetched_otherwise() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, ROUTES);

@@ -36,7 +36,7 @@ fn attribute<'a>(span: &'a Value, name: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_spans_of_their_traces() {
     let (backend, collector) = (Backend::start().await, Backend::start().await);
-    // A path that is asked twice in a row is looked at, and a look belongs to no client's trace.
+    // A path that is asked twice in a row is fetched, and a fetch belongs to no client's trace.
     for path in ["/a", "/b", "/c"] {
         backend.set(path, Page::text("a"));
     }

@@ -12,7 +12,7 @@ use crate::support::program::{Program, Scratch};
 use crate::support::sidecar::Sidecar;
 use crate::support::{eventually, within};
 
-/// Looks that nobody waits for.
+/// Fetches that nobody waits for.
 const EAGER: &str = "[[route]]\npath = \"/**\"\nevery = \"20ms\"\n";
 
 /// Intervals that no test waits for, but longer ones would be allowed.
@@ -37,7 +37,7 @@ async fn restless() -> Backend {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_with_every_look_is_looked_at_as_often_as_its_page_asks() {
+async fn what_changes_with_every_fetch_is_fetched_as_often_as_its_page_asks() {
     let backend = restless().await;
     let scratch = Scratch::new("paces");
     let file = scratch.write("sungrazer.toml", &format!("[upstream]\nurl = \"{}\"\n{EAGER}", backend.url()));
@@ -52,8 +52,8 @@ async fn what_changes_with_every_look_is_looked_at_as_often_as_its_page_asks() {
     sleep(Duration::from_millis(500)).await;
     let before = backend.hits("/counters");
     sleep(Duration::from_millis(2000)).await;
-    let looks = backend.hits("/counters") - before;
-    assert!((1..=6).contains(&looks), "{looks} looks in the time of five");
+    let fetches = backend.hits("/counters") - before;
+    assert!((1..=6).contains(&fetches), "{fetches} fetches in the time of five");
     // Who did not say how often he would ask is told as often as the route says.
     let mut other = Events::open(program.address, "/counters", &[]).await;
     let before = backend.hits("/counters");
@@ -64,7 +64,7 @@ async fn what_changes_with_every_look_is_looked_at_as_often_as_its_page_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_have_what_is_restless_looked_at_once_in_its_pages_interval_and_writers_see_what_they_wrote() {
+async fn writes_have_what_is_restless_fetched_once_in_its_pages_interval_and_writers_see_what_they_wrote() {
     let backend = restless().await;
     backend.set("/save", Page::text("saved"));
     let eager = "[[route]]\npath = \"/**\"\nevery = \"20ms\"\nevery_max = \"2h\"\n";
@@ -76,19 +76,19 @@ async fn writes_have_what_is_restless_looked_at_once_in_its_pages_interval_and_w
     let before = backend.hits("/counters");
     let mut writer = Connection::open(sidecar.address).await;
     writer.request("POST", "/save", &[], b"1").await;
-    eventually("the look after the first write", || backend.hits("/counters") == before + 1).await;
+    eventually("the fetch after the first write", || backend.hits("/counters") == before + 1).await;
     for n in 0..5 {
         writer.request("POST", "/save", &[], format!("text {n}").as_bytes()).await;
         sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(backend.hits("/counters"), before + 1, "a look for each write");
-    // What nobody looked for is asked for when the writer asks.
+    assert_eq!(backend.hits("/counters"), before + 1, "a fetch for each write");
+    // What nobody fetched is asked for when the writer asks.
     let shown: usize = writer.get("/counters", &[]).await.text().parse().unwrap();
     assert_eq!((shown, backend.hits("/counters")), (before + 1, before + 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_that_never_have_an_effect_are_no_reason_to_look_but_nothing_older_is_shown_after_them() {
+async fn writes_that_never_have_an_effect_are_no_reason_to_fetch_but_nothing_older_is_shown_after_them() {
     let backend = Backend::start().await;
     backend.set("/list", Page::text("one"));
     for path in ["/layouts/main", "/layouts/other", "/list/new"] {
@@ -101,50 +101,50 @@ async fn writes_that_never_have_an_effect_are_no_reason_to_look_but_nothing_olde
     for text in ["wide", "narrow", "tall", "wider"] {
         let before = backend.hits("/list");
         client.request("PUT", "/layouts/main", &[], text.as_bytes()).await;
-        eventually("the look after the write", || backend.hits("/list") > before).await;
+        eventually("the fetch after the write", || backend.hits("/list") > before).await;
         sleep(Duration::from_secs(1)).await;
     }
     let before = backend.hits("/list");
     client.request("PUT", "/layouts/other", &[], b"5").await;
     sleep(Duration::from_millis(700)).await;
-    assert_eq!(backend.hits("/list"), before, "a look for nothing");
-    // What the client holds is not confirmed before it has been looked at again, and nobody looks for that alone.
+    assert_eq!(backend.hits("/list"), before, "a fetch for nothing");
+    // What the client holds is not confirmed before it has been fetched again, and nobody looks for that alone.
     let held = json!({ "url": "/list", "every": HOUR, "since": version, "confirm": true, "patient": true });
     let mut again = follow(sidecar.address, held).await;
     assert!(tokio::time::timeout(Duration::from_millis(300), again.next()).await.is_err(), "it is not known");
     assert_eq!(backend.hits("/list"), before);
-    // The writer's next poll is answered by a look, which tells all others, too.
+    // The writer's next poll is answered by a fetch, which tells all others, too.
     backend.set("/list", Page::text("two"));
     assert_eq!(client.get("/list", &[]).await.text(), "two");
     assert_eq!(backend.hits("/list"), before + 1);
     assert_eq!(record(&mut again).await["body"], "two");
     // That came soon after such a write: it may be its effect.
     client.request("PUT", "/layouts/main", &[], b"6").await;
-    eventually("a look", || backend.hits("/list") > before + 1).await;
+    eventually("a fetch", || backend.hits("/list") > before + 1).await;
     // Others were a reason all along.
     let before = backend.hits("/list");
     client.request("POST", "/list/new", &[], b"x").await;
-    eventually("a look", || backend.hits("/list") > before).await;
+    eventually("a fetch", || backend.hits("/list") > before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_rarely_is_looked_for_rarely() {
+async fn who_asks_rarely_is_fetched_rarely() {
     let backend = Backend::start().await;
     backend.set("/badge", Page::text("0"));
     let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/**\"\nevery = \"10ms\"\nevery_max = \"200ms\"\n");
     let mut events = follow(sidecar.address, json!({ "url": "/badge", "every": 700 })).await;
     record(&mut events).await;
-    // Nothing has ever changed: looks become rarer than `every_max`, and as rare as who follows it would ask.
-    eventually("looks to become rare", || interval(&sidecar) >= 600).await;
+    // Nothing has ever changed: fetches become rarer than `every_max`, and as rare as who follows it would ask.
+    eventually("fetches to become rare", || interval(&sidecar) >= 600).await;
     drop(events);
     eventually("its leaving to be noticed", || sidecar.held() == 0).await;
     let mut other = sidecar.events("/badge").await;
     other.snapshot().await;
-    eventually("looks to come as the route says", || interval(&sidecar) <= 220).await;
+    eventually("fetches to come as the route says", || interval(&sidecar) <= 220).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn polls_that_are_made_unique_share_the_looks_at_what_they_ask_for() {
+async fn polls_that_are_made_unique_share_the_fetches_of_what_they_ask_for() {
     let backend = Backend::start().await;
     backend.set("/list", Page::text("one"));
     backend.set("/save", Page::text("saved"));
@@ -153,15 +153,15 @@ async fn polls_that_are_made_unique_share_the_looks_at_what_they_ask_for() {
     record(&mut events).await;
     let mut client = Connection::open(sidecar.address).await;
     client.request("POST", "/save", &[], b"x").await;
-    let looks = || backend.seen("/list").len();
-    let before = looks();
+    let fetches = || backend.seen("/list").len();
+    let before = fetches();
     for n in 0..3 {
         let target = format!("/list?page=1&{}", 1_763_809_300_000_u64 + n);
         let answer = client.get(&target, &[("Sungrazer-Poll", "/list?page=1")]).await;
         assert_eq!((answer.text(), answer.is_from_memory()), ("one", true), "{target}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "no cache may keep it as what is at {target}");
     }
-    assert_eq!(looks(), before + 1, "the first after the write is a look for all");
+    assert_eq!(fetches(), before + 1, "the first after the write is a fetch for all");
     // Nothing else can be asked for in that way, and nothing that is not followed.
     for (target, named) in [
         ("/other?1763809200000", "/list?page=1"),
@@ -178,5 +178,5 @@ async fn polls_that_are_made_unique_share_the_looks_at_what_they_ask_for() {
 
 /// The interval of what is watched, in milliseconds.
 fn interval(sidecar: &Sidecar) -> u128 {
-    sidecar.server.site().hub.resources().first().map_or(0, |resource| resource.interval().as_millis())
+    sidecar.server.gateway().hub.resources().first().map_or(0, |resource| resource.interval().as_millis())
 }

@@ -94,7 +94,7 @@ async fn command(socket: PathBuf, command: String) {
     assert_eq!(answer.trim(), "");
 }
 
-/// Its page of statistics, on which each look counts.
+/// Its page of statistics, on which each fetch counts.
 async fn haproxy() -> Vec<Polled> {
     let haproxy = peers::haproxy(STATISTICS).await;
     let socket = haproxy.scratch.path("admin.sock");
@@ -126,7 +126,7 @@ const LISTINGS: &str = "
     location /xml/ { alias FOLDER/files/; autoindex on; autoindex_format xml; }
 ";
 
-/// A server for each of its pages: one counts the looks at all.
+/// A server for each of its pages: one counts the fetches of all.
 async fn nginx() -> Vec<Polled> {
     let mut polled = Vec::new();
     for path in ["/status", "/files/", "/json/", "/xml/"] {
@@ -240,24 +240,24 @@ async fn probed(polled: &Polled) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How many looks of `sidecar` brought a result that begins so.
-async fn looks(sidecar: &Sidecar, result: &str) -> u64 {
+/// How many fetches of `sidecar` brought a result that begins so.
+async fn fetches(sidecar: &Sidecar, result: &str) -> u64 {
     let metrics = sidecar.admin("/metrics").await;
     let of = |line: &&str| line.starts_with("sungrazer_fetches_total") && line.contains(&format!("result=\"{result}"));
     metrics.text().lines().filter(of).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// What the last changes were, as operators are told.
-async fn because(sidecar: &Sidecar, path: &str) -> String {
+async fn reason(sidecar: &Sidecar, path: &str) -> String {
     let why = sidecar.admin(&format!("/api/why?url={path}")).await;
     let why: Value = serde_json::from_slice(&why.body).unwrap();
-    let looks = why["resources"][0]["looks"].as_array().unwrap();
-    let changes = looks.iter().filter(|look| look["result"] == "changed");
-    changes.map(|look| format!("{}\n", look["because"])).collect()
+    let fetches = why["resources"][0]["looks"].as_array().unwrap();
+    let changes = fetches.iter().filter(|fetch| fetch["result"] == "changed");
+    changes.map(|fetch| format!("{}\n", fetch["because"])).collect()
 }
 
-async fn all_looks(sidecar: &Sidecar) -> u64 {
-    looks(sidecar, "").await
+async fn all_fetches(sidecar: &Sidecar) -> u64 {
+    fetches(sidecar, "").await
 }
 
 /// Follows what was probed, with what the probe printed. Returns what was seen, as a row of a table.
@@ -267,28 +267,28 @@ async fn is_calmed(polled: &Polled) -> String {
     let quick = block.replace("every = \"1s\"", "every_max = \"500ms\"\nevery = \"500ms\"");
     assert_ne!(quick, block, "{name}");
     let sidecar = Sidecar::with(&quick);
-    // The first client's first look goes along with the question whether the application streams by itself: a page that
+    // The first client's first fetch goes along with the question whether the application streams by itself: a page that
     // counts connections tells of both.
     let mut early = Events::open(sidecar.address, polled.path, polled.headers).await;
     early.snapshot().await;
-    within("the first looks", async {
-        while all_looks(&sidecar).await < 4 {
+    within("the first fetches", async {
+        while all_fetches(&sidecar).await < 4 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
     let mut events = Events::open(sidecar.address, polled.path, polled.headers).await;
     drop(early);
-    let (before, changed) = (all_looks(&sidecar).await, looks(&sidecar, "changed").await);
+    let (before, changed) = (all_fetches(&sidecar).await, fetches(&sidecar, "changed").await);
     let first = within(&format!("the first state of {name}"), events.snapshot()).await;
     let silence = tokio::time::timeout(SILENCE, events.next()).await;
     if let Ok(event) = silence {
-        let because = because(&sidecar, polled.path).await;
-        panic!("{name}: told of {because}with\n{block}\nafter {first:?}: {event:?}");
+        let reason = reason(&sidecar, polled.path).await;
+        panic!("{name}: told of {reason}with\n{block}\nafter {first:?}: {event:?}");
     }
-    let quiet = all_looks(&sidecar).await - before;
-    assert!(quiet > 10, "{name}: {quiet} looks");
-    assert_eq!(looks(&sidecar, "changed").await, changed, "{name}");
+    let quiet = all_fetches(&sidecar).await - before;
+    assert!(quiet > 10, "{name}: {quiet} fetches");
+    assert_eq!(fetches(&sidecar, "changed").await, changed, "{name}");
     if let Some(change) = &polled.change {
         let expected = change(0).await;
         assert!(!expected.is_in(&first.data), "{name}: it was there before: {first:?}");
@@ -296,8 +296,8 @@ async fn is_calmed(polled: &Polled) -> String {
         assert!(expected.is_in(&news.data), "{name}: {news:?} with\n{block}");
         let echo = tokio::time::timeout(ECHO, events.next()).await;
         if let Ok(event) = echo {
-            let because = because(&sidecar, polled.path).await;
-            panic!("{name}: told of {because}with\n{block}\nafter {news:?}: {event:?}");
+            let reason = reason(&sidecar, polled.path).await;
+            panic!("{name}: told of {reason}with\n{block}\nafter {news:?}: {event:?}");
         }
     }
     let told = if polled.change.is_some() { "1" } else { "" };
@@ -314,7 +314,7 @@ async fn what_a_probe_prints_makes_them_silent_until_something_happens() {
     let polled = all().await;
     let rows = join_all(polled.iter().map(is_calmed)).await;
     eprintln!(
-        "| polled | answer | while probed | rules | looks while nothing happened | events | events of a change |"
+        "| polled | answer | while probed | rules | fetches while nothing happened | events | events of a change |"
     );
     eprintln!("| --- | --- | --- | ---: | ---: | ---: | ---: |\n{}", rows.join("\n"));
 }
@@ -351,7 +351,7 @@ fn keeps_the_laws(name: &str, kind: DeltaKind, history: &[String]) -> (usize, us
     (patches, said, meant)
 }
 
-/// How many states of each are looked at.
+/// How many states of each are fetched.
 const STATES: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,7 +370,7 @@ async fn deltas_lead_from_each_answer_to_each_other() {
                 }
             })
             .await;
-            // What changes by the look alone is a state like others.
+            // What changes by the fetch alone is a state like others.
             history.push(polled.body().await);
         }
         history.dedup();

@@ -340,7 +340,7 @@ async fn a_proxy_that_leads_back_to_itself_is_noticed() {
     let route = "[[route]]\npath = \"/a\"\nevery = \"10s\"\n";
     for routes in ["", route, &format!("{route}hold = \"1h\"\n"), &format!("{route}shim = \"learn\"\n")] {
         let address = dead_port().await;
-        // Who waits for a look of his own waits for long.
+        // Who waits for a fetch of his own waits for long.
         let toml = format!("[upstream]\nurl = \"http://{address}\"\nfetch_timeout = \"10m\"\n{routes}");
         let overrides = sungrazer::config::Overrides {
             listen: Some(address.to_string()),
@@ -349,7 +349,7 @@ async fn a_proxy_that_leads_back_to_itself_is_noticed() {
         };
         let server = sungrazer::server::Server::start(
             sungrazer::config::parse("t", &toml, &overrides).unwrap(),
-            &sungrazer::server::Source::default(),
+            &sungrazer::server::ConfigSource::default(),
             sungrazer::server::Inherited::default(),
         )
         .unwrap();

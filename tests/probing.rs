@@ -61,8 +61,8 @@ async fn is_calmed(content_type: &str, body: &str, rules: &[&str]) -> String {
     let mut events = sidecar.events("/a").await;
     let first = events.snapshot().await;
     for value in [200_000_u64, 300_000] {
-        let looks = backend.hits("/a");
-        eventually("more looks", || backend.hits("/a") > looks + 8).await;
+        let fetches = backend.hits("/a");
+        eventually("more fetches", || backend.hits("/a") > fetches + 8).await;
         let silence = tokio::time::timeout(Duration::from_millis(100), events.next()).await;
         assert!(silence.is_err(), "{silence:?} after {first:?} with\n{block}");
         legacy.value.store(value, Ordering::SeqCst);
@@ -80,7 +80,7 @@ async fn clocks_counters_and_tokens_in_json_are_found() {
             "\"/now\", # a clock;",
             "\"/meta/at\", # a clock;",
             "\"/meta/up\", # an age or an uptime;",
-            "\"/meta/n\", # counts the looks;",
+            "\"/meta/n\", # counts the fetches;",
             "\"/row/1\", # a clock;",
             "\"/items/*/etag\", # made anew for each answer;",
         ],
@@ -155,7 +155,7 @@ async fn heads_tell_what_a_watch_has_to_mind() {
     let block = probe(&url, &["-H", "Cookie: sid=1", "-H", "X-Other: 2"]).await;
     for expected in [
         "200, application/json, 4.0 KB;",
-        "ETag, and a look that asks with them is answered 304",
+        "ETag, and a fetch that asks with them is answered 304",
         "Cache-Control: private, no-store (never shared",
         "Set-Cookie (sid) on 10 of 10 answers, another one each time",
         "Vary: Cookie. Everybody may get another",
@@ -163,7 +163,7 @@ async fn heads_tell_what_a_watch_has_to_mind() {
         "ignore_query = [\"_\"]",
         "fetch = false",
         "the answer was 401",
-        "none: all 10 looks brought the same bytes",
+        "none: all 10 fetches brought the same bytes",
     ] {
         let flat = block.replace("\n#           ", " ").replace("\n#   ", " ");
         assert!(flat.contains(expected), "{expected:?} is missing in:\n{block}");
@@ -188,7 +188,7 @@ async fn what_cannot_be_probed_is_refused_with_a_reason() {
         ("/events", "pushes this by itself"),
         ("/broken", "503"),
         ("/missing", "nothing at this URL"),
-        ("/cut", "of 10 looks, 10 failed"),
+        ("/cut", "of 10 fetches, 10 failed"),
     ] {
         let output = run(&["probe", &format!("{base}{path}"), "--times", "5", "--every", "1ms"]).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -216,7 +216,7 @@ async fn what_cannot_be_probed_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looks_that_fail_now_and_then_are_counted() {
+async fn fetches_that_fail_now_and_then_are_counted() {
     let backend = Backend::start().await;
     let count = AtomicU64::new(0);
     backend.handle("/a", move |_| match count.fetch_add(1, Ordering::SeqCst) % 4 {
@@ -224,7 +224,7 @@ async fn looks_that_fail_now_and_then_are_counted() {
         _ => Page::json("1"),
     });
     let block = probe(&format!("{}/a", backend.url()), &[]).await;
-    assert!(block.contains("looks failed: the application answers 500"), "{block}");
+    assert!(block.contains("fetches failed: the application answers 500"), "{block}");
 }
 
 /// An application whose page adds a token to what it asks for; "id" names what is meant, and "since" is needed.

@@ -407,7 +407,7 @@ async fn operators_see_what_is_watched() {
     let before = backend.hits("/a");
     let woken = connection.request("POST", "/api/refresh?url=%2Fa%3Fq%3D1", &[LOCAL], b"").await;
     assert_eq!((woken.status, woken.text().trim()), (202, "{\n  \"woken\": 1\n}"));
-    crate::support::eventually("the look", || backend.hits("/a") > before).await;
+    crate::support::eventually("the fetch", || backend.hits("/a") > before).await;
     assert_eq!(connection.request("POST", "/api/refresh", &[LOCAL], b"").await.status, 400);
     assert_eq!(connection.get("/api/refresh?url=/a", &[LOCAL]).await.status, 405);
     assert_eq!(connection.get("/nothing", &[LOCAL]).await.status, 404);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sungrazer::config::{self, Overrides};
-use sungrazer::server::{Inherited, Server, Source};
+use sungrazer::server::{ConfigSource, Inherited, Server};
 
 use crate::support::backend::{Backend, Page};
 use crate::support::client::{self, Connection, Events};
@@ -136,7 +136,7 @@ async fn another_upstream_takes_over() {
     let mut a = Events::open(program.address, "/a", &[]).await;
     a.snapshot().await;
     scratch.write("sungrazer.toml", &toml(&after, A));
-    // A look may have been made of the other one already.
+    // A fetch may have been made of the other one already.
     let mut told = within("news", a.next()).await.unwrap();
     if told.data == "from the other one" {
         told = within("the end", a.next()).await.unwrap();
@@ -252,9 +252,9 @@ async fn what_is_saved_while_the_server_starts_is_not_missed() {
     scratch.write("sungrazer.toml", &toml(&backend, &format!("{A}{B}")));
     // It is started with what the file said before it was saved.
     let before = config::parse("sungrazer.toml", &toml(&backend, A), &Overrides::default()).unwrap();
-    let source = Source { path: Some(path), overrides: Overrides::default() };
+    let source = ConfigSource { path: Some(path), overrides: Overrides::default() };
     let server = Server::start(before, &source, Inherited::default()).unwrap();
-    eventually("the other route", || server.site().routes.load().iter().count() == 2).await;
+    eventually("the other route", || server.gateway().routes.load().iter().count() == 2).await;
 }
 
 fn make_pipe(path: &std::path::Path) {

@@ -65,16 +65,16 @@ async fn requests_take_turns_and_nobody_notices_that_one_replica_goes_and_comes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_is_looked_at_on_one_replica_until_that_fails() {
+async fn a_resource_is_fetched_on_one_replica_until_that_fails() {
     let both = two().await;
     let sidecar = in_front_of(&both, "");
     let mut events = sidecar.events("/a").await;
     let first = events.snapshot().await.data;
-    let seat = both.iter().position(|backend| backend.hits("/a") > 0).unwrap();
-    eventually("more looks", || both[seat].hits("/a") > 10).await;
-    assert_eq!(both[1 - seat].hits("/a"), 0, "replicas that differ would make the page flap");
+    let affinity = both.iter().position(|backend| backend.hits("/a") > 0).unwrap();
+    eventually("more fetches", || both[affinity].hits("/a") > 10).await;
+    assert_eq!(both[1 - affinity].hits("/a"), 0, "replicas that differ would make the page flap");
     let [one, two] = both;
-    let (seated, other) = if seat == 0 { (one, two) } else { (two, one) };
+    let (seated, other) = if affinity == 0 { (one, two) } else { (two, one) };
     let address = seated.stop().await;
     // Nobody hears of the outage: the other one answers.
     let second = within("the other's state", events.next()).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_resource_is_looked_at_on_one_replica_until_that_fails() {
     serve(&back, &first);
     within("the first to be asked again", async { while answers(&sidecar, 2).await.len() < 2 {} }).await;
     let before = other.hits("/a");
-    eventually("more looks", || other.hits("/a") > before + 5).await;
+    eventually("more fetches", || other.hits("/a") > before + 5).await;
     assert_eq!(back.hits("/a"), 0, "it stays where it is");
 }
 

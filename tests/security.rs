@@ -22,7 +22,7 @@ fn signed(seen: &Seen) -> Page {
     Page::text(&format!("{:?} {:?}", seen.header("cookie"), seen.header("x-forwarded-for")))
 }
 
-fn is_look(seen: &Seen) -> bool {
+fn is_fetch(seen: &Seen) -> bool {
     seen.is_fetch()
 }
 
@@ -31,7 +31,7 @@ async fn open(sidecar: &Sidecar, target: &str, cookie: &str) -> Events {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_says_of_its_address_reaches_no_look() {
+async fn what_a_client_says_of_its_address_reaches_no_fetch() {
     let backend = Backend::start().await;
     backend.handle("/a", |seen| {
         let addresses: Vec<_> = ["x-forwarded-for", "x-real-ip", "forwarded"].map(|name| seen.header(name)).to_vec();
@@ -49,7 +49,7 @@ async fn what_a_client_says_of_its_address_reaches_no_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_frame_a_message_never_reach_a_look_whatever_it_varies_by() {
+async fn headers_that_frame_a_message_never_reach_a_fetch_whatever_it_varies_by() {
     let backend = Backend::start().await;
     backend.handle("/a", |seen| {
         Page::text("x")
@@ -59,9 +59,9 @@ async fn headers_that_frame_a_message_never_reach_a_look_whatever_it_varies_by()
     let sidecar = Sidecar::start(&backend, ROUTE);
     let odd = [("TE", "trailers"), ("Expect", "100-continue"), ("If-None-Match", "\"x\""), ("Content-Length", "0")];
     Events::open(sidecar.address, "/a", &odd).await.snapshot().await;
-    let looks: Vec<Seen> = backend.seen("/a").into_iter().filter(is_look).collect();
-    assert!(!looks.is_empty());
-    for seen in looks {
+    let fetches: Vec<Seen> = backend.seen("/a").into_iter().filter(is_fetch).collect();
+    assert!(!fetches.is_empty());
+    for seen in fetches {
         for name in ["te", "expect", "if-none-match", "content-length", "transfer-encoding", "upgrade"] {
             assert_eq!(seen.header(name), None, "{seen:?}");
         }
@@ -129,11 +129,11 @@ async fn a_public_route_that_answers_otherwise_with_credentials_is_reported() {
     backend.set("/b", Page::text("the same for all"));
     let sidecar = Sidecar::start(&backend, &format!("{ROUTE}audience = \"public\"\n"));
     let mut one = open(&sidecar, "/a", "sid=1").await;
-    assert!(one.snapshot().await.data.starts_with("None"), "a look carried a cookie");
+    assert!(one.snapshot().await.data.starts_with("None"), "a fetch carried a cookie");
     let mut other = open(&sidecar, "/b", "sid=1").await;
     other.snapshot().await;
     let with_cookie =
-        |path: &str| backend.seen(path).iter().filter(|seen| is_look(seen) && seen.header("cookie").is_some()).count();
+        |path: &str| backend.seen(path).iter().filter(|seen| is_fetch(seen) && seen.header("cookie").is_some()).count();
     eventually("both samples", || with_cookie("/a") == 1 && with_cookie("/b") == 1).await;
     let mut why = String::new();
     for _ in 0..100 {
@@ -219,7 +219,7 @@ async fn the_least_recently_used_makes_way_before_anybody_is_refused() {
         assert!(sidecar.watched() <= 3);
     }
     let targets: Vec<String> =
-        sidecar.server.site().hub.resources().iter().map(|resource| resource.key().target.to_string()).collect();
+        sidecar.server.gateway().hub.resources().iter().map(|resource| resource.key().target.to_string()).collect();
     for kept in ["/0", "/3", "/4"] {
         assert!(targets.iter().any(|target| target == kept), "{targets:?}");
     }
@@ -240,7 +240,7 @@ async fn histories_share_one_room() {
     for n in 1..12 {
         backend.set("/a", body(n));
         first.snapshot().await;
-        let used = sidecar.server.site().hub.room().used();
+        let used = sidecar.server.gateway().hub.memory_budget().used();
         assert!(used <= 10 * 1024 + 4000, "{used} bytes of history");
     }
     let mut others = vec![first];
@@ -253,7 +253,7 @@ async fn histories_share_one_room() {
     assert!(refused > 0, "there was room for three times 4 kB in 10 KiB, beside a past");
     assert!(sidecar.admin("/metrics").await.text().contains("limit=\"history_bytes\""));
     drop(others);
-    eventually("the room to be given back", || sidecar.server.site().hub.room().used() == 0).await;
+    eventually("the room to be given back", || sidecar.server.gateway().hub.memory_budget().used() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,7 +288,7 @@ async fn a_small_body_that_unfolds_into_a_huge_one_costs_no_more_than_max_body()
     assert_eq!((answer.status, answer.body.len()), (200, gigabyte.len()), "proxied as it is");
     let why = sidecar.admin("/api/why?url=/a").await;
     assert!(why.text().contains("larger than max_body"), "{}", why.text());
-    assert_eq!(sidecar.server.site().hub.room().used(), 0);
+    assert_eq!(sidecar.server.gateway().hub.memory_budget().used(), 0);
 }
 
 /// One megabyte of gzip that unfolds into `length` zeros: a member for each mebibyte.
@@ -334,7 +334,7 @@ async fn no_credential_shows_in_what_operators_see() {
         assert_eq!(shown.status, 200);
         assert!(!shown.text().contains("hunter2"), "{path}: {}", shown.text());
     }
-    let resources = sidecar.server.site().hub.resources();
+    let resources = sidecar.server.gateway().hub.resources();
     assert!(!format!("{resources:?} {:?}", resources[0].key()).contains("hunter2"));
 }
 

@@ -66,7 +66,7 @@ async fn what_is_held_is_confirmed_on_request() {
     let mut again = follow(&sidecar, asked.clone()).await;
     let live = json!({ "event": "live", "url": "/a/b", "identity": first["identity"] });
     assert_eq!(record(&mut again).await, live);
-    // Once, not with every look.
+    // Once, not with every fetch.
     backend.set("/a/b", Page::text("two"));
     assert_eq!(record(&mut again).await["body"], "two");
     // What is not current is told instead.
@@ -91,7 +91,7 @@ async fn a_stream_can_be_for_one_piece_of_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looks_keep_the_pace_of_the_most_eager_client_while_it_is_there() {
+async fn fetches_keep_the_pace_of_the_most_eager_client_while_it_is_there() {
     let backend = Backend::start().await;
     backend.set("/a/b", Page::text("one"));
     let slow = "[[route]]\npath = \"/a/**\"\nevery = \"1m\"\nevery_max = \"1m\"\nheartbeat = \"200ms\"\n";
@@ -102,12 +102,12 @@ async fn looks_keep_the_pace_of_the_most_eager_client_while_it_is_there() {
     let mut eager = follow(&sidecar, asked(300)).await;
     record(&mut eager).await;
     // It would ask by itself, whatever the route says.
-    eventually("looks at its pace", || backend.hits("/a/b") > 3).await;
+    eventually("fetches its pace", || backend.hits("/a/b") > 3).await;
     drop(eager);
     eventually("its leaving to be noticed", || sidecar.held() == 1).await;
     let before = backend.hits("/a/b");
     tokio::time::sleep(Duration::from_millis(900)).await;
-    assert!(backend.hits("/a/b") <= before + 1, "looks at the pace of somebody who has left");
+    assert!(backend.hits("/a/b") <= before + 1, "fetches the pace of somebody who has left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +152,7 @@ async fn follow_as(sidecar: &Sidecar, url: &str, headers: &[(&str, &str)]) -> (E
     (events, first)
 }
 
-/// How many looks clients have demanded. Others come when they are due.
+/// How many fetches clients have demanded. Others come when they are due.
 async fn demanded(sidecar: &Sidecar) -> f64 {
     let metrics = sidecar.admin("/metrics").await;
     let demands = metrics.text().lines().filter(|line| line.starts_with("sungrazer_triggers_total{"));
@@ -175,7 +175,7 @@ async fn a_marked_poll_is_told_whose_it_is_and_never_anothers_state() {
     for path in ["/a/x", "/b/x"] {
         let (_held, first) = follow_as(&sidecar, path, &[("Cookie", "sid=1")]).await;
         assert_eq!(first["body"], "Some(\"sid=1\")");
-        let looks = demanded(&sidecar).await;
+        let fetches = demanded(&sidecar).await;
         let mark = format!("{path}#0.5");
         let expected = format!("{}#0.5", first["identity"].as_str().unwrap());
         // It is known however long ago it was read, and whatever else keeps caches out.
@@ -185,7 +185,7 @@ async fn a_marked_poll_is_told_whose_it_is_and_never_anothers_state() {
             assert!(own.is_from_memory(), "{target}");
             assert_eq!(own.text(), "Some(\"sid=1\")");
         }
-        assert_eq!(demanded(&sidecar).await, looks, "the backend was asked");
+        assert_eq!(demanded(&sidecar).await, fetches, "the backend was asked");
         let etag = format!("\"{}\"", first["version"].as_str().unwrap());
         let held = [("Cookie", "sid=1"), ("Sungrazer-Poll", &mark), ("If-None-Match", &etag)];
         let known = sidecar.get(path, &held).await;
@@ -205,11 +205,11 @@ async fn a_marked_poll_is_told_whose_it_is_and_never_anothers_state() {
         let cookie = ("Cookie", "sid=1");
         let mut held = Events::post_as(sidecar.address, "/.sungrazer/stream", &what.to_string(), &[cookie]).await;
         let expected = format!("{}#0.5", record(&mut held).await["identity"].as_str().unwrap());
-        let looks = demanded(&sidecar).await;
+        let fetches = demanded(&sidecar).await;
         let own = sidecar.get(path, &[cookie, page, ("Sungrazer-Poll", &mark)]).await;
         assert!(own.is_from_memory(), "{own:?}");
         assert_eq!(own.header("sungrazer-identity"), Some(expected.as_str()));
-        assert_eq!(demanded(&sidecar).await, looks, "the backend was asked");
+        assert_eq!(demanded(&sidecar).await, fetches, "the backend was asked");
     }
 }
 

@@ -15,17 +15,17 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
-use sungrazer::deliver::{Asked, Follower, Followers, MULTIPLEX_EXACT, Source};
-use sungrazer::hub::{Birth, Hub, Options as HubOptions};
+use sungrazer::deliver::{MULTIPLEX_EXACT, Source, SubscribeRequest, UrlSubscription, UrlSubscriptions};
+use sungrazer::hub::{Hub, NewResource, Options as HubOptions};
 use sungrazer::model::{
-    Ask, Claim, DeltaKind, Identity, Origin, Representation, RequestContext, ResourceKey, RouteId, Scheme, Shape,
-    Snapshot, Update, Validators, Version,
+    BodyForm, DeltaKind, DeltaRequest, Identity, Origin, Representation, RequestContext, ResourceKey, ResumeFrom,
+    RouteId, Scheme, Snapshot, Update, Validators, Version,
 };
 use sungrazer::normalise::Rules;
-use sungrazer::poll::{Budget, BudgetOptions, Fetch, Plan, Poller, ScheduleOptions, WatchRequest};
+use sungrazer::poll::{BudgetOptions, FetchLimiter, FetchRequest, Fetcher, Poller, ScheduleOptions, WatchConfig};
 use sungrazer::resource::{
-    Bell, ClientFence, Cursor, Failure, HistoryOptions, Outcome, Patience, Pulse, Resource, Retire, Subscription,
-    Trigger,
+    ClientFence, Cursor, Failure, FetchOutcome, HistoryOptions, Resource, ResourceRegistry, RouteEvents, Subscription,
+    TaskNotify, Trigger, WaitLimit,
 };
 use sungrazer::telemetry::Metrics;
 use tokio::time::{sleep, timeout};
@@ -43,7 +43,7 @@ const EVERY_MAX: Duration = Duration::from_secs(5);
 struct World {
     counters: [AtomicU64; RESOURCES as usize],
     failing: AtomicBool,
-    looks: AtomicUsize,
+    fetches: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     patches: AtomicUsize,
@@ -96,14 +96,14 @@ struct Held {
 
 impl Held {
     /// What a client that is given `snapshot` whole holds, as far as its deltas are concerned.
-    fn of(snapshot: &Snapshot, ask: Option<Ask>) -> Self {
+    fn of(snapshot: &Snapshot, ask: Option<DeltaRequest>) -> Self {
         let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
         let text = |text: &str| Json::String(text.encode_utf16().collect());
         let document = match ask {
-            Some(Ask { kind: DeltaKind::JsonPatch | DeltaKind::MergePatch, .. }) if body.starts_with('{') => {
+            Some(DeltaRequest { kind: DeltaKind::JsonPatch | DeltaKind::MergePatch, .. }) if body.starts_with('{') => {
                 Json::read(body, Reader::LastWins)
             }
-            Some(Ask { shape: Shape::Data, .. }) => text(&body.replace("\r\n", "\n")),
+            Some(DeltaRequest { form: BodyForm::Data, .. }) => text(&body.replace("\r\n", "\n")),
             _ => text(body),
         };
         Self { version: snapshot.version, document }
@@ -127,18 +127,18 @@ impl Held {
 }
 
 /// What clients wish for, by turns.
-const WISHES: [Option<Ask>; 5] = [
+const WISHES: [Option<DeltaRequest>; 5] = [
     None,
-    Some(Ask { kind: DeltaKind::JsonPatch, shape: Shape::Record }),
-    Some(Ask { kind: DeltaKind::MergePatch, shape: Shape::Data }),
-    Some(Ask { kind: DeltaKind::Splice, shape: Shape::Data }),
-    Some(Ask { kind: DeltaKind::Splice, shape: Shape::Record }),
+    Some(DeltaRequest { kind: DeltaKind::JsonPatch, form: BodyForm::Record }),
+    Some(DeltaRequest { kind: DeltaKind::MergePatch, form: BodyForm::Data }),
+    Some(DeltaRequest { kind: DeltaKind::Splice, form: BodyForm::Data }),
+    Some(DeltaRequest { kind: DeltaKind::Splice, form: BodyForm::Record }),
 ];
 
 #[async_trait]
-impl Fetch for World {
-    async fn fetch(&self, request: &WatchRequest<'_>) -> Outcome {
-        self.looks.fetch_add(1, Ordering::SeqCst);
+impl Fetcher for World {
+    async fn fetch(&self, request: &FetchRequest<'_>) -> FetchOutcome {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
         sleep(Duration::from_millis(self.random(300))).await;
@@ -146,7 +146,7 @@ impl Fetch for World {
         sleep(Duration::from_millis(self.random(700))).await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.failing.load(Ordering::SeqCst) && self.random(3) == 0 {
-            return Outcome::Failed(Failure {
+            return FetchOutcome::Failed(Failure {
                 status: Some(503),
                 retry_after: None,
                 text: "the seed says so".to_owned(),
@@ -155,10 +155,10 @@ impl Fetch for World {
         let noise = self.random(3);
         let etag = HeaderValue::from_str(&format!("\"{count}-{noise}\"")).unwrap();
         if request.validators.etag.as_ref() == Some(&etag) {
-            return Outcome::NotModified(HeaderMap::new());
+            return FetchOutcome::NotModified(HeaderMap::new());
         }
         let content_type = if &*request.key.target == "/1" { "text/plain; charset=utf-8" } else { "application/json" };
-        Outcome::Fresh(Representation {
+        FetchOutcome::Fresh(Representation {
             status: StatusCode::OK,
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
             body: Bytes::from(Self::body(&request.key.target, count, noise)),
@@ -173,10 +173,10 @@ impl Fetch for World {
 struct Simulation {
     world: Arc<World>,
     hub: Arc<Hub>,
-    budget: Arc<Budget>,
-    plan: Arc<Plan>,
+    budget: Arc<FetchLimiter>,
+    plan: Arc<WatchConfig>,
     metrics: Arc<Metrics>,
-    pulse: Arc<Pulse>,
+    route_events: Arc<RouteEvents>,
     seed: u64,
 }
 
@@ -188,17 +188,17 @@ impl Simulation {
             target: format!("/{resource}").into(),
             variant: Arc::new([]),
             context: RequestContext::default(),
-            identity: Identity::whole(Vec::new()),
+            identity: Identity::full(Vec::new()),
         }
     }
 
     fn start(&self, resource: Arc<Resource>) {
         let poller = Poller {
             resource,
-            plan: Arc::clone(&self.plan),
-            fetch: Arc::clone(&self.world),
-            budget: Arc::clone(&self.budget),
-            hub: Arc::clone(&self.hub) as Arc<dyn Retire>,
+            config: Arc::clone(&self.plan),
+            fetcher: Arc::clone(&self.world),
+            limiter: Arc::clone(&self.budget),
+            registry: Arc::clone(&self.hub) as Arc<dyn ResourceRegistry>,
             metrics: self.metrics.route(&self.plan.route),
             seed: self.seed,
         };
@@ -215,31 +215,31 @@ impl Simulation {
         let mut count = 0;
         loop {
             sleep(Duration::from_millis(rng.u64(..2000))).await;
-            let bell = Arc::<Bell>::default();
+            let notify = Arc::<TaskNotify>::default();
             let joined = self.hub.join(
                 &Self::key(resource),
                 None,
                 "sim",
-                Arc::clone(&bell),
+                Arc::clone(&notify),
                 clock::now(),
-                Birth { pulse: &self.pulse, start: |resource| self.start(resource) },
+                NewResource { events: &self.route_events, spawn_poller: |resource| self.start(resource) },
             );
             let subscription = joined.unwrap();
             let shared = Arc::clone(subscription.resource());
             let since = (clock::now() - EVERY).max(shared.fenced());
-            let patience = Patience { begin: Duration::from_secs(3600), end: Duration::from_secs(3600) };
+            let patience = WaitLimit { begin: Duration::from_secs(3600), end: Duration::from_secs(3600) };
             if shared.fetch_since(since, clock::now(), patience).await.is_none() {
                 // The upstream is left alone: this client comes back later.
                 continue;
             }
             let mut cursor = match &held {
-                Some(held) => Cursor::resume(&Claim::Version(held.version), &shared.head()),
+                Some(held) => Cursor::resume(&ResumeFrom::Version(held.version), &shared.state()),
                 None => Cursor::new(),
             };
             let stays_for = Duration::from_millis(rng.u64(500..20_000));
             let leaves_at = clock::now() + stays_for;
             loop {
-                let head = shared.head_full();
+                let head = shared.state_full();
                 assert!(head.history.len() <= self.plan.history.versions, "history outgrew its count");
                 assert!(
                     head.history.len() == 1 || head.history.weight() <= self.plan.history.bytes,
@@ -255,7 +255,7 @@ impl Simulation {
                     }
                     match update {
                         Update::Snapshot(snapshot) => held = Some(Held::of(&snapshot, ask)),
-                        Update::Patch { called, snapshot, delta, patch, .. } => {
+                        Update::Patch { client_base: called, snapshot, delta, patch, .. } => {
                             self.world.patches.fetch_add(1, Ordering::SeqCst);
                             let before = held.take().expect("something to be patched");
                             let after = before.patched(called, delta, &patch, &snapshot);
@@ -278,7 +278,7 @@ impl Simulation {
                 if !stays && clock::now() >= leaves_at {
                     break;
                 }
-                let _ = timeout(Duration::from_millis(500), bell.rung()).await;
+                let _ = timeout(Duration::from_millis(500), notify.notified()).await;
             }
             drop(subscription);
         }
@@ -301,9 +301,9 @@ impl Simulation {
         ResourceKey { variant: Arc::new([accept]), ..Self::key(resource) }
     }
 
-    fn join(&self, key: &ResourceKey, bell: &Arc<Bell>) -> Subscription {
-        let birth = Birth { pulse: &self.pulse, start: |resource| self.start(resource) };
-        self.hub.join(key, None, "sim", Arc::clone(bell), clock::now(), birth).unwrap()
+    fn join(&self, key: &ResourceKey, notify: &Arc<TaskNotify>) -> Subscription {
+        let new_resource = NewResource { events: &self.route_events, spawn_poller: |resource| self.start(resource) };
+        self.hub.join(key, None, "sim", Arc::clone(notify), clock::now(), new_resource).unwrap()
     }
 
     /// One that writes, follows what it writes, and polls another variant of it.
@@ -312,16 +312,17 @@ impl Simulation {
         let resource = number % RESOURCES;
         let target = format!("/{resource}");
         let fence = Arc::new(ClientFence::new(clock::now(), clock::now()));
-        let (bell, other_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let (notify, other_bell) = (Arc::<TaskNotify>::default(), Arc::<TaskNotify>::default());
         let other = self.join(&Self::variant(resource), &other_bell);
-        let asked = Asked { url: target.clone().into(), ..Asked::default() };
-        let source = Source::Resource(self.join(&Self::key(resource), &bell));
-        let follower = Follower::new(asked, source, Some(fence.at()), "sim", self.metrics.route(&self.plan.route));
-        let mut followers = Followers::one(follower).of_client(fence.listen(Arc::clone(&bell), false));
+        let asked = SubscribeRequest { url: target.clone().into(), ..SubscribeRequest::default() };
+        let source = Source::Resource(self.join(&Self::key(resource), &notify));
+        let follower =
+            UrlSubscription::new(asked, source, Some(fence.at()), "sim", self.metrics.route(&self.plan.route));
+        let mut followers = UrlSubscriptions::one(follower).of_client(fence.listen(Arc::clone(&notify), false));
         let mut shown = Shown::default();
         loop {
             let mut frames = Vec::new();
-            followers.collect(&MULTIPLEX_EXACT, None, &bell, clock::now(), &mut frames);
+            followers.collect(&MULTIPLEX_EXACT, None, &notify, clock::now(), &mut frames);
             for frame in frames {
                 let text = String::from_utf8(frame.payload().to_vec()).unwrap();
                 let record: serde_json::Value = serde_json::from_str(text.strip_prefix("data: ").unwrap()).unwrap();
@@ -333,7 +334,7 @@ impl Simulation {
             }
             // A poll of the other variant, if memory answers it.
             let polled = other.resource();
-            if let Some(snapshot) = polled.head().current_as_of(polled.current_since().max(fence.latest())) {
+            if let Some(snapshot) = polled.state().current_as_of(polled.current_since().max(fence.latest())) {
                 let body = std::str::from_utf8(&snapshot.representation.body).unwrap();
                 let count = World::count(&target, body);
                 assert!(
@@ -355,12 +356,12 @@ impl Simulation {
                 shown.written = self.world.counter(&target).fetch_add(1, Ordering::SeqCst) + 1;
                 sleep(Duration::from_millis(rng.u64(..50))).await;
                 fence.raise(clock::now());
-                // Not every write is a reason to look.
+                // Not every write is a reason to fetch.
                 if rng.bool() {
-                    self.pulse.beat(Trigger::Write, clock::now());
+                    self.route_events.publish(Trigger::Write, clock::now());
                 }
             }
-            let _ = timeout(Duration::from_millis(rng.u64(20..1500)), bell.rung()).await;
+            let _ = timeout(Duration::from_millis(rng.u64(20..1500)), notify.notified()).await;
         }
     }
 }
@@ -374,8 +375,8 @@ async fn simulate(seed: u64) -> usize {
     let simulation = Arc::new(Simulation {
         world: Arc::clone(&world),
         hub: Arc::new(Hub::new(HubOptions { max_resources: 100, ..HubOptions::default() }, seed)),
-        budget: Budget::new(budget_options),
-        plan: Arc::new(Plan {
+        budget: FetchLimiter::new(budget_options),
+        plan: Arc::new(WatchConfig {
             route: "/*".into(),
             schedule: ScheduleOptions { every: EVERY, every_max: EVERY_MAX, refresh_gap: Duration::from_millis(50) },
             rules: Arc::new(Rules::new(
@@ -386,11 +387,11 @@ async fn simulate(seed: u64) -> usize {
             history: HistoryOptions { versions: 5, bytes: 4000 },
             max_body: 1 << 20,
             linger: Duration::from_secs(3),
-            proves: false,
+            verify_safe: false,
             ignored: Vec::new(),
         }),
         metrics: Arc::new(Metrics::new()),
-        pulse: Arc::new(Pulse::new(clock::now())),
+        route_events: Arc::new(RouteEvents::new(clock::now())),
         seed,
     });
     let (quiet, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -407,12 +408,12 @@ async fn simulate(seed: u64) -> usize {
         world.failing.store(rng.u8(..4) == 0, Ordering::SeqCst);
         if rng.u8(..3) == 0 {
             // A write passed through the proxy.
-            simulation.pulse.beat(Trigger::Write, clock::now());
+            simulation.route_events.publish(Trigger::Write, clock::now());
         }
     }
     world.failing.store(false, Ordering::SeqCst);
     quiet.store(true, Ordering::SeqCst);
-    // One look, however long its interval has become, however slow the upstream and the client are.
+    // One fetch, however long its interval has become, however slow the upstream and the client are.
     sleep(EVERY_MAX * 2 + Duration::from_secs(10)).await;
     done.store(true, Ordering::SeqCst);
     for client in clients {
@@ -420,14 +421,14 @@ async fn simulate(seed: u64) -> usize {
     }
     assert!(
         world.most_in_flight.load(Ordering::SeqCst) <= budget_options.max_fetches,
-        "more looks at a time than may be"
+        "more fetches of a time than may be"
     );
     // Nobody watches any more: after the linger time nothing is kept, and nothing is asked.
     sleep(Duration::from_secs(10)).await;
     assert!(simulation.hub.is_empty(), "resources that nobody watches are kept");
-    let looks = world.looks.load(Ordering::SeqCst);
+    let fetches = world.fetches.load(Ordering::SeqCst);
     sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.looks.load(Ordering::SeqCst), looks, "looks that nobody waits for");
+    assert_eq!(world.fetches.load(Ordering::SeqCst), fetches, "fetches that nobody waits for");
     world.patches.load(Ordering::SeqCst)
 }
 

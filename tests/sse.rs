@@ -30,7 +30,7 @@ async fn a_change_reaches_every_stream_and_the_backend_is_asked_once() {
     }
     let intervals = began.elapsed().as_millis() / 400 + 1;
     let asked = backend.hits("/a") - asked;
-    assert!(asked as u128 <= intervals, "{asked} looks in {intervals} intervals, for 50 streams");
+    assert!(asked as u128 <= intervals, "{asked} fetches in {intervals} intervals, for 50 streams");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,10 +77,10 @@ async fn a_client_resumes_by_header_or_query_and_is_told_only_what_it_missed() {
     let second = by_header.snapshot().await;
     assert_eq!(second.data, "2");
     assert_eq!(by_query.snapshot().await.data, "2");
-    // The parameter is for us: it makes no other resource, and the backend's looks do not carry it.
+    // The parameter is for us: it makes no other resource, and the backend's fetches do not carry it.
     assert_eq!(sidecar.watched(), 1);
-    let looks = backend.seen("/a").into_iter().filter(|seen| seen.header("x-forwarded-for").is_none());
-    assert!(looks.map(|look| look.target).all(|target| target == "/a"));
+    let fetches = backend.seen("/a").into_iter().filter(|seen| seen.header("x-forwarded-for").is_none());
+    assert!(fetches.map(|fetch| fetch.target).all(|target| target == "/a"));
     // Behind: one event brings the newest state.
     let mut behind = Events::open(sidecar.address, "/a", &[("Last-Event-ID", &id)]).await;
     assert_eq!(behind.snapshot().await.data, "2");
@@ -113,8 +113,8 @@ async fn an_outage_is_told_once_and_so_is_its_end() {
     let stale = events.next().await.unwrap();
     assert_eq!(stale.event.as_deref(), Some("stale"));
     assert!(stale.data.contains("\"status\":503") && stale.data.contains("\"since\":\"20"), "{}", stale.data);
-    let looks = backend.hits("/a");
-    eventually("more failing looks", || backend.hits("/a") > looks + 2).await;
+    let fetches = backend.hits("/a");
+    eventually("more failing fetches", || backend.hits("/a") > fetches + 2).await;
     backend.set("/a", Page::json("2"));
     assert_eq!(events.next().await.unwrap().event.as_deref(), Some("live"));
     assert_eq!(events.snapshot().await.data, "2");
@@ -135,7 +135,7 @@ async fn a_stream_opens_stale_where_the_backend_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_look_that_is_refused_is_answered_as_it_was() {
+async fn a_first_fetch_that_is_refused_is_answered_as_it_was() {
     let backend = Backend::start().await;
     let sidecar = Sidecar::start(&backend, ROUTE);
     for status in [401, 403, 404] {
@@ -146,9 +146,9 @@ async fn a_first_look_that_is_refused_is_answered_as_it_was() {
         let events = Events::try_open(sidecar.address, "/a", &[]).await;
         assert_eq!(events.head.status, status);
         assert_eq!(events.head.header("www-authenticate"), Some("Basic realm=\"x\""));
-        // A challenge may be good once: each client is given its own. What else a look was refused with is for all.
+        // A challenge may be good once: each client is given its own. What else a fetch was refused with is for all.
         let own = (status == 401).then_some("s=1");
-        assert_eq!(events.head.header("set-cookie"), own, "a look's cookie went to a client");
+        assert_eq!(events.head.header("set-cookie"), own, "a fetch's cookie went to a client");
     }
     eventually("nothing to be watched", || sidecar.watched() == 0).await;
 }
@@ -183,7 +183,7 @@ async fn silence_is_broken_by_comments_and_a_stream_ends_resumably() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_client_that_leaves_stops_the_looks() {
+async fn the_last_client_that_leaves_stops_the_fetches() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     let sidecar = Sidecar::start(&backend, ROUTE);
@@ -194,11 +194,11 @@ async fn the_last_client_that_leaves_stops_the_looks() {
     drop(events);
     eventually("the client's leaving to be noticed", || sidecar.held() == 0).await;
     assert!(left.elapsed() < Duration::from_secs(1), "noticed after {:?}", left.elapsed());
-    // A look may have been under way; after that, none.
+    // A fetch may have been under way; after that, none.
     backend.settles("/a").await;
-    let looks = backend.hits("/a");
+    let fetches = backend.hits("/a");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(backend.hits("/a"), looks);
+    assert_eq!(backend.hits("/a"), fetches);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,7 +284,7 @@ async fn a_stream_that_is_asked_for_while_the_server_stops_is_told_the_state_and
     assert_eq!(poller.get("/a", &[]).await.text(), "1");
     let mut leaving = sidecar.events("/a").await;
     leaving.snapshot().await;
-    let site = Arc::clone(sidecar.server.site());
+    let site = Arc::clone(sidecar.server.gateway());
     let began = Instant::now();
     let stopped = tokio::spawn(sidecar.server.stop());
     eventually("the server to stop", || site.streams.drain_deadline().is_some()).await;

@@ -96,13 +96,13 @@ async fn a_stream_is_followed_and_changes_are_shown_by_their_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plain_url_is_looked_at_and_text_is_shown_by_its_lines() {
+async fn a_plain_url_is_fetched_and_text_is_shown_by_its_lines() {
     let backend = Backend::start().await;
     backend.set("/a", Page::text("one\ntwo 2\nthree\n").etag());
     let mut tail = Tail::start(&[&format!("{}/a?x=1", backend.url()), "--every", "20ms", "--color", "always"]);
     assert!(tail.line().await.ends_with("200, text/plain, 16 bytes"));
     // Nothing is said while nothing changes, and what can be asked for conditionally is.
-    eventually("a look with a validator", || {
+    eventually("a fetch with a validator", || {
         backend.seen("/a").iter().any(|seen| seen.header("if-none-match").is_some())
     })
     .await;

@@ -45,7 +45,7 @@ async fn record(events: &mut Events) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_look_took_is_given_to_who_asks_and_to_nobody_else() {
+async fn what_a_fetch_took_is_given_to_who_asks_and_to_nobody_else() {
     let backend = Backend::start().await;
     let queue = inbox(&backend).await;
     let sidecar = Sidecar::start(&backend, LEARNED);
@@ -65,7 +65,7 @@ async fn what_a_look_took_is_given_to_who_asks_and_to_nobody_else() {
     }
     got.retain(|one| !one.is_empty());
     assert_eq!(got, ["1", "2", "3", "4", "5", "6", "7", "8"]);
-    // It is not looked at any more.
+    // It is not fetched any more.
     let asked = backend.hits("/inbox");
     let mut again = follow_at_once(&sidecar, "/inbox").await;
     assert_eq!(record(&mut again).await["event"], "end");
@@ -89,7 +89,7 @@ async fn what_only_counts_is_neither_followed_nor_given_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stays_is_looked_at_twice_once() {
+async fn what_stays_is_fetched_twice_once() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1"));
     backend.set("/page", Page::new("text/html", "<p>1"));
@@ -101,20 +101,20 @@ async fn what_stays_is_looked_at_twice_once() {
         assert_eq!(connection.request("POST", &target, &[("Host", "localhost")], b"").await.status, 202);
     };
     // The page's own two, and ours.
-    for (path, page, looks) in [
+    for (path, page, fetches) in [
         ("/a", (|n| Page::json(&n.to_string())) as fn(u32) -> Page, [4, 6, 7, 8]),
         // A part of a page that a script asks for is no different.
         ("/page", |n| Page::new("text/html", format!("<p>{n}")), [4, 6, 7, 8]),
     ] {
         let mut events = follow(&sidecar, path).await;
         record(&mut events).await;
-        assert_eq!(backend.hits(path), looks[0], "{path}");
-        for (n, looks) in (2..).zip(&looks[1..]) {
+        assert_eq!(backend.hits(path), fetches[0], "{path}");
+        for (n, fetches) in (2..).zip(&fetches[1..]) {
             backend.set(path, page(n));
             refresh(path).await;
             let told = record(&mut events).await;
             assert!(told["body"].as_str().unwrap().ends_with(&n.to_string()), "{told}");
-            assert_eq!(backend.hits(path), *looks, "{path}");
+            assert_eq!(backend.hits(path), *fetches, "{path}");
         }
     }
 }
@@ -145,7 +145,7 @@ async fn what_moves_on_and_stays_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_that_a_path_is_watched_knows_what_looking_does() {
+async fn who_says_that_a_path_is_watched_knows_what_fetching_does() {
     let backend = Backend::start().await;
     let queue = inbox(&backend).await;
     let sidecar = Sidecar::start(&backend, &LEARNED.replace("shim = \"learn\"", "shim = true"));
@@ -154,7 +154,7 @@ async fn who_says_that_a_path_is_watched_knows_what_looking_does() {
     queue.lock().unwrap().push_back(1);
     assert_eq!(record(&mut events).await["body"], "[1]");
     assert_eq!(record(&mut events).await["body"], "[]");
-    eventually("looks to go on", || backend.hits("/inbox") > 10).await;
+    eventually("fetches to go on", || backend.hits("/inbox") > 10).await;
     tokio::time::timeout(Duration::from_millis(50), events.next()).await.expect_err("nothing more was said");
 }
 
@@ -221,7 +221,7 @@ async fn what_is_owed_is_never_given_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_looks_are_answered_otherwise_than_pages_is_left_to_them() {
+async fn what_fetches_are_answered_otherwise_than_pages_is_left_to_them() {
     let backend = Backend::start().await;
     // Told apart by what only browsers send with their own requests.
     backend.handle("/a", |seen| Page::json(if seen.header("x-mine").is_some() { "\"yours\"" } else { "\"nobody's\"" }));
@@ -267,13 +267,13 @@ async fn a_page_is_not_asked_for_between_a_write_and_its_own_next_load() {
         assert_eq!(record(&mut events).await["event"], "snapshot");
         for _ in 0..3 {
             browser.request("POST", "/go", &[], b"x").await;
-            // Plenty of time for a look that must not be made.
+            // Plenty of time for a fetch that must not be made.
             tokio::time::sleep(Duration::from_millis(900)).await;
             assert!(browser.get("/page", &page).await.text().contains("started"), "the message was taken away, {shim}");
         }
-        // It is looked at again from then on.
+        // It is fetched again from then on.
         let before = backend.hits("/page");
-        eventually("looks to go on", || backend.hits("/page") > before + 2).await;
+        eventually("fetches to go on", || backend.hits("/page") > before + 2).await;
     }
 }
 
@@ -307,9 +307,9 @@ async fn what_a_fetch_is_told_that_lasts_longer_than_a_write_waits_is_kept() {
     let mut events = Events::post_as(sidecar.address, "/.sungrazer/stream", &follow, &[("Accept", "text/html")]).await;
     assert_eq!(record(&mut events).await["event"], "snapshot");
     let before = backend.hits("/page");
-    eventually("some looks", || backend.hits("/page") > before + 3).await;
+    eventually("some fetches", || backend.hits("/page") > before + 3).await;
     slow.store(true, Ordering::SeqCst);
-    eventually("a look that lasts", || !slow.load(Ordering::SeqCst)).await;
+    eventually("a fetch that lasts", || !slow.load(Ordering::SeqCst)).await;
     let began = std::time::Instant::now();
     browser.request("POST", "/go", &[], b"x").await;
     let waited = began.elapsed();
@@ -356,6 +356,6 @@ async fn a_page_that_is_another_with_each_load_is_never_asked_for() {
         browser.get("/page", &page).await;
         let _events = Events::post_as(sidecar.address, "/.sungrazer/stream", &follow, &[("Accept", "text/html")]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(backend.hits("/page"), loads, "a look has made the form's token worthless");
+        assert_eq!(backend.hits("/page"), loads, "a fetch has made the form's token worthless");
     }
 }

@@ -200,16 +200,16 @@ async fn an_upstream_is_verified_by_the_authority_and_the_name_that_are_configur
         (format!("tls = {{ ca = \"{ca}\", server_name = \"backend.example\" }}"), Ok(())),
         ("tls = { verify = false }".to_owned(), Ok(())),
     ] {
-        let (status, because) = outcome.map_or_else(|because| (502, because), |()| (200, ""));
+        let (status, reason) = outcome.map_or_else(|reason| (502, reason), |()| (200, ""));
         let sidecar = Sidecar::with(&toml(address, &tls));
         assert_eq!(sidecar.get("/a", &[]).await.status, status, "{tls}");
         if status == 200 {
             assert_eq!(sidecar.events("/a").await.snapshot().await.data, "secret");
         }
-        // Operators are told why, also where nothing was looked at.
+        // Operators are told why, also where nothing was fetched.
         let state = sidecar.admin("/api/state").await;
         let state = state.text().replace("\\\"", "\"");
-        assert!(state.contains(because), "{tls}: {state}");
+        assert!(state.contains(reason), "{tls}: {state}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writes, files and hooks: looks that do not wait for their interval.
+//! Writes, files and hooks: fetches that do not wait for their interval.
 
 use std::fs;
 use std::sync::Arc;
@@ -55,14 +55,14 @@ async fn only_named_writes_are_triggers_where_the_route_names_some() {
     let sidecar = Sidecar::start(&backend, &format!("{}refresh_on = [\"PUT /other\"]\n", slow("/text")));
     let mut events = sidecar.events("/text").await;
     events.snapshot().await;
-    let looks = backend.hits("/text");
+    let fetches = backend.hits("/text");
     let mut client = Connection::open(sidecar.address).await;
     client.request("POST", "/other", &[], b"x").await;
     client.request("PUT", "/other", &[], b"x").await;
-    eventually("the look after PUT", || backend.hits("/text") > looks).await;
+    eventually("the fetch after PUT", || backend.hits("/text") > fetches).await;
     // One after the PUT and one afterthought, none for the POST.
     tokio::time::sleep(Duration::from_millis(800)).await;
-    assert_eq!(backend.hits("/text"), looks + 2);
+    assert_eq!(backend.hits("/text"), fetches + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_write_concerns_its_own_uri_and_those_that_its_answer_names() {
     });
     Connection::open(sidecar.address).await.request("POST", "/own", &[], b"x").await;
     for (path, before) in [("/own", before[0] + 1), ("/there", before[1]), ("/grouped", before[2])] {
-        eventually(&format!("a look at {path}"), || backend.hits(path) > before).await;
+        eventually(&format!("a fetch of {path}"), || backend.hits(path) > before).await;
     }
     assert_eq!(backend.hits("/apart"), before[3]);
 }
@@ -126,10 +126,10 @@ async fn a_client_reads_its_own_writes_whatever_was_under_way() {
     backend.handle("/text", {
         let (text, gate, gated) = (Arc::clone(&text), Arc::clone(&gate), Arc::clone(&gated));
         move |seen| {
-            // The answer is made before the gate and sent behind it: a look that is overtaken by a write.
+            // The answer is made before the gate and sent behind it: a fetch that is overtaken by a write.
             let page = Page::text(*text.lock().unwrap()).header("Vary", "X-Nothing");
-            let is_look = seen.is_fetch();
-            if is_look && gated.swap(false, Ordering::SeqCst) { page.gate(&gate) } else { page }
+            let is_fetch = seen.is_fetch();
+            if is_fetch && gated.swap(false, Ordering::SeqCst) { page.gate(&gate) } else { page }
         }
     });
     backend.handle("/save", move |_| {
@@ -143,10 +143,10 @@ async fn a_client_reads_its_own_writes_whatever_was_under_way() {
     let mut events = sidecar.events("/text").await;
     assert_eq!(events.snapshot().await.data, "old");
     gated.store(true, Ordering::SeqCst);
-    eventually("a look to be under way", || !gated.load(Ordering::SeqCst)).await;
+    eventually("a fetch to be under way", || !gated.load(Ordering::SeqCst)).await;
     let mut client = Connection::open(sidecar.address).await;
     client.request("POST", "/save", &[], b"x").await;
-    // The overtaken look ends now, and brings the old state.
+    // The overtaken fetch ends now, and brings the old state.
     gate.notify_one();
     for _ in 0..5 {
         assert_eq!(client.get("/text", &[("Accept", "*/*")]).await.text(), "new", "a plain GET after the write");
@@ -164,8 +164,8 @@ async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
         backend.handle("/text", {
             let (gate, written) = (Arc::clone(&gate), Arc::clone(&written));
             move |seen| {
-                let is_look = seen.is_fetch();
-                match (written.load(Ordering::SeqCst), is_look) {
+                let is_fetch = seen.is_fetch();
+                match (written.load(Ordering::SeqCst), is_fetch) {
                     (true, _) => Page::text("new"),
                     (false, true) => Page::text("old").gate(&gate),
                     // The stream's own question whether the application has one of its own.
@@ -183,7 +183,7 @@ async fn a_stream_does_not_begin_with_what_was_read_before_its_clients_write() {
             let mut events = Events::open(address, target, &[]).await;
             (events.snapshot().await.data, events)
         });
-        eventually("a look to be under way", || backend.seen("/text").iter().any(Seen::is_fetch)).await;
+        eventually("a fetch to be under way", || backend.seen("/text").iter().any(Seen::is_fetch)).await;
         assert_eq!(Connection::open(address).await.request("POST", "/save", &[], b"x").await.status, 500);
         gate.notify_one();
         let (first, _events) = within("the first event", opened).await.unwrap();
@@ -204,18 +204,18 @@ async fn a_post_that_is_sent_again_and_again_is_no_write() {
     for id in 0..2 {
         let before = backend.hits("/a");
         page.request("POST", "/rpc", &[], call(id).as_bytes()).await;
-        eventually("the look after something new", || backend.hits("/a") > before).await;
+        eventually("the fetch after something new", || backend.hits("/a") > before).await;
         // A poll's own interval.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let looks = backend.hits("/a");
+    let fetches = backend.hits("/a");
     for id in 2..12 {
         page.request("POST", "/rpc", &[], call(id).as_bytes()).await;
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(backend.hits("/a"), looks, "a poll was taken for a write");
+    assert_eq!(backend.hits("/a"), fetches, "a poll was taken for a write");
     page.request("POST", "/rpc", &[], b"{\"id\":13,\"method\":\"add\"}").await;
-    eventually("the look after a real write", || backend.hits("/a") > looks).await;
+    eventually("the fetch after a real write", || backend.hits("/a") > fetches).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +272,7 @@ async fn a_page_that_polls_by_post_when_it_is_told_to_does_not_keep_itself_busy(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_look_has_a_reason_that_is_counted_and_told() {
+async fn every_fetch_has_a_reason_that_is_counted_and_told() {
     let backend = Backend::start().await;
     for path in ["/a", "/often", "/save"] {
         backend.set(path, Page::text("1"));
@@ -295,9 +295,9 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
         let why = &why;
         within(trigger, async move {
             loop {
-                let looks = why(if trigger == "timer" { "/often" } else { "/a" }).await;
-                if let Some(look) = looks.iter().find(|look| look["trigger"] == trigger) {
-                    assert!(look["because"].as_str().is_some_and(|because| !because.is_empty()), "{look}");
+                let fetches = why(if trigger == "timer" { "/often" } else { "/a" }).await;
+                if let Some(fetch) = fetches.iter().find(|fetch| fetch["trigger"] == trigger) {
+                    assert!(fetch["because"].as_str().is_some_and(|reason| !reason.is_empty()), "{fetch}");
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -315,7 +315,7 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
     Connection::open(sidecar.server.admin().unwrap()).await.request("POST", "/api/refresh?url=/a", &[LOCAL], b"").await;
     told("hook").await;
     within("the file to be noticed", async {
-        while !why("/a").await.iter().any(|look| look["trigger"] == "file") {
+        while !why("/a").await.iter().any(|fetch| fetch["trigger"] == "file") {
             // Until the watch is in place nothing is announced.
             fs::write(&file, format!("{:?}", Instant::now())).unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -323,35 +323,35 @@ async fn every_look_has_a_reason_that_is_counted_and_told() {
     })
     .await;
     backend.settles("/a").await;
-    // Nothing looks without being counted by its reason and by what came of it, or without being on record.
+    // Nothing fetches without being counted by its reason and by what came of it, or without being on record.
     let metrics = sidecar.admin("/metrics").await;
     let count = |name: &str| -> usize {
         let of_route = format!("sungrazer_{name}_total{{route=\"/a\"");
         let lines = metrics.text().lines().filter(|line| line.starts_with(&of_route));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
     };
-    let looks = backend.seen("/a").iter().filter(|seen| seen.is_fetch()).count();
-    assert_eq!((count("triggers"), count("fetches")), (looks, looks), "{}", metrics.text());
-    assert_eq!(why("/a").await.len(), looks.min(32));
+    let fetches = backend.seen("/a").iter().filter(|seen| seen.is_fetch()).count();
+    assert_eq!((count("triggers"), count("fetches")), (fetches, fetches), "{}", metrics.text());
+    assert_eq!(why("/a").await.len(), fetches.min(32));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_writes_costs_a_look_a_gap() {
+async fn a_storm_of_writes_costs_a_fetch_a_gap() {
     let backend = wiki().await;
     let sidecar = Sidecar::start(&backend, &slow("/text"));
     let mut events = sidecar.events("/text").await;
     events.snapshot().await;
-    let (looks, began) = (backend.hits("/text"), Instant::now());
+    let (fetches, began) = (backend.hits("/text"), Instant::now());
     let mut writer = Connection::open(sidecar.address).await;
     let mut written = 0;
     while began.elapsed() < Duration::from_secs(1) {
         written += 1;
         writer.request("POST", "/save", &[], format!("text {written} {}", "x".repeat(written % 50)).as_bytes()).await;
     }
-    let looks = backend.hits("/text") - looks;
+    let fetches = backend.hits("/text") - fetches;
     let gaps = began.elapsed().as_millis() / 50 + 1;
     assert!(written > 100, "that was no storm: {written}");
-    assert!(looks as u128 <= gaps, "{looks} looks in {gaps} gaps");
+    assert!(fetches as u128 <= gaps, "{fetches} fetches in {gaps} gaps");
     // The last write is always served.
     let last = format!("text {written} {}", "x".repeat(written % 50));
     while within("the last write", events.snapshot()).await.data != last {}
@@ -421,14 +421,14 @@ async fn a_file_that_changes_in_any_way_is_a_trigger() {
         backend.settles("/a").await;
         let before = backend.hits("/a");
         change();
-        eventually(&format!("a look after the file was {what}"), || backend.hits("/a") > before).await;
+        eventually(&format!("a fetch after the file was {what}"), || backend.hits("/a") > before).await;
     }
     // What did not exist when the server started.
     backend.settles("/a").await;
     let before = backend.hits("/a");
     fs::create_dir_all(scratch.path("later/deep")).unwrap();
     fs::write(scratch.path("later/deep/x.txt"), "1").unwrap();
-    eventually("a look after a file was created in a new folder", || backend.hits("/a") > before).await;
+    eventually("a fetch after a file was created in a new folder", || backend.hits("/a") > before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

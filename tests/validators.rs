@@ -260,8 +260,8 @@ async fn a_date_that_two_states_share_hides_neither() {
     let settled = date(Duration::ZERO);
     let later = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(10));
     backend.set("/a", Page::json("2").header("Last-Modified", &modified).header("Date", &later));
-    let looks = backend.hits("/a");
-    eventually("two more looks", || backend.hits("/a") >= looks + 2).await;
+    let fetches = backend.hits("/a");
+    eventually("two more fetches", || backend.hits("/a") >= fetches + 2).await;
     for since in [&modified, &settled, &later] {
         let answer = remembered(&sidecar, &[("If-Modified-Since", since)]).await;
         assert_eq!((answer.status, answer.text()), (200, "2"), "{since}");
@@ -290,7 +290,7 @@ async fn a_date_that_the_application_goes_by_holds() {
         let page = Page::json("1").header("Last-Modified", &known).header("Date", &sent);
         if seen.header("if-modified-since") == Some(&known) { page.status(304) } else { page }
     });
-    eventually("a conditional look", || {
+    eventually("a conditional fetch", || {
         backend.seen("/a").iter().filter(|seen| seen.header("if-modified-since").is_some()).count() > 2
     })
     .await;

@@ -1,4 +1,4 @@
-//! Nobody waits for a look that is not made soon, or that takes longer than the application itself.
+//! Nobody waits for a fetch that is not made soon, or that takes longer than the application itself.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -17,17 +17,17 @@ use crate::support::{eventually, within};
 /// Far less than anything here would have to be waited for; far more than a busy machine takes for an answer.
 const SOON: Duration = Duration::from_secs(2);
 
-fn is_look(seen: &Seen) -> bool {
+fn is_fetch(seen: &Seen) -> bool {
     seen.is_fetch()
 }
 
-/// An application that is well, but whose answers to looks have this status, if any, and `Retry-After`.
+/// An application that is well, but whose answers to fetches have this status, if any, and `Retry-After`.
 async fn unwell(retry_after: &'static str) -> (Backend, Arc<AtomicU16>) {
     let backend = Backend::start().await;
     let status = Arc::new(AtomicU16::new(0));
-    let of_looks = Arc::clone(&status);
-    backend.handle("/a", move |seen| match of_looks.load(Ordering::SeqCst) {
-        status @ 1.. if is_look(seen) => Page::text("later").status(status).header("Retry-After", retry_after),
+    let of_fetches = Arc::clone(&status);
+    backend.handle("/a", move |seen| match of_fetches.load(Ordering::SeqCst) {
+        status @ 1.. if is_fetch(seen) => Page::text("later").status(status).header("Retry-After", retry_after),
         _ => Page::json("1"),
     });
     (backend, status)
@@ -55,9 +55,9 @@ async fn an_application_that_asks_to_be_left_alone_keeps_no_request_waiting() {
         for (status, retry_after) in
             [(503, "600"), (429, "12"), (503, "99999999999999999999"), (503, "Fri, 31 Dec 9999 23:59:59 GMT")]
         {
-            let (backend, of_looks) = unwell(retry_after).await;
+            let (backend, of_fetches) = unwell(retry_after).await;
             let sidecar = Sidecar::start(&backend, route);
-            of_looks.store(status, Ordering::SeqCst);
+            of_fetches.store(status, Ordering::SeqCst);
             let mut first = soon("a first stream", sidecar.events("/a")).await;
             named(&mut first, "stale").await;
             let mut page = Connection::open(sidecar.address).await;
@@ -74,7 +74,7 @@ async fn an_application_that_asks_to_be_left_alone_keeps_no_request_waiting() {
             let word = soon("its first word", many.next()).await.unwrap();
             assert!(word.data.contains("\"event\":\"stale\""), "{word:?}");
             // All that is over as soon as the application can be read.
-            of_looks.store(0, Ordering::SeqCst);
+            of_fetches.store(0, Ordering::SeqCst);
             page.get("/a", &[("Range", "bytes=0-")]).await;
             page.get("/a", &[]).await;
             for stream in [&mut first, &mut stream] {
@@ -90,16 +90,16 @@ async fn a_rest_ends_when_the_application_is_seen_to_be_well() {
     let file = std::env::temp_dir().join(format!("sungrazer-waiting-{}", std::process::id()));
     std::fs::write(&file, "1").unwrap();
     for sign in ["poll", "poll of another", "write", "hook", "hook of a route", "file"] {
-        let (backend, of_looks) = unwell("600").await;
+        let (backend, of_fetches) = unwell("600").await;
         backend.set("/w", Page::text("written"));
         let route = format!("[[route]]\npath = \"/a\"\nevery = \"50ms\"\nwatch_files = [{file:?}]\n");
         let sidecar = Sidecar::start(&backend, &route);
         let mut events = sidecar.events("/a").await;
         events.snapshot().await;
-        of_looks.store(503, Ordering::SeqCst);
+        of_fetches.store(503, Ordering::SeqCst);
         named(&mut events, "stale").await;
-        of_looks.store(0, Ordering::SeqCst);
-        let looks = backend.hits("/a");
+        of_fetches.store(0, Ordering::SeqCst);
+        let fetches = backend.hits("/a");
         let mut connection = Connection::open(sidecar.address).await;
         match sign {
             "poll" => drop(connection.get("/a", &[]).await),
@@ -113,22 +113,22 @@ async fn a_rest_ends_when_the_application_is_seen_to_be_well() {
             }
         }
         within(sign, named(&mut events, "live")).await;
-        assert!(backend.hits("/a") > looks, "{sign}");
+        assert!(backend.hits("/a") > fetches, "{sign}");
     }
     std::fs::remove_file(&file).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rest_does_not_end_for_what_says_nothing_of_it_and_signs_that_deceive_count_for_less_and_less() {
-    let (backend, of_looks) = unwell("600").await;
+    let (backend, of_fetches) = unwell("600").await;
     backend.set("/w", Page::text("down").status(503));
     let sidecar = Sidecar::start(&backend, "[[route]]\npath = \"/a\"\nevery = \"50ms\"\n");
     let mut events = sidecar.events("/a").await;
     events.snapshot().await;
-    of_looks.store(429, Ordering::SeqCst);
+    of_fetches.store(429, Ordering::SeqCst);
     named(&mut events, "stale").await;
-    let looks = || backend.seen("/a").iter().filter(|seen| is_look(seen)).count();
-    let before = looks();
+    let fetches = || backend.seen("/a").iter().filter(|seen| is_fetch(seen)).count();
+    let before = fetches();
     let mut connection = Connection::open(sidecar.address).await;
     // Who asks too often is one client; and a write that fails says nothing good.
     for n in 0..5 {
@@ -136,17 +136,17 @@ async fn a_rest_does_not_end_for_what_says_nothing_of_it_and_signs_that_deceive_
         connection.request("POST", "/w", &[], format!("{n}").as_bytes()).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(looks(), before);
-    // Looks alone fail: they are not made for each poll that succeeds.
+    assert_eq!(fetches(), before);
+    // Fetches alone fail: they are not made for each poll that succeeds.
     for _ in 0..60 {
         connection.get("/a", &[]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let made = looks() - before;
-    assert!((1..=8).contains(&made), "{made} looks for 60 polls");
+    let made = fetches() - before;
+    assert!((1..=8).contains(&made), "{made} fetches for 60 polls");
 }
 
-/// Has the budget spent for good: one look a second, and many who wait for one.
+/// Has the budget spent for good: one fetch a second, and many who wait for one.
 async fn flood(sidecar: &Sidecar) -> Vec<Events> {
     let mut streams = Vec::new();
     for stream in 0..3 {
@@ -154,13 +154,13 @@ async fn flood(sidecar: &Sidecar) -> Vec<Events> {
         let target = format!("/.sungrazer/stream?{}", urls.join("&"));
         streams.push(Events::open(sidecar.address, &target, &[("Cookie", "flood=1")]).await);
     }
-    let budget = &sidecar.server.site().budget;
-    eventually("the queue to be full", || budget.spending().waiting > 50).await;
+    let budget = &sidecar.server.gateway().limiter;
+    eventually("the queue to be full", || budget.stats().waiting > 50).await;
     streams
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_requests_do_not_queue_behind_the_looks_of_others() {
+async fn plain_requests_do_not_queue_behind_the_fetches_of_others() {
     for route in ROUTES {
         let backend = Backend::start().await;
         backend.set("/a", Page::json("1"));
@@ -207,7 +207,7 @@ async fn what_nobody_waits_for_any_more_is_not_asked_for() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let before = asked();
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert!(asked() <= before + 1, "{} looks for nobody", asked() - before);
+    assert!(asked() <= before + 1, "{} fetches for nobody", asked() - before);
 }
 
 /// Polls of many users, each with a stream of his own, while somebody writes: they take what they take directly.
@@ -244,15 +244,15 @@ async fn polls_are_not_slower_for_the_streams_of_many_and_the_writes_of_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_become_slow_is_not_slower_by_a_look_that_is_late() {
+async fn what_has_become_slow_is_not_slower_by_a_fetch_that_is_late() {
     for (every, hold) in [("100ms", ""), ("1h", ""), ("100ms", "hold = \"20s\"\n")] {
         let backend = Backend::start().await;
         let slow = Arc::new(AtomicBool::new(false));
         backend.handle("/a", {
             let slow = Arc::clone(&slow);
             move |seen| match slow.load(Ordering::SeqCst) {
-                // Looks take longer than anybody has patience for.
-                true => Page::json("1").delay(Duration::from_millis(if is_look(seen) { 9000 } else { 300 })),
+                // Fetches take longer than anybody has patience for.
+                true => Page::json("1").delay(Duration::from_millis(if is_fetch(seen) { 9000 } else { 300 })),
                 false => Page::json("1"),
             }
         });

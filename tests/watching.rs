@@ -1,4 +1,4 @@
-//! What a look asks, and what its answer is taken for.
+//! What a fetch asks, and what its answer is taken for.
 
 use std::io::Write;
 use std::time::Duration;
@@ -29,8 +29,8 @@ async fn a_fetch_looks_like_its_clients_own_requests() {
     ];
     let mut events = Events::open(sidecar.address, "/a?_=123&b=2", &headers).await;
     events.snapshot().await;
-    let look = backend.seen("/a").into_iter().find(Seen::is_fetch).expect("a look");
-    assert_eq!(look.target, "/a?b=2");
+    let fetch = backend.seen("/a").into_iter().find(Seen::is_fetch).expect("a fetch");
+    assert_eq!(fetch.target, "/a?b=2");
     for (name, value) in [
         ("cookie", Some("sid=1")),
         ("authorization", Some("Bearer t")),
@@ -49,7 +49,7 @@ async fn a_fetch_looks_like_its_clients_own_requests() {
         ("cache-control", None),
         ("x-requested-with", None),
     ] {
-        assert_eq!(look.header(name), value, "{name}");
+        assert_eq!(fetch.header(name), value, "{name}");
     }
 }
 
@@ -113,13 +113,13 @@ async fn what_an_answer_varies_by_joins_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looks_are_conditional_and_304_is_no_change() {
+async fn fetches_are_conditional_and_304_is_no_change() {
     let backend = Backend::start().await;
     backend.set("/a", Page::json("1").etag());
     let sidecar = Sidecar::start(&backend, ROUTE);
     let mut events = sidecar.events("/a").await;
     events.snapshot().await;
-    eventually("conditional looks", || {
+    eventually("conditional fetches", || {
         backend.seen("/a").iter().filter(|seen| seen.header("if-none-match").is_some()).count() > 3
     })
     .await;
@@ -167,8 +167,8 @@ async fn bodies_are_decoded_before_they_are_compared() {
     assert_eq!(events.snapshot().await.data, text);
     // The same, packed otherwise, is no change.
     backend.set("/a", Page::new("text/plain", gzip(&text, 1)).header("Content-Encoding", "gzip"));
-    let looks = backend.hits("/a");
-    eventually("looks at the other packing", || backend.hits("/a") > looks + 2).await;
+    let fetches = backend.hits("/a");
+    eventually("fetches the other packing", || backend.hits("/a") > fetches + 2).await;
     let packed = zstd::encode_all("new".as_bytes(), 3).unwrap();
     backend.set("/a", Page::new("text/plain", packed).header("Content-Encoding", "zstd"));
     assert_eq!(events.snapshot().await.data, "new");
@@ -207,7 +207,7 @@ async fn redirects_and_half_answers_are_no_snapshots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_caps_over_all_looks_hold() {
+async fn the_caps_over_all_fetches_hold() {
     let backend = Backend::start().await;
     backend.handle("/r/x", |_| Page::json("0"));
     for n in 0..20 {
@@ -230,11 +230,11 @@ async fn the_caps_over_all_looks_hold() {
     });
     let mut open = Vec::new();
     for stream in streams.collect::<Vec<_>>() {
-        open.push(within("every resource to be looked at", stream).await.unwrap());
+        open.push(within("every resource to be fetched", stream).await.unwrap());
     }
-    // 20 first looks at 10 a second: the last cannot have begun before a second was over.
+    // 20 first fetches at 10 a second: the last cannot have begun before a second was over.
     assert!(began.elapsed() >= Duration::from_millis(1000), "{:?}", began.elapsed());
-    let looks: usize = (0..20)
+    let fetches: usize = (0..20)
         .map(|n| {
             backend
                 .seen(&format!("/r/{n}"))
@@ -244,7 +244,7 @@ async fn the_caps_over_all_looks_hold() {
         })
         .sum();
     let seconds = began.elapsed().as_secs() as usize + 1;
-    assert!(looks <= 10 * (seconds + 1), "{looks} looks in {seconds} s");
+    assert!(fetches <= 10 * (seconds + 1), "{fetches} fetches in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,7 +264,7 @@ async fn a_resource_that_nobody_watched_for_a_while_has_not_waited_for_the_budge
     let mut events = Events::open(program.address, "/a", &[("Last-Event-ID", &id)]).await;
     backend.set("/a", Page::text("2"));
     assert_eq!(events.snapshot().await.data, "2");
-    assert!(!program.log().contains("looks wait for"), "{}", program.log());
+    assert!(!program.log().contains("fetches wait for"), "{}", program.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,20 +14,20 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::auth::{Token, is_allowed};
-use super::guard::objection;
-use super::{Reload, Reloaded, dashboard, live};
+use super::guard::cross_site_rejection;
+use super::{Reload, Reloaded, dashboard, state_push};
 use crate::clock;
 use crate::model::fields;
-use crate::proxy::Site;
-use crate::resource::{Condition, Resource, Trigger};
+use crate::proxy::Gateway;
+use crate::resource::{Resource, ResourceStatus, Trigger};
 use crate::route::{Table, Target, Unsteady};
-use crate::shim::Sighting;
+use crate::shim::PolicyHit;
 use crate::telemetry::plain_metrics;
 
 /// What the admin listener tells of.
 pub struct Api {
     /// The public listener's site.
-    pub site: Arc<Site>,
+    pub gateway: Arc<Gateway>,
     /// Who reads the configuration again.
     pub reload: Arc<dyn Reload>,
     /// What operators must know.
@@ -46,7 +46,7 @@ impl Api {
         match path {
             "/healthz" => return text(StatusCode::OK, "ok"),
             "/readyz" => {
-                return match self.site.stopping.is_cancelled() {
+                return match self.gateway.stopping.is_cancelled() {
                     false => text(StatusCode::OK, "ready"),
                     true => text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
                 };
@@ -58,7 +58,7 @@ impl Api {
         let token = self.token.now();
         if token.is_none()
             && let Some(objection) =
-                objection(method, request.uri().authority().map(Authority::as_str), request.headers())
+                cross_site_rejection(method, request.uri().authority().map(Authority::as_str), request.headers())
         {
             return text(StatusCode::FORBIDDEN, objection);
         }
@@ -73,14 +73,14 @@ impl Api {
         }
         match path {
             "/metrics" if reads => {
-                self.site.metrics.set_budget_stretched(self.site.budget.is_stretched());
-                self.site.metrics.set_history_bytes(self.site.hub.room().used());
-                let replicas = self.site.replicas();
+                self.gateway.metrics.set_budget_stretched(self.gateway.limiter.is_saturated());
+                self.gateway.metrics.set_history_bytes(self.gateway.hub.memory_budget().used());
+                let replicas = self.gateway.replicas();
                 let away = replicas.iter().filter(|replica| !replica.is_available()).count();
-                self.site.metrics.set_upstream_away(replicas.are_away(), away);
-                metrics(request.headers(), self.site.metrics.render())
+                self.gateway.metrics.set_upstream_away(replicas.all_down(), away);
+                metrics(request.headers(), self.gateway.metrics.render())
             }
-            live::PATH if reads => json_answer(StatusCode::OK, &self.state()),
+            state_push::PATH if reads => json_answer(StatusCode::OK, &self.state()),
             "/api/resources" if reads => json_answer(StatusCode::OK, &self.resources()),
             "/api/why" if reads => match target.parameter("url") {
                 Some(url) => self.why(&url),
@@ -89,7 +89,7 @@ impl Api {
             "/api/refresh" if method == Method::POST => self.refresh(target),
             "/api/reload" if method == Method::POST => self.reload().await,
             "/api/refresh" | "/api/reload" => not_allowed("POST"),
-            "/" | "/metrics" | live::PATH | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
+            "/" | "/metrics" | state_push::PATH | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "There is /, /healthz, /readyz, /metrics, /api/state, /api/resources, /api/why, /api/refresh and /api/reload.",
@@ -98,22 +98,22 @@ impl Api {
     }
 
     fn resources(&self) -> Value {
-        let routes = self.site.routes.load();
-        let mut resources = self.site.hub.resources();
+        let routes = self.gateway.routes.load();
+        let mut resources = self.gateway.hub.resources();
         resources.sort_by(|a, b| (&a.key().target, a.handle()).cmp(&(&b.key().target, b.handle())));
         let resources: Vec<Value> = resources.iter().map(|resource| self.describe(resource, &routes)).collect();
         json!({
-            "streams": self.site.streams.len(),
+            "streams": self.gateway.streams.len(),
             "config": self.config(),
-            "shim": { "pages": self.site.shims.ledger.pages(), "obstacles": self.obstacles(None) },
+            "shim": { "pages": self.gateway.shim.injections.pages(), "obstacles": self.obstacles(None) },
             "resources": resources,
         })
     }
 
     /// What stands in the way of the browser script, on all pages or on one.
     fn obstacles(&self, page: Option<&str>) -> Vec<Value> {
-        let sightings = self.site.shims.ledger.sightings();
-        let on_page = |sighting: &Sighting| page.is_none_or(|page| sighting.page == page);
+        let sightings = self.gateway.shim.injections.sightings();
+        let on_page = |sighting: &PolicyHit| page.is_none_or(|page| sighting.page == page);
         sightings
             .into_iter()
             .filter(on_page)
@@ -131,14 +131,14 @@ impl Api {
 
     fn why(&self, url: &str) -> Answer {
         let resources: Vec<Value> = self
-            .site
+            .gateway
             .hub
             .resources()
             .iter()
             .filter(|resource| &*resource.key().target == url)
             .map(|resource| {
-                let looks: Vec<Value> = resource
-                    .ledger()
+                let fetches: Vec<Value> = resource
+                    .fetch_log()
                     .iter()
                     .rev()
                     .map(|entry| {
@@ -149,15 +149,15 @@ impl Api {
                             "status": entry.status,
                             "bytes": entry.bytes,
                             "result": entry.result,
-                            "because": entry.because,
+                            "because": entry.reason,
                         })
                     })
                     .collect();
                 json!({
                     "resource": resource.handle(),
                     "url": &*resource.key().target,
-                    "advice": resource.head().advice.as_deref(),
-                    "looks": looks,
+                    "advice": resource.state().advice.as_deref(),
+                    "looks": fetches,
                 })
             })
             .collect();
@@ -172,10 +172,10 @@ impl Api {
     /// What answers have taught about the path of `url`, if that is anything.
     fn learned(&self, url: &str) -> Option<Value> {
         let path = url.split('?').next().unwrap_or_default();
-        let routes = self.site.routes.load();
-        let route = routes.find(&Method::GET, path).or_else(|| routes.learns(path))?;
+        let routes = self.gateway.routes.load();
+        let route = routes.find(&Method::GET, path).or_else(|| routes.learning_route(path))?;
         let canonical = Target::parse(url).map(|target| route.canonical(target));
-        let facts = route.learned.told(path, canonical.as_deref().unwrap_or(url), clock::now());
+        let facts = route.knowledge.told(path, canonical.as_deref().unwrap_or(url), clock::now());
         let unsteady = route.unsteady.found();
         let learned = json!({
             "headers_that_never_repeat": unsteady.iter().map(|(name, url)| json!({
@@ -197,7 +197,7 @@ impl Api {
     }
 
     pub(super) fn describe(&self, resource: &Resource, routes: &Table) -> Value {
-        let head = resource.head();
+        let head = resource.state();
         let route =
             routes.iter().find(|route| route.id == resource.key().route).map(|route| route.pattern.as_str().to_owned());
         let subscribers: serde_json::Map<String, Value> = resource
@@ -206,14 +206,14 @@ impl Api {
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count.into()))
             .collect();
-        let (state, since) = match &head.condition {
-            Condition::Unknown => ("unknown", None),
-            Condition::Live => ("live", None),
-            Condition::Stale { since, .. } => ("stale", Some(time(*since))),
-            Condition::Ended(_) => ("ended", None),
+        let (state, since) = match &head.status {
+            ResourceStatus::Unknown => ("unknown", None),
+            ResourceStatus::Live => ("live", None),
+            ResourceStatus::Stale { since, .. } => ("stale", Some(time(*since))),
+            ResourceStatus::Ended(_) => ("ended", None),
         };
-        let last = resource.ledger().last().map(|entry| time(entry.at));
-        let changed = head.history.at(head.since).or(head.newest()).map(|snapshot| time(snapshot.at));
+        let last = resource.fetch_log().last().map(|entry| time(entry.at));
+        let changed = head.history.at(head.meaning_position).or(head.newest()).map(|snapshot| time(snapshot.at));
         json!({
             "resource": resource.handle(),
             "url": &*resource.key().target,
@@ -233,7 +233,7 @@ impl Api {
 
     /// What has been learned of those who poll without being able to say so.
     fn polls(&self, resource: &Resource) -> Value {
-        let learned = self.site.habits.learned(self.site.hub.hash(resource.key()));
+        let learned = self.gateway.habits.learned(self.gateway.hub.hash(resource.key()));
         json!({
             "clients": learned.clients,
             "overlapping": learned.overlapping,
@@ -261,12 +261,12 @@ impl Api {
             );
         }
         let now = clock::now();
-        let routes = self.site.routes.load();
-        let mut woken = url.map_or(0, |url| self.site.refresh_target(&routes, &url, now));
-        woken += group.map_or(0, |group| self.site.refresh_group(&group, now));
+        let routes = self.gateway.routes.load();
+        let mut woken = url.map_or(0, |url| self.gateway.refresh_target(&routes, &url, now));
+        woken += group.map_or(0, |group| self.gateway.refresh_group(&group, now));
         for route in routes.iter().filter(|known| route.as_deref() == Some(known.pattern.as_str())) {
-            route.pulse.beat(Trigger::Hook, now);
-            woken += self.site.hub.resources().iter().filter(|resource| resource.key().route == route.id).count();
+            route.events.publish(Trigger::Hook, now);
+            woken += self.gateway.hub.resources().iter().filter(|resource| resource.key().route == route.id).count();
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }
@@ -281,8 +281,12 @@ fn metrics(headers: &HeaderMap, open_metrics: String) -> Answer {
         is_named && quality.is_none_or(|quality| quality > 0.0)
     });
     let mut answer = match wanted {
-        true => typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics),
-        false => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", plain_metrics(&open_metrics)),
+        true => {
+            trusted_types(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics)
+        }
+        false => {
+            trusted_types(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", plain_metrics(&open_metrics))
+        }
     };
     answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     answer
@@ -293,11 +297,11 @@ pub(super) fn time(when: SystemTime) -> String {
 }
 
 pub(super) fn text(status: StatusCode, text: &str) -> Answer {
-    typed(status, "text/plain; charset=utf-8", format!("{text}\n"))
+    trusted_types(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
 fn json_answer(status: StatusCode, value: &Value) -> Answer {
-    typed(status, "application/json", format!("{value:#}\n"))
+    trusted_types(status, "application/json", format!("{value:#}\n"))
 }
 
 fn not_allowed(allowed: &'static str) -> Answer {
@@ -306,7 +310,7 @@ fn not_allowed(allowed: &'static str) -> Answer {
     answer
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+fn trusted_types(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -32,7 +32,7 @@ impl Token {
     }
 
     /// Returns, when the result is awaited, once something else is asked for than now.
-    pub(super) fn another(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn token_changed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut token = self.0.subscribe();
         async move {
             // Nobody asks for anything any more when the listener is gone.

@@ -8,12 +8,16 @@ use http::{HeaderMap, Method};
 /// A page of another site may send requests here, though it cannot read the answers; and where its name is made to mean
 /// this machine (DNS rebinding) it can. So the host must be an address, or a name that means this machine and no other, and
 /// what changes something must come from no other page.
-pub(super) fn objection(method: &Method, authority: Option<&str>, headers: &HeaderMap) -> Option<&'static str> {
+pub(super) fn cross_site_rejection(
+    method: &Method,
+    authority: Option<&str>,
+    headers: &HeaderMap,
+) -> Option<&'static str> {
     let host = headers.get(HOST).map_or(authority.unwrap_or_default(), |host| host.to_str().unwrap_or("?"));
     if !is_of_this_machine(host) {
         return Some("Without an admin_token this listener is asked by its address, or as localhost.");
     }
-    let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+    let foreign = headers.get("sec-fetch-site").is_some_and(|gateway| gateway != "same-origin" && gateway != "none")
         || headers.get(ORIGIN).is_some_and(|origin| {
             origin.to_str().ok().and_then(|origin| origin.split_once("://")?.1.into()) != Some(host)
         });
@@ -38,7 +42,7 @@ mod tests {
     fn refused(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
         let headers =
             headers.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)));
-        objection(method, None, &headers.collect()).is_some()
+        cross_site_rejection(method, None, &headers.collect()).is_some()
     }
 
     #[test]

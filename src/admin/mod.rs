@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! hyper ─▶ Api::answer ─┬▶ a whole answer
-//!                       └▶ /api/state, to be held: Live ─▶ what the dashboard is pushed
+//!                       └▶ /api/state, to be held: StatePush ─▶ what the dashboard is pushed
 //! ```
 
 mod api;
 mod auth;
 mod dashboard;
 mod guard;
-mod live;
 mod reload;
 mod reserve;
-mod spare;
+mod reserve_fd;
 mod state;
+mod state_push;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,25 +35,25 @@ use tracing::{debug, warn};
 
 pub use self::api::Api;
 pub use self::auth::Token;
-use self::live::Live;
-pub use self::reload::{Reload, Reloaded, Standing};
+pub use self::reload::{ConfigStatus, Reload, Reloaded};
 use self::reserve::{Reserve, probe};
-use self::spare::Spare;
-use crate::proxy::serve_until;
+use self::reserve_fd::ReserveFd;
+use self::state_push::StatePush;
+use crate::proxy::serve_gracefully;
 
 /// How long an operator's client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When the process has no file descriptor left, accepting is tried again after this.
-const BREATH: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves the admin API on `listener` to at most so many `connections` until `stopped`, and whoever has come until then. Whoever
 /// comes beyond that is told of the health of the process and of nothing else.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, stopped: CancellationToken) {
-    let live = Arc::new(Live::new(Arc::clone(&api)));
+    let live = Arc::new(StatePush::new(Arc::clone(&api)));
     let places = Arc::new(Semaphore::new(connections));
     let reserve = Reserve::default();
-    let mut spare = Spare::default();
+    let mut spare = ReserveFd::default();
     spare.keep();
     let mut complained = false;
     let tasks = TaskTracker::new();
@@ -67,7 +67,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, sto
                 complained = false;
                 spare.keep();
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    api.site.metrics.limit_hit("admin_connections");
+                    api.gateway.metrics.limit_hit("admin_connections");
                     tasks.spawn(probe(stream, Arc::clone(&api), reserve.enter()));
                     continue;
                 };
@@ -86,7 +86,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, sto
                 // Without a descriptor the error would come again at once, and nothing tells when there is one.
                 if !spare.give_up() {
                     reserve.clear();
-                    sleep(BREATH).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                     spare.keep();
                 }
             }
@@ -102,7 +102,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, sto
 async fn connection(
     stream: TcpStream,
     api: Arc<Api>,
-    live: Arc<Live>,
+    live: Arc<StatePush>,
     stopped: CancellationToken,
 ) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
@@ -115,16 +115,16 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    serve_until(connection, stopped).await
+    serve_gracefully(connection, stopped).await
 }
 
-type Body = Either<Full<Bytes>, live::Going>;
+type Body = Either<Full<Bytes>, state_push::PushBody>;
 
 /// Who is answered with the state may be held instead, and told of it as it changes.
-async fn answer<B>(api: &Api, live: &Arc<Live>, request: &Request<B>) -> Response<Body> {
-    let distrusted = api.token.another();
+async fn answer<B>(api: &Api, live: &Arc<StatePush>, request: &Request<B>) -> Response<Body> {
+    let distrusted = api.token.token_changed();
     let answer = api.answer(request).await;
-    if let Some(delivery) = Live::delivery(request).filter(|_| answer.status() == StatusCode::OK)
+    if let Some(delivery) = StatePush::delivery(request).filter(|_| answer.status() == StatusCode::OK)
         && let Some(held) = live.hold(request, delivery, distrusted).await
     {
         return held.map(Either::Right);

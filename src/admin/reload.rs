@@ -25,7 +25,7 @@ pub enum Reloaded {
 
 /// How the configuration in force stands to the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ConfigStatus {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
     /// When what is in force was read.
@@ -43,10 +43,10 @@ pub trait Reload: Send + Sync + 'static {
     async fn reload(&self) -> Reloaded;
 
     /// How what is in force stands to the file.
-    fn standing(&self) -> Standing;
+    fn status(&self) -> ConfigStatus;
 
     /// What is wrong with the file, if it could not be used when it was last read.
     fn wrong(&self) -> Option<String> {
-        self.standing().wrong
+        self.status().wrong
     }
 }

@@ -17,7 +17,7 @@ use super::Api;
 use super::api::text;
 
 /// So many at a time; the next takes the place of the oldest. A probe is over before so many others have come.
-const MOST: usize = 16;
+const MAX_ENTRIES: usize = 16;
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ impl Reserve {
     /// A place for one more, which ends when what is returned is cancelled.
     pub(super) fn enter(&self) -> CancellationToken {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= MOST
+        if places.len() >= MAX_ENTRIES
             && let Some(oldest) = places.pop_front()
         {
             oldest.cancel();

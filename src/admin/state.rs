@@ -6,49 +6,49 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, time};
-use crate::resource::{Condition, Resource};
+use crate::resource::{Resource, ResourceStatus};
 use crate::route::{Route, Table};
-use crate::telemetry::{Figures, Happening, Metrics};
+use crate::telemetry::{Event, Metrics, RouteStats};
 use crate::upstream::Upstream;
 
 /// As many resources are shown one by one; of the others only how many there are.
-const MOST_RESOURCES: usize = 100;
+const MAX_RESOURCES: usize = 100;
 
 impl Api {
     /// What there is to see now. Nothing in it depends on the time of day alone, so that it changes only with what it tells
     /// of.
     pub(super) fn state(&self) -> Value {
-        let routes = self.site.routes.load();
+        let routes = self.gateway.routes.load();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started": time(self.started),
-            "state": if self.site.stopping.is_cancelled() { "stopping" } else { "ready" },
+            "state": if self.gateway.stopping.is_cancelled() { "stopping" } else { "ready" },
             "upstream": self.upstream(),
             "config": self.config(),
-            "streams": { "held": self.site.streams.len(), "most": self.site.streams.options().max_streams },
+            "streams": { "held": self.gateway.streams.len(), "most": self.gateway.streams.options().max_streams },
             "budget": self.budget(),
             "delay_bounds": Metrics::delay_bounds(),
             "routes": self.routes(&routes),
-            "watched": self.site.hub.len(),
+            "watched": self.gateway.hub.len(),
             "resources": self.shown(&routes),
-            "happenings": self.site.metrics.tail().iter().map(happening).collect::<Vec<_>>(),
+            "happenings": self.gateway.metrics.event_log().iter().map(happening).collect::<Vec<_>>(),
         })
     }
 
     fn upstream(&self) -> Vec<Value> {
-        let replicas = self.site.replicas();
+        let replicas = self.gateway.replicas();
         let describe = |replica: &Arc<Upstream>| {
             json!({
                 "url": replica.options().address.to_string(),
                 "away": !replica.is_available(),
-                "because": replica.outage().trouble(),
+                "because": replica.health().reason(),
             })
         };
         replicas.iter().map(describe).collect()
     }
 
     pub(super) fn config(&self) -> Value {
-        let standing = self.reload.standing();
+        let standing = self.reload.status();
         json!({
             "file": standing.file.map(|file| file.display().to_string()),
             "read_at": time(standing.read_at),
@@ -58,14 +58,14 @@ impl Api {
     }
 
     fn budget(&self) -> Value {
-        let spending = self.site.budget.spending();
+        let spending = self.gateway.limiter.stats();
         json!({
             "running": spending.running,
             "waiting": spending.waiting,
             "last_second": spending.last_second,
             "max_fetches": spending.options.max_fetches,
             "max_fetch_rate": spending.options.max_fetch_rate,
-            "stretched": self.site.budget.is_stretched(),
+            "stretched": self.gateway.limiter.is_saturated(),
         })
     }
 
@@ -78,48 +78,48 @@ impl Api {
     /// The resources that most want to be seen: those that are stale, then those with the most clients.
     fn shown(&self, routes: &Table) -> Vec<Value> {
         let mut resources: Vec<_> = self
-            .site
+            .gateway
             .hub
             .resources()
             .into_iter()
             .map(|resource| {
-                let stale = matches!(resource.head().condition, Condition::Stale { .. });
+                let stale = matches!(resource.state().status, ResourceStatus::Stale { .. });
                 ((!stale, std::cmp::Reverse(resource.held())), resource)
             })
             .collect();
         resources.sort_by(|(a, left), (b, right)| {
             a.cmp(b).then_with(|| (&left.key().target, left.handle()).cmp(&(&right.key().target, right.handle())))
         });
-        resources.truncate(MOST_RESOURCES);
+        resources.truncate(MAX_RESOURCES);
         resources.iter().map(|(_, resource)| self.show(resource, routes)).collect()
     }
 
     fn show(&self, resource: &Resource, routes: &Table) -> Value {
         let mut shown = self.describe(resource, routes);
-        if let (Some(fields), Some(last)) = (shown.as_object_mut(), resource.last_look()) {
-            // When it was last looked at, and that it is as it was, is no news.
+        if let (Some(fields), Some(last)) = (shown.as_object_mut(), resource.last_fetch()) {
+            // When it was last fetched, and that it is as it was, is no news.
             fields.remove("last_fetch");
             let failed = last.result == "error";
-            fields.insert("because".to_owned(), if failed { last.because.into() } else { Value::Null });
+            fields.insert("because".to_owned(), if failed { last.reason.into() } else { Value::Null });
             fields.insert("status".to_owned(), last.status.into());
-            fields.insert("advice".to_owned(), resource.head().advice.as_deref().into());
+            fields.insert("advice".to_owned(), resource.state().advice.as_deref().into());
         }
         shown
     }
 }
 
 fn describe_route(route: &Route) -> Value {
-    let figures = route.metrics.figures();
+    let figures = route.metrics.stats();
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "route": route.pattern.as_str(),
-        "every_ms": millis(route.plan.schedule.every),
+        "every_ms": millis(route.watch.schedule.every),
         "hold_ms": route.hold.map(millis),
         "fetch": route.fetch,
         "streams": object(&figures.streams),
         "resources": figures.resources,
-        "looks": object(&figures.looks),
-        "look_bytes": figures.look_bytes,
+        "looks": object(&figures.fetches),
+        "look_bytes": figures.fetch_bytes,
         "triggers": object(&figures.triggers),
         "polls": object(&figures.polls),
         "events": object(&figures.events),
@@ -138,27 +138,27 @@ fn count(counts: &[(&'static str, u64)], wanted: &[&str]) -> u64 {
 }
 
 /// What the application was spared: the requests that clients would have made, or made and had answered from memory, less
-/// the looks that were made in their place. Each is taken to weigh what a body of this route weighs on average.
-fn spared(figures: &Figures) -> Value {
-    let looks: u64 = figures.looks.iter().map(|(_, count)| count).sum();
+/// the fetches that were made in their place. Each is taken to weigh what a body of this route weighs on average.
+fn spared(figures: &RouteStats) -> Value {
+    let fetches: u64 = figures.fetches.iter().map(|(_, count)| count).sum();
     let asked = figures.replaced + count(&figures.polls, &["memory", "held"]);
-    let bodies = count(&figures.looks, &["changed", "unchanged"]).max(1);
-    let mean = figures.look_bytes / bodies;
+    let bodies = count(&figures.fetches, &["changed", "unchanged"]).max(1);
+    let mean = figures.fetch_bytes / bodies;
     json!({
-        "requests": asked.saturating_sub(looks),
-        "bytes": asked.saturating_mul(mean).saturating_sub(figures.look_bytes),
+        "requests": asked.saturating_sub(fetches),
+        "bytes": asked.saturating_mul(mean).saturating_sub(figures.fetch_bytes),
     })
 }
 
-fn happening(happening: &Happening) -> Value {
+fn happening(happening: &Event) -> Value {
     json!({
         "number": happening.number,
         "at": time(happening.at),
         "route": &*happening.route,
         "resource": happening.resource,
         "url": &*happening.url,
-        "what": happening.what,
-        "because": happening.because,
+        "what": happening.kind,
+        "because": happening.reason,
         "trigger": happening.trigger,
         "status": happening.status,
         "bytes": happening.bytes,
@@ -172,14 +172,14 @@ mod tests {
 
     #[test]
     fn what_is_spared_is_what_was_not_asked() {
-        let figures = Figures {
-            looks: vec![("changed", 2), ("unchanged", 8), ("not_modified", 5)],
-            look_bytes: 1000,
+        let figures = RouteStats {
+            fetches: vec![("changed", 2), ("unchanged", 8), ("not_modified", 5)],
+            fetch_bytes: 1000,
             polls: vec![("memory", 10), ("proxied", 99)],
             replaced: 100,
-            ..Figures::default()
+            ..RouteStats::default()
         };
         assert_eq!(spared(&figures), json!({ "requests": 95, "bytes": 10_000 }));
-        assert_eq!(spared(&Figures::default()), json!({ "requests": 0, "bytes": 0 }));
+        assert_eq!(spared(&RouteStats::default()), json!({ "requests": 0, "bytes": 0 }));
     }
 }

@@ -11,10 +11,10 @@ use super::{HealthArgs, check, say, usage};
 use crate::config::Overrides;
 
 /// How long each step of asking may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An answer is not read beyond this.
-const MOST: u64 = 4096;
+const MAX_BODY: u64 = 4096;
 
 /// Exits with 0 if the listener says that all is well, with 1 if it does not.
 pub(super) fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
@@ -52,12 +52,12 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_TIMEOUT)?;
+    stream.set_read_timeout(Some(HEALTH_TIMEOUT))?;
+    stream.set_write_timeout(Some(HEALTH_TIMEOUT))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
+    stream.take(MAX_BODY).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let no_answer = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_answer)?;

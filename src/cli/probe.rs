@@ -1,9 +1,9 @@
-//! `sungrazer probe`: looks at a URL again and again, and says what of it changes by itself.
+//! `sungrazer probe`: fetches a URL again and again, and says what of it changes by itself.
 //!
 //! ```text
-//! looks in direct succession ─┐
-//! looks with pauses ──────────┼─▶ probe::examine ─▶ Report ─┐
-//! heads, one conditional look ┘   probe::Hazards ───────────┤
+//! fetches in direct succession ─┐
+//! fetches with pauses ──────────┼─▶ probe::examine ─▶ Report ─┐
+//! heads, one conditional fetch ┘   probe::Hazards ───────────┤
 //! a second URL, fetches without what differs: probe::varying ┴─▶ a configuration with comments: stdout, or a file
 //! ```
 
@@ -29,9 +29,9 @@ use crate::clock;
 use crate::config::{Period, default_max_body};
 use crate::model::{MediaType, Representation, Validators};
 use crate::normalise::Rules;
-use crate::probe::{Facts, Hazards, Sample, Varying, Without, examine, route_block, varying};
-use crate::route::is_plain;
-use crate::upstream::{Exchanged, Upstream};
+use crate::probe::{AnonymousResult, CachingFindings, Facts, Sample, Varying, examine, route_block, varying};
+use crate::route::is_unambiguous;
+use crate::upstream::{FullResponse, Upstream};
 
 /// `probe`
 #[derive(Clone, Debug, Args)]
@@ -43,7 +43,7 @@ pub(super) struct ProbeArgs {
     /// Write the configuration into this file, or add the route to it if it exists
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// How many looks in direct succession, and then how many with pauses
+    /// How many fetches in direct succession, and then how many with pauses
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=1000))]
     times: u16,
     /// How long the pauses are
@@ -52,17 +52,17 @@ pub(super) struct ProbeArgs {
 }
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Larger answers are not read.
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
-/// Looks without the answer to which nothing can be said.
-const FEWEST: usize = 3;
+/// Fetches without the answer to which nothing can be said.
+const MIN_FETCHES: usize = 3;
 
-/// Looks, says what they showed, and ends.
+/// Fetches, says what they showed, and ends.
 pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
-    if !is_plain(&args.request.url.path) {
+    if !is_unambiguous(&args.request.url.path) {
         return Ok(usage(&format!(
             "{} has a path that servers read differently (\"..\", \"//\", \";\", \"\\\" or encoded separators): no route takes it, it is always proxied",
             args.request.url.shown()
@@ -99,7 +99,7 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
 async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
     let mut prober = Prober {
         args,
-        upstream: args.request.upstream(PATIENCE)?,
+        upstream: args.request.upstream(FETCH_TIMEOUT)?,
         kept: None,
         begun: clock::now(),
         samples: Vec::new(),
@@ -107,10 +107,10 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
         failure: None,
     };
     prober.first().await?;
-    prober.looks().await;
-    if prober.samples.len() < FEWEST {
+    prober.fetch_all().await;
+    if prober.samples.len() < MIN_FETCHES {
         bail!(
-            "of {} looks, {} failed: {}",
+            "of {} fetches, {} failed: {}",
             prober.samples.len() + prober.failed,
             prober.failed,
             prober.failure.unwrap_or_default()
@@ -118,7 +118,7 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
     }
     let conditional = prober.conditional().await;
     let encoded = prober.encoded().await;
-    let hazards = Hazards::of(&prober.samples, conditional);
+    let hazards = CachingFindings::of(&prober.samples, conditional);
     let report = examine(&prober.samples);
     let rules = report.rules();
     let without = prober.without_credentials(&rules).await;
@@ -149,7 +149,7 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
 struct Prober<'a> {
     args: &'a ProbeArgs,
     upstream: Upstream,
-    /// A connection for those looks that share one.
+    /// A connection for those fetches that share one.
     kept: Option<Stream>,
     begun: Instant,
     samples: Vec<Sample>,
@@ -158,12 +158,12 @@ struct Prober<'a> {
 }
 
 impl Prober<'_> {
-    async fn ask(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<Exchanged> {
+    async fn ask(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<FullResponse> {
         let head = self.args.request.get(ours, credentials)?;
-        self.upstream.exchange_once(head, Bytes::new(), MOST_BYTES).await.map_err(anyhow::Error::msg)
+        self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await.map_err(anyhow::Error::msg)
     }
 
-    /// The look that decides whether there is anything to probe.
+    /// The fetch that decides whether there is anything to probe.
     async fn first(&mut self) -> anyhow::Result<()> {
         let incoming = self.upstream.open(self.args.request.get(&[], true)?).await.map_err(anyhow::Error::msg)?;
         refuse(incoming.status, &incoming.headers)?;
@@ -175,7 +175,7 @@ impl Prober<'_> {
         Ok(())
     }
 
-    async fn looks(&mut self) {
+    async fn fetch_all(&mut self) {
         let times = usize::from(self.args.times);
         for at in 0..2 * times {
             let spaced = at >= times;
@@ -183,7 +183,7 @@ impl Prober<'_> {
                 sleep_until(clock::now() + self.args.every.0).await;
             }
             progress(at, 2 * times, self.args.every.0);
-            match self.look(spaced, keeps(at, times)).await {
+            match self.fetch(spaced, keeps(at, times)).await {
                 Ok(sample) => self.samples.push(sample),
                 Err(error) => {
                     self.failed += 1;
@@ -194,16 +194,16 @@ impl Prober<'_> {
         progress(2 * times, 2 * times, Duration::ZERO);
     }
 
-    async fn look(&mut self, spaced: bool, keep: bool) -> anyhow::Result<Sample> {
+    async fn fetch(&mut self, spaced: bool, keep: bool) -> anyhow::Result<Sample> {
         let began = clock::now();
         let head = self.args.request.get(&[], true)?;
         let exchanged = if keep {
-            self.upstream.exchange_kept(&mut self.kept, head, MOST_BYTES).await
+            self.upstream.exchange_keepalive(&mut self.kept, head, MAX_BYTES).await
         } else {
             self.kept = None;
-            self.upstream.exchange_once(head, Bytes::new(), MOST_BYTES).await
+            self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await
         };
-        let Exchanged { status, headers, body } = exchanged.map_err(anyhow::Error::msg)?;
+        let FullResponse { status, headers, body } = exchanged.map_err(anyhow::Error::msg)?;
         refuse(status, &headers)?;
         let representation = Representation {
             status,
@@ -225,7 +225,7 @@ impl Prober<'_> {
         })
     }
 
-    /// What a look that asks with the validators of the last answer is answered.
+    /// What a fetch that asks with the validators of the last answer is answered.
     async fn conditional(&self) -> Option<u16> {
         let last = &self.samples.last()?.headers;
         let with: Vec<(HeaderName, HeaderValue)> = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)]
@@ -245,7 +245,7 @@ impl Prober<'_> {
         Some(incoming.headers)
     }
 
-    async fn without_credentials(&self, rules: &Rules) -> Option<Without> {
+    async fn without_credentials(&self, rules: &Rules) -> Option<AnonymousResult> {
         if !self.args.request.has_credentials() {
             return None;
         }
@@ -263,7 +263,7 @@ impl Prober<'_> {
                 rest => format!("{path}?{rest}"),
             };
             let Ok(head) = self.args.request.get_target(&target, &[], true) else { continue };
-            if let (true, Ok(answer)) = (is_silent, self.upstream.exchange_once(head, Bytes::new(), MOST_BYTES).await) {
+            if let (true, Ok(answer)) = (is_silent, self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await) {
                 varying.trial = self.compare(answer, rules);
             }
         }
@@ -271,21 +271,21 @@ impl Prober<'_> {
     }
 
     /// Whether `answer` means the same under `rules` as the last one to the whole request.
-    fn compare(&self, answer: Exchanged, rules: &Rules) -> Option<Without> {
+    fn compare(&self, answer: FullResponse, rules: &Rules) -> Option<AnonymousResult> {
         if !answer.status.is_success() {
-            return Some(Without::Refused(answer.status.as_u16()));
+            return Some(AnonymousResult::Refused(answer.status.as_u16()));
         }
         let last = &self.samples.last()?.representation;
         let other =
             Representation { status: answer.status, headers: answer.headers, body: answer.body, ..last.clone() };
         let meaning = |one: &Representation| rules.meaning(one, one.digest()).digest;
-        Some(if meaning(last) == meaning(&other) { Without::Same } else { Without::Other })
+        Some(if meaning(last) == meaning(&other) { AnonymousResult::Same } else { AnonymousResult::Other })
     }
 }
 
-/// Whether the look `at`, of twice `times`, goes over the connection of the one before. Some applications count
+/// Whether the fetch `at`, of twice `times`, goes over the connection of the one before. Some applications count
 /// connections as well as requests, and a watch has both: it keeps its connection for as long as the application does.
-/// So do the first half of the looks in direct succession and the last half of those with pauses.
+/// So do the first half of the fetches in direct succession and the last half of those with pauses.
 fn keeps(at: usize, times: usize) -> bool {
     at < times.div_ceil(2) || at >= times + times / 2
 }

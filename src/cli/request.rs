@@ -15,7 +15,7 @@ use crate::upstream::{Address, HostMode, Options, Upstream};
 /// The URL and what is sent with it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct RequestArgs {
-    /// What to look at: http://host:port/path or https://…
+    /// What to fetch: http://host:port/path or https://…
     pub(super) url: Url,
     /// A header to send, such as 'Cookie: sid=…' or 'Authorization: Bearer …'; can be given more than once
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
@@ -167,7 +167,7 @@ impl RequestArgs {
     }
 }
 
-/// Why an answer with `status` is nothing to look at, and what to do about it.
+/// Why an answer with `status` is nothing to fetch, and what to do about it.
 pub(super) fn refuse(status: StatusCode, headers: &HeaderMap) -> anyhow::Result<()> {
     let text =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();

@@ -10,11 +10,11 @@ use tracing::{error, info, warn};
 use super::check::{self, upstreams};
 use super::{RunArgs, say};
 use crate::config::Config;
-use crate::server::{Inherited, Server, Source};
+use crate::server::{ConfigSource, Inherited, Server};
 
 /// Serves until a signal says to stop.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let source = Source { path: args.file.path(), overrides: args.overrides() };
+    let source = ConfigSource { path: args.file.path(), overrides: args.overrides() };
     let config = match check::load(source.path.as_deref(), &source.overrides) {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -28,7 +28,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::Result<()> {
+async fn serve(config: Config, source: ConfigSource, inherited: Inherited) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hang_up = HangUp::new(source.path.is_some())?;
@@ -78,7 +78,7 @@ async fn serve(config: Config, source: Source, inherited: Inherited) -> anyhow::
 }
 
 /// Says to whoever has started it what runs here, and what to open.
-fn introduce(server: &Server, source: &Source, upstream: &str, routes: usize) {
+fn introduce(server: &Server, source: &ConfigSource, upstream: &str, routes: usize) {
     let configuration = source.path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     let open = server.page().unwrap_or_default();
     let dashboard = server.dashboard().unwrap_or_else(|| "off".to_owned());

@@ -10,17 +10,17 @@ use zeroize::Zeroizing;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{self, Audience, AudienceName, Balance, File, Transport};
 use super::read::{Step, Tree};
-use super::value::{Switch, Text};
+use super::value::{Parsed, Switch};
 use crate::deliver;
 use crate::files;
 use crate::hub;
 use crate::model::{Digest, RouteId, Secret};
 use crate::normalise::Rules;
-use crate::poll::{BudgetOptions, Plan, ScheduleOptions};
-use crate::proxy::{FrontOptions, SiteOptions, TrustedProxies};
+use crate::poll::{BudgetOptions, ScheduleOptions, WatchConfig};
+use crate::proxy::{ConnectionOptions, GatewayOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
-use crate::telemetry::AccessLogTo;
+use crate::telemetry::AccessLogTarget;
 use crate::tls;
 use crate::upstream::{self, HostMode, ReplicasOptions};
 
@@ -30,13 +30,13 @@ pub struct Config {
     /// The listeners.
     pub server: ServerOptions,
     /// The public listener's site.
-    pub site: SiteOptions,
+    pub gateway: GatewayOptions,
     /// What it speaks.
-    pub front: FrontOptions,
+    pub front: ConnectionOptions,
     /// The backend.
     pub upstream: ReplicasOptions,
     /// Where requests are logged.
-    pub access: AccessLogTo,
+    pub access: AccessLogTarget,
     /// The caps over all looks.
     pub budget: BudgetOptions,
     /// How much may be watched.
@@ -87,7 +87,7 @@ pub struct RouteOptions {
     /// Which methods.
     pub methods: Vec<http::Method>,
     /// How its resources are watched.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<WatchConfig>,
     /// What splits them.
     pub variant: VariantOptions,
     /// How its streams are held.
@@ -171,7 +171,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             tls: server.tls.as_ref().map(files),
             drain: server.drain.value.0,
         },
-        site: SiteOptions {
+        gateway: GatewayOptions {
             prefix: server.prefix.value.0.clone(),
             trusted: TrustedProxies::new(server.trusted_proxies.iter().map(|network| network.value.0).collect()),
             purge_from: server.purge_from.iter().map(|network| network.value.0).collect(),
@@ -179,7 +179,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             head_timeout: server.head_timeout.value.0,
             write_timeout,
         },
-        front: FrontOptions { h2c: server.h2c },
+        front: ConnectionOptions { h2c: server.h2c },
         upstream: replicas(upstream, &outgoing),
         access: server.access_log.value.clone(),
         budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
@@ -205,7 +205,7 @@ fn replicas(upstream: &file::Upstream, tls: &tls::Outgoing) -> ReplicasOptions {
         file::Host::Preserve => HostMode::Preserve,
         file::Host::Upstream => HostMode::Upstream,
     };
-    let replica = |url: &Text<upstream::Address>| upstream::Options {
+    let replica = |url: &Parsed<upstream::Address>| upstream::Options {
         address: url.value.clone(),
         host,
         connect_timeout: upstream.connect_timeout.value.0,
@@ -248,7 +248,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         },
     };
     let ignored: Vec<_> = route.ignore_headers.iter().map(|name| name.value.0.clone()).collect();
-    let plan = Plan {
+    let plan = WatchConfig {
         route: pattern.as_str().into(),
         schedule: ScheduleOptions {
             every: route.every.value.0,
@@ -263,7 +263,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         history: HistoryOptions { versions: route.history.versions, bytes: route.history.bytes.value.0 },
         max_body: route.max_body.value.0,
         linger: LINGER,
-        proves: matches!(route.shim, file::Shim::Learn(_)),
+        verify_safe: matches!(route.shim, file::Shim::Learn(_)),
         ignored: ignored.clone(),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();

@@ -42,7 +42,7 @@ pub struct Diagnostics {
 }
 
 /// More are not kept: each is shown within the whole file.
-const MOST: usize = 50;
+const MAX_ENTRIES: usize = 50;
 
 impl Diagnostics {
     /// None yet, in the file `name` that holds `text`.
@@ -61,7 +61,7 @@ impl Diagnostics {
 
     /// Whether further mistakes are of no interest before some of these are repaired.
     pub fn is_full(&self) -> bool {
-        self.all.len() >= MOST
+        self.all.len() >= MAX_ENTRIES
     }
 
     /// Whether nothing is wrong.
@@ -123,7 +123,7 @@ impl fmt::Display for Diagnostics {
             f.write_str(&renderer.render(&groups))?;
         }
         if self.more {
-            write!(f, "\n\nThere are more mistakes than these {MOST}: repair some of them, and check again.")?;
+            write!(f, "\n\nThere are more mistakes than these {MAX_ENTRIES}: repair some of them, and check again.")?;
         }
         Ok(())
     }

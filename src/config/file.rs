@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{
-    FieldName, ListenAddress, MethodName, Network, OneOrMany, PathGlob, Period, Prefix, SitePath, Size, Switch, Text,
+    FieldName, ListenAddress, MethodName, Network, OneOrMany, Parsed, PathGlob, Period, Prefix, SitePath, Size, Switch,
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
-use crate::telemetry::AccessLogTo;
+use crate::telemetry::AccessLogTarget;
 use crate::upstream::Address;
 
 /// The whole file.
@@ -32,7 +32,7 @@ pub struct Server {
     /// Where clients come in: an address and a port, or a list of them. Port 0 takes a free port; the ready line names it.
     pub listen: OneOrMany<ListenAddress>,
     /// Where operators come in (health, metrics, dashboard), or `"off"`.
-    pub admin: Text<Switch<ListenAddress>>,
+    pub admin: Parsed<Switch<ListenAddress>>,
     /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
     /// `"env:NAME"` and `"file:PATH"` are read whenever the configuration is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct Server {
     pub tls: Option<TlsFiles>,
     /// Where plain HTTP is answered with a redirect to `listen`, which then speaks TLS, or `"off"`; usually port 80. Which one port 0
     /// became is logged.
-    pub redirect: Text<Switch<ListenAddress>>,
+    pub redirect: Parsed<Switch<ListenAddress>>,
     /// The port that clients are sent to, if it is not the one of `listen`: another one may be published in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 443)]
@@ -51,15 +51,15 @@ pub struct Server {
     /// HTTP/2 without TLS on `listen`, for clients that know it beforehand, such as another proxy.
     pub h2c: bool,
     /// Everything of Sungrazer's own on the public listener lives below this path.
-    pub prefix: Text<Prefix>,
+    pub prefix: Parsed<Prefix>,
     /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are believed.
-    pub trusted_proxies: Vec<Text<Network>>,
+    pub trusted_proxies: Vec<Parsed<Network>>,
     /// Addresses or networks from which `PURGE` and `BAN` are answered here, as a cache would: what they name is fetched at once.
     /// Those of others are passed on.
-    pub purge_from: Vec<Text<Network>>,
+    pub purge_from: Vec<Parsed<Network>>,
     /// Where each request is logged, as one JSON object a line: `"stdout"`, `"stderr"`, a file, or `"off"`. A file is opened
     /// anew whenever the configuration is read again.
-    pub access_log: Text<AccessLogTo>,
+    pub access_log: Parsed<AccessLogTarget>,
     /// Clients that are held at a time, in all; no more than three quarters of the file descriptors that the process may have,
     /// which it says at start if it matters.
     pub max_streams: usize,
@@ -74,15 +74,15 @@ pub struct Server {
     pub max_resources_per_address: usize,
     /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched. One
     /// client may have two thirds of it, one network three quarters.
-    pub max_history_bytes: Text<Size>,
+    pub max_history_bytes: Parsed<Size>,
     /// How long an idle connection is kept.
-    pub keepalive: Text<Period>,
+    pub keepalive: Parsed<Period>,
     /// How long a client may take to send the head of a request.
-    pub head_timeout: Text<Period>,
+    pub head_timeout: Parsed<Period>,
     /// How long a client may take to accept what is written to it, before it is given up.
-    pub write_timeout: Text<Period>,
+    pub write_timeout: Parsed<Period>,
     /// How long clients may take to leave when the server stops.
-    pub drain: Text<Period>,
+    pub drain: Parsed<Period>,
 }
 
 /// `tls`
@@ -107,26 +107,26 @@ pub struct Upstream {
     #[schemars(example = "http://127.0.0.1:8000")]
     pub url: Option<OneOrMany<Address>>,
     /// How requests are spread over several: `"round-robin"`, one after the other, or `"least-connections"`, to the one with
-    /// the fewest under way. A resource is looked at on one of them until that one fails.
+    /// the fewest under way. A resource is fetched on one of them until that one fails.
     pub balance: Balance,
     /// What to ask each of them to know that it is well; 400 or above means that it is not. Without it, one that did not
     /// answer is asked no more until it accepts connections again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub health_path: Option<Text<SitePath>>,
+    pub health_path: Option<Parsed<SitePath>>,
     /// How often.
-    pub health_every: Text<Period>,
+    pub health_every: Parsed<Period>,
     /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: it sees its own, in `Host`,
     /// `X-Forwarded-Host` and `Forwarded`, and, where they name this site, in `Origin`, `Referer` and `Destination`; in
     /// `Location`, `Content-Location`, `Refresh` and `Link` clients see the site's. `"auto"`: as `"preserve"`, until the
     /// application refuses a request for another host than its own that it serves for its own; the log says so once.
     pub host: Host,
     /// The longest wait for a connection.
-    pub connect_timeout: Text<Period>,
-    /// The longest wait for the whole answer to a look.
-    pub fetch_timeout: Text<Period>,
-    /// Looks in flight at a time, a hard cap over all resources. One client may have two thirds of it, one network three quarters.
+    pub connect_timeout: Parsed<Period>,
+    /// The longest wait for the whole answer to a fetch.
+    pub fetch_timeout: Parsed<Period>,
+    /// Fetches in flight at a time, a hard cap over all resources. One client may have two thirds of it, one network three quarters.
     pub max_fetches: usize,
-    /// Looks in any one second, a hard cap over all resources, which clients and networks share in the same way.
+    /// Fetches in any one second, a hard cap over all resources, which clients and networks share in the same way.
     pub max_fetch_rate: usize,
     /// Idle connections to the application that are kept.
     pub keepalive: usize,
@@ -195,56 +195,56 @@ pub enum Host {
 pub struct Route {
     /// Which paths: `*` is one segment, or a part of one; `**` is any rest. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<Text<Pattern>>,
+    pub path: Option<Parsed<Pattern>>,
     /// Which methods. Only `GET` is ever asked by Sungrazer itself.
-    pub methods: Vec<Text<MethodName>>,
-    /// How often to look while somebody watches. A page with the browser script that asks more often itself is looked for as
-    /// often; one that asks less often is not looked for more often for long, unless that finds something.
-    pub every: Text<Period>,
+    pub methods: Vec<Parsed<MethodName>>,
+    /// How often to fetch while somebody watches. A page with the browser script that asks more often itself is fetched as
+    /// often; one that asks less often is not fetched more often for long, unless that finds something.
+    pub every: Parsed<Period>,
     /// How far to back off while nothing changes. For pages with the browser script, as far as their own interval, if that is
-    /// longer. With the value of `every`, looks are always made at that.
-    pub every_max: Text<Period>,
+    /// longer. With the value of `every`, fetches are always made at that.
+    pub every_max: Parsed<Period>,
     /// How long a plain poll waits for a change, or `"off"`.
-    pub hold: Text<Switch<Period>>,
-    /// Who shares one look: `"credentials"`, those whose cookies, authorization and headers of the application's own are
-    /// equal; `"public"`, everybody, and looks carry no credentials; or those who agree in some cookies and headers.
+    pub hold: Parsed<Switch<Period>>,
+    /// Who shares one fetch: `"credentials"`, those whose cookies, authorization and headers of the application's own are
+    /// equal; `"public"`, everybody, and fetches carry no credentials; or those who agree in some cookies and headers.
     pub audience: Audience,
     /// Request headers that split a resource and are sent to the application.
-    pub vary: Vec<Text<FieldName>>,
-    /// Query parameters that never split a resource, such as cache busters. Looks do not carry them. `#` in a name stands
+    pub vary: Vec<Parsed<FieldName>>,
+    /// Query parameters that never split a resource, such as cache busters. Fetches do not carry them. `#` in a name stands
     /// for digits: `"#"` is a parameter that is a bare number.
     pub ignore_query: Vec<String>,
     /// Request headers that identify nobody, such as those of a tracing agent that is not known here: their values, which may
     /// differ with each request, keep no clients apart, and fetches do not carry them.
-    pub ignore_headers: Vec<Text<FieldName>>,
+    pub ignore_headers: Vec<Parsed<FieldName>>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
     /// offer in any case.
     pub transports: Vec<Transport>,
-    /// Requests through the proxy after which to look at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
+    /// Requests through the proxy after which to fetch at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
     /// wildcards leaves out writes that have never changed what pages with the browser script follow.
-    pub refresh_on: Vec<Text<WritePattern>>,
+    pub refresh_on: Vec<Parsed<WritePattern>>,
     /// Response headers that name the groups a response belongs to, by which purges and `POST /api/refresh?group=` find it.
-    pub groups: Vec<Text<FieldName>>,
-    /// At most one triggered look in this time; the last trigger is always served.
-    pub refresh_gap: Text<Period>,
-    /// Files or globs whose change on disk means: look now.
-    pub watch_files: Vec<Text<PathGlob>>,
+    pub groups: Vec<Parsed<FieldName>>,
+    /// At most one triggered fetch in this time; the last trigger is always served.
+    pub refresh_gap: Parsed<Period>,
+    /// Files or globs whose change on disk means: fetch now.
+    pub watch_files: Vec<Parsed<PathGlob>>,
     /// How much of the past is kept for clients that come back.
     pub history: History,
     /// The longest silence on a stream.
-    pub heartbeat: Text<Period>,
+    pub heartbeat: Parsed<Period>,
     /// A stream is ended, resumably, after about this long.
-    pub max_age: Text<Period>,
+    pub max_age: Parsed<Period>,
     /// When clients are asked to come back; each stream is told a moment of its own near it.
-    pub retry: Text<Period>,
+    pub retry: Parsed<Period>,
     /// A larger response is passed through and not watched.
-    pub max_body: Text<Size>,
+    pub max_body: Parsed<Size>,
     /// `false`: Sungrazer never asks for this itself; what triggers a look elsewhere then tells the page to ask.
     pub fetch: bool,
     /// Watched URLs whose change is such a trigger too.
-    pub tick_on: Vec<Text<SitePath>>,
+    pub tick_on: Vec<Parsed<SitePath>>,
     /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
     /// and it follows any URL that the page polls.
     pub shim: Shim,
@@ -277,7 +277,7 @@ pub struct SelectedAudience {
     /// Names of cookies.
     pub cookies: Vec<String>,
     /// Names of request headers.
-    pub headers: Vec<Text<FieldName>>,
+    pub headers: Vec<Parsed<FieldName>>,
 }
 
 /// `ignore`
@@ -285,11 +285,11 @@ pub struct SelectedAudience {
 #[serde(default, deny_unknown_fields)]
 pub struct Ignore {
     /// JSON Pointers in which `*` stands for any key or index.
-    pub json: Vec<Text<Pointer>>,
+    pub json: Vec<Parsed<Pointer>>,
     /// CSS selectors; `sel@attr` for one attribute.
-    pub css: Vec<Text<Selector>>,
+    pub css: Vec<Parsed<Selector>>,
     /// Regular expressions; what they match is cut out of text.
-    pub regex: Vec<Text<TextPattern>>,
+    pub regex: Vec<Parsed<TextPattern>>,
 }
 
 /// `history`
@@ -299,7 +299,7 @@ pub struct History {
     /// Versions, the newest included.
     pub versions: usize,
     /// Bytes of their bodies.
-    pub bytes: Text<Size>,
+    pub bytes: Parsed<Size>,
 }
 
 /// A form in which a client can be held.
@@ -441,7 +441,7 @@ impl Default for History {
 }
 
 /// A default, which is written as a user would write it. That all of them can be read is tested.
-fn written<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> Text<T> {
+fn written<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> Parsed<T> {
     #[allow(clippy::expect_used, reason = "the texts are those above")]
-    Text::parse(text).expect("a default can be read")
+    Parsed::parse(text).expect("a default can be read")
 }

@@ -100,7 +100,7 @@ pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Di
     if found.is_empty() {
         let mut config = build::build(&file, text, &tree, &mut found);
         if found.is_empty() {
-            warnings::look(&file, &tree, &mut found);
+            warnings::inspect(&file, &tree, &mut found);
             config.warnings = (!found.is_empty()).then_some(found);
             return Ok(config);
         }

@@ -11,7 +11,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{File, LearnWord, Route, Shim, Transport};
-use super::value::{OneOrMany, Text};
+use super::value::{OneOrMany, Parsed};
 use super::{Overrides, schema};
 
 /// The parsed text, by which mistakes find their places.
@@ -324,7 +324,7 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
         });
     };
     if let Some(url) = &overrides.upstream {
-        match url.split(',').map(|url| Text::parse(url.trim())).collect() {
+        match url.split(',').map(|url| Parsed::parse(url.trim())).collect() {
             Ok(urls) => file.upstream.url = Some(OneOrMany(urls)),
             Err(error) => {
                 refuse("--upstream", super::UPSTREAM, url, crate::upstream::ParseAddressError::to_string(&error));
@@ -332,7 +332,7 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
         }
         if no_file && file.route.is_empty() {
             file.route.push(Route {
-                path: Text::parse("/**").ok(),
+                path: Parsed::parse("/**").ok(),
                 transports: vec![Transport::Websocket, Transport::Iframe],
                 shim: Shim::Learn(LearnWord::Learn),
                 ..Route::default()
@@ -340,15 +340,15 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
         }
     }
     if let Some(listen) = &overrides.listen {
-        match listen.split(',').map(|address| Text::parse(address.trim())).collect() {
+        match listen.split(',').map(|address| Parsed::parse(address.trim())).collect() {
             Ok(addresses) => file.server.listen.0 = addresses,
-            Err(error) => refuse("--listen", super::LISTEN, listen, super::value::Unreadable::to_string(&error)),
+            Err(error) => refuse("--listen", super::LISTEN, listen, super::value::ValueError::to_string(&error)),
         }
     }
     if let Some(admin) = &overrides.admin {
-        match Text::parse(admin) {
+        match Parsed::parse(admin) {
             Ok(admin) => file.server.admin = admin,
-            Err(error) => refuse("--admin", super::ADMIN, admin, super::value::Unreadable::to_string(&error)),
+            Err(error) => refuse("--admin", super::ADMIN, admin, super::value::ValueError::to_string(&error)),
         }
     }
 }

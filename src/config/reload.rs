@@ -7,7 +7,7 @@ use crate::model::RouteId;
 
 /// What is to be done about a new configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct ReloadPlan {
     /// Routes that are in both: their streams go on without a blink.
     pub kept: HashSet<RouteId>,
     /// Routes that are in the old one alone: their streams end.
@@ -19,7 +19,7 @@ pub struct Plan {
 }
 
 /// Compares two configurations.
-pub fn plan(old: &Config, new: &Config) -> Plan {
+pub fn plan(old: &Config, new: &Config) -> ReloadPlan {
     let ids = |config: &Config| config.routes.iter().map(|route| route.id).collect::<HashSet<_>>();
     let (before, after) = (ids(old), ids(new));
     let admin = |config: &Config| config.server.admin.as_ref().map(|admin| admin.listen);
@@ -31,7 +31,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("server.redirect", redirect(old) != redirect(new)),
         ("server.h2c", old.front != new.front),
     ];
-    Plan {
+    ReloadPlan {
         kept: before.intersection(&after).copied().collect(),
         removed: before.difference(&after).copied().collect(),
         added: after.difference(&before).count(),

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::file::{Audience, AudienceName, LearnWord, SelectedAudience, Shim};
 
 /// What a kind of value is called where one is expected.
-pub trait Expected {
+pub trait Describe {
     /// As in "expected …".
     const EXPECTED: &'static str;
     /// An example, for the schema.
@@ -23,14 +23,14 @@ pub trait Expected {
 
 /// A value that is written as a string and read by [`FromStr`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Text<T> {
+pub struct Parsed<T> {
     /// What it means.
     pub value: T,
     /// As it was written.
     pub text: String,
 }
 
-impl<T: FromStr> Text<T> {
+impl<T: FromStr> Parsed<T> {
     /// Reads `text`.
     ///
     /// # Errors
@@ -40,31 +40,31 @@ impl<T: FromStr> Text<T> {
     }
 }
 
-impl<T> Serialize for Text<T> {
+impl<T> Serialize for Parsed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
     }
 }
 
-impl<'de, T: FromStr<Err: fmt::Display> + Expected> Deserialize<'de> for Text<T> {
+impl<'de, T: FromStr<Err: fmt::Display> + Describe> Deserialize<'de> for Parsed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader<T>(PhantomData<T>);
-        impl<T: FromStr<Err: fmt::Display> + Expected> Visitor<'_> for Reader<T> {
-            type Value = Text<T>;
+        impl<T: FromStr<Err: fmt::Display> + Describe> Visitor<'_> for Reader<T> {
+            type Value = Parsed<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(T::EXPECTED)
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<T>, E> {
-                Text::parse(text).map_err(E::custom)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Parsed<T>, E> {
+                Parsed::parse(text).map_err(E::custom)
             }
         }
         deserializer.deserialize_str(Reader(PhantomData))
     }
 }
 
-impl<T: Expected> JsonSchema for Text<T> {
+impl<T: Describe> JsonSchema for Parsed<T> {
     fn schema_name() -> Cow<'static, str> {
         "Text".into()
     }
@@ -93,38 +93,38 @@ pub struct ListenAddress(pub SocketAddr);
 /// A value that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unreadable(String);
+pub struct ValueError(String);
 
 impl FromStr for Period {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let read = humantime::parse_duration(text)
-            .map_err(|error| Unreadable(format!("not a duration ({error}): write \"250ms\", \"2s\" or \"10m\"")))?;
+            .map_err(|error| ValueError(format!("not a duration ({error}): write \"250ms\", \"2s\" or \"10m\"")))?;
         // Anything longer is a slip, and would overflow somewhere.
         if read > Duration::from_secs(365 * 86_400) {
-            return Err(Unreadable("longer than a year".to_owned()));
+            return Err(ValueError("longer than a year".to_owned()));
         }
         Ok(Self(read))
     }
 }
 
 impl FromStr for Size {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         text.parse::<bytesize::ByteSize>()
             .map(|size| Self(size.as_u64()))
-            .map_err(|_| Unreadable("not a size: write \"64KiB\" or \"8MiB\"".to_owned()))
+            .map_err(|_| ValueError("not a size: write \"64KiB\" or \"8MiB\"".to_owned()))
     }
 }
 
 impl FromStr for ListenAddress {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if let Some(port) = text.strip_prefix(':').filter(|port| port.parse::<u16>().is_ok()) {
-            return Err(Unreadable(format!(
+            return Err(ValueError(format!(
                 "an address is needed: write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for IPv6 too"
             )));
         }
@@ -133,13 +133,13 @@ impl FromStr for ListenAddress {
             .map_or_else(|| Cow::Borrowed(text), |port| Cow::Owned(format!("127.0.0.1:{port}")));
         text.parse()
             .map(Self)
-            .map_err(|_| Unreadable("not an address and a port: write \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned()))
+            .map_err(|_| ValueError("not an address and a port: write \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned()))
     }
 }
 
 macro_rules! expected {
     ($($type:ty: $expected:literal, $example:literal;)*) => {
-        $(impl Expected for $type {
+        $(impl Describe for $type {
             const EXPECTED: &'static str = $expected;
             const EXAMPLE: &'static str = $example;
         })*
@@ -156,7 +156,7 @@ expected! {
     crate::normalise::Pointer: "a JSON Pointer such as \"/items/*/age\"", "/items/*/age";
     crate::normalise::Selector: "a CSS selector such as \"#clock\" or \"time@datetime\"", "#clock";
     crate::normalise::TextPattern: "a regular expression such as \"generated at .*\"", "generated at .*";
-    crate::telemetry::AccessLogTo: "\"off\", \"stdout\", \"stderr\" or the absolute path of a file", "/var/log/sungrazer/access.json";
+    crate::telemetry::AccessLogTarget: "\"off\", \"stdout\", \"stderr\" or the absolute path of a file", "/var/log/sungrazer/access.json";
     FieldName: "a header name such as \"accept-language\"", "accept-language";
     MethodName: "a method such as \"GET\"", "GET";
     SitePath: "a path on this site such as \"/api/state\"", "/api/state";
@@ -170,12 +170,12 @@ expected! {
 pub struct FieldName(pub http::HeaderName);
 
 impl FromStr for FieldName {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
-        let name: http::HeaderName = text.parse().map_err(|_| Unreadable("not a header name".to_owned()))?;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name: http::HeaderName = text.parse().map_err(|_| ValueError("not a header name".to_owned()))?;
         if crate::model::fields::is_of_connection(&name) {
-            return Err(Unreadable(format!(
+            return Err(ValueError(format!(
                 "{name:?} belongs to a connection, not to a request: no answer can depend on it"
             )));
         }
@@ -188,13 +188,13 @@ impl FromStr for FieldName {
 pub struct MethodName(pub http::Method);
 
 impl FromStr for MethodName {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.chars().any(|c| c.is_ascii_lowercase()) {
-            return Err(Unreadable(format!("methods are written in capitals: \"{}\"", text.to_ascii_uppercase())));
+            return Err(ValueError(format!("methods are written in capitals: \"{}\"", text.to_ascii_uppercase())));
         }
-        http::Method::from_bytes(text.as_bytes()).map(Self).map_err(|_| Unreadable("not a method".to_owned()))
+        http::Method::from_bytes(text.as_bytes()).map(Self).map_err(|_| ValueError("not a method".to_owned()))
     }
 }
 
@@ -203,17 +203,17 @@ impl FromStr for MethodName {
 pub struct PathGlob(pub globset::Glob);
 
 impl FromStr for PathGlob {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
-            return Err(Unreadable("a path cannot be empty".to_owned()));
+            return Err(ValueError("a path cannot be empty".to_owned()));
         }
         globset::GlobBuilder::new(text)
             .literal_separator(true)
             .build()
             .map(Self)
-            .map_err(|error| Unreadable(format!("not a glob: {}", error.kind())))
+            .map_err(|error| ValueError(format!("not a glob: {}", error.kind())))
     }
 }
 
@@ -222,13 +222,13 @@ impl FromStr for PathGlob {
 pub struct Network(pub ipnet::IpNet);
 
 impl FromStr for Network {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let network =
             text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
         network.map(Self).map_err(|_| {
-            Unreadable("not an address and not a network: write \"10.0.0.1\" or \"10.0.0.0/8\"".to_owned())
+            ValueError("not an address and not a network: write \"10.0.0.1\" or \"10.0.0.0/8\"".to_owned())
         })
     }
 }
@@ -250,12 +250,12 @@ impl<T: FromStr> FromStr for Switch<T> {
     }
 }
 
-impl Expected for Switch<Period> {
+impl Describe for Switch<Period> {
     const EXPECTED: &'static str = "\"off\" or a duration such as \"25s\"";
     const EXAMPLE: &'static str = "25s";
 }
 
-impl Expected for Switch<ListenAddress> {
+impl Describe for Switch<ListenAddress> {
     const EXPECTED: &'static str = "\"off\" or an address and a port such as \"127.0.0.1:9090\"";
     const EXAMPLE: &'static str = "127.0.0.1:9090";
 }
@@ -265,12 +265,14 @@ impl Expected for Switch<ListenAddress> {
 pub struct SitePath(pub String);
 
 impl FromStr for SitePath {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match crate::route::Target::parse(text) {
-            Some(target) if crate::route::is_plain(target.path) && !text.contains('*') => Ok(Self(text.to_owned())),
-            _ => Err(Unreadable("write the path of one URL on this site, such as \"/api/state\"".to_owned())),
+            Some(target) if crate::route::is_unambiguous(target.path) && !text.contains('*') => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(ValueError("write the path of one URL on this site, such as \"/api/state\"".to_owned())),
         }
     }
 }
@@ -280,20 +282,20 @@ impl FromStr for SitePath {
 pub struct Prefix(pub String);
 
 impl FromStr for Prefix {
-    type Err = Unreadable;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if !text.starts_with('/') {
-            return Err(Unreadable(format!("a path begins with \"/\": write \"/{text}\"")));
+            return Err(ValueError(format!("a path begins with \"/\": write \"/{text}\"")));
         }
         if text == "/" {
-            return Err(Unreadable("the whole site would be ours: write a path that the application does not have, such as \"/.sungrazer\"".to_owned()));
+            return Err(ValueError("the whole site would be ours: write a path that the application does not have, such as \"/.sungrazer\"".to_owned()));
         }
         if text.ends_with('/')
-            || !crate::route::is_plain(text)
+            || !crate::route::is_unambiguous(text)
             || text.contains(['%', '?', '#', '*', '"', '<', '>', ' '])
         {
-            return Err(Unreadable(
+            return Err(ValueError(
                 "write plain segments, without a slash at the end, such as \"/.sungrazer\"".to_owned(),
             ));
         }
@@ -303,7 +305,7 @@ impl FromStr for Prefix {
 
 /// One address, or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OneOrMany<T>(pub Vec<Text<T>>);
+pub struct OneOrMany<T>(pub Vec<Parsed<T>>);
 
 impl<T> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -314,10 +316,10 @@ impl<T> Serialize for OneOrMany<T> {
     }
 }
 
-impl<'de, T: FromStr<Err: fmt::Display> + Expected> Deserialize<'de> for OneOrMany<T> {
+impl<'de, T: FromStr<Err: fmt::Display> + Describe> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader<T>(PhantomData<T>);
-        impl<'de, T: FromStr<Err: fmt::Display> + Expected> Visitor<'de> for Reader<T> {
+        impl<'de, T: FromStr<Err: fmt::Display> + Describe> Visitor<'de> for Reader<T> {
             type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -325,7 +327,7 @@ impl<'de, T: FromStr<Err: fmt::Display> + Expected> Deserialize<'de> for OneOrMa
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany<T>, E> {
-                Ok(OneOrMany(vec![Text::parse(text).map_err(E::custom)?]))
+                Ok(OneOrMany(vec![Parsed::parse(text).map_err(E::custom)?]))
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany<T>, A::Error> {
@@ -344,7 +346,7 @@ impl<'de, T: FromStr<Err: fmt::Display> + Expected> Deserialize<'de> for OneOrMa
     }
 }
 
-impl<T: Expected> JsonSchema for OneOrMany<T> {
+impl<T: Describe> JsonSchema for OneOrMany<T> {
     fn schema_name() -> Cow<'static, str> {
         "OneOrMany".into()
     }
@@ -354,7 +356,7 @@ impl<T: Expected> JsonSchema for OneOrMany<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = Text::<T>::json_schema(generator);
+        let one = Parsed::<T>::json_schema(generator);
         json_schema!({ "title": format!("{}, or a list of them", T::EXPECTED), "examples": [T::EXAMPLE], "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
     }
 }

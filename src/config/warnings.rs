@@ -6,7 +6,7 @@ use super::read::{Step, Tree};
 use crate::route::Pattern;
 
 /// Looks at a `file` in which nothing is wrong.
-pub(super) fn look(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
+pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
     for (index, route) in file.route.iter().enumerate() {
         let mut warn = |key: &'static str, message: String, help: String| {
             found.push(Diagnostic {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::delivery::{Delivery, Url};
+use super::format::{StreamFormat, Url};
 use super::record::record;
-use crate::model::{Frame, Representation, Shape, Update};
+use crate::model::{BodyForm, Frame, Representation, Update};
 
 /// `callback(record)` in a script element for each record.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Iframe {
 const PADDING: usize = 1024;
 
 /// Longer than any name that makes sense.
-const LONGEST_CALLBACK: usize = 128;
+const MAX_CALLBACK_LEN: usize = 128;
 
 impl Iframe {
     /// A frame that calls `callback`, a dotted name such as `parent.update`. `None` if it is anything else: it is written
@@ -29,12 +29,12 @@ impl Iframe {
         };
         // Whoever opened the window may have become another page of this site meanwhile, of which no part is to be called.
         let good =
-            callback.len() <= LONGEST_CALLBACK && callback.split('.').all(|part| is_name(part) && part != "opener");
+            callback.len() <= MAX_CALLBACK_LEN && callback.split('.').all(|part| is_name(part) && part != "opener");
         good.then(|| Self { callback: callback.to_owned() })
     }
 }
 
-impl Delivery for Iframe {
+impl StreamFormat for Iframe {
     fn name(&self) -> &'static str {
         "iframe"
     }
@@ -47,7 +47,7 @@ impl Delivery for Iframe {
         "text/html; charset=utf-8"
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
+    fn supports(&self, _representation: &Representation) -> bool {
         true
     }
 
@@ -61,8 +61,8 @@ impl Delivery for Iframe {
         Some(Frame::new(format!("<script>{}({record})</script>\n", self.callback).as_bytes()))
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Record)
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(BodyForm::Record)
     }
 
     fn heartbeat(&self) -> Option<Frame> {

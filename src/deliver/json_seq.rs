@@ -1,14 +1,14 @@
 //! Records as a JSON text sequence (RFC 7464).
 
-use super::delivery::{Delivery, Url, shared};
+use super::format::{StreamFormat, Url, encode_once};
 use super::record::record;
-use crate::model::{Frame, Representation, Shape, Update};
+use crate::model::{BodyForm, Frame, Representation, Update};
 
 /// Each record stands between a record separator and a line feed. A separator alone breaks a silence: parsers skip it.
 #[derive(Debug)]
 pub(super) struct JsonSeq;
 
-impl Delivery for JsonSeq {
+impl StreamFormat for JsonSeq {
     fn name(&self) -> &'static str {
         "json-seq"
     }
@@ -21,17 +21,17 @@ impl Delivery for JsonSeq {
         "application/json-seq"
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
+    fn supports(&self, _representation: &Representation) -> bool {
         true
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
         let encode = || Frame::new(format!("\u{1e}{}\n", record(update, url)).as_bytes());
-        Some(if url.canonical { shared(self.name(), update, encode) } else { encode() })
+        Some(if url.canonical { encode_once(self.name(), update, encode) } else { encode() })
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Record)
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(BodyForm::Record)
     }
 
     fn heartbeat(&self) -> Option<Frame> {

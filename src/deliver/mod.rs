@@ -1,42 +1,46 @@
 //! Every way to hold a client.
 //!
 //! ```text
-//! Followers ─ Cursor::next ─▶ Update ─ Delivery::frame ─▶ Frame (encoded once, shared) ─▶ Wire (HTTP/1.1 or HTTP/2)
+//! UrlSubscriptions ─ Cursor::next ─▶ Update ─ StreamFormat::frame ─▶ Frame (encoded once, shared) ─▶ Downstream (HTTP/1.1 or HTTP/2)
 //!     │                       └──────────────── Session: the held loop ────────────────┘
-//!     └── one for the resource's own URL; many for a multiplexed stream or a WebSocket, which asks its Desk for more
+//!     └── one for the resource's own URL; many for a multiplexed stream or a WebSocket, which asks its SubscriptionService for more
 //! ```
 
-mod delivery;
-mod follow;
+mod downstream;
+mod format;
 mod iframe;
 mod json_seq;
 mod multipart;
 mod multiplex;
 mod ndjson;
-mod plain;
 mod poll;
 mod record;
+mod response;
 mod resume;
 mod rhythm;
 mod session;
 mod sse;
 mod streams;
+mod subscriptions;
 mod websocket;
-mod wire;
 
-pub use delivery::{Delivery, Form, Url};
-pub use follow::{Asked, Desk, Follower, Followers, Source, Unfollowed};
+pub use downstream::{Coding, Disconnected, Downstream, H1Connection, response_head};
+pub use format::{FormatRef, StreamFormat, Url};
 pub use iframe::Iframe;
 pub use multiplex::{MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, resume as resume_multiplexed};
-pub use plain::{Answer, CACHE_STATUS, Whole, from_memory};
-pub use poll::{Habits, Hold, Holding, Outcome as PollOutcome, Poll};
+pub use poll::{Hold, Holding, Poll, PollClients, PollOutcome};
 pub use record::headers_object;
+pub use response::{CACHE_STATUS, CachedResponse, LocalResponse, from_memory};
 pub use resume::holds_unknown;
 pub use rhythm::Treatment;
-pub use session::{Ready, STREAM_PATIENCE, Session, await_ready};
-pub use streams::{Entering, Overload, Place, Streams, StreamsOptions};
-pub use websocket::{Kept, MOST_MESSAGE, MOST_URLS, Replied, Replier, Requested, SUBPROTOCOL, Socket, accept_key};
-pub use wire::{Coding, H1, Left, Wire, response_head};
+pub use session::{FirstState, STREAM_FIRST_STATE_TIMEOUT, Session, await_ready};
+pub use streams::{AdmissionError, AdmissionRequest, StreamLimiter, StreamPermit, StreamsOptions};
+pub use subscriptions::{
+    Source, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscription, UrlSubscriptions,
+};
+pub use websocket::{
+    Kept, MAX_MESSAGE, MAX_URLS, RequestMessage, RequestService, ResponseMessage, SUBPROTOCOL, Socket, accept_key,
+};
 
 use std::time::Duration;
 
@@ -56,7 +60,7 @@ pub struct Options {
 impl Options {
     /// What keeps the promises of both.
     #[must_use]
-    pub fn tighter(self, other: Self) -> Self {
+    pub fn stricter(self, other: Self) -> Self {
         Self {
             heartbeat: self.heartbeat.min(other.heartbeat),
             max_age: self.max_age.min(other.max_age),
@@ -78,4 +82,4 @@ impl Default for Options {
 }
 
 /// All deliveries that are asked for by `Accept` on the resource's own URL, most telling first.
-pub static ALL: &[&dyn Delivery] = &[&sse::PLAIN, &json_seq::JsonSeq, &ndjson::Ndjson, &multipart::Multipart];
+pub static ALL: &[&dyn StreamFormat] = &[&sse::PLAIN, &json_seq::JsonSeq, &ndjson::Ndjson, &multipart::Multipart];

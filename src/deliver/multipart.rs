@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::delivery::{Delivery, Url, shared};
+use super::format::{StreamFormat, Url, encode_once};
 use crate::clock;
 use crate::model::{Form, Frame, Representation, Snapshot, Update};
 
@@ -27,7 +27,7 @@ static CONTENT_TYPE_OF_STREAM: LazyLock<String> = LazyLock::new(|| format!("{MED
 /// What is written before each part, and so behind the one before it.
 static DELIMITER: LazyLock<String> = LazyLock::new(|| format!("--{}\r\n", *BOUNDARY));
 
-impl Delivery for Multipart {
+impl StreamFormat for Multipart {
     fn name(&self) -> &'static str {
         "multipart"
     }
@@ -40,12 +40,12 @@ impl Delivery for Multipart {
         &CONTENT_TYPE_OF_STREAM
     }
 
-    fn carries(&self, representation: &Representation) -> bool {
+    fn supports(&self, representation: &Representation) -> bool {
         memmem::find(&representation.body, BOUNDARY.as_bytes()).is_none()
     }
 
-    fn ends_at(&self, representation: &Representation) -> bool {
-        !self.carries(representation)
+    fn must_end_at(&self, representation: &Representation) -> bool {
+        !self.supports(representation)
     }
 
     fn preamble(&self, _retry: std::time::Duration) -> Option<Frame> {
@@ -54,7 +54,7 @@ impl Delivery for Multipart {
 
     fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
         match update {
-            Update::Snapshot(snapshot) => Some(shared(self.name(), update, || Frame::new(&part(snapshot)))),
+            Update::Snapshot(snapshot) => Some(encode_once(self.name(), update, || Frame::new(&part(snapshot)))),
             _ => None,
         }
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::delivery::{Delivery, Url, shared};
-use super::record::{Detail, record_with};
+use super::format::{StreamFormat, Url, encode_once};
+use super::record::{RecordDetail, record_with};
 use super::sse::{COMMENT, retry_field};
-use crate::model::{Claim, Frame, Representation, Shape, Update};
+use crate::model::{BodyForm, Frame, Representation, ResumeFrom, Update};
 
 /// `data:` is a record; `id:` says of each URL, in the order in which they were asked for, what the client holds.
 #[derive(Debug)]
@@ -13,22 +13,22 @@ pub struct Multiplex {
     /// The form's name, under which encoded records are shared.
     form: &'static str,
     /// What snapshots come with.
-    detail: Detail,
+    detail: RecordDetail,
 }
 
 /// The usual one.
-pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", detail: Detail::Body };
+pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", detail: RecordDetail::Body };
 
 /// With the headers of responses.
-pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", detail: Detail::Headers };
+pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", detail: RecordDetail::Headers };
 
 /// For clients that answer requests out of what they are told: with headers, and bodies as they were spelled.
-pub static MULTIPLEX_EXACT: Multiplex = Multiplex { form: "stream-exact", detail: Detail::Exact };
+pub static MULTIPLEX_EXACT: Multiplex = Multiplex { form: "stream-exact", detail: RecordDetail::Exact };
 
 /// Stands for a URL of which the client holds nothing.
 const NOTHING: &str = "-";
 
-impl Delivery for Multiplex {
+impl StreamFormat for Multiplex {
     fn name(&self) -> &'static str {
         "stream"
     }
@@ -41,7 +41,7 @@ impl Delivery for Multiplex {
         "text/event-stream"
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
+    fn supports(&self, _representation: &Representation) -> bool {
         true
     }
 
@@ -50,15 +50,15 @@ impl Delivery for Multiplex {
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
-        if matches!(update, Update::Down) && self.detail != Detail::Exact {
+        if matches!(update, Update::Down) && self.detail != RecordDetail::Exact {
             return None;
         }
         let encode = || Frame::new(format!("data: {}\n\n", record_with(update, url, self.detail)).as_bytes());
-        Some(if url.canonical { shared(self.form, update, encode) } else { encode() })
+        Some(if url.canonical { encode_once(self.form, update, encode) } else { encode() })
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(if self.detail == Detail::Exact { Shape::Exact } else { Shape::Record })
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(if self.detail == RecordDetail::Exact { BodyForm::Exact } else { BodyForm::Record })
     }
 
     fn heartbeat(&self) -> Option<Frame> {
@@ -66,14 +66,14 @@ impl Delivery for Multiplex {
     }
 
     /// The id of the event that follows: a browser remembers it once it has all of that, and sends it when it reconnects.
-    fn stamp(&self, versions: &[Option<String>]) -> Option<Frame> {
+    fn resume_marker(&self, versions: &[Option<String>]) -> Option<Frame> {
         let versions: Vec<&str> = versions.iter().map(|version| version.as_deref().unwrap_or(NOTHING)).collect();
         Some(Frame::new(format!("id: {}\n", versions.join(".")).as_bytes()))
     }
 }
 
 /// Reads such an id: what is held of each of `count` URLs. Nothing of any, if it is not one for so many.
-pub fn resume(id: &str, count: usize) -> Vec<Option<Claim>> {
-    let claims: Vec<Option<Claim>> = id.split('.').map(Claim::parse).collect();
+pub fn resume(id: &str, count: usize) -> Vec<Option<ResumeFrom>> {
+    let claims: Vec<Option<ResumeFrom>> = id.split('.').map(ResumeFrom::parse).collect();
     if claims.len() == count { claims } else { vec![None; count] }
 }

@@ -1,14 +1,14 @@
 //! Records, one a line (NDJSON).
 
-use super::delivery::{Delivery, Url, shared};
+use super::format::{StreamFormat, Url, encode_once};
 use super::record::record;
-use crate::model::{Frame, Representation, Shape, Update};
+use crate::model::{BodyForm, Frame, Representation, Update};
 
 /// A silence is broken by an empty line, which readers of lines skip.
 #[derive(Debug)]
 pub(super) struct Ndjson;
 
-impl Delivery for Ndjson {
+impl StreamFormat for Ndjson {
     fn name(&self) -> &'static str {
         "ndjson"
     }
@@ -21,17 +21,17 @@ impl Delivery for Ndjson {
         "application/x-ndjson"
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
+    fn supports(&self, _representation: &Representation) -> bool {
         true
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
         let encode = || Frame::new(format!("{}\n", record(update, url)).as_bytes());
-        Some(if url.canonical { shared(self.name(), update, encode) } else { encode() })
+        Some(if url.canonical { encode_once(self.name(), update, encode) } else { encode() })
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Record)
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(BodyForm::Record)
     }
 
     fn heartbeat(&self) -> Option<Frame> {

@@ -14,25 +14,25 @@ use http::HeaderMap;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use tokio::time::{Instant, sleep_until};
 
-use super::plain::knows;
+use super::response::has_current_meaning;
 use super::rhythm::{Rhythm, Treatment};
-use super::{Place, Wire};
+use super::{Downstream, StreamPermit};
 use crate::clock;
-use crate::model::{Claim, Snapshot, Update, Version};
-use crate::resource::{Bell, Condition, Cursor, Subscription};
+use crate::model::{ResumeFrom, Snapshot, Update, Version};
+use crate::resource::{Cursor, ResourceStatus, Subscription, TaskNotify};
 
 /// What is known of how clients poll. Bounded: when there are too many, those that are not waiting are forgotten.
 #[derive(Debug, Default)]
-pub struct Habits {
+pub struct PollClients {
     hasher: RandomState,
-    table: Mutex<HashMap<u64, Habit>>,
+    table: Mutex<HashMap<u64, PollClient>>,
     /// Whether there ever was a poll that might be held.
     used: AtomicBool,
 }
 
 /// How polls come that are alike in all that they say.
 #[derive(Debug)]
-struct Habit {
+struct PollClient {
     /// Whose they may be, by the hash of address and `User-Agent`.
     agent: u64,
     /// Of what, by the hash of its key.
@@ -41,7 +41,7 @@ struct Habit {
     /// Polls that have not been answered yet.
     outstanding: u32,
     /// What ends the wait of those.
-    waiting: Option<Arc<Bell>>,
+    waiting: Option<Arc<TaskNotify>>,
     /// Whether one has been seen to come before the one before was answered.
     overlaps: bool,
     /// How long the client waits before it gives up, as far as it has shown.
@@ -49,13 +49,13 @@ struct Habit {
     seen: Instant,
 }
 
-const MOST_CLIENTS: usize = 16_384;
+const MAX_CLIENTS: usize = 16_384;
 
 /// A client that is silent for this long has probably been closed; its next poll is a first one.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
 /// A client that gave up after some time is answered well before that, the next time.
-const PATIENCE_SHARE: f64 = 0.7;
+const TIMEOUT_FRACTION: f64 = 0.7;
 
 /// What has been learned of the clients that poll a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,9 +74,9 @@ pub struct Hold {
     /// Keeps the resource watched; its head is current when the hold begins.
     pub subscription: Subscription,
     /// What wakes the client.
-    pub bell: Arc<Bell>,
+    pub notify: Arc<TaskNotify>,
     /// Its place among all held clients.
-    pub place: Place,
+    pub place: StreamPermit,
     /// The longest that it is held.
     pub longest: Duration,
 }
@@ -84,7 +84,7 @@ pub struct Hold {
 /// One poll, from its arrival to its answer. Dropping it says that it has been answered.
 #[derive(Debug)]
 pub struct Poll {
-    habits: Arc<Habits>,
+    habits: Arc<PollClients>,
     client: u64,
     began: Instant,
     treatment: Treatment,
@@ -117,7 +117,7 @@ pub struct Holding<'a> {
 
 /// How a held poll ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum PollOutcome {
     /// There is this to answer.
     Answer(Arc<Snapshot>),
     /// The client left.
@@ -126,7 +126,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Habits {
+impl PollClients {
     /// A poll has come from a client at `address`, asking `headers` of what is called `resource`.
     pub fn ask(self: &Arc<Self>, address: Option<IpAddr>, headers: &HeaderMap, resource: u64, now: Instant) -> Poll {
         let agent = self.agent(address, headers);
@@ -140,19 +140,19 @@ impl Habits {
         self.used.store(true, Ordering::Relaxed);
         let chance = f64::from(clock::seed() as u32) / f64::from(u32::MAX);
         let mut table = self.lock();
-        if table.len() >= MOST_CLIENTS && !table.contains_key(&client) {
+        if table.len() >= MAX_CLIENTS && !table.contains_key(&client) {
             make_room(&mut table, now);
         }
-        let habit = table.entry(client).or_insert_with(|| Habit::new(agent, resource, now));
+        let habit = table.entry(client).or_insert_with(|| PollClient::new(agent, resource, now));
         if now.saturating_duration_since(habit.seen) > FORGET_AFTER && habit.outstanding == 0 {
-            *habit = Habit::new(agent, resource, now);
+            *habit = PollClient::new(agent, resource, now);
         }
         habit.seen = now;
         let treatment = if habit.outstanding > 0 {
             habit.overlaps = true;
             habit.rhythm.disturbed();
-            if let Some(bell) = habit.waiting.take() {
-                bell.ring();
+            if let Some(notify) = habit.waiting.take() {
+                notify.notify();
             }
             Treatment::AtOnce
         } else {
@@ -200,12 +200,12 @@ impl Habits {
         self.hasher.hash_one((address, headers.get(USER_AGENT)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Habit>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, PollClient>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Habit {
+impl PollClient {
     fn new(agent: u64, resource: u64, now: Instant) -> Self {
         Self {
             agent,
@@ -220,9 +220,9 @@ impl Habit {
     }
 }
 
-fn make_room(table: &mut HashMap<u64, Habit>, now: Instant) {
+fn make_room(table: &mut HashMap<u64, PollClient>, now: Instant) {
     table.retain(|_, habit| habit.outstanding > 0 || now.saturating_duration_since(habit.seen) < FORGET_AFTER);
-    if table.len() >= MOST_CLIENTS {
+    if table.len() >= MAX_CLIENTS {
         table.retain(|_, habit| habit.outstanding > 0);
     }
 }
@@ -248,10 +248,10 @@ impl Poll {
         self.state().with = Some(with);
     }
 
-    /// It waits until `bell` rings, or for something else; the bell is rung if another like it comes.
-    fn waits(&self, bell: &Arc<Bell>) {
+    /// It waits for `notify`, or for something else; it is notified if another like it comes.
+    fn waits(&self, notify: &Arc<TaskNotify>) {
         if let Some(habit) = self.habits.lock().get_mut(&self.client) {
-            habit.waiting = Some(Arc::clone(bell));
+            habit.waiting = Some(Arc::clone(notify));
         }
     }
 
@@ -266,9 +266,9 @@ impl Poll {
     }
 
     /// Its client left after so long.
-    fn gave_up(&self, after: Duration) {
+    fn client_timed_out(&self, after: Duration) {
         self.left();
-        let patience = after.mul_f64(PATIENCE_SHARE);
+        let patience = after.mul_f64(TIMEOUT_FRACTION);
         if let Some(habit) = self.habits.lock().get_mut(&self.client) {
             habit.patience = Some(habit.patience.map_or(patience, |known| known.min(patience)));
         }
@@ -297,55 +297,61 @@ impl Drop for Poll {
 }
 
 impl Holding<'_> {
-    /// Holds a poll, and says how to answer it: never with what was read before `wrote`, when its client last wrote. The bell is
-    /// rung when that changes, or when there seem to be several clients; then what came of it is looked for at once.
-    pub async fn run(&self, hold: &Hold, wire: &mut Wire, request: &HeaderMap, wrote: impl Fn() -> Instant) -> Outcome {
+    /// Holds a poll, and says how to answer it: never with what was read before `wrote`, when its client last wrote. The client is
+    /// notified when that changes, or when there seem to be several clients; then what came of it is looked for at once.
+    pub async fn run(
+        &self,
+        hold: &Hold,
+        wire: &mut Downstream,
+        request: &HeaderMap,
+        wrote: impl Fn() -> Instant,
+    ) -> PollOutcome {
         let resource = hold.subscription.resource();
-        let head = resource.head_full();
-        let Some(newest) = head.newest() else { return Outcome::Unknown };
-        let known = match knows(&head.history, request) {
+        let head = resource.state_full();
+        let Some(newest) = head.newest() else { return PollOutcome::Unknown };
+        let known = match has_current_meaning(&head.history, request) {
             Some(true) if !self.is_shared => Some(newest.version),
             Some(false) => None,
             _ => self.known,
         };
-        let Some(known) = known else { return Outcome::Answer(Arc::clone(newest)) };
+        let Some(known) = known else { return PollOutcome::Answer(Arc::clone(newest)) };
         let deadline = self.now + hold.longest;
         if let Some(poll) = self.poll {
-            poll.waits(&hold.bell);
+            poll.waits(&hold.notify);
         }
-        let mut cursor = Cursor::resume(&Claim::Version(known), &head);
+        let mut cursor = Cursor::resume(&ResumeFrom::Version(known), &head);
         loop {
             if hold.place.drain_deadline().is_some() || self.poll.is_some_and(Poll::is_disturbed) {
                 return conclude(hold, wrote());
             }
             let since = wrote();
-            let head = resource.head_full();
-            let is_behind = matches!(head.condition, Condition::Live) && head.current_as_of(since).is_none();
+            let head = resource.state_full();
+            let is_behind = matches!(head.status, ResourceStatus::Live) && head.current_as_of(since).is_none();
             if is_behind {
-                resource.await_look();
+                resource.wake_on_next_fetch();
                 // It may have been made before we said that we wait for it.
-                if resource.head().looked != head.looked {
+                if resource.state().last_success != head.last_success {
                     continue;
                 }
                 resource.demand(since);
             } else {
                 match cursor.next(&head, None) {
                     Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => {
-                        return Outcome::Answer(snapshot);
+                        return PollOutcome::Answer(snapshot);
                     }
-                    Some(Update::Stale { .. } | Update::End(_)) => return Outcome::Unknown,
+                    Some(Update::Stale { .. } | Update::End(_)) => return PollOutcome::Unknown,
                     Some(Update::Live | Update::Tick | Update::Down) => continue,
                     None => {}
                 }
             }
             tokio::select! {
                 biased;
-                () = hold.bell.rung() => {}
-                () = wire.gone() => {
+                () = hold.notify.notified() => {}
+                () = wire.closed() => {
                     if let Some(poll) = self.poll {
-                        poll.gave_up(clock::now().saturating_duration_since(self.now));
+                        poll.client_timed_out(clock::now().saturating_duration_since(self.now));
                     }
-                    return Outcome::Gone;
+                    return PollOutcome::Gone;
                 }
                 () = sleep_until(deadline) => return conclude(hold, wrote()),
             }
@@ -354,11 +360,11 @@ impl Holding<'_> {
 }
 
 /// The hold is up: the newest there is, unless the client has written, or been shown something newer, since it was read.
-fn conclude(hold: &Hold, wrote: Instant) -> Outcome {
+fn conclude(hold: &Hold, wrote: Instant) -> PollOutcome {
     let resource = hold.subscription.resource();
-    let head = resource.head();
-    let newest = head.current_as_of(wrote.max(resource.fenced_itself()));
-    newest.map_or(Outcome::Unknown, |newest| Outcome::Answer(Arc::clone(newest)))
+    let head = resource.state();
+    let newest = head.current_as_of(wrote.max(resource.own_fence()));
+    newest.map_or(PollOutcome::Unknown, |newest| PollOutcome::Answer(Arc::clone(newest)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::normalise::{plain_utf8, text_of};
 
 /// What a snapshot's record comes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Detail {
+pub(super) enum RecordDetail {
     /// Its body.
     Body,
     /// The response's headers, too.
@@ -24,25 +24,25 @@ pub(super) enum Detail {
 
 /// The record of `update`, on one line.
 pub(super) fn record(update: &Update, url: &Url) -> String {
-    record_with(update, url, Detail::Body)
+    record_with(update, url, RecordDetail::Body)
 }
 
 /// The same, with as much of a snapshot as is asked for.
-pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String {
+pub(super) fn record_with(update: &Update, url: &Url, detail: RecordDetail) -> String {
     // Made by us, of characters that need no escape.
     let identity = url.identity.as_ref().map_or_else(String::new, |identity| format!(",\"identity\":\"{identity}\""));
     let url = json_string(&url.text) + &identity;
     match update {
         Update::Snapshot(snapshot) => snapshot_record(snapshot, &url, detail),
-        Update::Patch { called, snapshot, delta, patch, .. } => {
+        Update::Patch { client_base: called, snapshot, delta, patch, .. } => {
             let patch = String::from_utf8_lossy(patch);
             let version = snapshot.version;
             // What is held exactly is held with its headers.
             let headers = match detail {
-                Detail::Exact => {
+                RecordDetail::Exact => {
                     format!("\"headers\":{},", Value::Object(headers_of(snapshot)))
                 }
-                Detail::Body | Detail::Headers => String::new(),
+                RecordDetail::Body | RecordDetail::Headers => String::new(),
             };
             format!(
                 "{{\"event\":\"patch\",\"url\":{url},\"base\":\"{called}\",\"version\":\"{version}\",{headers}\"delta\":\"{delta}\",\"patch\":{patch}}}"
@@ -60,7 +60,7 @@ pub(super) fn record_with(update: &Update, url: &Url, detail: Detail) -> String 
     }
 }
 
-fn snapshot_record(snapshot: &Snapshot, url: &str, detail: Detail) -> String {
+fn snapshot_record(snapshot: &Snapshot, url: &str, detail: RecordDetail) -> String {
     let representation = &snapshot.representation;
     let media_type = representation
         .headers
@@ -75,12 +75,12 @@ fn snapshot_record(snapshot: &Snapshot, url: &str, detail: Detail) -> String {
     text.push_str(representation.status.as_str());
     text.push_str(",\"type\":");
     text.push_str(&json_string(&media_type));
-    if detail != Detail::Body {
+    if detail != RecordDetail::Body {
         text.push_str(",\"headers\":");
         text.push_str(&Value::Object(headers_of(snapshot)).to_string());
     }
     match detail {
-        Detail::Exact => push_exact(&mut text, representation),
+        RecordDetail::Exact => push_exact(&mut text, representation),
         _ => push_body(&mut text, representation),
     }
     text.push('}');

@@ -6,12 +6,12 @@
 use http::HeaderMap;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 
-use crate::model::{Claim, Snapshot, Version};
-use crate::resource::Head;
+use crate::model::{ResumeFrom, Snapshot, Version};
+use crate::resource::ResourceState;
 
 /// Whether the request says by a validator that its client holds something of which `head` does not know that it is no newer
 /// than all there is.
-pub fn holds_unknown(head: &Head, request: &HeaderMap) -> bool {
+pub fn holds_unknown(head: &ResourceState, request: &HeaderMap) -> bool {
     let tags = request.get_all(IF_NONE_MATCH);
     if tags.iter().next().is_some() {
         return !tags.iter().filter_map(|list| list.to_str().ok()).any(|list| is_known(head, list));
@@ -22,8 +22,8 @@ pub fn holds_unknown(head: &Head, request: &HeaderMap) -> bool {
 }
 
 /// Whether one of the entity tags in `list` is of a state that `head` knows.
-fn is_known(head: &Head, list: &str) -> bool {
-    let is_version = |tag: &str| tag.parse().is_ok_and(|version: Version| head.knows(&Claim::Version(version)));
+fn is_known(head: &ResourceState, list: &str) -> bool {
+    let is_version = |tag: &str| tag.parse().is_ok_and(|version: Version| head.knows(&ResumeFrom::Version(version)));
     // A tag may hold a comma, but no quote.
     let is_of = |snapshot: &Snapshot| {
         let tag = snapshot.representation.headers.get(ETAG).and_then(|tag| tag.to_str().ok());

@@ -9,26 +9,26 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
-use super::delivery::Form;
-use super::follow::{Desk, Followers, Loss};
-use super::wire::Coding;
-use super::{Options, Place, Wire};
+use super::downstream::Coding;
+use super::format::FormatRef;
+use super::subscriptions::{Disconnect, SubscriptionService, UrlSubscriptions};
+use super::{Downstream, Options, StreamPermit};
 use crate::clock;
 use crate::model::{EndReason, Frame};
-use crate::resource::{Bell, Decline, Ended, Patience, Refusal, Subscription};
+use crate::resource::{Decline, Ended, Refusal, Subscription, TaskNotify, WaitLimit};
 
 /// One held client.
 pub struct Session {
     /// What it follows.
-    pub followers: Followers,
+    pub followers: UrlSubscriptions,
     /// Where it finds more; `None` if it follows one URL until that ends.
-    pub desk: Option<Arc<dyn Desk>>,
+    pub desk: Option<Arc<dyn SubscriptionService>>,
     /// What wakes it.
-    pub bell: Arc<Bell>,
+    pub notify: Arc<TaskNotify>,
     /// Its place among all held clients.
-    pub place: Place,
+    pub place: StreamPermit,
     /// In which form.
-    pub delivery: Form,
+    pub delivery: FormatRef,
     /// How patiently.
     pub options: Options,
     /// Whether the client takes gzip.
@@ -41,9 +41,9 @@ pub struct Session {
     pub seed: u64,
 }
 
-/// What there is to say when the first look is over.
+/// What there is to say when the first fetch is over.
 #[derive(Debug)]
-pub enum Ready {
+pub enum FirstState {
     /// Go on.
     Stream,
     /// The client left.
@@ -60,22 +60,27 @@ pub enum Ready {
 
 /// How soon the first look at what a stream is opened for has to begin. A client that waits for longer is told that what it
 /// asks for cannot be read now.
-pub const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+pub const STREAM_FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits until there is a state that the upstream had at `since` or later, or until it is clear that there is none, or none
-/// soon. Asks for a look if nobody has made it yet.
-pub async fn await_ready(wire: &mut Wire, subscription: &Subscription, since: Instant, patience: Patience) -> Ready {
+/// soon. Asks for a fetch if nobody has made it yet.
+pub async fn await_ready(
+    wire: &mut Downstream,
+    subscription: &Subscription,
+    since: Instant,
+    patience: WaitLimit,
+) -> FirstState {
     let head = tokio::select! {
         biased;
         head = subscription.resource().fetch_since(since, clock::now(), patience) => head,
-        () = wire.gone() => return Ready::Gone,
+        () = wire.closed() => return FirstState::Gone,
     };
-    let Some(head) = head else { return Ready::Late };
+    let Some(head) = head else { return FirstState::Late };
     match head.ended() {
-        None => Ready::Stream,
-        Some(Ended::Refused(refusal)) => Ready::Refused(Arc::clone(refusal)),
-        Some(Ended::Declined(decline)) => Ready::Declined(decline.clone()),
-        Some(Ended::Closed(_)) => Ready::Ended,
+        None => FirstState::Stream,
+        Some(Ended::Refused(refusal)) => FirstState::Refused(Arc::clone(refusal)),
+        Some(Ended::Declined(decline)) => FirstState::Declined(decline.clone()),
+        Some(Ended::Closed(_)) => FirstState::Ended,
     }
 }
 
@@ -84,10 +89,10 @@ const AGE_JITTER: f64 = 0.2;
 
 /// When the server stops, streams end within this part of the time that it allows, so that the last of them is gone
 /// before the time is over.
-const DRAIN_SHARE: f64 = 0.8;
+const DRAIN_FRACTION: f64 = 0.8;
 
 /// When a held client is to be ended by us, and why.
-pub(super) struct Ending {
+pub(super) struct StreamDeadline {
     rng: fastrand::Rng,
     /// The moment.
     pub(super) at: Instant,
@@ -95,7 +100,7 @@ pub(super) struct Ending {
     pub(super) reason: EndReason,
 }
 
-impl Ending {
+impl StreamDeadline {
     /// The end of a client that comes `now`.
     pub(super) fn new(options: &Options, seed: u64, now: Instant) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -109,7 +114,7 @@ impl Ending {
     }
 
     /// Brings the end nearer, if the server is stopping, or if the client has other cookies by now than it came with.
-    pub(super) fn heed(&mut self, place: &Place) {
+    pub(super) fn apply_drain(&mut self, place: &StreamPermit) {
         if self.reason == EndReason::MaxAge
             && let Some(at) = place.revoked()
         {
@@ -121,7 +126,7 @@ impl Ending {
         {
             let now = clock::now();
             self.reason = EndReason::Drain;
-            self.at = self.at.min(now + last.saturating_duration_since(now).mul_f64(DRAIN_SHARE * self.rng.f64()));
+            self.at = self.at.min(now + last.saturating_duration_since(now).mul_f64(DRAIN_FRACTION * self.rng.f64()));
         }
     }
 }
@@ -129,10 +134,10 @@ impl Ending {
 impl Session {
     /// Holds the client until it leaves, its time is over, or there is nothing more to tell. That is all that a session is
     /// good for; it is lent all the same, because a future has room twice for what it is given.
-    pub async fn run(&mut self, wire: &mut Wire) {
+    pub async fn run(&mut self, wire: &mut Downstream) {
         let patience = self.options.write_timeout;
-        let mut ending = Ending::new(&self.options, self.seed, clock::now());
-        ending.heed(&self.place);
+        let mut ending = StreamDeadline::new(&self.options, self.seed, clock::now());
+        ending.apply_drain(&self.place);
         let mut coding = Coding::new(self.gzip);
         let mut frames: Vec<Frame> = self.delivery.preamble(ending.retry(&self.options)).into_iter().collect();
         let preamble = frames.len();
@@ -140,7 +145,7 @@ impl Session {
         let mut spoken = self.collect(&mut frames);
         let mut told = frames.len() > preamble;
         if let Err(error) = Box::pin(wire.open(headers, &frames, &mut coding, patience)).await {
-            return self.followers.lose(error.into());
+            return self.followers.disconnect(error.into());
         }
         self.followers.sent();
         let mut alarm = pin!(sleep_until(ending.at.min(spoken + self.options.heartbeat)));
@@ -156,8 +161,8 @@ impl Session {
             frames = Vec::new();
             let now = tokio::select! {
                 biased;
-                () = self.bell.rung() => self.collect(&mut frames),
-                () = wire.gone() => return self.followers.lose(Loss::Left),
+                () = self.notify.notified() => self.collect(&mut frames),
+                () = wire.closed() => return self.followers.disconnect(Disconnect::Closed),
                 () = alarm.as_mut() => {
                     let now = self.collect(&mut frames);
                     if now >= ending.at {
@@ -169,14 +174,14 @@ impl Session {
                     now
                 }
             };
-            ending.heed(&self.place);
+            ending.apply_drain(&self.place);
             if frames.is_empty() {
                 self.followers.sent();
                 continue;
             }
             spoken = now;
             if let Err(error) = wire.send(&frames, &mut coding, patience).await {
-                return self.followers.lose(error.into());
+                return self.followers.disconnect(error.into());
             }
             self.followers.sent();
             told = true;
@@ -187,10 +192,10 @@ impl Session {
     /// Adds frames for all that there is to tell now, and says when that is.
     fn collect(&mut self, frames: &mut Vec<Frame>) -> Instant {
         let (before, now) = (frames.len(), clock::now());
-        self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.bell, now, frames);
+        self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.notify, now, frames);
         if frames.len() > before
             && self.desk.is_some()
-            && let Some(stamp) = self.delivery.stamp(&self.followers.versions())
+            && let Some(stamp) = self.delivery.resume_marker(&self.followers.versions())
         {
             // With the last of them, so that a client that lost one has not been told that it holds it.
             frames.insert(frames.len() - 1, stamp);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-use super::delivery::{Delivery, Url, shared};
-use crate::model::{Frame, Shape, Snapshot, Update};
+use super::format::{StreamFormat, Url, encode_once};
+use crate::model::{BodyForm, Frame, Snapshot, Update};
 use crate::normalise::text_of;
 
 /// `id:` is the version, `data:` the body; an event without a name is a snapshot. To a client that takes deltas, a
@@ -21,7 +21,7 @@ pub(super) static PLAIN: Sse = Sse { deltas: false };
 /// For clients that asked for deltas.
 static WITH_DELTAS: Sse = Sse { deltas: true };
 
-impl Delivery for Sse {
+impl StreamFormat for Sse {
     fn name(&self) -> &'static str {
         "sse"
     }
@@ -40,14 +40,14 @@ impl Delivery for Sse {
 
     fn frame(&self, update: &Update, _url: &Url) -> Option<Frame> {
         match update {
-            Update::Snapshot(snapshot) if self.deltas => {
-                Some(shared("sse with deltas", update, || Frame::new(&snapshot_event("event: snapshot\n", snapshot))))
-            }
+            Update::Snapshot(snapshot) if self.deltas => Some(encode_once("sse with deltas", update, || {
+                Frame::new(&snapshot_event("event: snapshot\n", snapshot))
+            })),
             Update::Snapshot(snapshot) => {
-                Some(shared(self.name(), update, || Frame::new(&snapshot_event("", snapshot))))
+                Some(encode_once(self.name(), update, || Frame::new(&snapshot_event("", snapshot))))
             }
             Update::Patch { snapshot, patch, .. } => {
-                Some(shared(self.name(), update, || Frame::new(&patch_event(snapshot, patch))))
+                Some(encode_once(self.name(), update, || Frame::new(&patch_event(snapshot, patch))))
             }
             Update::Stale { since, status } => {
                 let since = humantime::format_rfc3339_seconds(*since);
@@ -64,11 +64,11 @@ impl Delivery for Sse {
         }
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Data)
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(BodyForm::Data)
     }
 
-    fn with_deltas(&self) -> Option<&'static dyn Delivery> {
+    fn with_deltas(&self) -> Option<&'static dyn StreamFormat> {
         Some(&WITH_DELTAS)
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use crate::model::Network;
-use crate::resource::{Bell, CookieIndex, Registered, Revocable, SETTLED};
+use crate::model::AddressBucket;
+use crate::resource::{CookieIndex, MIN_AGE_FOR_ROTATION, Registered, Revocable, TaskNotify};
 
 /// How many clients may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct StreamsOptions {
 
 /// No further client can be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Overload {
+pub enum AdmissionError {
     /// As many as may be are held already.
     #[error("all {0} places for streams are taken")]
     Full(usize),
@@ -39,7 +39,7 @@ pub enum Overload {
 
 /// Who asks to be held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entering {
+pub struct AdmissionRequest {
     /// Its address.
     pub address: Option<IpAddr>,
     /// Names the browser, if it is one that opens only so many connections to a site.
@@ -49,31 +49,31 @@ pub struct Entering {
 }
 
 /// A browser opens six connections to a site over HTTP/1.1. It must not be left without.
-const MOST_OF_BROWSER: usize = 4;
+const MAX_HELD_PER_BROWSER: usize = 4;
 
 /// The held clients.
 #[derive(Debug)]
-pub struct Streams {
-    born: Instant,
-    roster: Mutex<Roster>,
-    /// When the last stream has to be gone, as nanoseconds since `born`; 0 while nobody is asked to leave.
+pub struct StreamLimiter {
+    created_at: Instant,
+    roster: Mutex<StreamTable>,
+    /// When the last stream has to be gone, as nanoseconds since `created_at`; 0 while nobody is asked to leave.
     drained_by: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Roster {
+struct StreamTable {
     options: StreamsOptions,
-    bells: Slab<Arc<Bell>>,
-    by_address: HashMap<Network, usize>,
+    notifies: Slab<Arc<TaskNotify>>,
+    by_address: HashMap<AddressBucket, usize>,
     by_browser: HashMap<NonZeroU64, usize>,
 }
 
 /// A held client's place; dropping it makes room.
 #[derive(Debug)]
-pub struct Place {
-    streams: Arc<Streams>,
+pub struct StreamPermit {
+    streams: Arc<StreamLimiter>,
     slot: usize,
-    address: Option<Network>,
+    address: Option<AddressBucket>,
     browser: Option<NonZeroU64>,
     /// The cookies under which the client came.
     cookies: Option<(Arc<Revocation>, Registered)>,
@@ -84,21 +84,22 @@ pub struct Place {
 struct Revocation {
     entered: Instant,
     is_revoked: AtomicBool,
-    bell: Arc<Bell>,
+    notify: Arc<TaskNotify>,
 }
 
 impl Revocable for Revocation {
     fn revoke(self: Arc<Self>) {
         self.is_revoked.store(true, Ordering::Release);
-        self.bell.ring();
+        self.notify.notify();
     }
 }
 
-impl Streams {
+impl StreamLimiter {
     /// Nobody held.
     pub fn new(options: StreamsOptions, now: Instant) -> Arc<Self> {
-        let roster = Roster { options, bells: Slab::new(), by_address: HashMap::new(), by_browser: HashMap::new() };
-        Arc::new(Self { born: now, roster: Mutex::new(roster), drained_by: AtomicU64::new(0) })
+        let roster =
+            StreamTable { options, notifies: Slab::new(), by_address: HashMap::new(), by_browser: HashMap::new() };
+        Arc::new(Self { created_at: now, roster: Mutex::new(roster), drained_by: AtomicU64::new(0) })
     }
 
     /// Changes how many may be held. Who is held already stays.
@@ -106,29 +107,33 @@ impl Streams {
         self.lock().options = options;
     }
 
-    /// Takes a place for the client that is woken by `bell`. Who comes when all have been asked to leave finds one, too, and is
+    /// Takes a place for the client that is woken by `notify`. Who comes when all have been asked to leave finds one, too, and is
     /// to leave like them: turned away, an event source would never come back.
     ///
     /// # Errors
-    /// [`Overload`] if there is none.
-    pub fn enter(self: &Arc<Self>, bell: Arc<Bell>, who: Entering) -> Result<Place, Overload> {
+    /// [`AdmissionError`] if there is none.
+    pub fn try_admit(
+        self: &Arc<Self>,
+        notify: Arc<TaskNotify>,
+        who: AdmissionRequest,
+    ) -> Result<StreamPermit, AdmissionError> {
         let mut roster = self.lock();
         let StreamsOptions { max_streams, max_streams_per_address } = roster.options;
-        if roster.bells.len() >= max_streams {
-            return Err(Overload::Full(max_streams));
+        if roster.notifies.len() >= max_streams {
+            return Err(AdmissionError::Full(max_streams));
         }
-        let address = who.address.map(Network::of);
+        let address = who.address.map(AddressBucket::of);
         if address
             .is_some_and(|address| roster.by_address.get(&address).is_some_and(|held| *held >= max_streams_per_address))
         {
-            return Err(Overload::FullForAddress(max_streams_per_address));
+            return Err(AdmissionError::FullForAddress(max_streams_per_address));
         }
         if who.optional
-            && who
-                .browser
-                .is_some_and(|browser| roster.by_browser.get(&browser).is_some_and(|held| *held >= MOST_OF_BROWSER))
+            && who.browser.is_some_and(|browser| {
+                roster.by_browser.get(&browser).is_some_and(|held| *held >= MAX_HELD_PER_BROWSER)
+            })
         {
-            return Err(Overload::LastConnections);
+            return Err(AdmissionError::LastConnections);
         }
         if let Some(address) = address {
             *roster.by_address.entry(address).or_default() += 1;
@@ -136,13 +141,13 @@ impl Streams {
         if let Some(browser) = who.browser {
             *roster.by_browser.entry(browser).or_default() += 1;
         }
-        let slot = roster.bells.insert(bell);
-        Ok(Place { slot, streams: Arc::clone(self), address, browser: who.browser, cookies: None })
+        let slot = roster.notifies.insert(notify);
+        Ok(StreamPermit { slot, streams: Arc::clone(self), address, browser: who.browser, cookies: None })
     }
 
     /// How many clients are held.
     pub fn len(&self) -> usize {
-        self.lock().bells.len()
+        self.lock().notifies.len()
     }
 
     /// How many may be held.
@@ -157,12 +162,12 @@ impl Streams {
 
     /// Asks all to leave within `patience`, each at a moment of its own.
     pub fn drain(&self, now: Instant, patience: Duration) {
-        let deadline = now.saturating_duration_since(self.born) + patience;
+        let deadline = now.saturating_duration_since(self.created_at) + patience;
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX).max(1);
         let roster = self.lock();
         self.drained_by.store(deadline, Ordering::Release);
-        for (_, bell) in &roster.bells {
-            bell.ring();
+        for (_, notify) in &roster.notifies {
+            notify.notify();
         }
     }
 
@@ -170,25 +175,25 @@ impl Streams {
     pub fn drain_deadline(&self) -> Option<Instant> {
         match self.drained_by.load(Ordering::Acquire) {
             0 => None,
-            nanos => Some(self.born + Duration::from_nanos(nanos)),
+            nanos => Some(self.created_at + Duration::from_nanos(nanos)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Roster> {
+    fn lock(&self) -> MutexGuard<'_, StreamTable> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl StreamPermit {
     /// The same for a client that came, `now`, with these cookies: it is not held for longer than they are good.
     pub fn under<'a>(
         mut self,
         index: &Arc<CookieIndex>,
         cookies: impl Iterator<Item = &'a [u8]>,
-        bell: &Arc<Bell>,
+        notify: &Arc<TaskNotify>,
         now: Instant,
     ) -> Self {
-        let revocation = Revocation { entered: now, is_revoked: AtomicBool::new(false), bell: Arc::clone(bell) };
+        let revocation = Revocation { entered: now, is_revoked: AtomicBool::new(false), notify: Arc::clone(notify) };
         let revocation = Arc::new(revocation);
         let weak: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&revocation) as Arc<dyn Revocable>));
         self.cookies = index.register(cookies, weak).map(|registered| (revocation, registered));
@@ -198,7 +203,7 @@ impl Place {
     /// When this client has to come again, because a cookie was replaced under which it came.
     pub fn revoked(&self) -> Option<Instant> {
         let (revocation, _) = self.cookies.as_ref()?;
-        revocation.is_revoked.load(Ordering::Acquire).then(|| revocation.entered + SETTLED)
+        revocation.is_revoked.load(Ordering::Acquire).then(|| revocation.entered + MIN_AGE_FOR_ROTATION)
     }
 
     /// By when this client has to be gone, if it has been asked to leave.
@@ -207,10 +212,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut roster = self.streams.lock();
-        roster.bells.remove(self.slot);
+        roster.notifies.remove(self.slot);
         if let Some(address) = self.address {
             leave(&mut roster.by_address, &address);
         }
@@ -235,14 +240,15 @@ mod tests {
 
     #[test]
     fn one_host_has_the_places_of_one_host_however_many_addresses_it_has() {
-        let streams = Streams::new(StreamsOptions { max_streams: 10, max_streams_per_address: 2 }, crate::clock::now());
+        let streams =
+            StreamLimiter::new(StreamsOptions { max_streams: 10, max_streams_per_address: 2 }, crate::clock::now());
         let enter = |address: &str| {
             let address = Some(address.parse().expect("an address"));
-            streams.enter(Arc::default(), Entering { address, ..Entering::default() })
+            streams.try_admit(Arc::default(), AdmissionRequest { address, ..AdmissionRequest::default() })
         };
         let held = [enter("2001:db8::1"), enter("2001:db8::2")];
         assert!(held.iter().all(Result::is_ok));
-        assert_eq!(enter("2001:db8::3").err(), Some(Overload::FullForAddress(2)));
+        assert_eq!(enter("2001:db8::3").err(), Some(AdmissionError::FullForAddress(2)));
         assert!(enter("2001:db8:0:1::3").is_ok() && enter("10.0.0.1").is_ok());
         drop(held);
         assert!(enter("2001:db8::3").is_ok());

@@ -16,32 +16,32 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::delivery::{Delivery, Url, shared};
-use super::follow::{Asked, Desk, Followers, Loss, Unfollowed};
+use super::format::{StreamFormat, Url, encode_once};
 use super::record::{json_string, record};
-use super::session::Ending;
-use super::{H1, Options, Place};
+use super::session::StreamDeadline;
+use super::subscriptions::{Disconnect, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions};
+use super::{H1Connection, Options, StreamPermit};
 use crate::clock;
-use crate::model::{Claim, DeltaKind, EndReason, Frame, Representation, Shape, Update};
-use crate::resource::{Bell, ClientFence};
+use crate::model::{BodyForm, DeltaKind, EndReason, Frame, Representation, ResumeFrom, Update};
+use crate::resource::{ClientFence, TaskNotify};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "sungrazer.v1";
 
 /// The largest message that a client may send, in bytes.
-pub const MOST_MESSAGE: usize = 1 << 20;
+pub const MAX_MESSAGE: usize = 1 << 20;
 
 /// URLs that one client may follow.
-pub const MOST_URLS: usize = 64;
+pub const MAX_URLS: usize = 64;
 
 /// Requests of one client that may be under way; until one is answered no further message is read.
-const MOST_REQUESTS: usize = 16;
+const MAX_REQUESTS: usize = 16;
 
 /// A client from which nothing has been heard for so many heartbeats is gone, unless they are very short ones.
 const SILENT_HEARTBEATS: f64 = 2.5;
 
 /// How long a client is waited for that was told to leave.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What any client may take to answer a ping.
 const SILENT_AT_LEAST: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub fn accept_key(key: &[u8]) -> String {
 #[derive(Debug)]
 pub(super) struct Records;
 
-impl Delivery for Records {
+impl StreamFormat for Records {
     fn name(&self) -> &'static str {
         "websocket"
     }
@@ -68,17 +68,17 @@ impl Delivery for Records {
         ""
     }
 
-    fn carries(&self, _representation: &Representation) -> bool {
+    fn supports(&self, _representation: &Representation) -> bool {
         true
     }
 
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame> {
         let encode = || Frame::new(record(update, url).as_bytes());
-        Some(if url.canonical { shared(self.name(), update, encode) } else { encode() })
+        Some(if url.canonical { encode_once(self.name(), update, encode) } else { encode() })
     }
 
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Record)
+    fn body_form(&self) -> Option<BodyForm> {
+        Some(BodyForm::Record)
     }
 
     fn heartbeat(&self) -> Option<Frame> {
@@ -89,7 +89,7 @@ impl Delivery for Records {
 /// A request that a client sends over the socket.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Requested {
+pub struct RequestMessage {
     /// Comes back with the answer: a number or a string.
     #[serde(default)]
     pub id: Value,
@@ -111,7 +111,7 @@ pub struct Requested {
 
 /// The answer to one.
 #[derive(Clone, Debug, Serialize)]
-pub struct Replied {
+pub struct ResponseMessage {
     /// The request's.
     pub id: Value,
     /// The status of the backend's answer.
@@ -130,69 +130,69 @@ pub type Kept = Box<dyn Any + Send>;
 
 /// Sends requests of a client to the backend.
 #[async_trait]
-pub trait Replier: Send + Sync + 'static {
+pub trait RequestService: Send + Sync + 'static {
     /// Sends one, as if the client had sent it as any other. What is returned beside the answer is kept until the client has that:
     /// it is what the answer takes of the memory for answers.
-    async fn reply(&self, request: Requested) -> (Replied, Kept);
+    async fn reply(&self, request: RequestMessage) -> (ResponseMessage, Kept);
 }
 
 /// What a client can say.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, such as {\"subscribe\": \"/a\"}")]
-struct Said {
+struct ClientMessage {
     subscribe: Option<String>,
     delta: Option<String>,
     since: Option<String>,
     #[serde(default)]
     tick: bool,
     unsubscribe: Option<String>,
-    request: Option<Requested>,
+    request: Option<RequestMessage>,
 }
 
 /// One client on a WebSocket.
 pub struct Socket {
     /// Where it finds what it asks for.
-    pub desk: Arc<dyn Desk>,
+    pub desk: Arc<dyn SubscriptionService>,
     /// Who answers its requests.
-    pub replier: Arc<dyn Replier>,
+    pub replier: Arc<dyn RequestService>,
     /// What wakes it.
-    pub bell: Arc<Bell>,
+    pub notify: Arc<TaskNotify>,
     /// When it last wrote.
     pub writes: Arc<ClientFence>,
     /// Its place among all held clients.
-    pub place: Place,
+    pub place: StreamPermit,
     /// How patiently it is held.
     pub options: Options,
     /// Of its own moments within the common ones.
     pub seed: u64,
 }
 
-type Stream1 = WebSocketStream<Stream>;
+type WsStream = WebSocketStream<Stream>;
 
 /// Why the conversation is over.
-enum Over {
+enum CloseCause {
     /// Nothing can be told it any more.
-    Lost(Loss),
+    Lost(Disconnect),
     /// It is to be told why.
     Close(CloseCode, &'static str),
 }
 
 impl Socket {
     /// Holds the client until it leaves or its time is over. The handshake has been answered on `connection`.
-    pub async fn run(self, connection: H1) {
+    pub async fn run(self, connection: H1Connection) {
         let config = WebSocketConfig::default()
             .read_buffer_size(2048)
             .write_buffer_size(0)
             .max_write_buffer_size(usize::MAX)
-            .max_message_size(Some(MOST_MESSAGE))
-            .max_frame_size(Some(MOST_MESSAGE));
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
         let early = connection.buffer.to_vec();
         let mut socket =
             WebSocketStream::from_partially_read(connection.stream, early, Role::Server, Some(config)).await;
         let patience = self.options.write_timeout;
-        let mut followers = Followers::default().of_client(self.writes.listen(Arc::clone(&self.bell), false));
+        let mut followers = UrlSubscriptions::default().of_client(self.writes.listen(Arc::clone(&self.notify), false));
         match self.converse(&mut socket, &mut followers).await {
-            Over::Close(code, reason) => {
+            CloseCause::Close(code, reason) => {
                 let close = CloseFrame { code, reason: reason.into() };
                 // Whether the client hears of it is its own affair. But a connection that is closed while the client still
                 // sends is reset, and what it had not read yet, the reasons among it, is lost: its farewell is waited for.
@@ -201,17 +201,17 @@ impl Socket {
                         while let Some(Ok(_)) = socket.next().await {}
                     }
                 };
-                let _ = timeout(patience.min(FAREWELL), farewell).await;
-                followers.lose(Loss::Left);
+                let _ = timeout(patience.min(CLOSE_TIMEOUT), farewell).await;
+                followers.disconnect(Disconnect::Closed);
             }
-            Over::Lost(loss) => followers.lose(loss),
+            CloseCause::Lost(loss) => followers.disconnect(loss),
         }
     }
 
-    async fn converse(&self, socket: &mut Stream1, followers: &mut Followers) -> Over {
-        let mut replies: JoinSet<(Replied, Kept)> = JoinSet::new();
-        let mut ending = Ending::new(&self.options, self.seed, clock::now());
-        ending.heed(&self.place);
+    async fn converse(&self, socket: &mut WsStream, followers: &mut UrlSubscriptions) -> CloseCause {
+        let mut replies: JoinSet<(ResponseMessage, Kept)> = JoinSet::new();
+        let mut ending = StreamDeadline::new(&self.options, self.seed, clock::now());
+        ending.apply_drain(&self.place);
         let mut number = 0;
         let mut heard = clock::now();
         let mut pinged = heard;
@@ -224,40 +224,40 @@ impl Socket {
             let ping = pinged + self.options.heartbeat;
             // What it has asked for is answered, even that which signs it out; but nothing further is heard.
             let is_leaving = ending.reason == EndReason::Reload && clock::now() >= ending.at;
-            let leaves = if is_leaving && !replies.is_empty() { ending.at + FAREWELL } else { ending.at };
+            let leaves = if is_leaving && !replies.is_empty() { ending.at + CLOSE_TIMEOUT } else { ending.at };
             let deadline = leaves.min(silent).min(ping).min(followers.due().unwrap_or(ping));
             tokio::select! {
                 biased;
-                () = self.bell.rung() => followers.collect(&Records, Some(&*self.desk), &self.bell, clock::now(), &mut frames),
+                () = self.notify.notified() => followers.collect(&Records, Some(&*self.desk), &self.notify, clock::now(), &mut frames),
                 Some(reply) = replies.join_next(), if !replies.is_empty() => {
                     if let Ok((reply, kept)) = reply {
                         out.extend(response(&reply).map(text));
                         _kept = Some(kept);
                     }
                 }
-                message = socket.next(), if replies.len() < MOST_REQUESTS && !is_leaving => {
+                message = socket.next(), if replies.len() < MAX_REQUESTS && !is_leaving => {
                     heard = clock::now();
                     match message {
                         Some(Ok(Message::Text(said))) => {
-                            let answer = self.hear(&said, followers, &mut number, &mut replies);
+                            let answer = self.handle_message(&said, followers, &mut number, &mut replies);
                             out.extend(answer.map(text));
-                            followers.collect(&Records, Some(&*self.desk), &self.bell, heard, &mut frames);
+                            followers.collect(&Records, Some(&*self.desk), &self.notify, heard, &mut frames);
                         }
-                        Some(Ok(Message::Binary(_))) => return Over::Close(CloseCode::Unsupported, "messages are text"),
+                        Some(Ok(Message::Binary(_))) => return CloseCause::Close(CloseCode::Unsupported, "messages are text"),
                         Some(Ok(_)) => {}
-                        Some(Err(Error::Capacity(_))) => return Over::Close(CloseCode::Size, "the message is too large"),
-                        Some(Err(Error::Utf8(_))) => return Over::Close(CloseCode::Invalid, "the message is not UTF-8"),
-                        Some(Err(Error::Protocol(_))) => return Over::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
-                        Some(Err(_)) | None => return Over::Lost(Loss::Left),
+                        Some(Err(Error::Capacity(_))) => return CloseCause::Close(CloseCode::Size, "the message is too large"),
+                        Some(Err(Error::Utf8(_))) => return CloseCause::Close(CloseCode::Invalid, "the message is not UTF-8"),
+                        Some(Err(Error::Protocol(_))) => return CloseCause::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
+                        Some(Err(_)) | None => return CloseCause::Lost(Disconnect::Closed),
                     }
                 }
                 () = sleep_until(deadline) => {
                     let now = clock::now();
                     if now >= silent {
-                        return Over::Lost(Loss::Left);
+                        return CloseCause::Lost(Disconnect::Closed);
                     }
                     if now < leaves {
-                        followers.collect(&Records, Some(&*self.desk), &self.bell, now, &mut frames);
+                        followers.collect(&Records, Some(&*self.desk), &self.notify, now, &mut frames);
                         if now >= ping {
                             pinged = now;
                             out.push(Message::Ping(bytes::Bytes::new()));
@@ -269,88 +269,94 @@ impl Socket {
             if over {
                 followers.end(&Records, ending.reason, &mut frames);
             }
-            ending.heed(&self.place);
+            ending.apply_drain(&self.place);
             out.extend(frames.iter().filter_map(|frame| Utf8Bytes::try_from(frame.payload()).ok().map(Message::Text)));
             for message in out {
                 match timeout(self.options.write_timeout, socket.send(message)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Over::Lost(Loss::Left),
-                    Err(_) => return Over::Lost(Loss::Slow),
+                    Ok(Err(_)) => return CloseCause::Lost(Disconnect::Closed),
+                    Err(_) => return CloseCause::Lost(Disconnect::TooSlow),
                 }
             }
             if over {
                 let comes_back = matches!(ending.reason, EndReason::Drain | EndReason::Reload);
                 let code = if comes_back { CloseCode::Restart } else { CloseCode::Away };
-                return Over::Close(code, ending.reason.as_str());
+                return CloseCause::Close(code, ending.reason.as_str());
             }
         }
     }
 
     /// Does what the client said. Returns what is wrong with it, if something is.
-    fn hear(
+    fn handle_message(
         &self,
         said: &str,
-        followers: &mut Followers,
+        followers: &mut UrlSubscriptions,
         number: &mut usize,
-        replies: &mut JoinSet<(Replied, Kept)>,
+        replies: &mut JoinSet<(ResponseMessage, Kept)>,
     ) -> Option<String> {
-        let said: Said = match serde_json::from_str(said) {
+        let said: ClientMessage = match serde_json::from_str(said) {
             Ok(said) => said,
-            Err(error) => return Some(complaint(&format!("cannot be read: {error}"), None)),
+            Err(error) => return Some(error_message(&format!("cannot be read: {error}"), None)),
         };
         match said {
-            Said { subscribe: Some(url), delta, since, tick, unsubscribe: None, request: None } => {
-                let claim = since.as_deref().and_then(Claim::parse).map(Box::new);
-                let asked = Asked { url: url.into(), number: *number, claim, tick, ..Asked::default() };
+            ClientMessage { subscribe: Some(url), delta, since, tick, unsubscribe: None, request: None } => {
+                let claim = since.as_deref().and_then(ResumeFrom::parse).map(Box::new);
+                let asked = SubscribeRequest {
+                    url: url.into(),
+                    number: *number,
+                    resume_from: claim,
+                    tick,
+                    ..SubscribeRequest::default()
+                };
                 self.subscribe(asked, delta.as_deref(), followers, number)
             }
-            Said { unsubscribe: Some(url), subscribe: None, request: None, .. } => {
-                (!followers.remove(&url)).then(|| complaint("is not subscribed to", Some(&url)))
+            ClientMessage { unsubscribe: Some(url), subscribe: None, request: None, .. } => {
+                (!followers.remove(&url)).then(|| error_message("is not subscribed to", Some(&url)))
             }
-            Said { request: Some(request), subscribe: None, unsubscribe: None, .. } => {
+            ClientMessage { request: Some(request), subscribe: None, unsubscribe: None, .. } => {
                 let replier = Arc::clone(&self.replier);
                 replies.spawn(async move { replier.reply(request).await });
                 None
             }
-            _ => Some(complaint("say one of subscribe, unsubscribe and request", None)),
+            _ => Some(error_message("say one of subscribe, unsubscribe and request", None)),
         }
     }
 
     fn subscribe(
         &self,
-        asked: Asked,
+        asked: SubscribeRequest,
         delta: Option<&str>,
-        followers: &mut Followers,
+        followers: &mut UrlSubscriptions,
         number: &mut usize,
     ) -> Option<String> {
         let url = Url { text: Arc::clone(&asked.url), canonical: false, identity: None };
         if followers.has(&url.text) {
-            return Some(complaint("is subscribed to already", Some(&url.text)));
+            return Some(error_message("is subscribed to already", Some(&url.text)));
         }
-        if followers.len() >= MOST_URLS {
+        if followers.len() >= MAX_URLS {
             return Some(record(&Update::End(EndReason::Overload), &url));
         }
         let delta = match delta.map(str::parse::<DeltaKind>).transpose() {
             Ok(delta) => delta,
-            Err(error) => return Some(complaint(&error.to_string(), Some(&url.text))),
+            Err(error) => return Some(error_message(&error.to_string(), Some(&url.text))),
         };
-        match self.desk.follow(&Asked { delta, ..asked }, "websocket", &self.bell) {
+        match self.desk.subscribe(&SubscribeRequest { delta, ..asked }, "websocket", &self.notify) {
             Ok(found) => {
                 *number += 1;
                 followers.add(found);
                 None
             }
-            Err(Unfollowed::Malformed(text)) => Some(complaint(text, Some(&url.text))),
-            Err(Unfollowed::Ended(reason)) => Some(record(&Update::End(reason), &url)),
+            Err(SubscribeError::Invalid(text)) => Some(error_message(text, Some(&url.text))),
+            Err(SubscribeError::Unavailable(reason)) => Some(record(&Update::End(reason), &url)),
         }
     }
 }
 
 /// The message that a reply is, written without a copy of its body.
-fn response(reply: &Replied) -> Option<String> {
+fn response(reply: &ResponseMessage) -> Option<String> {
     #[derive(Serialize)]
     struct Response<'a> {
-        response: &'a Replied,
+        response: &'a ResponseMessage,
     }
     serde_json::to_string(&Response { response: reply }).ok()
 }
@@ -360,7 +366,7 @@ fn text(text: String) -> Message {
 }
 
 /// `{"error":…}`: the client said something that cannot be done.
-fn complaint(what: &str, url: Option<&str>) -> String {
+fn error_message(what: &str, url: Option<&str>) -> String {
     match url {
         Some(url) => format!("{{\"error\":{},\"url\":{}}}", json_string(what), json_string(url)),
         None => format!("{{\"error\":{}}}", json_string(what)),

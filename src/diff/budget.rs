@@ -12,14 +12,14 @@ pub struct Budget {
 pub struct Exhausted;
 
 /// Some tens of milliseconds, at worst, on a slow core: what a client that waits for a delta may lose by waiting.
-const MOST_STEPS: usize = 2_000_000;
+const MAX_STEPS: usize = 2_000_000;
 
 /// How many bytes are read or compared in a step.
 const BYTES: usize = 32;
 
 impl Default for Budget {
     fn default() -> Self {
-        Self::new(MOST_STEPS)
+        Self::new(MAX_STEPS)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Budget, Exhausted};
 
 /// A stretch that is the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct CommonRun {
     /// Where it begins on the one side.
     pub(super) a: usize,
     /// Where it begins on the other.
@@ -41,7 +41,7 @@ pub(super) fn interned<T: Eq + Hash>(
 }
 
 /// The stretches that `a` and `b` have in common, in order. Not always the most that there are.
-pub(super) fn common(a: &[u32], b: &[u32], budget: &mut Budget) -> Result<Vec<Run>, Exhausted> {
+pub(super) fn common(a: &[u32], b: &[u32], budget: &mut Budget) -> Result<Vec<CommonRun>, Exhausted> {
     let tokens = a.iter().chain(b).max().map_or(0, |most| *most as usize + 1);
     let mut search = Search { a, b, seen: vec![Seen::default(); tokens], runs: Vec::new(), budget };
     search.stretch(Stretch { a: (0, a.len()), b: (0, b.len()) }, 0)?;
@@ -74,10 +74,10 @@ pub(super) fn longest_increasing(values: &[usize]) -> Vec<usize> {
 }
 
 /// How often tokens are looked for that occur once in what is left.
-const MOST_ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 16;
 
 /// The longest way that is looked for between two stretches without such tokens.
-const MOST_DISTANCE: usize = 512;
+const MAX_DISTANCE: usize = 512;
 
 #[derive(Clone, Copy)]
 struct Stretch {
@@ -98,7 +98,7 @@ struct Search<'s> {
     a: &'s [u32],
     b: &'s [u32],
     seen: Vec<Seen>,
-    runs: Vec<Run>,
+    runs: Vec<CommonRun>,
     budget: &'s mut Budget,
 }
 
@@ -107,7 +107,7 @@ impl Search<'_> {
         match self.runs.last_mut() {
             _ if len == 0 => {}
             Some(last) if last.a + last.len == a && last.b + last.len == b => last.len += len,
-            _ => self.runs.push(Run { a, b, len }),
+            _ => self.runs.push(CommonRun { a, b, len }),
         }
     }
 
@@ -120,7 +120,7 @@ impl Search<'_> {
         self.push(a, b, head);
         let inside = Stretch { a: (a + head, a_end - tail), b: (b + head, b_end - tail) };
         if inside.a.0 < inside.a.1 && inside.b.0 < inside.b.1 {
-            let anchors = if round < MOST_ROUNDS { self.anchors(inside)? } else { Vec::new() };
+            let anchors = if round < MAX_ROUNDS { self.anchors(inside)? } else { Vec::new() };
             if anchors.is_empty() {
                 self.shortest_way(inside)?;
             } else {
@@ -181,18 +181,18 @@ impl Search<'_> {
         for token in self.a[a].iter().chain(&self.b[b]) {
             self.seen[*token as usize] = Seen::default();
         }
-        for (x, y) in self.way(&one, &other)? {
+        for (x, y) in self.shortest_edit(&one, &other)? {
             self.push(one[x], other[y], 1);
         }
         Ok(())
     }
 
     /// Pairs on the shortest way from the tokens at `one` to those at `other`; none if it is too long.
-    fn way(&mut self, one: &[usize], other: &[usize]) -> Result<Vec<(usize, usize)>, Exhausted> {
+    fn shortest_edit(&mut self, one: &[usize], other: &[usize]) -> Result<Vec<(usize, usize)>, Exhausted> {
         let equal = |x: usize, y: usize| self.a[one[x]] == self.b[other[y]];
         // How far each diagonal was followed, for every distance: that of diagonal k is at k + distance.
         let mut fronts: Vec<Vec<usize>> = Vec::new();
-        for distance in 0..=MOST_DISTANCE.min(one.len() + other.len()) {
+        for distance in 0..=MAX_DISTANCE.min(one.len() + other.len()) {
             self.budget.spend(2 * distance + 1)?;
             let mut front = vec![0; 2 * distance + 1];
             for k in (0..=2 * distance).step_by(2) {
@@ -288,7 +288,7 @@ mod tests {
             let (one, other): (Vec<_>, Vec<_>) = ((0..a.len()).collect(), (0..b.len()).collect());
             let mut budget = Budget::default();
             let search = &mut Search { a: &a, b: &b, seen: Vec::new(), runs: Vec::new(), budget: &mut budget };
-            let pairs = search.way(&one, &other).unwrap();
+            let pairs = search.shortest_edit(&one, &other).unwrap();
             prop_assert!(pairs.iter().all(|(x, y)| a[*x] == b[*y]));
             prop_assert!(pairs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1));
             prop_assert_eq!(pairs.len(), most(&a, &b));

@@ -59,7 +59,7 @@ fn by_order<'d>(walk: &mut Walk<'_, 'd>, head: usize, old: &[Value<'d>], new: &[
             budget.spend(item.nodes())?;
             budget.read(item.raw().len())?;
             canonical.clear();
-            json::canonical(*item, &json::Whole, &(), &mut canonical);
+            json::canonical(*item, &json::KeepAll, &(), &mut canonical);
             Ok(xxh3_128(&canonical))
         };
         items.iter().map(fingerprint).collect()
@@ -83,7 +83,7 @@ const USUAL: [&str; 14] =
     ["id", "_id", "uuid", "guid", "key", "uid", "pk", "@id", "name", "path", "url", "href", "slug", "hash"];
 
 /// How many members of the first item are looked at.
-const MOST_CANDIDATES: usize = 12;
+const MAX_CANDIDATES: usize = 12;
 
 type Identities<'d> = Vec<Cow<'d, str>>;
 
@@ -103,7 +103,7 @@ fn identities<'d>(
         .map(|(key, _)| (rank(&key.content()), key.content()))
         .collect();
     candidates.sort_by_key(|(rank, _)| *rank);
-    candidates.truncate(MOST_CANDIDATES);
+    candidates.truncate(MAX_CANDIDATES);
     let mut best: Option<(usize, Identities<'d>, Identities<'d>)> = None;
     for (rank, name) in candidates {
         let Some(one) = values(old, &name, budget)? else { continue };
@@ -136,9 +136,9 @@ fn values<'d>(items: &[Value<'d>], name: &str, budget: &mut Budget) -> Result<Op
     let mut seen = HashSet::with_capacity(items.len());
     let mut values = Vec::with_capacity(items.len());
     for item in items {
-        let mut looked = 1;
-        let found = item.members().inspect(|_| looked += 1).find(|(key, _)| key.content() == name);
-        budget.spend(looked + 2)?;
+        let mut fetched = 1;
+        let found = item.members().inspect(|_| fetched += 1).find(|(key, _)| key.content() == name);
+        budget.spend(fetched + 2)?;
         let Some((_, value)) = found.filter(|(_, value)| matches!(value.kind(), Kind::String | Kind::Number)) else {
             return Ok(None);
         };

@@ -1,10 +1,10 @@
 //! Places in JSON: pointers, with `*` for every index and for keys that are data.
 
 use super::is_name;
-use super::places::{Explanation, Place, Rule, Verb};
+use super::places::{ChangeKind, Explanation, Location, Rule};
 use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::json::{Document, Value, unescape};
-use crate::normalise::{Cuts, Rules};
+use crate::normalise::{IgnoredRanges, Rules};
 
 /// Adds to `found` where `old` and `new` differ.
 pub(super) fn compare<'d>(
@@ -25,7 +25,7 @@ pub(super) fn compare<'d>(
 
 struct Text<'d> {
     text: &'d str,
-    cuts: Cuts,
+    cuts: IgnoredRanges,
 }
 
 struct Collector<'d> {
@@ -38,13 +38,13 @@ struct Collector<'d> {
 impl<'d> Edits<'d> for Collector<'d> {
     fn edit(&mut self, path: &[Step<'d>], edit: Edit<'d>) -> Result<(), Exhausted> {
         let (verb, cut) = match edit {
-            Edit::Add(value) => (Verb::Added, self.new.is_cut(value)),
-            Edit::Remove(value) => (Verb::Removed, self.old.is_cut(value)),
-            Edit::Move(..) => (Verb::Moved, false),
-            Edit::Replace(old, new) => (Verb::Changed, self.old.kept(old) == self.new.kept(new)),
+            Edit::Add(value) => (ChangeKind::Added, self.new.is_cut(value)),
+            Edit::Remove(value) => (ChangeKind::Removed, self.old.is_cut(value)),
+            Edit::Move(..) => (ChangeKind::Moved, false),
+            Edit::Replace(old, new) => (ChangeKind::Changed, self.old.kept(old) == self.new.kept(new)),
         };
         let name = pointer(path);
-        self.found.push(Place {
+        self.found.push(Location {
             ignored: cut || ignores(self.rules, path),
             // A rule that ends in the place of a key would ignore that key's siblings too.
             rule: path.last().filter(|last| is_named(last)).map(|_| Rule::Json(name.clone())),
@@ -58,11 +58,11 @@ impl<'d> Edits<'d> for Collector<'d> {
 
 impl Text<'_> {
     fn is_cut(&self, value: Value<'_>) -> bool {
-        !self.cuts.is_empty() && self.cuts.cover(&value.span())
+        !self.cuts.is_empty() && self.cuts.contains(&value.span())
     }
 
     fn kept(&self, value: Value<'_>) -> String {
-        self.cuts.kept(value.span()).map(|kept| &self.text[kept]).collect()
+        self.cuts.remaining(value.span()).map(|kept| &self.text[kept]).collect()
     }
 }
 

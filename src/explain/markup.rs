@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::names::selector_of;
-use super::places::{Explanation, Place, Rule, Verb};
+use super::places::{ChangeKind, Explanation, Location, Rule};
 use crate::diff::{Budget, Exhausted, hunks};
 use crate::markup::Outline;
 use crate::normalise::Rules;
@@ -19,15 +19,15 @@ pub(super) fn compare(
     let (old_cuts, new_cuts) = (rules.cuts(old.text(), Some(old)), rules.cuts(new.text(), Some(new)));
     for hunk in hunks(old.text(), new.text(), budget)? {
         budget.spend(8)?;
-        let ignored = old_cuts.cover(&hunk.old) && new_cuts.cover(&hunk.new);
+        let ignored = old_cuts.contains(&hunk.old) && new_cuts.contains(&hunk.new);
         let (verb, name) = match (hunk.old.is_empty(), hunk.new.is_empty()) {
-            (false, true) => (Verb::Removed, name_of(old, &hunk.old)),
-            (true, false) => (Verb::Added, name_of(new, &hunk.new)),
-            _ => (Verb::Changed, name_of(new, &hunk.new)),
+            (false, true) => (ChangeKind::Removed, name_of(old, &hunk.old)),
+            (true, false) => (ChangeKind::Added, name_of(new, &hunk.new)),
+            _ => (ChangeKind::Changed, name_of(new, &hunk.new)),
         };
         let rule = name.clone().map(Rule::Css);
         let name = name.unwrap_or_else(|| "outside of all elements".to_owned());
-        found.push(Place { name, verb, count: 1, ignored, rule });
+        found.push(Location { name, verb, count: 1, ignored, rule });
     }
     Ok(())
 }

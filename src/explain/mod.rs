@@ -14,19 +14,19 @@ mod places;
 mod text;
 
 pub use names::{is_name, selector_of};
-pub use places::{Explanation, Place, Rule, Verb};
+pub use places::{ChangeKind, Explanation, Location, Rule};
 
 use crate::diff::Budget;
 use crate::json::Document;
 use crate::markup::Outline;
 use crate::model::Representation;
-use crate::normalise::{Form, Rules};
+use crate::normalise::{BodyKind, Rules};
 
 /// Larger bodies are compared, but not explained.
-const MOST_BYTES: usize = 2 << 20;
+const MAX_BYTES: usize = 2 << 20;
 
 /// Some milliseconds.
-const MOST_STEPS: usize = 500_000;
+const MAX_STEPS: usize = 500_000;
 
 /// Says where `old` and `new`, which are not the same, differ, and which of that `rules` ignore.
 pub fn explain(old: &Representation, new: &Representation, rules: &Rules) -> Explanation {
@@ -42,25 +42,25 @@ pub fn explain(old: &Representation, new: &Representation, rules: &Rules) -> Exp
     if old.body == new.body {
         return found;
     }
-    if one.form != other.form || one.form == Form::Bytes {
+    if one.form != other.form || one.form == BodyKind::Bytes {
         found.add(format!("the body ({})", sizes()));
         return found;
     }
-    if one.text.len().max(other.text.len()) > MOST_BYTES {
+    if one.text.len().max(other.text.len()) > MAX_BYTES {
         found.add(format!("a body too large to say where ({})", sizes()));
         return found;
     }
-    let mut budget = Budget::new(MOST_STEPS);
+    let mut budget = Budget::new(MAX_STEPS);
     let complete = match one.form {
-        Form::Json => match (Document::parse(&one.text), Document::parse(&other.text)) {
+        BodyKind::Json => match (Document::parse(&one.text), Document::parse(&other.text)) {
             (Ok(one), Ok(other)) => json::compare(&one, &other, rules, &mut found, &mut budget),
             _ => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
         },
-        Form::Markup(dialect) => match (Outline::read(&one.text, dialect), Outline::read(&other.text, dialect)) {
+        BodyKind::Markup(dialect) => match (Outline::read(&one.text, dialect), Outline::read(&other.text, dialect)) {
             (Some(one), Some(other)) => markup::compare(&one, &other, rules, &mut found, &mut budget),
             _ => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
         },
-        Form::Text | Form::Bytes => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
+        BodyKind::Text | BodyKind::Bytes => text::compare(&one.text, &other.text, rules, &mut found, &mut budget),
     };
     if complete.is_err() {
         found.is_partial();

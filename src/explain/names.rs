@@ -3,10 +3,10 @@
 use crate::markup::Element;
 
 /// The most characters of a key, an id or a class that is repeated.
-const LONGEST: usize = 40;
+const MAX_NAME_LEN: usize = 40;
 
 /// More digits than this are a number or an identifier of somebody, not a part of a name.
-const MOST_DIGITS: usize = 3;
+const MAX_DIGITS: usize = 3;
 
 /// Whether `text`, a key or an id or a class, is a name that the application's author chose, rather than data that it was
 /// made of: a user's number, an address, a token.
@@ -16,8 +16,8 @@ pub fn is_name(text: &str) -> bool {
     // As in "@id" and "@timestamp"; in the middle it would be an address.
     let text = text.strip_prefix('@').unwrap_or(text);
     text.chars().any(char::is_alphabetic)
-        && text.chars().count() <= LONGEST
-        && digits <= MOST_DIGITS
+        && text.chars().count() <= MAX_NAME_LEN
+        && digits <= MAX_DIGITS
         && text.chars().all(|c| letters(c) || c.is_ascii_digit())
         && !is_hexadecimal(text)
 }
@@ -29,13 +29,13 @@ fn is_hexadecimal(text: &str) -> bool {
 }
 
 /// How many elements a path names, the innermost included.
-const MOST_STEPS: usize = 3;
+const MAX_STEPS: usize = 3;
 
 /// A selector for `element` and those like it: its name, id and classes, and those of the elements around it.
 pub fn selector_of(element: &Element<'_>) -> String {
     let mut steps = Vec::new();
     let mut next = Some(*element);
-    while let Some(element) = next.filter(|_| steps.len() < MOST_STEPS) {
+    while let Some(element) = next.filter(|_| steps.len() < MAX_STEPS) {
         let (step, is_unique) = compound(&element);
         steps.push(step);
         next = if is_unique { None } else { element.parent() };

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What happened at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum ChangeKind {
     /// It is another than before.
     Changed,
     /// It was not there before.
@@ -15,7 +15,7 @@ pub enum Verb {
     Moved,
 }
 
-impl Verb {
+impl ChangeKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -57,11 +57,11 @@ impl Rule {
 
 /// A place, or all places that have the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// What it is called.
     pub name: String,
     /// What happened there.
-    pub verb: Verb,
+    pub verb: ChangeKind,
     /// How often.
     pub count: usize,
     /// Whether the route's rules ignore it.
@@ -73,24 +73,24 @@ pub struct Place {
 /// Where two representations differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    places: Vec<Place>,
+    places: Vec<Location>,
     /// Places that are not among them.
     left_out: usize,
     partial: bool,
 }
 
-/// How many names are kept; they are looked through for each place that is added.
-const MOST_PLACES: usize = 64;
+/// How many names are kept; they are fetched through for each place that is added.
+const MAX_PLACES: usize = 64;
 
 /// How many of them are said.
-const MOST_SAID: usize = 6;
+const MAX_SAID: usize = 6;
 
 /// How long one may be, in characters.
-const LONGEST_NAME: usize = 120;
+const MAX_NAME_LEN: usize = 120;
 
 impl Explanation {
     /// The places that were found.
-    pub fn places(&self) -> &[Place] {
+    pub fn places(&self) -> &[Location] {
         &self.places
     }
 
@@ -108,9 +108,9 @@ impl Explanation {
     pub fn of_rules(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut made = Self::default();
         for rule in rules {
-            made.push(Place {
+            made.push(Location {
                 name: rule.text().to_owned(),
-                verb: Verb::Changed,
+                verb: ChangeKind::Changed,
                 count: 1,
                 ignored: false,
                 rule: Some(rule),
@@ -120,13 +120,14 @@ impl Explanation {
     }
 
     pub(super) fn add(&mut self, name: String) {
-        self.push(Place { name, verb: Verb::Changed, count: 1, ignored: false, rule: None });
+        self.push(Location { name, verb: ChangeKind::Changed, count: 1, ignored: false, rule: None });
     }
 
-    pub(super) fn push(&mut self, place: Place) {
-        let room = self.places.len() < MOST_PLACES;
-        let alike =
-            |known: &&mut Place| (&known.name, known.verb, known.ignored) == (&place.name, place.verb, place.ignored);
+    pub(super) fn push(&mut self, place: Location) {
+        let room = self.places.len() < MAX_PLACES;
+        let alike = |known: &&mut Location| {
+            (&known.name, known.verb, known.ignored) == (&place.name, place.verb, place.ignored)
+        };
         match self.places.iter_mut().find(alike) {
             Some(known) => known.count += place.count,
             None if room => self.places.push(place),
@@ -143,16 +144,16 @@ impl Explanation {
         let mut said = 0;
         let mut more = if ignored { 0 } else { self.left_out };
         for place in self.places.iter().filter(|place| place.ignored == ignored) {
-            if said == MOST_SAID {
+            if said == MAX_SAID {
                 more += 1;
                 continue;
             }
             f.write_str(if said == 0 { "" } else { ", " })?;
-            match place.name.char_indices().nth(LONGEST_NAME) {
+            match place.name.char_indices().nth(MAX_NAME_LEN) {
                 Some((end, _)) => write!(f, "{}…", &place.name[..end])?,
                 None => f.write_str(&place.name)?,
             }
-            if place.verb != Verb::Changed {
+            if place.verb != ChangeKind::Changed {
                 write!(f, " {}", place.verb.as_str())?;
             }
             if place.count > 1 {

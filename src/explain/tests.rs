@@ -105,7 +105,7 @@ fn what_is_said_is_bounded() {
     assert!(said("application/json", list(1), list(2), &rules).len() < 2000);
     let text = said("application/json", members(1), members(2), &rules);
     assert!(text.len() < 2000 && text.ends_with(" and 670 more"), "{text}");
-    let huge = "x".repeat(MOST_BYTES + 1);
+    let huge = "x".repeat(MAX_BYTES + 1);
     assert!(said("text/plain", &huge, "y", &rules).starts_with("a body too large"), "it was looked into");
     let lines = |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

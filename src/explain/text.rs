@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::places::{Explanation, Place, Verb};
+use super::places::{ChangeKind, Explanation, Location};
 use crate::diff::{Budget, Exhausted, hunks};
 use crate::normalise::Rules;
 
@@ -23,12 +23,12 @@ pub(super) fn compare(
             (first, last) => format!("lines {first} to {last}"),
         };
         let verb = match (hunk.old.is_empty(), hunk.new.is_empty()) {
-            (true, false) => Verb::Added,
-            (false, true) => Verb::Removed,
-            _ => Verb::Changed,
+            (true, false) => ChangeKind::Added,
+            (false, true) => ChangeKind::Removed,
+            _ => ChangeKind::Changed,
         };
-        let ignored = old_cuts.cover(&hunk.old) && new_cuts.cover(&hunk.new);
-        found.push(Place { name, verb, count: 1, ignored, rule: None });
+        let ignored = old_cuts.contains(&hunk.old) && new_cuts.contains(&hunk.new);
+        found.push(Location { name, verb, count: 1, ignored, rule: None });
     }
     Ok(())
 }

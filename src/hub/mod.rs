@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! ResourceKey ──▶ Hub::join ──▶ Subscription (the resource is watched while one is held)
-//!                     └── not there yet: it is born, and `Birth::start` sees to its poller
+//!                     └── not there yet: it is born, and `NewResource::spawn_poller` sees to its poller
 //! ```
 //!
 //! Joining and retiring happen under one lock, so a client never joins a resource whose poller has just decided to end.
 
-mod accounts;
+mod consumed;
 mod observed;
-mod owed;
+mod quotas;
 mod traffic;
 
 use std::collections::HashMap;
@@ -23,15 +23,16 @@ use arc_swap::ArcSwap;
 use http::header::COOKIE;
 use tokio::time::Instant;
 
-use self::accounts::{Accounts, Charge};
+use self::consumed::{ConsumedResponses, without_busters};
 use self::observed::Observed;
-use self::owed::{Owed, without_busters};
+use self::quotas::{QuotaGuard, Quotas};
 pub use self::traffic::Crowd;
 use self::traffic::Traffic;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
-use crate::model::{Network, Owner, Ration, Representation, ResourceKey, fields};
+use crate::model::{AddressBucket, Owner, Ration, Representation, ResourceKey, fields};
 use crate::resource::{
-    Bell, CookieIndex, Evidence, Pulse, Registered, Resource, Retire, Revocable, Siblings, Subscription,
+    CookieIndex, Evidence, Registered, Resource, ResourceRegistry, Revocable, RouteEvents, Siblings, Subscription,
+    TaskNotify,
 };
 
 /// What the hub may hold.
@@ -60,7 +61,7 @@ impl Default for Options {
 
 /// No further resource can be watched now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
+pub enum LimitReached {
     /// In all.
     #[error("all {0} places for watched resources are taken")]
     Resources(usize),
@@ -75,7 +76,7 @@ pub enum Full {
     History(u64),
 }
 
-impl Full {
+impl LimitReached {
     /// The limit's name in metrics.
     pub fn limit(self) -> &'static str {
         match self {
@@ -94,9 +95,9 @@ pub struct Hub {
     hasher: RandomState,
     len: AtomicUsize,
     options: ArcSwap<Options>,
-    accounts: Arc<Accounts>,
-    room: Arc<Ration>,
-    owed: Owed,
+    quotas: Arc<Quotas>,
+    memory_budget: Arc<Ration>,
+    consumed: ConsumedResponses,
     cookies: Arc<CookieIndex>,
     /// When resources that could make way were last searched for and not found: those of one network, and any.
     vain: Mutex<[Option<Instant>; 2]>,
@@ -110,7 +111,7 @@ pub struct Hub {
 /// Resources whose targets hash alike, and the plain requests for them.
 #[derive(Debug, Default)]
 struct Shard {
-    /// By target, then by key: a write names a target, and all who watch it are to look.
+    /// By target, then by key: a write names a target, and all who watch it are to fetch.
     targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
     /// What is shown of one target to clients with the same credentials, by hash, and of how many resources.
     siblings: HashMap<u64, (Arc<Siblings>, usize)>,
@@ -121,7 +122,7 @@ struct Shard {
 #[derive(Debug)]
 struct Entry {
     resource: Arc<Resource>,
-    _charge: Charge,
+    _quota: QuotaGuard,
     _cookies: Option<Registered>,
 }
 
@@ -129,7 +130,7 @@ const SHARDS: usize = 16;
 
 /// Where there is no place left, this part of those that nobody holds makes way at once, so that a flood does not cost a
 /// search each time.
-const EVICTED_SHARE: usize = 16;
+const EVICTION_FRACTION: usize = 16;
 
 /// Where none could make way, none is searched for again so soon: a search goes through all resources.
 const SEARCH_GAP: Duration = Duration::from_millis(200);
@@ -145,11 +146,11 @@ pub struct Arrival {
 }
 
 /// How a new resource comes into being.
-pub struct Birth<'a, F> {
+pub struct NewResource<'a, F> {
     /// What happens to all resources of its route.
-    pub pulse: &'a Arc<Pulse>,
-    /// Sees to it that somebody looks at it.
-    pub start: F,
+    pub events: &'a Arc<RouteEvents>,
+    /// Sees to it that somebody fetches it.
+    pub spawn_poller: F,
 }
 
 impl Hub {
@@ -164,9 +165,9 @@ impl Hub {
             hasher: RandomState::new(),
             len,
             options,
-            accounts: Arc::default(),
-            room,
-            owed: Owed::default(),
+            quotas: Arc::default(),
+            memory_budget: room,
+            consumed: ConsumedResponses::default(),
             cookies: Arc::default(),
             vain: Mutex::default(),
             arrivals: AtomicU64::new(0),
@@ -178,12 +179,12 @@ impl Hub {
     /// Changes what it may hold. What it holds beyond that stays until nobody needs it.
     pub fn set_options(&self, options: Options) {
         self.options.store(Arc::new(options));
-        self.room.resize(options.max_history_bytes);
+        self.memory_budget.resize(options.max_history_bytes);
     }
 
     /// The memory of all histories.
-    pub fn room(&self) -> &Ration {
-        &self.room
+    pub fn memory_budget(&self) -> &Ration {
+        &self.memory_budget
     }
 
     /// Who is held, and what is watched, under which cookies.
@@ -191,20 +192,20 @@ impl Hub {
         &self.cookies
     }
 
-    /// Whether looks have taken anything away that was not given to anybody yet.
-    pub fn owes(&self) -> bool {
-        self.owed.any()
+    /// Whether fetches have taken anything away that was not given to anybody yet.
+    pub fn has_consumed(&self) -> bool {
+        self.consumed.has_any()
     }
 
-    /// What a look has taken away from the client who asks for `key`, of such as `fits` what it accepts: it is to be given it
+    /// What a fetch has taken away from the client who asks for `key`, of such as `fits` what it accepts: it is to be given it
     /// now.
-    pub fn pay(
+    pub fn take_consumed(
         &self,
         key: &ResourceKey,
         fits: impl Fn(&Representation) -> bool,
         now: Instant,
     ) -> Option<Representation> {
-        self.owed.take(self.client(key), &key.target, fits, now)
+        self.consumed.take(self.client(key), &key.target, fits, now)
     }
 
     /// The application has answered a request for `key` itself; `None` is a 304. Who waits to be known as a poll may be now.
@@ -242,26 +243,26 @@ impl Hub {
         self.hasher.hash_one((&key.origin, path, known))
     }
 
-    /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `bell`. If nobody
+    /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `notify`. If nobody
     /// watches it yet it is born.
     ///
     /// # Errors
-    /// [`Full`] if the resource is not there and no further one may be.
+    /// [`LimitReached`] if the resource is not there and no further one may be.
     pub fn join(
         &self,
         key: &ResourceKey,
         address: Option<IpAddr>,
         delivery: &'static str,
-        bell: Arc<Bell>,
+        notify: Arc<TaskNotify>,
         now: Instant,
-        birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
-    ) -> Result<Subscription, Full> {
-        self.make_way(key, address, now);
+        new_resource: NewResource<'_, impl FnOnce(Arc<Resource>)>,
+    ) -> Result<Subscription, LimitReached> {
+        self.evict_idle(key, address, now);
         let mut shard = self.shard(&key.target);
-        Ok(self.find_or_start(&mut shard, key, address, now, birth)?.subscribe(
-            address.map(Network::of),
+        Ok(self.find_or_start(&mut shard, key, address, now, new_resource)?.subscribe(
+            address.map(AddressBucket::of),
             delivery,
-            bell,
+            notify,
         ))
     }
 
@@ -297,16 +298,16 @@ impl Hub {
     /// The resource `key`, which is born if it is not there yet.
     ///
     /// # Errors
-    /// [`Full`] if the resource is not there and no further one may be.
+    /// [`LimitReached`] if the resource is not there and no further one may be.
     pub fn obtain(
         &self,
         key: &ResourceKey,
         address: Option<IpAddr>,
         now: Instant,
-        birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
-    ) -> Result<Arc<Resource>, Full> {
-        self.make_way(key, address, now);
-        self.find_or_start(&mut self.shard(&key.target), key, address, now, birth)
+        new_resource: NewResource<'_, impl FnOnce(Arc<Resource>)>,
+    ) -> Result<Arc<Resource>, LimitReached> {
+        self.evict_idle(key, address, now);
+        self.find_or_start(&mut self.shard(&key.target), key, address, now, new_resource)
     }
 
     /// The resource `key`, if it is watched.
@@ -334,7 +335,7 @@ impl Hub {
     }
 
     /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.
-    pub fn mark(&self, key: &ResourceKey) -> String {
+    pub fn identity_tag(&self, key: &ResourceKey) -> String {
         format!("{:016x}", self.hash(key))
     }
 
@@ -375,53 +376,54 @@ impl Hub {
         key: &ResourceKey,
         address: Option<IpAddr>,
         now: Instant,
-        birth: Birth<'_, impl FnOnce(Arc<Resource>)>,
-    ) -> Result<Arc<Resource>, Full> {
+        new_resource: NewResource<'_, impl FnOnce(Arc<Resource>)>,
+    ) -> Result<Arc<Resource>, LimitReached> {
         if let Some(found) = shard.find(key) {
             return Ok(Arc::clone(found));
         }
-        let network = address.map(Network::of);
-        if !self.room.has_room(Owner::of(network, key)) {
-            return Err(Full::History(self.room.most()));
+        let network = address.map(AddressBucket::of);
+        if !self.memory_budget.has_room(Owner::of(network, key)) {
+            return Err(LimitReached::History(self.memory_budget.most()));
         }
-        let charge = self.charge(key, address)?;
+        let charge = self.acquire_quota(key, address)?;
         let most = self.options.load().max_resources;
         if self.len.fetch_add(1, Ordering::AcqRel) >= most {
             self.len.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full::Resources(most));
+            return Err(LimitReached::Resources(most));
         }
-        let (pulse, room) = (Arc::clone(birth.pulse), Arc::clone(&self.room));
+        let (route_events, room) = (Arc::clone(new_resource.events), Arc::clone(&self.memory_budget));
         let (siblings, count) = shard.siblings.entry(self.family(key)).or_default();
         *count += 1;
         let siblings = Arc::clone(siblings);
-        let resource = Arc::new(Resource::among(key.clone(), key.handle(self.seed), pulse, room, siblings, now));
+        let resource = Arc::new(Resource::among(key.clone(), key.handle(self.seed), route_events, room, siblings, now));
         resource.born_for(network);
-        (birth.start)(Arc::clone(&resource));
+        (new_resource.spawn_poller)(Arc::clone(&resource));
         let revocable: Weak<dyn Revocable> = Arc::downgrade(&(Arc::clone(&resource) as Arc<dyn Revocable>));
         let cookies = self.cookies.register(key.identity.cookies(), revocable);
-        let entry = Entry { resource: Arc::clone(&resource), _charge: charge, _cookies: cookies };
+        let entry = Entry { resource: Arc::clone(&resource), _quota: charge, _cookies: cookies };
         shard.targets.entry(Arc::clone(&key.target)).or_default().insert(key.clone(), entry);
         Ok(resource)
     }
 
     /// Puts one more resource on the accounts of its identity, if it has one, and of its first client's address.
-    fn charge(&self, key: &ResourceKey, address: Option<IpAddr>) -> Result<Charge, Full> {
+    fn acquire_quota(&self, key: &ResourceKey, address: Option<IpAddr>) -> Result<QuotaGuard, LimitReached> {
         let options = self.options.load();
         let (identity, place) = (options.max_resources_per_identity, options.max_resources_per_address);
-        let place_of = |address| (self.hasher.hash_one(Network::of(address)), place, Full::Address(place));
+        let place_of =
+            |address| (self.hasher.hash_one(AddressBucket::of(address)), place, LimitReached::Address(place));
         let mut on: Vec<_> = address.map(place_of).into_iter().collect();
         if key.identity.fields().next().is_some() {
-            on.push((self.hasher.hash_one(&key.identity), identity, Full::Identity(identity)));
+            on.push((self.hasher.hash_one(&key.identity), identity, LimitReached::Identity(identity)));
         }
-        self.accounts.charge(&on)
+        self.quotas.acquire(&on)
     }
 
     /// If there is no place for `key`, those that nobody holds make way, the least recently used first: any, or only those of
     /// the network at `address` if that alone has too much.
-    fn make_way(&self, key: &ResourceKey, address: Option<IpAddr>, now: Instant) {
-        let network = address.map(Network::of);
-        let is_full = self.room.is_full() || self.len() >= self.options.load().max_resources;
-        if !is_full && self.room.has_room(Owner::of(network, key)) || self.get(key).is_some() {
+    fn evict_idle(&self, key: &ResourceKey, address: Option<IpAddr>, now: Instant) {
+        let network = address.map(AddressBucket::of);
+        let is_full = self.memory_budget.is_full() || self.len() >= self.options.load().max_resources;
+        if !is_full && self.memory_budget.has_room(Owner::of(network, key)) || self.get(key).is_some() {
             return;
         }
         let mut vain = self.vain.lock().unwrap_or_else(PoisonError::into_inner);
@@ -433,7 +435,7 @@ impl Hub {
         let mut idle: Vec<_> = self.resources();
         idle.retain(|resource| resource.held() == 0 && (is_full || resource.first_asked_from() == network));
         idle.sort_by_cached_key(|resource| resource.last_used());
-        for resource in idle.iter().take(idle.len().div_ceil(EVICTED_SHARE)) {
+        for resource in idle.iter().take(idle.len().div_ceil(EVICTION_FRACTION)) {
             if self.remove_if(resource, |resource| resource.held() == 0) {
                 resource.close();
                 *vain = None;
@@ -485,18 +487,18 @@ impl Shard {
     }
 }
 
-impl Retire for Hub {
-    fn retire(&self, resource: &Arc<Resource>) -> bool {
+impl ResourceRegistry for Hub {
+    fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool {
         self.remove_if(resource, |resource| resource.held() == 0 && !resource.is_triggered())
     }
 
-    fn forget(&self, resource: &Arc<Resource>) {
+    fn remove(&self, resource: &Arc<Resource>) {
         self.remove_if(resource, |_| true);
     }
 
-    fn owe(&self, resource: &Resource, answers: Vec<Representation>, now: Instant) {
+    fn store_consumed(&self, resource: &Resource, answers: Vec<Representation>, now: Instant) {
         let key = resource.key();
-        self.owed.owe(self.client(key), &key.target, answers, resource.pace().fastest, now);
+        self.consumed.store(self.client(key), &key.target, answers, resource.client_interval().min, now);
     }
 
     fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence> {

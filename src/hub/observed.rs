@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::owed::is_asked_for;
+use super::consumed::is_asked_for;
 use crate::model::Representation;
 use crate::resource::Evidence;
 
@@ -41,16 +41,16 @@ struct Passed {
 }
 
 /// Clients and paths.
-const MOST: usize = 2048;
+const MAX_ENTRIES: usize = 2048;
 
 /// Answers of each.
-const MOST_PASSED: usize = 8;
+const MAX_PASSED: usize = 8;
 
 /// Bytes of all bodies.
-const MOST_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// What is older says nothing of now.
-const LAPSE: Duration = Duration::from_secs(3600);
+const CONSUMED_TTL: Duration = Duration::from_secs(3600);
 
 impl Observed {
     /// The application has given `client` this answer to a request for `target`.
@@ -59,9 +59,9 @@ impl Observed {
         table.bytes += answer.body.len();
         let seen = table.seen.entry(client).or_default();
         seen.passed.push_back(Passed { target: target.to_owned(), answer, at: now });
-        let gone = if seen.passed.len() > MOST_PASSED { seen.passed.pop_front() } else { None };
+        let gone = if seen.passed.len() > MAX_PASSED { seen.passed.pop_front() } else { None };
         table.bytes -= gone.map_or(0, |gone| gone.answer.body.len());
-        while table.seen.len() > MOST || table.bytes > MOST_BYTES {
+        while table.seen.len() > MAX_ENTRIES || table.bytes > MAX_BYTES {
             let last = |seen: &Seen| seen.passed.back().map(|passed| passed.at);
             let Some(oldest) = table.seen.iter().min_by_key(|(_, seen)| last(seen)).map(|(client, _)| *client) else {
                 break;
@@ -84,8 +84,9 @@ impl Observed {
     /// What is known of `target` for `client`, if anything is.
     pub(super) fn evidence(&self, client: u64, target: &str, now: Instant) -> Option<Evidence> {
         let table = self.table.lock();
-        let fresh =
-            |passed: &&Passed| now.saturating_duration_since(passed.at) < LAPSE && is_asked_for(target, &passed.target);
+        let fresh = |passed: &&Passed| {
+            now.saturating_duration_since(passed.at) < CONSUMED_TTL && is_asked_for(target, &passed.target)
+        };
         let passed: Vec<&Passed> = table.seen.get(&client)?.passed.iter().filter(fresh).collect();
         let (last, rest) = passed.split_last()?;
         Some(Evidence {

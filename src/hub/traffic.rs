@@ -44,9 +44,9 @@ pub struct Crowd {
     pub answered: Option<Instant>,
 }
 
-const MOST_KEYS: usize = 64;
-const MOST_PENDING: usize = 64;
-const MOST_ANSWERED: usize = 512;
+const MAX_KEYS: usize = 64;
+const MAX_PENDING: usize = 64;
+const MAX_ANSWERED: usize = 512;
 
 /// What takes longer is slow, whatever is usual.
 const SLOW: Duration = Duration::from_millis(500);
@@ -71,9 +71,9 @@ impl Traffic {
 
     /// A request for `key` has arrived. `id` is its own.
     pub(super) fn arrive(&mut self, key: u64, id: u64, now: Instant) {
-        if self.keys.len() >= MOST_KEYS && !self.keys.contains_key(&key) {
+        if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&key) {
             self.keys.retain(|_, record| !record.pending.is_empty() && now < record.seen + REMEMBERED);
-            if self.keys.len() >= MOST_KEYS {
+            if self.keys.len() >= MAX_KEYS {
                 return;
             }
         }
@@ -83,7 +83,7 @@ impl Traffic {
         }
         record.seen = now;
         // Of too many, the oldest say most: whether the application holds them.
-        if record.pending.len() < MOST_PENDING {
+        if record.pending.len() < MAX_PENDING {
             record.pending.push((id, now));
         }
     }
@@ -104,7 +104,7 @@ impl Traffic {
         }
         record.seen = now;
         record.answered.retain(|(known, _)| *known != client);
-        if record.answered.len() >= MOST_ANSWERED
+        if record.answered.len() >= MAX_ANSWERED
             && let Some((_, when)) = record.answered.pop_front()
         {
             record.forgotten = record.forgotten.max(Some(when));
@@ -250,7 +250,7 @@ mod tests {
             request(&mut traffic, id, id, now + ms(id), ms(0));
         }
         assert_eq!(traffic.crowd(1, 999, now).answered, Some(now + ms(999)));
-        let forgotten = now + ms(999 - MOST_ANSWERED as u64);
+        let forgotten = now + ms(999 - MAX_ANSWERED as u64);
         assert_eq!(traffic.crowd(1, 5, now).answered, Some(forgotten));
         assert_eq!(traffic.crowd(1, 12_345, now).answered, Some(forgotten));
     }
@@ -263,7 +263,7 @@ mod tests {
                 traffic.arrive(key, id, now);
             }
         }
-        assert!(traffic.keys.len() <= MOST_KEYS);
-        assert!(traffic.keys.values().all(|record| record.pending.len() <= MOST_PENDING));
+        assert!(traffic.keys.len() <= MAX_KEYS);
+        assert!(traffic.keys.values().all(|record| record.pending.len() <= MAX_PENDING));
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::{Kind, Value};
 
 /// Chooses what of a document takes part in a comparison.
-pub trait Sieve {
+pub trait Filter {
     /// Where in its rules the sieve stands at some value.
     type Place: Clone;
 
@@ -27,9 +27,9 @@ pub trait Sieve {
 
 /// A sieve that lets everything through.
 #[derive(Clone, Copy, Debug)]
-pub struct Whole;
+pub struct KeepAll;
 
-impl Sieve for Whole {
+impl Filter for KeepAll {
     type Place = ();
 
     fn member(&self, (): &(), _: &str) -> Option<()> {
@@ -42,7 +42,7 @@ impl Sieve for Whole {
 }
 
 /// Writes the canonical form of what `sieve`, which stands at `place`, leaves of `value`.
-pub fn canonical<S: Sieve>(value: Value<'_>, sieve: &S, place: &S::Place, out: &mut Vec<u8>) {
+pub fn canonical<S: Filter>(value: Value<'_>, sieve: &S, place: &S::Place, out: &mut Vec<u8>) {
     Writer { sieve, members: Vec::new(), spelled: Vec::new() }.write(value, place, out);
 }
 
@@ -53,14 +53,14 @@ struct Member<'d> {
     spelled: Option<usize>,
 }
 
-struct Writer<'s, 'd, S: Sieve> {
+struct Writer<'s, 'd, S: Filter> {
     sieve: &'s S,
     /// The members of all objects that are being written, the innermost last: one allocation for the whole document.
     members: Vec<Member<'d>>,
     spelled: Vec<String>,
 }
 
-impl<'d, S: Sieve> Writer<'_, 'd, S> {
+impl<'d, S: Filter> Writer<'_, 'd, S> {
     fn write(&mut self, value: Value<'d>, place: &S::Place, out: &mut Vec<u8>) {
         match value.kind() {
             Kind::Object => self.object(value, place, out),
@@ -187,8 +187,8 @@ pub fn same(a: Value<'_>, b: Value<'_>) -> bool {
                 .all(|((key, a), (other, b))| key.content() == other.content() && same(a, b));
             lockstep || {
                 let (mut one, mut other) = (Vec::new(), Vec::new());
-                canonical(a, &Whole, &(), &mut one);
-                canonical(b, &Whole, &(), &mut other);
+                canonical(a, &KeepAll, &(), &mut one);
+                canonical(b, &KeepAll, &(), &mut other);
                 one == other
             }
         }

@@ -12,9 +12,9 @@ mod document;
 mod parse;
 mod text;
 
-pub use canonical::{Sieve, Whole, canonical, minified, same, write_scalar};
+pub use canonical::{Filter, KeepAll, canonical, minified, same, write_scalar};
 pub use document::{Document, Kind, Value};
-pub use parse::{Invalid, MOST_DEPTH};
+pub use parse::{MAX_DEPTH, ParseError};
 pub use text::{content, escape, unescape};
 
 #[cfg(test)]

@@ -5,16 +5,16 @@ use super::document::{Document, Node};
 
 /// How deep arrays and objects may be nested. Many parsers allow no more, and everything here that follows the nesting by
 /// recursion relies on it.
-pub const MOST_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = 128;
 
 /// The text is not a JSON document that can be looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum ParseError {
     /// It breaks the grammar.
     #[error("it is not valid JSON (at byte {0})")]
     Syntax(usize),
     /// It is nested too deeply.
-    #[error("it is nested more than {MOST_DEPTH} levels deep")]
+    #[error("it is nested more than {MAX_DEPTH} levels deep")]
     Depth,
     /// Its places cannot be counted in 32 bits.
     #[error("it is longer than 4 GiB")]
@@ -33,10 +33,10 @@ impl<'t> Document<'t> {
     /// Reads `text`, one JSON value with white space around it.
     ///
     /// # Errors
-    /// As [`Invalid`] says. Keys that occur twice are no error here.
-    pub fn parse(text: &'t str) -> Result<Self, Invalid> {
+    /// As [`ParseError`] says. Keys that occur twice are no error here.
+    pub fn parse(text: &'t str) -> Result<Self, ParseError> {
         if u32::try_from(text.len()).is_err() {
-            return Err(Invalid::Length);
+            return Err(ParseError::Length);
         }
         // Documents of real applications have about one value in ten to twenty bytes.
         let mut parser = Parser {
@@ -51,7 +51,7 @@ impl<'t> Document<'t> {
 }
 
 impl Parser<'_> {
-    fn run(&mut self) -> Result<(), Invalid> {
+    fn run(&mut self) -> Result<(), ParseError> {
         loop {
             self.space();
             let start = self.at;
@@ -87,7 +87,7 @@ impl Parser<'_> {
     }
 
     /// What follows a value: the next one (`true`), or the end of its containers and of the text.
-    fn follow(&mut self) -> Result<bool, Invalid> {
+    fn follow(&mut self) -> Result<bool, ParseError> {
         loop {
             self.space();
             let Some(&container) = self.open.last() else {
@@ -110,9 +110,9 @@ impl Parser<'_> {
         }
     }
 
-    fn enter(&mut self, kind: Kind) -> Result<(), Invalid> {
-        if self.open.len() == MOST_DEPTH {
-            return Err(Invalid::Depth);
+    fn enter(&mut self, kind: Kind) -> Result<(), ParseError> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(ParseError::Depth);
         }
         self.open.push(self.nodes.len() as u32);
         self.node(self.at, self.at, kind, true);
@@ -129,7 +129,7 @@ impl Parser<'_> {
         }
     }
 
-    fn key(&mut self) -> Result<(), Invalid> {
+    fn key(&mut self) -> Result<(), ParseError> {
         if self.peek() != Some(b'"') {
             return Err(self.invalid());
         }
@@ -142,7 +142,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<(), Invalid> {
+    fn string(&mut self) -> Result<(), ParseError> {
         let start = self.at;
         let mut plain = true;
         self.at += 1;
@@ -184,7 +184,7 @@ impl Parser<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Invalid> {
+    fn escape(&mut self) -> Result<(), ParseError> {
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -201,7 +201,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Invalid> {
+    fn number(&mut self) -> Result<(), ParseError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -225,7 +225,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Invalid> {
+    fn digits(&mut self) -> Result<(), ParseError> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -233,7 +233,7 @@ impl Parser<'_> {
         if self.at == start { Err(self.invalid()) } else { Ok(()) }
     }
 
-    fn literal(&mut self, start: usize, word: &[u8], kind: Kind) -> Result<(), Invalid> {
+    fn literal(&mut self, start: usize, word: &[u8], kind: Kind) -> Result<(), ParseError> {
         if !self.bytes[start..].starts_with(word) {
             return Err(self.invalid());
         }
@@ -257,7 +257,7 @@ impl Parser<'_> {
         }
     }
 
-    fn invalid(&self) -> Invalid {
-        Invalid::Syntax(self.at)
+    fn invalid(&self) -> ParseError {
+        ParseError::Syntax(self.at)
     }
 }

@@ -98,6 +98,6 @@ pub(super) fn ended_by(tag: Tag) -> (Tag, Tag) {
 }
 
 /// Whether the end tag of a `tag` may close an element outside of an open `scope`.
-pub(super) fn reaches_through(tag: Tag, scope: Tag) -> bool {
+pub(super) fn end_tag_may_close(tag: Tag, scope: Tag) -> bool {
     scope & SCOPE == 0 || tag & (SCOPE | TR | GROUP | BODY) != 0
 }

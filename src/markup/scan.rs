@@ -7,7 +7,7 @@ use super::html::{self, Tag};
 use super::outline::{Attribute, NONE, Node, Outline};
 
 /// How many elements may be open at a time; those inside of that many are taken for empty, as browsers flatten them.
-const MOST_OPEN: usize = 256;
+const MAX_OPEN: usize = 256;
 
 impl<'t> Outline<'t> {
     /// Reads `text`. `None` only if it is longer than 4 GiB.
@@ -106,7 +106,7 @@ impl<'t> Scanner<'t> {
                 self.close(depth, start, self.at);
                 return;
             }
-            if html && !html::reaches_through(tag, open.tag) {
+            if html && !html::end_tag_may_close(tag, open.tag) {
                 return;
             }
         }
@@ -127,7 +127,7 @@ impl<'t> Scanner<'t> {
         let name = self.name();
         let html = self.outline.dialect == Dialect::Html;
         let tag = if html { html::tag(name) } else { 0 };
-        self.end_what_ends_before(tag, start);
+        self.close_implied(tag, start);
         let name_end = self.at;
         let attributes = self.outline.attributes.len() as u32;
         let closed = self.attributes();
@@ -158,18 +158,18 @@ impl<'t> Scanner<'t> {
         if html::is_void(tag) || !html && closed {
             return;
         }
-        if self.open.len() == MOST_OPEN {
+        if self.open.len() == MAX_OPEN {
             self.too_deep += 1;
         } else {
             self.open.push(Open { node: at, tag, last_child: NONE, children: 0 });
         }
         if html::is_raw(tag) {
-            self.raw(name);
+            self.raw_text(name);
         }
     }
 
     /// Moves to the end tag of an element whose content is no markup.
-    fn raw(&mut self, name: &str) {
+    fn raw_text(&mut self, name: &str) {
         let mut from = self.at;
         while let Some(found) = memmem::find(&self.bytes[from..], b"</") {
             let start = from + found;
@@ -186,7 +186,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Closes what is still open but ends where a `tag` begins.
-    fn end_what_ends_before(&mut self, tag: Tag, start: usize) {
+    fn close_implied(&mut self, tag: Tag, start: usize) {
         let (ended, barriers) = html::ended_by(tag);
         if ended == 0 {
             return;

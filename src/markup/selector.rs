@@ -58,7 +58,7 @@ pub(super) enum Operator {
 }
 
 /// The most compounds in one selector: their state is kept in one word.
-const MOST_COMPOUNDS: usize = 32;
+const MAX_COMPOUNDS: usize = 32;
 
 /// The text is no selector that can be used here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,9 +132,9 @@ impl Parser<'_> {
             }
             parts.push((combinator, self.compound()?));
         }
-        if parts.len() > MOST_COMPOUNDS {
+        if parts.len() > MAX_COMPOUNDS {
             return error(format!(
-                "a selector of more than {MOST_COMPOUNDS} parts: an id or a class near its end will do"
+                "a selector of more than {MAX_COMPOUNDS} parts: an id or a class near its end will do"
             ));
         }
         Ok(Complex(parts))

@@ -5,8 +5,8 @@ mod cookies;
 mod groups;
 mod tracing;
 
-pub use assertions::{canonical, is_assertion, is_disguised, may_assert};
-pub use cookies::{MOST_COOKIES, Replaced, Telling, changes_cookies, cookie_name, cookies, pairs, replaced};
+pub use assertions::{canonical, is_disguised, is_identity_assertion, may_assert};
+pub use cookies::{MAX_COOKIES, Replaced, Telling, changes_cookies, cookie_name, cookies, pairs, replaced};
 pub use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 use http::header::{self, HeaderMap, HeaderName};
 
@@ -230,7 +230,7 @@ pub fn is_of_connection(name: &HeaderName) -> bool {
 
 /// Whether a request header may split a resource. The others frame a message, say what the client holds, or say what the
 /// key holds anyway: whatever varies by them, their values are no client's to choose for a look.
-pub fn may_split(name: &HeaderName) -> bool {
+pub fn may_vary_key(name: &HeaderName) -> bool {
     !is_of_connection(name) && !NEVER_SPLIT.contains(&name.as_str())
 }
 
@@ -253,7 +253,7 @@ const NEVER_SPLIT: [&str; 14] = [
 
 /// Whether a response header belongs to the connection or to one requester, so that it is not kept with a
 /// representation. `Date` and `Age` are made anew for each answer from memory.
-pub fn is_unshared(name: &HeaderName) -> bool {
+pub fn is_per_client(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
         || [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::DATE, header::AGE]
             .contains(name)

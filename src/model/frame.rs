@@ -15,14 +15,14 @@ pub struct Frame(Arc<Inner>);
 
 struct Inner {
     chunk: Chunk,
-    packed: OnceLock<Packed>,
+    packed: OnceLock<CompressedFrame>,
 }
 
 /// A frame as a stretch of a gzip stream (RFC 1952) that depends on nothing before it: compressed for itself and flushed
 /// to a byte boundary. Stretches can be strung together in any order, so one is made for all streams, and a stream needs
 /// no compressor of its own, only the running checksum.
 #[derive(Debug)]
-pub struct Packed {
+pub struct CompressedFrame {
     /// The stretch, in chunk framing.
     pub frame: Chunk,
     /// Checksum and length of what it unpacks to.
@@ -82,7 +82,7 @@ impl Frame {
     }
 
     /// The frame compressed.
-    pub fn packed(&self) -> &Packed {
+    pub fn packed(&self) -> &CompressedFrame {
         self.0.packed.get_or_init(|| {
             let payload = self.payload();
             let mut crc = Crc::new();
@@ -92,7 +92,7 @@ impl Frame {
             } else {
                 deflate(&payload).unwrap_or_else(|| store(&payload))
             };
-            Packed { frame: Chunk::new(&packed), crc }
+            CompressedFrame { frame: Chunk::new(&packed), crc }
         })
     }
 }

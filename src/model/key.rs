@@ -69,9 +69,9 @@ impl Origin {
     }
 }
 
-/// The credentials that a resource is looked at with: header fields in the order in which they will be sent.
+/// The credentials that a resource is fetched with: header fields in the order in which they will be sent.
 ///
-/// Two clients share a look only if these are equal.
+/// Two clients share a fetch only if these are equal.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     whole: bool,
@@ -80,17 +80,17 @@ pub struct Identity {
 
 impl Identity {
     /// All that identifies a client; no fields at all means that the client is anonymous.
-    pub fn whole(fields: Vec<(HeaderName, Secret)>) -> Self {
+    pub fn full(fields: Vec<(HeaderName, Secret)>) -> Self {
         Self { whole: true, fields: fields.into() }
     }
 
     /// The part of a client's credentials that the route says matters; no fields at all means that the route is public.
-    pub fn partial(fields: Vec<(HeaderName, Secret)>) -> Self {
+    pub fn selected(fields: Vec<(HeaderName, Secret)>) -> Self {
         Self { whole: false, fields: fields.into() }
     }
 
     /// Whether this holds all that identifies its clients, so that a response meant for one of them may be kept.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.whole
     }
 
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn identities_never_show_their_values() {
-        let identity = Identity::whole(vec![
+        let identity = Identity::full(vec![
             (COOKIE, Secret::new(b"sid=hunter2")),
             (AUTHORIZATION, Secret::new(b"Basic aHVudGVyMg==")),
         ]);
@@ -185,6 +185,6 @@ mod tests {
         };
         let shown = format!("{key:?}");
         assert!(shown.contains("cookie") && !shown.contains("hunter2") && !shown.contains("aHVu"), "{shown}");
-        assert_ne!(key.handle(1), ResourceKey { identity: Identity::whole(Vec::new()), ..key.clone() }.handle(1));
+        assert_ne!(key.handle(1), ResourceKey { identity: Identity::full(Vec::new()), ..key.clone() }.handle(1));
     }
 }

@@ -6,16 +6,16 @@
 //! Update ── is ──▶ what a resource tells its subscribers
 //! ```
 
+mod address_bucket;
 mod coding;
 mod context;
 mod digest;
+mod encoding_cache;
 pub mod entity;
 pub mod fields;
 mod frame;
 mod key;
 mod media;
-mod memo;
-mod network;
 mod ration;
 mod representation;
 mod secret;
@@ -24,18 +24,18 @@ mod snapshot;
 mod update;
 mod version;
 
+pub use address_bucket::{AddressBucket, address_text};
 pub use coding::{Coded, Form};
 pub use context::RequestContext;
 pub use digest::Digest;
-pub use frame::{Chunk, Frame, Packed};
+pub use encoding_cache::{EncodingCache, EncodingKey, PatchKey};
+pub use frame::{Chunk, CompressedFrame, Frame};
 pub use key::{Identity, Origin, ResourceKey, RouteId, Scheme};
 pub use media::{Kind, MediaType};
-pub use memo::{Memo, MemoKey, PatchKey};
-pub use network::{Network, address_text};
 pub use ration::{Ration, Taken};
 pub use representation::{Representation, Validators};
 pub use secret::Secret;
 pub use share::Owner;
 pub use snapshot::{Marks, Snapshot};
-pub use update::{Ask, DeltaKind, EndReason, ParseDeltaKindError, Shape, Update};
-pub use version::{Claim, ParseVersionError, Version};
+pub use update::{BodyForm, DeltaKind, DeltaRequest, EndReason, ParseDeltaKindError, Update};
+pub use version::{ParseVersionError, ResumeFrom, Version};

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::share::may_take;
-use super::{Network, Owner};
+use super::{AddressBucket, Owner};
 
 /// How much there is, and who has it.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Ration {
 struct Books {
     most: u64,
     used: u64,
-    by_network: HashMap<Option<Network>, u64>,
+    by_network: HashMap<Option<AddressBucket>, u64>,
     by_owner: HashMap<Owner, u64>,
 }
 
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn owner(network: u8, client: u64) -> Owner {
-        Owner { network: Some(Network::of([10, 0, 0, network].into())), client }
+        Owner { network: Some(AddressBucket::of([10, 0, 0, network].into())), client }
     }
 
     #[test]

@@ -8,13 +8,13 @@
 //! The more is taken, the smaller the share of each owner becomes. Nobody has to know how many owners there are, one alone may
 //! take most of it, and there is always something left for one that has nothing yet.
 
-use super::Network;
+use super::AddressBucket;
 
 /// On whose account something is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
     /// From where the client comes, if that is known.
-    pub network: Option<Network>,
+    pub network: Option<AddressBucket>,
     /// Tells clients of one network apart, as far as they can be.
     pub client: u64,
 }

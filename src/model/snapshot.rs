@@ -11,7 +11,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::entity::{self, Kind};
-use super::{Form, Memo, Representation, Version};
+use super::{EncodingCache, Form, Representation, Version};
 
 /// One state of a resource, with the forms in which clients are given it.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Snapshot {
     pub arrived: Instant,
     /// The same moment on the calendar.
     pub at: SystemTime,
-    /// Its encoded forms; they depend on the body, so a look that only refreshes headers keeps them.
-    pub memo: Arc<Memo>,
+    /// Its encoded forms; they depend on the body, so a fetch that only refreshes headers keeps them.
+    pub encodings: Arc<EncodingCache>,
     /// What the upstream's own validators are worth.
     pub marks: Marks,
     /// How plain HTTP/1.1 responses with it begin, by [`Form`], each made once for all who poll.

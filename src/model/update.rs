@@ -55,7 +55,7 @@ impl FromStr for DeltaKind {
 
 /// What a client holds of a body, to which a delta is then applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum BodyForm {
     /// Text, as the `data:` lines of an event give it back: every line end is a line feed.
     Data,
     /// What a record says: JSON as a value, other text exactly.
@@ -66,11 +66,11 @@ pub enum Shape {
 
 /// A client's wish for deltas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct DeltaRequest {
     /// Of which kind.
     pub kind: DeltaKind,
     /// Of what it holds.
-    pub shape: Shape,
+    pub form: BodyForm,
 }
 
 /// Why a stream is ended by us.
@@ -121,7 +121,7 @@ pub enum Update {
         /// What it holds.
         base: Version,
         /// What it calls that: another process may have given it its version.
-        called: Version,
+        client_base: Version,
         /// What it holds then.
         snapshot: Arc<Snapshot>,
         /// Of which kind the patch is.

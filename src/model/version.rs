@@ -54,14 +54,14 @@ impl fmt::Display for Version {
 
 /// What a client says that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum ResumeFrom {
     /// A version.
     Version(Version),
     /// A content, by the [`Digest::short`] form that multiplexed streams use.
     Content(String),
 }
 
-impl Claim {
+impl ResumeFrom {
     /// Reads a version, or the short form. `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let short = text.len() == 11 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
@@ -69,7 +69,7 @@ impl Claim {
     }
 
     /// Whether `version` has the content that is claimed.
-    pub fn is_content_of(&self, version: &Version) -> bool {
+    pub fn matches_content(&self, version: &Version) -> bool {
         match self {
             Self::Version(claimed) => claimed.content == version.content,
             Self::Content(short) => version.content.short() == *short,
@@ -77,7 +77,7 @@ impl Claim {
     }
 
     /// Whether `version` is the same news as what is claimed, though its bytes may differ.
-    pub fn is_meaning_of(&self, version: &Version) -> bool {
+    pub fn matches_meaning(&self, version: &Version) -> bool {
         matches!(self, Self::Version(claimed) if claimed.meaning == version.meaning)
     }
 }

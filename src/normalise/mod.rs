@@ -1,7 +1,7 @@
 //! From a representation to what is compared.
 //!
 //! ```text
-//! Representation ─ read ─▶ Reading (text, and whose grammar it follows)
+//! Representation ─ read ─▶ DecodedBody (text, and whose grammar it follows)
 //!      ├─ JSON:      canonical form, without the places of `ignore.json` ─┐
 //!      ├─ HTML, XML: without the elements and attributes of `ignore.css` ─┼─ without what `ignore.regex` matches ─▶ Digest
 //!      ├─ text ───────────────────────────────────────────────────────────┘
@@ -12,20 +12,20 @@
 //! here is asked about a body that came again byte for byte.
 
 mod charset;
-mod cuts;
+mod decoded_body;
+mod ignored_ranges;
 mod markup;
 mod pattern;
-mod places;
 mod pointer;
-mod reading;
+mod pointer_trie;
 mod rules;
 
 pub use charset::{plain_utf8, text_of};
-pub use cuts::Cuts;
+pub use decoded_body::{BodyKind, DecodedBody, Fallback};
+pub use ignored_ranges::IgnoredRanges;
 pub use markup::Selector;
 pub use pattern::TextPattern;
 pub use pointer::{ParsePointerError, Pointer, Token};
-pub use reading::{Fallback, Form, Reading};
 pub use rules::{Meaning, ParseRuleError, Rules};
 
 #[cfg(test)]

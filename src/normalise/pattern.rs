@@ -17,13 +17,13 @@ pub struct TextPattern {
 }
 
 /// A compiled expression may not take more than this, so that no pattern of a configuration can exhaust memory.
-const MOST_REGEX_BYTES: usize = 1 << 20;
+const MAX_REGEX_BYTES: usize = 1 << 20;
 
 impl FromStr for TextPattern {
     type Err = ParseRuleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let regex = regex::RegexBuilder::new(text).size_limit(MOST_REGEX_BYTES).build().map_err(|error| {
+        let regex = regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
             let message = error.to_string();
             let why = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
             ParseRuleError::new(&format!("not a regular expression: {why}"))

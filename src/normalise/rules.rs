@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 use http::header::REFRESH;
 
-use super::places::{Places, Rest};
-use super::{Cuts, Fallback, Form, Pointer, Reading, Selector, TextPattern};
+use super::pointer_trie::{IgnoreFilter, PointerTrie};
+use super::{BodyKind, DecodedBody, Fallback, IgnoredRanges, Pointer, Selector, TextPattern};
 use crate::json::{Document, canonical};
 use crate::markup::Outline;
 use crate::model::{Digest, Representation};
@@ -27,7 +27,7 @@ impl ParseRuleError {
 #[derive(Clone, Debug)]
 pub struct Rules {
     json: Vec<Pointer>,
-    places: Places,
+    places: PointerTrie,
     css: Vec<Selector>,
     regex: Vec<TextPattern>,
     /// Whether somebody was told that the route needs other rules.
@@ -52,7 +52,7 @@ pub struct Meaning {
 impl Rules {
     /// Compiles rules for places in JSON documents, elements and attributes of markup, and stretches of text.
     pub fn new(json: Vec<Pointer>, css: Vec<Selector>, regex: Vec<TextPattern>) -> Self {
-        Self { places: Places::new(&json), json, css, regex, advised: Arc::default() }
+        Self { places: PointerTrie::new(&json), json, css, regex, advised: Arc::default() }
     }
 
     /// Whether nothing is ignored.
@@ -73,45 +73,45 @@ impl Rules {
     /// Where no rule applies and the type asks for nothing, that is `content` itself.
     pub fn meaning(&self, representation: &Representation, content: Digest) -> Meaning {
         let mut reading = self.read(representation);
-        if reading.form == Form::Json {
+        if reading.form == BodyKind::Json {
             match Document::parse(&reading.text) {
                 Ok(document) => {
                     let cuts = self.cuts(&reading.text, None);
-                    let rest = Rest { places: &self.places, cuts: &cuts, text: &reading.text };
+                    let rest = IgnoreFilter { places: &self.places, cuts: &cuts, text: &reading.text };
                     let mut compared = Vec::with_capacity(reading.text.len());
                     canonical(document.root(), &rest, &self.places.root(), &mut compared);
                     return reading.meaning(representation, [&compared[..]]);
                 }
                 Err(invalid) => {
-                    reading.form = Form::Text;
+                    reading.form = BodyKind::Text;
                     reading.fallback = Some(Fallback::Json(invalid));
                 }
             }
         }
         let outline = match reading.form {
-            Form::Markup(dialect) if self.has_css() => Outline::read(&reading.text, dialect),
+            BodyKind::Markup(dialect) if self.has_css() => Outline::read(&reading.text, dialect),
             _ => None,
         };
-        if outline.is_none() && (self.regex.is_empty() || reading.form == Form::Bytes) {
+        if outline.is_none() && (self.regex.is_empty() || reading.form == BodyKind::Bytes) {
             return Meaning { digest: content, fallback: reading.fallback };
         }
         let cuts = self.cuts(&reading.text, outline.as_ref());
-        let kept = cuts.kept(0..reading.text.len()).map(|kept| reading.text[kept].as_bytes());
+        let kept = cuts.remaining(0..reading.text.len()).map(|kept| reading.text[kept].as_bytes());
         reading.meaning(representation, kept)
     }
 
     /// The stretches of `text`, of which `outline` is the outline, that take no part in a comparison; those of
     /// `ignore.json` are not among them.
-    pub fn cuts(&self, text: &str, outline: Option<&Outline<'_>>) -> Cuts {
+    pub fn cuts(&self, text: &str, outline: Option<&Outline<'_>>) -> IgnoredRanges {
         if self.regex.is_empty() && (outline.is_none() || self.css.is_empty()) {
-            return Cuts::default();
+            return IgnoredRanges::default();
         }
         let mut found = Vec::new();
         if let Some(outline) = outline {
             self.css.iter().for_each(|selector| selector.find(outline, &mut found));
         }
         self.regex.iter().for_each(|pattern| pattern.find(text, &mut found));
-        Cuts::new(found)
+        IgnoredRanges::new(found)
     }
 
     /// Whether `ignore.json` means the place that `path` leads to, or one that it lies in. Keys are in canonical spelling.
@@ -120,12 +120,12 @@ impl Rules {
     }
 
     /// `true` the first time that it is asked: who has advice about the route's rules gives it now, and nobody does again.
-    pub fn advise(&self) -> bool {
+    pub fn warn_once(&self) -> bool {
         !self.advised.swap(true, Ordering::Relaxed)
     }
 }
 
-impl Reading<'_> {
+impl DecodedBody<'_> {
     fn meaning<'c>(&self, representation: &Representation, compared: impl IntoIterator<Item = &'c [u8]>) -> Meaning {
         let compared = Digest::of_stream(compared).to_bytes();
         let (status, essence) = (representation.status, representation.media_type().essence);

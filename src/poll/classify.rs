@@ -1,4 +1,4 @@
-//! What an answer of the upstream means for the resource that was looked at.
+//! What an answer of the upstream means for the resource that was fetched.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, DATE, ETAG, LAST_MODIFIED, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::WatchRequest;
+use super::FetchRequest;
 use crate::model::fields;
 use crate::model::{Coded, MediaType, Representation, Validators};
-use crate::resource::{Decline, Failure, Outcome, Refusal};
+use crate::resource::{Decline, Failure, FetchOutcome, Refusal};
 
 /// The head of an answer.
 #[derive(Clone, Debug)]
@@ -21,16 +21,16 @@ pub struct Answer {
 }
 
 /// Decides by the head alone, before any body is read: `Err` is the outcome, `Ok` means that the body matters.
-pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) -> Result<(), Box<Outcome>> {
+pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTime) -> Result<(), Box<FetchOutcome>> {
     let status = answer.status;
     match status.as_u16() {
         206 => return Err(failed(answer, now, "206 Partial Content to a request for the whole")),
         200..=299 => {}
         304 if !request.validators.is_empty() => {
             // Its head takes the place of the one that is kept, and may say what that did not (RFC 9111 section 4.3.4).
-            return Err(Box::new(match rekey(request, &answer.headers) {
-                Some(decline) => Outcome::Declined(decline),
-                None => Outcome::NotModified(shared_headers(&answer.headers)),
+            return Err(Box::new(match sharing_violation(request, &answer.headers) {
+                Some(decline) => FetchOutcome::Declined(decline),
+                None => FetchOutcome::NotModified(shared_headers(&answer.headers)),
             }));
         }
         408 | 425 | 429 | 500..=599 => {
@@ -46,20 +46,20 @@ pub fn judge_head(request: &WatchRequest<'_>, answer: &Answer, now: SystemTime) 
         }
     }
     if MediaType::of(&answer.headers).is_event_stream() {
-        return Err(Box::new(Outcome::Declined(Decline::OwnStream)));
+        return Err(Box::new(FetchOutcome::Declined(Decline::OwnStream)));
     }
-    match rekey(request, &answer.headers) {
-        Some(decline) => Err(Box::new(Outcome::Declined(decline))),
+    match sharing_violation(request, &answer.headers) {
+        Some(decline) => Err(Box::new(FetchOutcome::Declined(decline))),
         None => Ok(()),
     }
 }
 
-/// Decides with the decoded body at hand, and with the coded one if it came in a coding, after [`judge_head`] let the head
+/// Decides with the decoded body at hand, and with the coded one if it came in a coding, after [`classify_head`] let the head
 /// pass. `now` is the time of day.
-pub fn judge_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: SystemTime) -> Outcome {
+pub fn classify_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: SystemTime) -> FetchOutcome {
     let headers = shared_headers(&answer.headers);
     if answer.status.is_success() {
-        Outcome::Fresh(Representation {
+        FetchOutcome::Fresh(Representation {
             status: answer.status,
             headers,
             body,
@@ -69,16 +69,16 @@ pub fn judge_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: Syste
             ahead: ahead(&answer.headers, now),
         })
     } else {
-        Outcome::Refused(Refusal { status: answer.status, headers, body })
+        FetchOutcome::Refused(Refusal { status: answer.status, headers, body })
     }
 }
 
 /// Why an answer to `key` may not be shared among all who share that key.
-fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
+fn sharing_violation(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
     let key = request.key;
-    let whole = key.identity.is_whole();
-    if !whole && let Some(because) = private(headers) {
-        return Some(Decline::Private { because });
+    let whole = key.identity.is_full();
+    if !whole && let Some(reason) = private_marker(headers) {
+        return Some(Decline::Private { reason });
     }
     if let Some(replaced) = fields::replaced(key.identity.cookies(), headers).first() {
         // It is used up by now. The next fetch would be refused, and the client be signed out.
@@ -95,7 +95,7 @@ fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
         }
         let Ok(name) = name.parse::<HeaderName>() else { continue };
         // Content coding is ours alone, and undone before anything is compared.
-        let known = !fields::may_split(&name)
+        let known = !fields::may_vary_key(&name)
             || key.variant.iter().any(|(split, _)| *split == name)
             || (whole && !fields::is_neutral(&name) && !request.ignored.contains(&name));
         if !known {
@@ -106,13 +106,13 @@ fn rekey(request: &WatchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
         return None;
     }
     if !whole && unknown.iter().any(|name| name.parse::<HeaderName>().is_ok_and(|name| !fields::is_neutral(&name))) {
-        return Some(Decline::Private { because: "Vary by something that identifies a client" });
+        return Some(Decline::Private { reason: "Vary by something that identifies a client" });
     }
     Some(Decline::Vary { names: unknown })
 }
 
 /// The mark by which a response belongs to one client, if it bears one.
-fn private(headers: &HeaderMap) -> Option<&'static str> {
+fn private_marker(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(SET_COOKIE) {
         return Some("Set-Cookie");
     }
@@ -130,7 +130,7 @@ fn private(headers: &HeaderMap) -> Option<&'static str> {
 
 /// A body that was modified so shortly before it was sent may be modified again without a new validator: dates have
 /// whole seconds, and so have the entity tags that servers make of them.
-const SETTLED: Duration = Duration::from_secs(2);
+const VALIDATOR_SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// What can be asked with next time without the risk that a later change goes unseen (RFC 9110 section 8.8.2.2).
 fn validators(headers: &HeaderMap) -> Validators {
@@ -138,7 +138,7 @@ fn validators(headers: &HeaderMap) -> Validators {
         |value: Option<&HeaderValue>| value.and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
     let modified = date(headers.get(LAST_MODIFIED));
     let settled = match (modified, date(headers.get(DATE))) {
-        (Some(modified), Some(sent)) => sent.duration_since(modified).is_ok_and(|age| age >= SETTLED),
+        (Some(modified), Some(sent)) => sent.duration_since(modified).is_ok_and(|age| age >= VALIDATOR_SETTLE_TIME),
         (Some(_), None) => false,
         (None, _) => true,
     };
@@ -166,15 +166,15 @@ fn ahead(headers: &HeaderMap, now: SystemTime) -> i64 {
 
 fn shared_headers(headers: &HeaderMap) -> HeaderMap {
     let mut shared = headers.clone();
-    let own = headers.keys().filter(|name| fields::is_unshared(name)).cloned();
+    let own = headers.keys().filter(|name| fields::is_per_client(name)).cloned();
     for name in fields::hop_by_hop(headers).into_iter().chain(own) {
         shared.remove(name);
     }
     shared
 }
 
-fn failed(answer: &Answer, now: SystemTime, text: &str) -> Box<Outcome> {
-    Box::new(Outcome::Failed(Failure {
+fn failed(answer: &Answer, now: SystemTime, text: &str) -> Box<FetchOutcome> {
+    Box::new(FetchOutcome::Failed(Failure {
         status: Some(answer.status.as_u16()),
         retry_after: answer
             .headers

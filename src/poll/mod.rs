@@ -1,28 +1,28 @@
-//! Looking at the upstream: when, how, and what the answer means.
+//! Fetching the upstream: when, how, and what the answer means.
 //!
 //! ```text
-//! Schedule, Trigger ──▶ Poller (one task a resource) ──▶ Budget ──▶ Fetch ──▶ classify ──▶ Look
+//! Schedule, Trigger ──▶ Poller (one task a resource) ──▶ FetchLimiter ──▶ Fetcher ──▶ classify ──▶ CompletedFetch
 //!                                                                                  │
 //!                                   Resource ◀── Head ── State::observe ◀──────────┘
 //! ```
 
-mod budget;
 mod classify;
-mod eagerness;
-mod fetch;
+mod early_fetch;
+mod fetch_request;
+mod fetcher;
+mod limiter;
 mod poller;
 mod queue;
-mod request;
 mod schedule;
-mod taking;
+mod side_effects;
 mod trial;
 mod trigger;
 
-pub use budget::{Budget, Options as BudgetOptions, Permit, Spending};
-pub use classify::{Answer, judge_body, judge_head};
-pub use fetch::Fetch;
-pub use poller::{Plan, Poller};
-pub use queue::Urgency;
-pub use request::WatchRequest;
+pub use classify::{Answer, classify_body, classify_head};
+pub use fetch_request::FetchRequest;
+pub use fetcher::Fetcher;
+pub use limiter::{FetchLimiter, LimiterStats, Options as BudgetOptions, Permit};
+pub use poller::{Poller, WatchConfig};
+pub use queue::Priority;
 pub use schedule::{Options as ScheduleOptions, Schedule};
-pub use trigger::{Bearings, FileWatch, Repetitions, Watched};
+pub use trigger::{FileWatch, PostPollDetector, WatchedFiles, WriteRelevance};

@@ -1,4 +1,4 @@
-//! The task that looks at one resource.
+//! The task that fetches one resource.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::trial::Trial;
-use super::{Bearings, Budget, Fetch, Permit, Schedule, ScheduleOptions, Urgency, WatchRequest};
+use super::{FetchLimiter, FetchRequest, Fetcher, Permit, Priority, Schedule, ScheduleOptions, WriteRelevance};
 use crate::clock::{self, roughly};
 use crate::model::{EndReason, Kind, Validators};
 use crate::normalise::Rules;
 use crate::resource::{
-    Condition, Ended, Entry, Failure, HistoryOptions, Look, Outcome, Resource, Retire, State, Trigger, Verdict,
-    route_to_paste,
+    CompletedFetch, Ended, Failure, FetchLogEntry, FetchOutcome, HistoryOptions, Resource, ResourceRegistry,
+    ResourceStatus, StateMachine, Trigger, Verdict, route_to_paste,
 };
-use crate::telemetry::{Happening, RouteMetrics};
+use crate::telemetry::{Event, RouteMetrics};
 
 /// How the resources of a route are watched.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct WatchConfig {
     /// The route's pattern, which labels metrics and logs.
     pub route: Arc<str>,
-    /// When to look.
+    /// When to fetch.
     pub schedule: ScheduleOptions,
     /// What is no change.
     pub rules: Arc<Rules>,
@@ -34,171 +34,179 @@ pub struct Plan {
     pub max_body: u64,
     /// How long a resource without clients is kept for those who come back.
     pub linger: Duration,
-    /// Whether nobody has said that it may be looked at: then it is found out whether looking takes something away.
-    pub proves: bool,
+    /// Whether nobody has said that it may be fetched: then it is found out whether fetching takes something away.
+    pub verify_safe: bool,
     /// Request headers that count for nobody's identity, beside those that are known to.
     pub ignored: Vec<HeaderName>,
 }
 
-/// Makes the looks of one resource until nobody wants them any more.
+/// Makes the fetches of one resource until nobody wants them any more.
 pub struct Poller<F: ?Sized> {
-    /// What is looked at.
+    /// What is fetched.
     pub resource: Arc<Resource>,
     /// How.
-    pub plan: Arc<Plan>,
+    pub config: Arc<WatchConfig>,
     /// By whom.
-    pub fetch: Arc<F>,
+    pub fetcher: Arc<F>,
     /// Within which caps.
-    pub budget: Arc<Budget>,
+    pub limiter: Arc<FetchLimiter>,
     /// Where it ends.
-    pub hub: Arc<dyn Retire>,
-    /// Where looks are counted.
+    pub registry: Arc<dyn ResourceRegistry>,
+    /// Where fetches are counted.
     pub metrics: Arc<RouteMetrics>,
     /// Of the jitter.
     pub seed: u64,
 }
 
 /// What a poller has heard of what happened to its route.
-pub(super) struct Ears {
-    heard: u64,
-    bearings: Bearings,
+pub(super) struct RouteEventCursor {
+    seen: u64,
+    relevance: WriteRelevance,
     pub(super) trial: Option<Trial>,
 }
 
-impl<F: Fetch + ?Sized> Poller<F> {
+impl<F: Fetcher + ?Sized> Poller<F> {
     /// Runs to the resource's end.
     pub async fn run(self) {
-        let span = info_span!("poll", route = %self.plan.route, resource = self.resource.handle());
+        let span = info_span!("poll", route = %self.config.route, resource = self.resource.handle());
         self.watch().instrument(span).await;
     }
 
     async fn watch(self) {
         self.metrics.resources().inc();
-        let mut state = State::new(Arc::clone(&self.plan.rules), self.plan.history, Arc::clone(self.resource.room()));
-        let mut schedule = Schedule::new(self.plan.schedule, self.seed);
-        let trial = self.plan.proves.then(Trial::default);
-        let mut ears = Ears { heard: self.resource.pulse().beats(), bearings: Bearings::default(), trial };
+        let mut state = StateMachine::new(
+            Arc::clone(&self.config.rules),
+            self.config.history,
+            Arc::clone(self.resource.memory_budget()),
+        );
+        let mut schedule = Schedule::new(self.config.schedule, self.seed);
+        let trial = self.config.verify_safe.then(Trial::default);
+        let mut event_cursor = RouteEventCursor {
+            seen: self.resource.route_events().sequence(),
+            relevance: WriteRelevance::default(),
+            trial,
+        };
         let mut held_back = false;
-        let mut proven = !self.plan.proves;
-        while let Some((trigger, due)) = self.wait(&mut schedule, &mut ears).await {
-            let Some(mut look) = self.look(&state, &ears, trigger, due).await else { continue };
-            let (started, finished) = (look.started, look.finished);
-            if self.is_overtaken_by_a_write(&look) {
-                self.keep_for_who_wrote(&state, &look);
-                self.record(
-                    &look,
+        let mut proven = !self.config.verify_safe;
+        while let Some((trigger, due)) = self.wait(&mut schedule, &mut event_cursor).await {
+            let Some(mut fetch) = self.run_fetch(&state, &event_cursor, trigger, due).await else { continue };
+            let (started, finished) = (fetch.started, fetch.finished);
+            if self.is_overtaken_by_a_write(&fetch) {
+                self.keep_for_who_wrote(&state, &fetch);
+                self.log_fetch(
+                    &fetch,
                     trigger,
                     "overtaken",
                     "a client that shows this page has written meanwhile".to_owned(),
                 );
-                schedule.looked(started, trigger, None);
-                self.resource.discard_look();
+                schedule.record(started, trigger, None);
+                self.resource.fetch_discarded();
                 continue;
             }
-            if !self.try_out(&mut ears, &mut look) {
-                self.record(
-                    &look,
+            if !self.try_out(&mut event_cursor, &mut fetch) {
+                self.log_fetch(
+                    &fetch,
                     trigger,
                     "unlike",
                     "a client was answered otherwise: its next poll is waited for".to_owned(),
                 );
-                schedule.looked(started, trigger, None);
-                self.resource.discard_look();
+                schedule.record(started, trigger, None);
+                self.resource.fetch_discarded();
                 continue;
             }
             if !proven {
-                self.prove(&mut proven, &state, &mut look).await;
+                self.verify_safe_to_fetch(&mut proven, &state, &mut fetch).await;
             }
             // While the upstream was answering, clients were shown something else that may be newer. If that goes on and on,
-            // every other look is told nevertheless: it is a real state, and others wait for one. What clients have written
+            // every other fetch is told nevertheless: it is a real state, and others wait for one. What clients have written
             // they are not shown the past of by their own fences.
             let shown = self.resource.siblings().shown_beside(self.resource.handle());
-            let shown = shown.max(Some(self.resource.fenced_itself()));
-            held_back = !held_back && Some(started) < shown && matches!(look.outcome, Outcome::Fresh(_));
+            let shown = shown.max(Some(self.resource.own_fence()));
+            held_back = !held_back && Some(started) < shown && matches!(fetch.outcome, FetchOutcome::Fresh(_));
             if held_back {
-                self.record(
-                    &look,
+                self.log_fetch(
+                    &fetch,
                     trigger,
                     "overtaken",
                     "something newer may have been shown while the upstream was answering".to_owned(),
                 );
-                schedule.looked(started, trigger, None);
+                schedule.record(started, trigger, None);
                 self.resource.trigger(trigger);
-                self.resource.discard_look();
+                self.resource.fetch_discarded();
                 continue;
             }
-            let room = self.resource.room();
+            let room = self.resource.memory_budget();
             state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
-            let (mut verdict, mut ring) = self.take_in(&mut state, look, trigger);
+            let (mut verdict, mut ring) = self.apply(&mut state, fetch, trigger);
             if state.is_too_much() {
                 // Who has more than a share of the memory keeps nothing more from the others.
                 state.close(Ended::Closed(EndReason::Overload));
                 (verdict, ring) = (Verdict::Ended, true);
             }
-            schedule.looked(started, trigger, Some(&verdict));
+            schedule.record(started, trigger, Some(&verdict));
             if verdict == Verdict::Changed {
-                ears.bearings.changed(started);
+                event_cursor.relevance.changed(started);
                 self.resource.siblings().show(self.resource.handle(), finished);
             }
             self.resource.set_interval(schedule.interval());
             self.resource.rest(schedule.rests_until());
             if verdict == Verdict::Ended {
                 // Whoever joins from now on starts anew; whoever is here is told.
-                self.hub.forget(&self.resource);
+                self.registry.remove(&self.resource);
             }
             self.resource.publish(Arc::clone(state.head()), ring);
             if verdict == Verdict::Ended {
                 break;
             }
         }
-        let condition = state.head().condition.clone();
+        let condition = state.head().status.clone();
         if state.head().ended().is_none() {
             // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
             // vain.
-            state.close(Ended::Closed(self.resource.closed_for()));
+            state.close(Ended::Closed(self.resource.close_reason()));
             self.resource.publish(Arc::clone(state.head()), true);
         }
-        if matches!(condition, Condition::Stale { .. }) {
+        if matches!(condition, ResourceStatus::Stale { .. }) {
             let _ = self.metrics.failing().end();
         }
         self.metrics.resources().dec();
     }
 
-    /// Waits until a look is due, and says why and since when. `None`: the watch is over, because nobody needs the
+    /// Waits until a fetch is due, and says why and since when. `None`: the watch is over, because nobody needs the
     /// resource or because its route is there no more.
-    async fn wait(&self, schedule: &mut Schedule, ears: &mut Ears) -> Option<(Trigger, Instant)> {
+    async fn wait(&self, schedule: &mut Schedule, event_cursor: &mut RouteEventCursor) -> Option<(Trigger, Instant)> {
         let mut idle_since = None;
         loop {
             if self.resource.is_closing() {
-                self.hub.forget(&self.resource);
+                self.registry.remove(&self.resource);
                 return None;
             }
             let now = clock::now();
-            schedule.keep_pace(self.resource.pace());
-            if !self.may_look(ears, now) {
+            schedule.set_client_interval(self.resource.client_interval());
+            if !self.may_fetch(event_cursor, now) {
                 if self.resource.held() > 0 {
                     idle_since = None;
-                    self.resource.attention().await;
+                    self.resource.poller_wakeup().await;
                     continue;
                 }
-                let deadline = *idle_since.get_or_insert(now) + self.plan.linger;
+                let deadline = *idle_since.get_or_insert(now) + self.config.linger;
                 if deadline <= now {
-                    // Nothing waits for a look that may not be made.
-                    self.hub.forget(&self.resource);
+                    // Nothing waits for a fetch that may not be made.
+                    self.registry.remove(&self.resource);
                     return None;
                 }
                 tokio::select! {
                     () = sleep_until(deadline) => {}
-                    () = self.resource.attention() => {}
+                    () = self.resource.poller_wakeup() => {}
                 }
                 continue;
             }
             let held = self.resource.held() > 0;
             if held {
-                self.listen(schedule, ears, now);
+                self.poll_route_events(schedule, event_cursor, now);
             }
-            if self.resource.is_told() {
-                schedule.told();
+            if self.resource.is_hinted() {
+                schedule.hinted();
             }
             if self.resource.seen_well().is_some_and(|seen| schedule.seen_well(seen)) {
                 self.resource.trigger(Trigger::Demand);
@@ -208,16 +216,16 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 let due =
                     if self.resource.is_awaited() { schedule.demanded_due(now) } else { schedule.triggered_due(now) };
                 if due > now {
-                    // Whatever else happens until then is served by the same look; but what ends a rest is to be heard.
+                    // Whatever else happens until then is served by the same fetch; but what ends a rest is to be heard.
                     let is_rest = schedule.rests_until().is_some();
                     tokio::select! {
                         () = sleep_until(due) => {}
-                        () = self.resource.attention() => {}
-                        () = self.resource.pulse().beats_beyond(ears.heard), if held && is_rest => {}
+                        () = self.resource.poller_wakeup() => {}
+                        () = self.resource.route_events().wait_past(event_cursor.seen), if held && is_rest => {}
                     }
                     continue;
                 }
-                match self.resource.take_trigger(self.resource.held() > 0, schedule.heeds_writes(due)) {
+                match self.resource.take_trigger(self.resource.held() > 0, schedule.write_may_trigger(due)) {
                     Some(trigger) => return Some((trigger, due)),
                     None => continue,
                 }
@@ -227,65 +235,71 @@ impl<F: Fetch + ?Sized> Poller<F> {
                 let due = schedule.due(now);
                 tokio::select! {
                     // Meanwhile the client may have written.
-                    () = sleep_until(due) => if self.may_look(ears, clock::now()) {
+                    () = sleep_until(due) => if self.may_fetch(event_cursor, clock::now()) {
                         return Some((Trigger::Timer, due));
                     },
-                    () = self.resource.attention() => {}
-                    () = self.resource.pulse().beats_beyond(ears.heard) => {}
+                    () = self.resource.poller_wakeup() => {}
+                    () = self.resource.route_events().wait_past(event_cursor.seen) => {}
                 }
             } else {
                 let since = *idle_since.get_or_insert(now);
-                let deadline = self.resource.last_poll().map_or(since, |polled| polled.max(since)) + self.plan.linger;
-                if deadline <= now && self.hub.retire(&self.resource) {
+                let deadline = self.resource.last_poll().map_or(since, |polled| polled.max(since)) + self.config.linger;
+                if deadline <= now && self.registry.remove_if_idle(&self.resource) {
                     return None;
                 }
                 tokio::select! {
                     () = sleep_until(deadline) => {}
-                    () = self.resource.attention() => {}
+                    () = self.resource.poller_wakeup() => {}
                 }
             }
         }
     }
 
     /// Takes what has happened to the route for a trigger, if it is one for this resource.
-    fn listen(&self, schedule: &mut Schedule, ears: &mut Ears, now: Instant) {
-        let heard = self.resource.pulse().since(ears.heard);
-        ears.heard = heard.beats;
-        let bears = ears.bearings.wrote(&heard.writes, now);
+    fn poll_route_events(&self, schedule: &mut Schedule, event_cursor: &mut RouteEventCursor, now: Instant) {
+        let heard = self.resource.route_events().since(event_cursor.seen);
+        event_cursor.seen = heard.sequence;
+        let bears = event_cursor.relevance.record_write(&heard.writes, now);
         if heard.trigger > Some(Trigger::Write) {
-            schedule.told();
+            schedule.hinted();
         }
         if let Some(trigger) = heard.trigger
-            && (trigger != Trigger::Write || bears || !schedule.is_measured())
+            && (trigger != Trigger::Write || bears || !schedule.is_client_paced())
         {
             self.resource.trigger(trigger);
         }
     }
 
-    /// Makes one look, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
-    async fn look(&self, state: &State, ears: &Ears, trigger: Trigger, due: Instant) -> Option<Look> {
-        let urgency = if trigger == Trigger::Timer { Urgency::Routine } else { Urgency::Triggered };
+    /// Makes one fetch, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
+    async fn run_fetch(
+        &self,
+        state: &StateMachine,
+        event_cursor: &RouteEventCursor,
+        trigger: Trigger,
+        due: Instant,
+    ) -> Option<CompletedFetch> {
+        let priority = if trigger == Trigger::Timer { Priority::Routine } else { Priority::Triggered };
         let validators =
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
-        let (permit, started) = self.admit_while_wanted(urgency, due).await?;
+        let (permit, started) = self.admit_while_wanted(priority, due).await?;
         // From here on a write waits for it; one that came before is seen.
         let _under_way = self.resource.page().fetches();
-        if !self.may_look(ears, clock::now()) {
+        if !self.may_fetch(event_cursor, clock::now()) {
             self.resource.trigger(trigger);
             return None;
         }
-        self.resource.look_began(started);
-        let ask = self.ask(permit, validators);
+        self.resource.fetch_started(started);
+        let ask = self.send_fetch(permit, validators);
         // What only waiting clients asked for is called off with the last of them: the application may be holding it.
         let outcome = match self.resource.held() {
             0 => self.while_wanted(ask).await,
             _ => Some(ask.await),
         };
         if outcome.is_none() {
-            self.resource.abandon_look();
+            self.resource.fetch_abandoned();
         }
-        Some(Look { started, finished: clock::now(), at: clock::wall(), outcome: outcome? })
+        Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome: outcome? })
     }
 
     /// Does `work`, as long as anybody wants the resource. What calls for attention meanwhile is seen to afterwards.
@@ -295,7 +309,7 @@ impl<F: Fetch + ?Sized> Poller<F> {
             tokio::select! {
                 biased;
                 done = &mut work => return Some(done),
-                () = self.resource.attention() => {
+                () = self.resource.poller_wakeup() => {
                     if !self.resource.is_wanted() {
                         return None;
                     }
@@ -305,12 +319,12 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Waits for the budget, as long as anybody wants the resource. Whoever joins meanwhile may have its turn sooner.
-    async fn admit_while_wanted(&self, urgency: Urgency, due: Instant) -> Option<(Permit, Instant)> {
+    async fn admit_while_wanted(&self, priority: Priority, due: Instant) -> Option<(Permit, Instant)> {
         loop {
             tokio::select! {
                 biased;
-                admitted = self.admit(urgency, due) => return Some(admitted),
-                () = self.resource.attention() => {
+                admitted = self.admit(priority, due) => return Some(admitted),
+                () = self.resource.poller_wakeup() => {
                     if !self.resource.is_wanted() {
                         return None;
                     }
@@ -320,58 +334,58 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Waits for the budget. Also returns when it allowed to ask.
-    pub(super) async fn admit(&self, urgency: Urgency, due: Instant) -> (Permit, Instant) {
+    pub(super) async fn admit(&self, priority: Priority, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
-        let owner = self.resource.owner(|owner| self.budget.load(owner));
-        let permit = self.budget.admit(owner, urgency, due).await;
+        let owner = self.resource.owner(|owner| self.limiter.load(owner));
+        let permit = self.limiter.admit(owner, priority, due).await;
         let started = clock::now();
         // Not since it was due: that may have been while nobody watched.
-        self.budget.note_wait(started.saturating_duration_since(asked), self.plan.schedule.every);
+        self.limiter.record_wait(started.saturating_duration_since(asked), self.config.schedule.every);
         (permit, started)
     }
 
     /// Asks the upstream.
-    pub(super) async fn ask(&self, permit: Permit, validators: Validators) -> Outcome {
-        let request = WatchRequest {
+    pub(super) async fn send_fetch(&self, permit: Permit, validators: Validators) -> FetchOutcome {
+        let request = FetchRequest {
             key: self.resource.key(),
             validators,
-            max_body: self.plan.max_body,
-            seat: self.resource.seat(),
-            ignored: &self.plan.ignored,
+            max_body: self.config.max_body,
+            affinity: self.resource.affinity(),
+            ignored: &self.config.ignored,
         };
-        let outcome = self.fetch.fetch(&request).await;
+        let outcome = self.fetcher.fetch(&request).await;
         drop(permit);
         outcome
     }
 
-    /// Takes a look in. Returns what it meant, and whether clients must be woken.
-    fn take_in(&self, state: &mut State, look: Look, trigger: Trigger) -> (Verdict, bool) {
-        let was_stale = matches!(state.head().condition, Condition::Stale { .. });
-        let entry = Entry::of(&look, trigger);
-        let (verdict, ring) = state.observe(look);
+    /// Takes a fetch in. Returns what it meant, and whether clients must be woken.
+    fn apply(&self, state: &mut StateMachine, fetch: CompletedFetch, trigger: Trigger) -> (Verdict, bool) {
+        let was_stale = matches!(state.head().status, ResourceStatus::Stale { .. });
+        let entry = FetchLogEntry::from_fetch(&fetch, trigger);
+        let (verdict, ring) = state.observe(fetch);
         self.log(&verdict, was_stale);
         if let Some(advice) = &state.head().advice
-            && self.plan.rules.advise()
+            && self.config.rules.warn_once()
         {
             self.log_advice(advice, state);
         }
         if verdict == Verdict::Changed {
-            self.resource.pulse().note_change();
+            self.resource.route_events().record_change();
         }
         self.metrics.fetched(verdict.result());
         self.metrics.fetch_took(entry.took);
         if let Some(bytes) = entry.bytes {
-            self.metrics.looked_at(bytes);
+            self.metrics.fetched_at(bytes);
         }
-        let entry = Entry { result: verdict.result(), because: state.explain(&verdict), ..entry };
-        if let Some(what) = worth_telling(&verdict, state, was_stale) {
-            self.tell(what, &entry);
+        let entry = FetchLogEntry { result: verdict.result(), reason: state.explain(&verdict), ..entry };
+        if let Some(what) = notable_event(&verdict, state, was_stale) {
+            self.emit_event(what, &entry);
         }
-        self.resource.record(entry);
+        self.resource.log_fetch(entry);
         (verdict, ring)
     }
 
-    /// One line a route and trouble, not one a look or a resource: of a backend that does not answer at all there is a line
+    /// One line a route and trouble, not one a fetch or a resource: of a backend that does not answer at all there is a line
     /// already, and where one resource fails, others of its route most likely do.
     fn log(&self, verdict: &Verdict, was_stale: bool) {
         let url = &*self.resource.key().target;
@@ -399,26 +413,28 @@ impl<F: Fetch + ?Sized> Poller<F> {
     }
 
     /// Logs advice on the resource's route, with a route of its own to paste.
-    fn log_advice(&self, advice: &str, state: &State) {
+    fn log_advice(&self, advice: &str, state: &StateMachine) {
         let url = &*self.resource.key().target;
         let path = url.split('?').next().unwrap_or_default();
         let is_page =
             state.head().newest().is_some_and(|newest| newest.representation.media_type().kind() == Kind::Html);
-        match route_to_paste(advice, path, is_page && self.plan.proves) {
-            Some(route) => warn!(url, "{path}: {advice}. As a route of its own, above {:?}:\n{route}", self.plan.route),
+        match route_to_paste(advice, path, is_page && self.config.verify_safe) {
+            Some(route) => {
+                warn!(url, "{path}: {advice}. As a route of its own, above {:?}:\n{route}", self.config.route)
+            }
             None => warn!(url, "{path}: {advice}"),
         }
     }
 
-    fn tell(&self, what: &'static str, entry: &Entry) {
-        self.metrics.happened(Happening {
+    fn emit_event(&self, what: &'static str, entry: &FetchLogEntry) {
+        self.metrics.emit(Event {
             number: 0,
             at: entry.at,
-            route: Arc::clone(&self.plan.route),
+            route: Arc::clone(&self.config.route),
             resource: self.resource.handle().to_owned(),
             url: Arc::clone(&self.resource.key().target),
-            what,
-            because: entry.because.clone(),
+            kind: what,
+            reason: entry.reason.clone(),
             trigger: entry.trigger.as_str(),
             status: entry.status,
             bytes: entry.bytes,
@@ -426,14 +442,14 @@ impl<F: Fetch + ?Sized> Poller<F> {
         });
     }
 
-    pub(super) fn record(&self, look: &Look, trigger: Trigger, result: &'static str, because: String) {
+    pub(super) fn log_fetch(&self, fetch: &CompletedFetch, trigger: Trigger, result: &'static str, reason: String) {
         self.metrics.fetched(result);
-        self.resource.record(Entry { result, because, ..Entry::of(look, trigger) });
+        self.resource.log_fetch(FetchLogEntry { result, reason: reason, ..FetchLogEntry::from_fetch(fetch, trigger) });
     }
 }
 
-/// What an operator would want to hear of a look, if anything.
-fn worth_telling(verdict: &Verdict, state: &State, was_stale: bool) -> Option<&'static str> {
+/// What an operator would want to hear of a fetch, if anything.
+fn notable_event(verdict: &Verdict, state: &StateMachine, was_stale: bool) -> Option<&'static str> {
     match verdict {
         Verdict::Changed if state.head().newest().is_some_and(|newest| newest.version.position == 1) => Some("first"),
         Verdict::Changed => Some("changed"),

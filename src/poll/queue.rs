@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::BudgetOptions;
 use crate::model::share::{OF_CLIENT, OF_NETWORK, may_take};
-use crate::model::{Network, Owner};
+use crate::model::{AddressBucket, Owner};
 
 /// How a fetch ranks among those of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
+pub enum Priority {
     /// Its interval is over.
     Routine,
     /// Something asked for it.
@@ -41,8 +41,8 @@ pub(super) struct Queue<C> {
     running: usize,
     /// The fetches that began within the last second, oldest first.
     begun: VecDeque<(Instant, Owner)>,
-    networks: Level<(), Option<Network>>,
-    clients: Level<Option<Network>, Owner>,
+    networks: Level<(), Option<AddressBucket>>,
+    clients: Level<Option<AddressBucket>, Owner>,
     waiting: BTreeMap<Owner, BTreeMap<(Instant, u64), C>>,
     waiting_in_all: usize,
     /// The last turn of a network.
@@ -176,10 +176,10 @@ impl<C> Queue<C> {
     }
 
     /// Takes a place. A trigger ranks as if it had been due [`PATIENCE`] earlier.
-    pub(super) fn join(&mut self, owner: Owner, urgency: Urgency, due: Instant, call: C) -> Place {
-        let rank = match urgency {
-            Urgency::Routine => due + PATIENCE,
-            Urgency::Triggered => due,
+    pub(super) fn enqueue(&mut self, owner: Owner, priority: Priority, due: Instant, call: C) -> Place {
+        let rank = match priority {
+            Priority::Routine => due + PATIENCE,
+            Priority::Triggered => due,
         };
         self.arrivals += 1;
         let place = (rank, self.arrivals);
@@ -192,7 +192,7 @@ impl<C> Queue<C> {
     }
 
     /// Gives up a place, if it is still there.
-    pub(super) fn leave(&mut self, place: &Place) {
+    pub(super) fn dequeue(&mut self, place: &Place) {
         if self.take(place).is_some() {
             self.clients.leave(place.0.network, place.0);
             self.networks.leave((), place.0.network);

@@ -1,27 +1,27 @@
 //! What changes in JSON: by pointers, `*` for every index and for keys that are data.
 
+use super::change_series::{ChangeSeries, Observation};
 use super::text;
-use super::trace::{Seen, Traces};
 use super::value::Grammar;
 use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::explain::{Rule, is_name};
 use crate::json::{Document, Kind, Value, unescape};
 
 /// Larger than that of a fan-out: nobody waits but who asked.
-const MOST_STEPS: usize = 50_000_000;
+const MAX_STEPS: usize = 50_000_000;
 
-pub(super) fn collect(documents: &[Document<'_>], traces: &mut Traces) {
+pub(super) fn collect(documents: &[Document<'_>], traces: &mut ChangeSeries) {
     for (at, pair) in documents.windows(2).enumerate() {
-        let mut collector = Collector { look: at + 1, documents, traces };
+        let mut collector = Collector { fetch: at + 1, documents, traces };
         // What was found within the budget is enough; the rules are tried on all samples anyway.
-        let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut Budget::new(MOST_STEPS));
+        let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut Budget::new(MAX_STEPS));
     }
 }
 
 struct Collector<'c, 'd> {
-    look: usize,
+    fetch: usize,
     documents: &'c [Document<'d>],
-    traces: &'c mut Traces,
+    traces: &'c mut ChangeSeries,
 }
 
 impl<'d> Edits<'d> for Collector<'_, '_> {
@@ -31,7 +31,7 @@ impl<'d> Edits<'d> for Collector<'_, '_> {
             Edit::Add(_) | Edit::Remove(_) | Edit::Move(..) => {
                 let (name, rule) = named(path, self.documents);
                 let trace = self.traces.at(&name);
-                trace.structural.push(self.look);
+                trace.structural.push(self.fetch);
                 trace.rule = rule;
                 return Ok(());
             }
@@ -39,7 +39,7 @@ impl<'d> Edits<'d> for Collector<'_, '_> {
         if let (Kind::String, Kind::String) = (old.kind(), new.kind())
             && text::is_prose(old.raw(), new.raw())
         {
-            text::compare(self.look, old.raw(), new.raw(), Grammar::Plain, self.traces);
+            text::compare(self.fetch, old.raw(), new.raw(), Grammar::Plain, self.traces);
             return Ok(());
         }
         let (name, rule) = named(path, self.documents);
@@ -47,7 +47,7 @@ impl<'d> Edits<'d> for Collector<'_, '_> {
         let spot = path.iter().map(spelled).collect::<Vec<_>>().join("/");
         trace.rule = rule;
         let (old, new) = (old.raw().to_owned(), new.raw().to_owned());
-        trace.seen.push(Seen { look: self.look, spot, old, new, unit: "", raw: None });
+        trace.seen.push(Observation { fetch: self.fetch, spot, old, new, unit: "", raw: None });
         Ok(())
     }
 }

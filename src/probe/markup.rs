@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::nature::is_noisy;
-use super::selector::{Narrow, narrow};
+use super::change_series::{ChangeSeries, Changes, Observation, RawSpan, Timeline};
+use super::selector::{NarrowSelector, narrow};
 use super::text;
-use super::trace::{Raw, Seen, Timeline, Trace, Traces};
 use super::value::{Grammar, token, unit, untagged};
+use super::volatility::is_noisy;
 use crate::diff::{Budget, hunks};
 use crate::explain::{Rule, selector_of};
 use crate::markup::{Element, Outline};
 
-const MOST_STEPS: usize = 50_000_000;
+const MAX_STEPS: usize = 50_000_000;
 
 /// What may stand beside the value of an element that is ignored as a whole.
 const UNITS: [&str; 16] =
@@ -24,12 +24,12 @@ const LARGEST: usize = 4000;
 /// A place that has a selector.
 type Place = (String, Option<String>);
 
-pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut Traces) {
-    let mut found: BTreeMap<Place, Trace> = BTreeMap::new();
-    let mut moving: BTreeMap<String, Trace> = BTreeMap::new();
+pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut ChangeSeries) {
+    let mut found: BTreeMap<Place, Changes> = BTreeMap::new();
+    let mut moving: BTreeMap<String, Changes> = BTreeMap::new();
     for (at, pair) in outlines.windows(2).enumerate() {
         let (old, new) = (&pair[0], &pair[1]);
-        let Ok(hunks) = hunks(old.text(), new.text(), &mut Budget::new(MOST_STEPS)) else {
+        let Ok(hunks) = hunks(old.text(), new.text(), &mut Budget::new(MAX_STEPS)) else {
             traces.at("too much to say where").structural.push(at + 1);
             continue;
         };
@@ -37,7 +37,7 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
         let grammar = Grammar::of_markup(new.text());
         let mut last = 0;
         for hunk in hunks {
-            let raw = Raw { old: hunk.old, new: hunk.new, last };
+            let raw = RawSpan { old: hunk.old, new: hunk.new, last };
             last = last.max(raw.new.end);
             let (was, is) = (locate(old, &raw.old), locate(new, &raw.new));
             let grouped = text::is_grouped(texts, &raw, grammar);
@@ -52,24 +52,31 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
                 (Some(was), Some(is)) if was.place == is.place => {
                     let trace = found.entry(is.place).or_default();
                     let spot = is.element.to_string();
-                    let known = trace.seen.last().is_some_and(|last| last.look == at + 1 && last.spot == spot);
+                    let known = trace.seen.last().is_some_and(|last| last.fetch == at + 1 && last.spot == spot);
                     if !known {
                         let raw = named.then_some(raw);
-                        trace.seen.push(Seen { look: at + 1, spot, old: was.value, new: is.value, unit: is.unit, raw });
+                        trace.seen.push(Observation {
+                            fetch: at + 1,
+                            spot,
+                            old: was.value,
+                            new: is.value,
+                            unit: is.unit,
+                            raw,
+                        });
                     }
                 }
                 _ if named => last = text::difference(at + 1, texts, &raw, grammar, traces),
                 _ => {
-                    // Where something is gone, what it was part of is told by the look before.
+                    // Where something is gone, what it was part of is told by the fetch before.
                     let gone = raw.new.is_empty();
                     let (outline, range) = if gone { (old, &raw.old) } else { (new, &raw.new) };
                     match outline.innermost(range) {
                         Some(element) => {
                             let trace = moving.entry(selector_of(&element)).or_default();
                             trace.structural.push(at + 1);
-                            let (look, spot) = (at + usize::from(!gone), element.index().to_string());
-                            trace.seen.push(Seen {
-                                look,
+                            let (fetch, spot) = (at + usize::from(!gone), element.index().to_string());
+                            trace.seen.push(Observation {
+                                fetch,
                                 spot,
                                 old: String::new(),
                                 new: String::new(),
@@ -94,21 +101,21 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
 }
 
 /// Adds an element in which something comes, goes or moves; if it does in direct succession, with the selector that means it.
-fn churn(base: &str, trace: &Trace, outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut Traces) {
+fn churn(base: &str, trace: &Changes, outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut ChangeSeries) {
     traces.at(base).structural.extend(&trace.structural);
-    let looks: BTreeSet<usize> = trace.structural.iter().copied().filter(|look| !timeline.spaced[*look]).collect();
+    let fetches: BTreeSet<usize> = trace.structural.iter().copied().filter(|fetch| !timeline.spaced[*fetch]).collect();
     let all: BTreeSet<usize> = trace.structural.iter().copied().collect();
-    if !is_noisy(looks.len(), all.len(), timeline.pairs(false)) {
+    if !is_noisy(fetches.len(), all.len(), timeline.pairs(false)) {
         return;
     }
     let elements = trace.seen.iter().filter_map(|seen| {
         let at: usize = seen.spot.parse().ok()?;
-        outlines[seen.look].elements().nth(at)
+        outlines[seen.fetch].elements().nth(at)
     });
     let page = outlines.iter().map(|outline| outline.text().len()).max().unwrap_or(0);
     let small = elements.clone().all(|element| is_small(&element, page));
     let whole = elements.clone().any(|element| is_frame(&element));
-    if let Some(Narrow { selector, others: 0 }) = narrowed(base, None, trace, outlines).filter(|_| !whole) {
+    if let Some(NarrowSelector { selector, others: 0 }) = narrowed(base, None, trace, outlines).filter(|_| !whole) {
         let into = traces.at(base);
         into.rule = Some(Rule::Css(selector));
         into.churns = true;
@@ -216,43 +223,44 @@ fn is_inside_of_text(outline: &Outline<'_>, range: &Range<usize>) -> bool {
 }
 
 /// A place whose elements change for different reasons is taken apart by their places among their siblings.
-fn parts(trace: Trace, outlines: &[Outline<'_>], timeline: &Timeline) -> Vec<Trace> {
-    use super::nature::nature;
-    if nature(&trace, timeline).is_noise() {
+fn parts(trace: Changes, outlines: &[Outline<'_>], timeline: &Timeline) -> Vec<Changes> {
+    use super::volatility::classify;
+    if classify(&trace, timeline).is_noise() {
         return vec![trace];
     }
-    let nth = |seen: &Seen| {
+    let nth = |seen: &Observation| {
         let at: usize = seen.spot.parse().unwrap_or_default();
-        outlines[seen.look].elements().nth(at).map_or(0, |element| element.nth())
+        outlines[seen.fetch].elements().nth(at).map_or(0, |element| element.nth())
     };
-    let mut parts: BTreeMap<usize, Trace> = BTreeMap::new();
+    let mut parts: BTreeMap<usize, Changes> = BTreeMap::new();
     for seen in trace.seen {
         parts.entry(nth(&seen)).or_default().seen.push(seen);
     }
-    let (noise, open): (Vec<Trace>, Vec<Trace>) =
-        parts.into_values().partition(|part| nature(part, timeline).is_noise());
-    let mut rest = Trace { seen: open.into_iter().flat_map(|part| part.seen).collect(), ..Trace::default() };
-    rest.seen.sort_by_key(|seen| seen.look);
+    let (noise, open): (Vec<Changes>, Vec<Changes>) =
+        parts.into_values().partition(|part| classify(part, timeline).is_noise());
+    let mut rest = Changes { seen: open.into_iter().flat_map(|part| part.seen).collect(), ..Changes::default() };
+    rest.seen.sort_by_key(|seen| seen.fetch);
     noise.into_iter().chain((!rest.seen.is_empty()).then_some(rest)).collect()
 }
 
 /// Finds the selector for a place, and adds what was seen there. Where none tells it from others, it is named by what
 /// stands around it, and what has nothing around it by the way to each element.
-fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline<'_>], traces: &mut Traces) {
+fn settle(base: &str, attribute: Option<&str>, trace: Changes, outlines: &[Outline<'_>], traces: &mut ChangeSeries) {
     let found = narrowed(base, attribute, &trace, outlines);
-    if let Some(Narrow { selector, others: 0 }) = found {
+    if let Some(NarrowSelector { selector, others: 0 }) = found {
         return add(selector, attribute, None, trace, traces);
     }
-    let (named, bare): (Vec<Seen>, Vec<Seen>) = trace.seen.into_iter().partition(|seen| seen.raw.is_some());
+    let (named, bare): (Vec<Observation>, Vec<Observation>) =
+        trace.seen.into_iter().partition(|seen| seen.raw.is_some());
     for seen in &named {
-        let texts = (outlines[seen.look - 1].text(), outlines[seen.look].text());
+        let texts = (outlines[seen.fetch - 1].text(), outlines[seen.fetch].text());
         if let Some(raw) = &seen.raw {
-            text::difference(seen.look, texts, raw, Grammar::of_markup(texts.1), traces);
+            text::difference(seen.fetch, texts, raw, Grammar::of_markup(texts.1), traces);
         }
     }
-    let mut alone: BTreeMap<(String, String), Trace> = BTreeMap::new();
+    let mut alone: BTreeMap<(String, String), Changes> = BTreeMap::new();
     for mut seen in bare {
-        let outline = &outlines[seen.look];
+        let outline = &outlines[seen.fetch];
         let element = seen.spot.parse().ok().and_then(|at: usize| outline.elements().nth(at));
         let around = element.filter(|_| attribute.is_none()).map(|element| cell_of(&element, outline.text().len()));
         let (spot, base) = match around {
@@ -262,16 +270,16 @@ fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline
         seen.spot.clone_from(&spot);
         alone.entry((spot, base)).or_default().seen.push(seen);
     }
-    if alone.len() > MOST_ALONE {
-        let mut rest = Trace::default();
+    if alone.len() > MAX_ALONE {
+        let mut rest = Changes::default();
         rest.seen.extend(alone.into_values().flat_map(|trace| trace.seen));
         let doubt = "no selector tells it from others that did not change".to_owned();
         return add(base.to_owned(), attribute, Some(doubt), rest, traces);
     }
     for ((_, base), trace) in alone {
         let (selector, doubt) = match narrowed(&base, attribute, &trace, outlines) {
-            Some(Narrow { selector, others: 0 }) => (selector, None),
-            Some(Narrow { selector, others }) => {
+            Some(NarrowSelector { selector, others: 0 }) => (selector, None),
+            Some(NarrowSelector { selector, others }) => {
                 (selector, Some(format!("no selector tells it from {others} that did not change")))
             }
             None => (base, Some("no selector was found for it".to_owned())),
@@ -281,22 +289,22 @@ fn settle(base: &str, attribute: Option<&str>, trace: Trace, outlines: &[Outline
 }
 
 /// The most elements that are named one by one.
-const MOST_ALONE: usize = 24;
+const MAX_ALONE: usize = 24;
 
-fn narrowed(base: &str, attribute: Option<&str>, trace: &Trace, outlines: &[Outline<'_>]) -> Option<Narrow> {
-    let look = trace.seen.iter().map(|seen| seen.look).max()?;
-    let outline = &outlines[look];
+fn narrowed(base: &str, attribute: Option<&str>, trace: &Changes, outlines: &[Outline<'_>]) -> Option<NarrowSelector> {
+    let fetch = trace.seen.iter().map(|seen| seen.fetch).max()?;
+    let outline = &outlines[fetch];
     let stable = outlines.iter().all(|other| other.elements().len() == outline.elements().len());
     let changed: BTreeSet<usize> = trace
         .seen
         .iter()
-        .filter(|seen| stable || seen.look == look)
+        .filter(|seen| stable || seen.fetch == fetch)
         .filter_map(|seen| seen.spot.parse().ok())
         .collect();
     narrow(outline, base, &changed, attribute)
 }
 
-fn add(selector: String, attribute: Option<&str>, doubt: Option<String>, trace: Trace, traces: &mut Traces) {
+fn add(selector: String, attribute: Option<&str>, doubt: Option<String>, trace: Changes, traces: &mut ChangeSeries) {
     let name = match attribute {
         Some(attribute) => format!("{selector}@{attribute}"),
         None => selector,

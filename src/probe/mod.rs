@@ -1,52 +1,52 @@
 //! What of a resource changes by itself: clocks, counters, ages, tokens; and the rules that make those no change.
 //!
 //! ```text
-//! Samples (looks back to back, and looks with pauses) ─ collect ─▶ Traces: a place, and its values over time
-//!      ─ judge ─▶ Nature (clock, counter, token, …, or perhaps news) ─▶ Rules ─ tried on all samples ─▶ Report
+//! Samples (fetches back to back, and fetches with pauses) ─ collect ─▶ ChangeSeries: a place, and its values over time
+//!      ─ judge ─▶ Volatility (clock, counter, token, …, or perhaps news) ─▶ Rules ─ tried on all samples ─▶ Report
 //! ```
 //!
-//! What differs between two looks in direct succession is most likely no news: nothing happens in that time. What differs
+//! What differs between two fetches in direct succession is most likely no news: nothing happens in that time. What differs
 //! only after a pause may be either, so it is called noise only where it goes with the clock. All else is left to whoever
 //! knows the application. Pure: the samples were taken by somebody else.
 
+mod caching_findings;
+mod change_series;
 mod choices;
-mod hazards;
 mod json;
 mod markup;
-mod moment;
-mod nature;
 mod query;
 mod report;
 mod route;
 mod selector;
 mod text;
-mod trace;
+mod time_value;
 mod value;
+mod volatility;
 
-pub use hazards::{Hazards, cache_buster, cursor};
+pub use caching_findings::{CachingFindings, cache_buster, cursor};
 pub use query::{Varying, varying};
 pub use report::{Finding, Report};
-pub use route::{Facts, Without, route_block};
+pub use route::{AnonymousResult, Facts, route_block};
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-use self::trace::{Timeline, Traces};
+use self::change_series::{ChangeSeries, Timeline};
 use crate::explain::{Rule, explain};
 use crate::json::Document;
 use crate::markup::{Dialect, Outline};
 use crate::model::Representation;
-use crate::normalise::{Form, Rules};
+use crate::normalise::{BodyKind, Rules};
 
-/// One look.
+/// One fetch.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// What came.
     pub representation: Representation,
     /// All headers, as they came.
     pub headers: HeaderMap,
-    /// When it came, since the first look.
+    /// When it came, since the first fetch.
     pub at: Duration,
     /// The same moment on the calendar, in seconds since 1970.
     pub wall: f64,
@@ -58,7 +58,7 @@ pub struct Sample {
 
 /// Says what of `samples`, in the order in which they were taken, changes by itself.
 pub fn examine(samples: &[Sample]) -> Report {
-    let mut report = Report { looks: samples.len(), ..Report::default() };
+    let mut report = Report { fetches: samples.len(), ..Report::default() };
     let timeline = Timeline::of(samples);
     let none = Rules::default();
     let readings: Vec<_> = samples.iter().map(|sample| none.read(&sample.representation)).collect();
@@ -67,16 +67,16 @@ pub fn examine(samples: &[Sample]) -> Report {
     report.spaced = timeline.pairs(true);
     report.differing = samples.windows(2).filter(|pair| !pair[0].representation.same(&pair[1].representation)).count();
     let texts: Vec<&str> = readings.iter().map(|reading| &*reading.text).collect();
-    if readings.iter().any(|reading| reading.form == Form::Bytes) {
+    if readings.iter().any(|reading| reading.form == BodyKind::Bytes) {
         if report.differing > 0 {
             report.undecided.push(Finding::note("it is no text: nothing in it can be ignored"));
         }
         return report;
     }
-    let mut traces = Traces::default();
-    match Body::of(&texts, readings.first().map_or(Form::Text, |reading| reading.form)) {
+    let mut traces = ChangeSeries::default();
+    match Body::of(&texts, readings.first().map_or(BodyKind::Text, |reading| reading.form)) {
         Body::Json(documents) => {
-            report.unsaid_json = readings.iter().any(|reading| reading.form != Form::Json);
+            report.unsaid_json = readings.iter().any(|reading| reading.form != BodyKind::Json);
             json::collect(&documents, &mut traces);
         }
         Body::Markup(outlines) => markup::collect(&outlines, &timeline, &mut traces),
@@ -96,17 +96,17 @@ enum Body<'t> {
 }
 
 impl<'t> Body<'t> {
-    fn of(texts: &[&'t str], form: Form) -> Self {
+    fn of(texts: &[&'t str], form: BodyKind) -> Self {
         let looks_like = |start: &[char]| texts.iter().all(|text| text.trim_start().starts_with(start));
-        if form == Form::Json || looks_like(&['{', '[']) {
+        if form == BodyKind::Json || looks_like(&['{', '[']) {
             let documents: Result<Vec<_>, _> = texts.iter().map(|text| Document::parse(text)).collect();
             if let Ok(documents) = documents {
                 return Self::Json(documents);
             }
         }
         let dialect = match form {
-            Form::Markup(dialect) => Some(dialect),
-            Form::Text if looks_like(&['<']) => {
+            BodyKind::Markup(dialect) => Some(dialect),
+            BodyKind::Text if looks_like(&['<']) => {
                 Some(if texts.iter().all(|text| text.trim_start().starts_with("<?xml")) {
                     Dialect::Xml
                 } else {
@@ -134,10 +134,10 @@ fn compiled<'f>(findings: impl Iterator<Item = &'f Rule>) -> Rules {
 }
 
 /// Larger bodies are not compared again and again to see which rules are needed.
-const MOST_PRUNED: usize = 1 << 20;
+const MAX_PRUNED: usize = 1 << 20;
 
 /// The pairs of successive samples that differ in what `findings` leave.
-fn loud<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s Sample, &'s Sample)> {
+fn still_differing<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s Sample, &'s Sample)> {
     let rules = compiled(findings.iter().filter_map(|finding| finding.rule.as_ref()));
     let meanings: Vec<_> = samples
         .iter()
@@ -155,7 +155,7 @@ impl Report {
 
     /// Compares all samples under the rules that were found.
     fn try_out(&mut self, samples: &[Sample]) {
-        let found = loud(samples, &self.ignored);
+        let found = still_differing(samples, &self.ignored);
         self.loud = found.len();
         self.loud_back_to_back = found.iter().filter(|(_, next)| !next.spaced).count();
         let rules = self.rules();
@@ -168,8 +168,8 @@ impl Report {
             }
         }
         let size: usize = samples.iter().map(|sample| sample.representation.body.len()).max().unwrap_or(0);
-        if found.is_empty() && size <= MOST_PRUNED {
-            self.prune(|rest| loud(samples, rest).is_empty());
+        if found.is_empty() && size <= MAX_PRUNED {
+            self.prune(|rest| still_differing(samples, rest).is_empty());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which parameters of a query are only there to get past caches: by their names, or by comparing two URLs of one poll.
 
-use super::hazards::{cache_buster, cursor};
-use super::{Facts, Without};
+use super::caching_findings::{cache_buster, cursor};
+use super::{AnonymousResult, Facts};
 
 /// A parameter that differs between two URLs of one poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +13,11 @@ pub struct Varying {
     /// The query of the first URL without it.
     pub rest: String,
     /// What the application answers to that, if it was asked.
-    pub trial: Option<Without>,
+    pub trial: Option<AnonymousResult>,
 }
 
 /// Tries no more than these.
-const MOST_VARYING: usize = 8;
+const MAX_VARYING: usize = 8;
 
 /// The parameters that differ between `one` query and `other`.
 pub fn varying(one: Option<&str>, other: Option<&str>) -> Vec<Varying> {
@@ -30,7 +30,7 @@ pub fn varying(one: Option<&str>, other: Option<&str>) -> Vec<Varying> {
         // What has no name is known by its shape, and has it in both URLs.
         let is_named = !is_bare(text) || [&changed, &new].iter().all(|side| side.iter().any(|t| self::name(t) == name));
         let rest: Vec<&str> = one.iter().filter(|text| self::name(text) != name).copied().collect();
-        if found.len() < MOST_VARYING && !found.iter().any(|known| known.shown == name) {
+        if found.len() < MAX_VARYING && !found.iter().any(|known| known.shown == name) {
             let ignored = (is_named && !name.is_empty()).then(|| name.clone());
             found.push(Varying { name: ignored, shown: name, rest: rest.join("&"), trial: None });
         }
@@ -109,12 +109,12 @@ impl Verdict {
         for Varying { name, shown, trial, .. } in varying {
             let (said, name) = match (trial, name) {
                 _ if cursor(shown) => continue,
-                (Some(Without::Same), Some(name)) => ("", name),
-                (Some(Without::Same), None) => ("no pattern of ignore_query covers it in both", shown),
-                (Some(Without::Other), _) => {
+                (Some(AnonymousResult::Same), Some(name)) => ("", name),
+                (Some(AnonymousResult::Same), None) => ("no pattern of ignore_query covers it in both", shown),
+                (Some(AnonymousResult::Other), _) => {
                     ("without it the answer is another one, so it stays a part of the URL", shown)
                 }
-                (Some(Without::Refused(_)), _) => {
+                (Some(AnonymousResult::Refused(_)), _) => {
                     ("without it the application refuses, so it stays a part of the URL", shown)
                 }
                 (None, _) => ("what the answer is without it could not be tried, so it stays a part of the URL", shown),

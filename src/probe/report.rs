@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::nature::{Nature, nature};
-use super::trace::{Timeline, Trace, Traces};
+use super::change_series::{ChangeSeries, Changes, Timeline};
+use super::volatility::{Volatility, classify};
 use crate::explain::Rule;
 
 /// A place that changes, and why that is thought to be news or none.
@@ -29,11 +29,11 @@ impl Finding {
 /// What a probe found out about the bodies.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many looks there were.
-    pub looks: usize,
-    /// Pairs of looks in direct succession.
+    /// How many fetches there were.
+    pub fetches: usize,
+    /// Pairs of fetches in direct succession.
     pub back_to_back: usize,
-    /// Pairs of looks with a pause between them.
+    /// Pairs of fetches with a pause between them.
     pub spaced: usize,
     /// Pairs whose bodies differ in any way.
     pub differing: usize,
@@ -54,28 +54,28 @@ pub struct Report {
 }
 
 /// More rules of a kind are a sign that the places were not understood.
-const MOST_RULES: usize = 80;
-const MOST_PATTERNS: usize = 40;
+const MAX_RULES: usize = 80;
+const MAX_PATTERNS: usize = 40;
 
 impl Report {
-    pub(super) fn take(&mut self, traces: Traces, timeline: &Timeline) {
+    pub(super) fn take(&mut self, traces: ChangeSeries, timeline: &Timeline) {
         let patterns = traces.list.iter().filter(|(_, trace)| matches!(trace.rule, Some(Rule::Regex(_)))).count();
-        if patterns > MOST_PATTERNS {
+        if patterns > MAX_PATTERNS {
             self.undecided.push(Finding::note(&format!(
                 "text changes in {patterns} places, too many to name: see whether one pattern of your own covers them"
             )));
         }
         let mut known: BTreeSet<Rule> = BTreeSet::new();
         for (name, trace) in traces.list {
-            if patterns > MOST_PATTERNS && matches!(trace.rule, Some(Rule::Regex(_))) {
+            if patterns > MAX_PATTERNS && matches!(trace.rule, Some(Rule::Regex(_))) {
                 continue;
             }
-            let nature = nature(&trace, timeline);
+            let nature = classify(&trace, timeline);
             let finding = Finding { why: why(nature, &trace, timeline), rule: trace.rule.clone(), name };
             if finding.rule.as_ref().is_some_and(|rule| !known.insert(rule.clone())) {
                 continue;
             }
-            if nature.is_noise() && trace.doubt.is_none() && finding.rule.is_some() && self.ignored.len() < MOST_RULES {
+            if nature.is_noise() && trace.doubt.is_none() && finding.rule.is_some() && self.ignored.len() < MAX_RULES {
                 self.ignored.push(finding);
             } else {
                 self.undecided.push(finding);
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Ages that are too old to have grown while they were looked at.
+    /// Ages that are too old to have grown while they were fetched.
     pub(super) fn ages(&mut self, texts: &[&str]) {
         #[allow(clippy::expect_used, reason = "the pattern is written above, and tests compile it")]
         static FIND: LazyLock<Regex> = LazyLock::new(|| Regex::new(AGE).expect("a pattern"));
@@ -91,7 +91,7 @@ impl Report {
         let rules = self.rules();
         let outline = crate::markup::Outline::read(text, crate::markup::Dialect::Html);
         let cuts = rules.cuts(text, outline.as_ref());
-        let open: usize = FIND.find_iter(text).filter(|found| !cuts.cover(&found.range())).count();
+        let open: usize = FIND.find_iter(text).filter(|found| !cuts.contains(&found.range())).count();
         let pointed = self.ignored.iter().any(|finding| matches!(finding.rule, Some(Rule::Json(_))));
         if open > 0 && !pointed {
             self.ignored.push(Finding {
@@ -131,17 +131,17 @@ const AGES: &str = "ages";
 
 const AGE: &str = r"\b(?:\d+|an?) (?:second|minute|min|hour|day|week|month|year)s? ago\b";
 
-fn why(nature: Nature, trace: &Trace, timeline: &Timeline) -> String {
-    let looks: BTreeSet<usize> =
-        trace.seen.iter().map(|seen| seen.look).chain(trace.structural.iter().copied()).collect();
-    let quick = looks.iter().filter(|look| !timeline.spaced[**look]).count();
-    let slow = looks.len() - quick;
+fn why(nature: Volatility, trace: &Changes, timeline: &Timeline) -> String {
+    let fetches: BTreeSet<usize> =
+        trace.seen.iter().map(|seen| seen.fetch).chain(trace.structural.iter().copied()).collect();
+    let quick = fetches.iter().filter(|fetch| !timeline.spaced[**fetch]).count();
+    let slow = fetches.len() - quick;
     let often = match (timeline.pairs(false), timeline.pairs(true)) {
         (pairs, 0) => format!("{quick} of {pairs}"),
         (pairs, spaced) => format!("{quick} of {pairs}, and {slow} of {spaced} with a pause"),
     };
     let what = match nature {
-        Nature::Open if !trace.structural.is_empty() => "something comes, goes or moves there",
+        Volatility::Unknown if !trace.structural.is_empty() => "something comes, goes or moves there",
         nature => nature.describe(),
     };
     match &trace.doubt {

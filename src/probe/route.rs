@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::hazards::coding;
+use super::caching_findings::coding;
 use super::query::{Varying, Verdict};
-use super::{Finding, Hazards, Report, Sample};
+use super::{CachingFindings, Finding, Report, Sample};
 use crate::explain::Rule;
 
 /// What is known beside the report.
@@ -27,23 +27,23 @@ pub struct Facts<'f> {
     pub when: &'f str,
     /// How long the pauses were.
     pub every: Duration,
-    /// The looks.
+    /// The fetches.
     pub samples: &'f [Sample],
-    /// Looks that failed, and how the last of them did.
+    /// Fetches that failed, and how the last of them did.
     pub failed: (usize, Option<&'f str>),
     /// The size of the body with gzip, in bytes.
     pub gzipped: usize,
     /// The head of an answer to a request that took compressed answers.
     pub encoded: Option<&'f http::HeaderMap>,
     /// Whether credentials were sent, and whether the answer without them means the same.
-    pub without_credentials: Option<Without>,
+    pub without_credentials: Option<AnonymousResult>,
     /// The largest body that a route takes unless it says otherwise.
     pub max_body: u64,
 }
 
 /// What the application answers without something that was sent, such as credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Without {
+pub enum AnonymousResult {
     /// The same.
     Same,
     /// Something else.
@@ -53,7 +53,7 @@ pub enum Without {
 }
 
 /// The whole answer of a probe: a configuration with comments, which is complete where the application is to be named.
-pub fn route_block(facts: &Facts<'_>, report: &Report, hazards: &Hazards) -> String {
+pub fn route_block(facts: &Facts<'_>, report: &Report, hazards: &CachingFindings) -> String {
     let mut block = Block { out: String::new() };
     let query = Verdict::of(facts);
     block.summary(facts, report, hazards);
@@ -99,12 +99,12 @@ impl Block {
         let _ = writeln!(self.out, "{code:<COLUMN$} # {}", visible(why));
     }
 
-    fn summary(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards) {
+    fn summary(&mut self, facts: &Facts<'_>, report: &Report, hazards: &CachingFindings) {
         let times = report.back_to_back + 1;
         self.comment(
             "",
             &format!(
-                "{} probed {}: {times} looks in direct succession, {} more every {}.",
+                "{} probed {}: {times} fetches in direct succession, {} more every {}.",
                 facts.url,
                 facts.when,
                 report.spaced,
@@ -122,24 +122,24 @@ impl Block {
             self.comment("Hazard    ", text);
         }
         if let (failed @ 1.., Some(how)) = facts.failed {
-            self.comment("Hazard    ", &format!("{failed} looks failed: {how}"));
+            self.comment("Hazard    ", &format!("{failed} fetches failed: {how}"));
         }
         if let Some(fallback) = &report.fallback {
             self.comment("Hazard    ", fallback);
         }
         let pairs = report.back_to_back + report.spaced;
         let changes = match report.differing {
-            0 => format!("none: all {} looks brought the same bytes", report.looks),
+            0 => format!("none: all {} fetches brought the same bytes", report.fetches),
             differing if report.is_silent() && report.ignored.is_empty() => {
                 format!(
-                    "{differing} of {pairs} looks brought other bytes with the same meaning: Sungrazer is silent by itself"
+                    "{differing} of {pairs} fetches brought other bytes with the same meaning: Sungrazer is silent by itself"
                 )
             }
             differing if report.is_silent() => {
-                format!("{differing} of {pairs} looks brought other bytes; with the rules below, none is a change")
+                format!("{differing} of {pairs} fetches brought other bytes; with the rules below, none is a change")
             }
             differing => format!(
-                "{differing} of {pairs} looks brought other bytes; with the rules below, {} still are changes, {} of them in direct succession, at {}",
+                "{differing} of {pairs} fetches brought other bytes; with the rules below, {} still are changes, {} of them in direct succession, at {}",
                 report.loud,
                 report.loud_back_to_back,
                 report.left.join(", ")
@@ -149,7 +149,7 @@ impl Block {
         self.out.push('\n');
     }
 
-    fn route(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards, query: &Verdict) {
+    fn route(&mut self, facts: &Facts<'_>, report: &Report, hazards: &CachingFindings, query: &Verdict) {
         self.out.push_str("[[route]]\n");
         self.line(
             &format!("path = {}", quoted(&escaped_path(facts.path))),
@@ -159,7 +159,7 @@ impl Block {
         let every = pace(took);
         self.line(
             &format!("every = {}", quoted(&humantime::format_duration(every).to_string())),
-            &format!("how often to look while somebody watches; an answer took {}", shown_time(took)),
+            &format!("how often to fetch while somebody watches; an answer took {}", shown_time(took)),
         );
         if !query.busters.is_empty() {
             let others = query.busters.iter().map(String::as_str).filter(|name| *name != "_");
@@ -217,7 +217,7 @@ impl Block {
         let _ = writeln!(self.out, "{lead}]");
     }
 
-    fn open_questions(&mut self, facts: &Facts<'_>, report: &Report, hazards: &Hazards, mut open: Vec<String>) {
+    fn open_questions(&mut self, facts: &Facts<'_>, report: &Report, hazards: &CachingFindings, mut open: Vec<String>) {
         if report.undecided.iter().any(|finding| finding.rule.is_some()) {
             open.push("Whether what is commented out above is news. As it stands, it is.".to_owned());
         }
@@ -228,11 +228,11 @@ impl Block {
             });
         }
         open.push(match facts.without_credentials {
-            Some(Without::Same) => "Who may share a look. Without the credentials that were given, the answer was the same: if it is so for everybody, audience = \"public\" makes one look serve all.".to_owned(),
-            Some(Without::Other) => "Who may share a look. Without the credentials that were given, the answer was another one, so it stays audience = \"credentials\"; if it depends on some cookie or header only, name that.".to_owned(),
-            Some(Without::Refused(status)) => format!("Who may share a look. Without the credentials that were given, the answer was {status}, so it stays audience = \"credentials\"; probe with another user's to see whether theirs is the same."),
-            None if hazards.private => "Who may share a look. The answer says that it is not for everybody, so it stays audience = \"credentials\".".to_owned(),
-            None => "Who may share a look. No credentials were given, so whether the answer depends on them was not tried: give them with -H. If it is the same for everybody, audience = \"public\" makes one look serve all.".to_owned(),
+            Some(AnonymousResult::Same) => "Who may share a fetch. Without the credentials that were given, the answer was the same: if it is so for everybody, audience = \"public\" makes one fetch serve all.".to_owned(),
+            Some(AnonymousResult::Other) => "Who may share a fetch. Without the credentials that were given, the answer was another one, so it stays audience = \"credentials\"; if it depends on some cookie or header only, name that.".to_owned(),
+            Some(AnonymousResult::Refused(status)) => format!("Who may share a fetch. Without the credentials that were given, the answer was {status}, so it stays audience = \"credentials\"; probe with another user's to see whether theirs is the same."),
+            None if hazards.private => "Who may share a fetch. The answer says that it is not for everybody, so it stays audience = \"credentials\".".to_owned(),
+            None => "Who may share a fetch. No credentials were given, so whether the answer depends on them was not tried: give them with -H. If it is the same for everybody, audience = \"public\" makes one fetch serve all.".to_owned(),
         });
         if report.unsaid_json && report.ignored.iter().all(|finding| !matches!(finding.rule, Some(Rule::Json(_)))) {
             open.push("The answer is JSON, but its type does not say so: it is compared as text unless ignore.json has a rule.".to_owned());
@@ -247,7 +247,7 @@ impl Block {
                     .to_owned(),
             );
         }
-        open.push("What changes more rarely than was looked, such as a date at midnight.".to_owned());
+        open.push("What changes more rarely than was fetched, such as a date at midnight.".to_owned());
         self.out.push('\n');
         self.out.push_str("# Not decided:\n");
         for text in open {
@@ -282,7 +282,7 @@ fn answer(facts: &Facts<'_>, last: &Sample) -> String {
     )
 }
 
-/// How often to look: not so often that the application is busy with nothing else.
+/// How often to fetch: not so often that the application is busy with nothing else.
 fn pace(took: Duration) -> Duration {
     let least = Duration::from_secs(1);
     let tenfold = Duration::from_secs((took * 10).as_secs());

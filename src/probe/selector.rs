@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::moment::{Kind, moment};
+use super::time_value::{Kind, time_value};
 use crate::explain::is_name;
 use crate::markup::{Element, Outline, Selectors};
 
 /// A selector, and how many elements it means beside those that it was made for.
-pub(super) struct Narrow {
+pub(super) struct NarrowSelector {
     pub(super) selector: String,
     pub(super) others: usize,
 }
@@ -21,7 +21,7 @@ pub(super) fn narrow(
     base: &str,
     changed: &BTreeSet<usize>,
     attribute: Option<&str>,
-) -> Option<Narrow> {
+) -> Option<NarrowSelector> {
     let elements: Vec<Element<'_>> = outline.elements().filter(|element| changed.contains(&element.index())).collect();
     let first = *elements.first()?;
     let mut candidates = vec![base.to_owned()];
@@ -40,7 +40,7 @@ pub(super) fn narrow(
     }
     let tried = candidates.into_iter().filter_map(|selector| {
         let others = others(outline, &selector, &elements, attribute)?;
-        Some(Narrow { selector, others })
+        Some(NarrowSelector { selector, others })
     });
     tried.min_by_key(|narrow| narrow.others)
 }
@@ -63,12 +63,12 @@ fn others(outline: &Outline<'_>, selector: &str, elements: &[Element<'_>], attri
     };
     let shapes: BTreeSet<String> = elements.iter().map(|element| shape(&value(element))).collect();
     let kinds: Vec<Kind> =
-        elements.iter().filter_map(|element| moment(&value(element))).map(|moment| moment.kind).collect();
+        elements.iter().filter_map(|element| time_value(&value(element))).map(|moment| moment.kind).collect();
     let most = 2 * meant > selected.len();
     let alike = |element: &Element<'_>| {
         let value = value(element);
         // Times and ages that stood still while others went on, or one more of the many that changed.
-        let time = moment(&value).is_some_and(|moment| moment.kind != Kind::Number && kinds.contains(&moment.kind));
+        let time = time_value(&value).is_some_and(|moment| moment.kind != Kind::Number && kinds.contains(&moment.kind));
         time || value.trim().is_empty() || (most && shapes.contains(&shape(&value)))
     };
     Some(selected.iter().filter(|element| !is_meant(element) && !alike(element)).count())

@@ -8,33 +8,33 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Validators;
 
-/// Five looks in direct succession, and five with pauses of two seconds; `body` is given the number of the look and the
+/// Five fetches in direct succession, and five with pauses of two seconds; `body` is given the number of the fetch and the
 /// time in seconds.
 fn samples(media_type: &'static str, body: impl Fn(u64, f64) -> String) -> Vec<Sample> {
-    let looks = (0..10_u64).map(|look| {
-        let at = if look < 5 { Duration::from_millis(5 * look) } else { Duration::from_secs(2 * (look - 4)) };
+    let fetches = (0..10_u64).map(|fetch| {
+        let at = if fetch < 5 { Duration::from_millis(5 * fetch) } else { Duration::from_secs(2 * (fetch - 4)) };
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]);
         let representation = Representation {
             status: StatusCode::OK,
             headers: headers.clone(),
-            body: Bytes::from(body(look, at.as_secs_f64())),
+            body: Bytes::from(body(fetch, at.as_secs_f64())),
             validators: Validators::default(),
             coded: None,
             sets_cookie: false,
             ahead: 0,
         };
         let wall = 1_763_809_200.0 + at.as_secs_f64();
-        Sample { representation, headers, at, wall, took: Duration::from_millis(2), spaced: look >= 5 }
+        Sample { representation, headers, at, wall, took: Duration::from_millis(2), spaced: fetch >= 5 }
     });
-    looks.collect()
+    fetches.collect()
 }
 
 fn rules(report: &Report) -> Vec<&str> {
     report.ignored.iter().filter_map(|finding| finding.rule.as_ref()).map(Rule::text).collect()
 }
 
-fn token(look: u64) -> String {
-    format!("{:016x}", (look + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+fn token(fetch: u64) -> String {
+    format!("{:016x}", (fetch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 #[test]
@@ -44,20 +44,20 @@ fn what_is_the_same_needs_no_rule() {
         assert!(report.is_silent() && report.ignored.is_empty() && report.undecided.is_empty(), "{report:?}");
     }
     // Nor does another spelling of the same JSON.
-    let report = examine(&samples("application/json", |look, _| {
-        ["{\"a\":1,\"b\":2}", "{ \"b\":2,\"a\":1 }"][look as usize % 2].into()
+    let report = examine(&samples("application/json", |fetch, _| {
+        ["{\"a\":1,\"b\":2}", "{ \"b\":2,\"a\":1 }"][fetch as usize % 2].into()
     }));
     assert!(report.is_silent() && report.ignored.is_empty() && report.differing == 9, "{report:?}");
 }
 
 #[test]
 fn rules_are_as_narrow_as_the_place_allows() {
-    let report = examine(&samples("text/html", |look, at| {
+    let report = examine(&samples("text/html", |fetch, at| {
         format!(
             "<p>3 jobs</p><p>{:.0}</p><p>17</p><ul><li>queued</ul><a href='/x?t={}'>x</a><a href='/y'>y</a>\
              <table><tr><td class=ac>{:.0}s UP</td><td>4</td></tr></table>",
             5000.0 + at,
-            token(look),
+            token(fetch),
             100.0 + at,
         )
     }));
@@ -75,8 +75,8 @@ fn rules_are_as_narrow_as_the_place_allows() {
 
 #[test]
 fn numbers_are_found_by_the_line_above_that_names_them() {
-    let report = examine(&samples("text/plain", |look, _| {
-        let n = look + 95;
+    let report = examine(&samples("text/plain", |fetch, _| {
+        let n = fetch + 95;
         format!("Active: 1\nserver accepts handled requests\n {n} {n} {} \nWaiting: 0\n", n * 3)
     }));
     assert!(report.is_silent(), "{report:?}");
@@ -89,23 +89,23 @@ fn numbers_are_whole_however_they_are_written() {
         0..1000 => n.to_string(),
         n => format!("<span class=rls>{}</span>{:03}", n / 1000, n % 1000),
     };
-    let page = |look: u64, rate: u64| {
+    let page = |fetch: u64, rate: u64| {
         format!(
             "<table><tr><th>Cum. requests:</th><td>{}</td></tr><tr><th>Total time:</th><td>{} / {}</td><td>ms</td></tr>\
              <tr><th>Jobs:</th><td>{}</td></tr><tr><th>Other</th><td>5 / 7</td></tr></table>",
-            divided(990 + look),
-            divided(look * 700),
-            look % 3,
+            divided(990 + fetch),
+            divided(fetch * 700),
+            fetch % 3,
             divided(rate)
         )
     };
-    let report = examine(&samples("text/html", |look, _| page(look, 1234)));
+    let report = examine(&samples("text/html", |fetch, _| page(fetch, 1234)));
     assert!(report.is_silent(), "{report:?}");
     // They go on growing, and what is news is news.
     let rules = compiled(report.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
     let meaning = |text: String| {
-        let looks = samples("text/html", |_, _| text.clone());
-        rules.meaning(&looks[0].representation, looks[0].representation.digest()).digest
+        let fetches = samples("text/html", |_, _| text.clone());
+        rules.meaning(&fetches[0].representation, fetches[0].representation.digest()).digest
     };
     assert_eq!(meaning(page(1, 1234)), meaning(page(1_234_567, 1234)), "{report:?}");
     assert_ne!(meaning(page(1, 1234)), meaning(page(1, 1235)), "{report:?}");
@@ -113,9 +113,9 @@ fn numbers_are_whole_however_they_are_written() {
 
 #[test]
 fn lengths_of_time_that_go_in_steps_are_no_news() {
-    let report = examine(&samples("text/html", |look, _| {
-        let since = if look < 7 { "0s" } else { "4s" };
-        let took = ["4", "5 / 17"][usize::from(look > 7)];
+    let report = examine(&samples("text/html", |fetch, _| {
+        let since = if fetch < 7 { "0s" } else { "4s" };
+        let took = ["4", "5 / 17"][usize::from(fetch > 7)];
         format!(
             "<table><tr><td>node</td><td class=last>{since}</td><td>{}</td></tr><tr><th>Total time:</th><td>{took}</td>\
              <td>ms</td></tr></table>",
@@ -127,8 +127,8 @@ fn lengths_of_time_that_go_in_steps_are_no_news() {
 
 #[test]
 fn a_unit_that_stands_in_the_next_cell_is_one() {
-    let report = examine(&samples("text/html", |look, _| {
-        let took = ["0 / 0", "<span class=\"rls\">2</span>003 / 2"][usize::from(look > 6)];
+    let report = examine(&samples("text/html", |fetch, _| {
+        let took = ["0 / 0", "<span class=\"rls\">2</span>003 / 2"][usize::from(fetch > 6)];
         let row = |name: &str, value: &str| format!("<tr><th>{name}</th><td>{value}</td><td>ms</td></tr>");
         let other = row("- Queue time:", "0 / 0") + &row("- Total time:", "0 / 0");
         let page = format!("<table class=det>{}{}</table>", row("- Queue time:", "0 / 0"), row("- Total time:", took));
@@ -139,14 +139,14 @@ fn a_unit_that_stands_in_the_next_cell_is_one() {
 
 #[test]
 fn where_something_always_comes_and_goes_a_small_part_is_ignored_and_a_large_one_named() {
-    let page = |look: u64, filling: &str| {
-        let rows = "<li>a worker</li>".repeat(1 + look as usize % 3);
+    let page = |fetch: u64, filling: &str| {
+        let rows = "<li>a worker</li>".repeat(1 + fetch as usize % 3);
         format!("<h1>Status</h1><ul class=workers>{rows}</ul><p>{filling}</p>")
     };
-    let small = examine(&samples("text/html", |look, _| page(look, &"text ".repeat(200))));
+    let small = examine(&samples("text/html", |fetch, _| page(fetch, &"text ".repeat(200))));
     assert!(small.is_silent(), "{small:?}");
     assert_eq!(rules(&small), ["ul.workers"]);
-    let large = examine(&samples("text/html", |look, _| page(look, "text")));
+    let large = examine(&samples("text/html", |fetch, _| page(fetch, "text")));
     assert!(!large.is_silent() && large.ignored.is_empty(), "{large:?}");
     let named =
         large.undecided.iter().filter_map(|finding| finding.rule.as_ref()).any(|rule| rule.text() == "ul.workers");
@@ -155,7 +155,7 @@ fn where_something_always_comes_and_goes_a_small_part_is_ignored_and_a_large_one
 
 #[test]
 fn what_comes_and_goes_is_left_to_who_knows() {
-    let report = examine(&samples("application/json", |look, _| match look % 2 {
+    let report = examine(&samples("application/json", |fetch, _| match fetch % 2 {
         0 => "{\"l\":[{\"id\":1}]}".to_owned(),
         _ => "{\"l\":[{\"id\":1},{\"id\":2}]}".to_owned(),
     }));
@@ -166,9 +166,9 @@ fn what_comes_and_goes_is_left_to_who_knows() {
 
 #[test]
 fn pages_within_json_are_ignored_in_part() {
-    let report = examine(&samples("application/json", |look, _| {
+    let report = examine(&samples("application/json", |fetch, _| {
         format!(
-            r#"{{"html":"<ul><li>one thing of many that are on this page<li>and another<li>request number {look} of today</ul>"}}"#
+            r#"{{"html":"<ul><li>one thing of many that are on this page<li>and another<li>request number {fetch} of today</ul>"}}"#
         )
     }));
     assert!(report.is_silent(), "{report:?}");
@@ -177,14 +177,14 @@ fn pages_within_json_are_ignored_in_part() {
 
 #[test]
 fn heads_are_read() {
-    let mut looks = samples("text/plain", |_, _| "x".to_owned());
-    for (at, look) in looks.iter_mut().enumerate() {
-        look.headers.insert(ETAG, HeaderValue::from_str(&format!("\"{at}\"")).expect("a value"));
-        look.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        look.headers.insert(SET_COOKIE, HeaderValue::from_static("a=1"));
-        look.headers.insert(VARY, HeaderValue::from_static("*, X-A, Accept"));
+    let mut fetches = samples("text/plain", |_, _| "x".to_owned());
+    for (at, fetch) in fetches.iter_mut().enumerate() {
+        fetch.headers.insert(ETAG, HeaderValue::from_str(&format!("\"{at}\"")).expect("a value"));
+        fetch.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fetch.headers.insert(SET_COOKIE, HeaderValue::from_static("a=1"));
+        fetch.headers.insert(VARY, HeaderValue::from_static("*, X-A, Accept"));
     }
-    let hazards = Hazards::of(&looks, Some(200));
+    let hazards = CachingFindings::of(&fetches, Some(200));
     assert!(hazards.private && hazards.vary == ["x-a"]);
     assert!(hazards.caching[0].contains("differs where the body is the same"), "{hazards:?}");
     assert!(hazards.sharing[0].contains("(a) on 10 of 10 answers, the same each time"), "{hazards:?}");
@@ -215,49 +215,49 @@ fn facts(samples: &[Sample]) -> Facts<'_> {
         failed: (0, None),
         gzipped: 1,
         encoded: None,
-        without_credentials: Some(Without::Same),
+        without_credentials: Some(AnonymousResult::Same),
         max_body: 8 << 20,
     }
 }
 
 #[test]
 fn what_only_gets_past_caches_is_named_once() {
-    let looks = samples("text/plain", |_, _| "x".to_owned());
-    let report = examine(&looks);
+    let fetches = samples("text/plain", |_, _| "x".to_owned());
+    let report = examine(&fetches);
     for (query, expected) in [
         ("_=1", "ignore_query = [\"_\"] "),
         ("content=0&1795324069242", "ignore_query = [\"_\", \"#\"] "),
         ("ts=1795324069&1795324069242=&ts=2&_=3", "ignore_query = [\"_\", \"#\", \"ts\"] "),
     ] {
-        let facts = Facts { query: Some(query), ..facts(&looks) };
-        let block = route_block(&facts, &report, &Hazards::default());
+        let facts = Facts { query: Some(query), ..facts(&fetches) };
+        let block = route_block(&facts, &report, &CachingFindings::default());
         assert!(block.contains(expected), "{query}:\n{block}");
     }
 }
 
 #[test]
 fn what_two_urls_show_is_believed_only_where_it_was_tried() {
-    let looks = samples("text/plain", |_, _| "x".to_owned());
-    let report = examine(&looks);
+    let fetches = samples("text/plain", |_, _| "x".to_owned());
+    let report = examine(&fetches);
     for (one, other, trial, expected) in [
-        ("id=7&t=1", "id=7&t=2", Some(Without::Same), "ignore_query = [\"_\", \"t\"] "),
-        ("0.81", "0.7", Some(Without::Same), "ignore_query = [\"_\", \"#.#\"] "),
+        ("id=7&t=1", "id=7&t=2", Some(AnonymousResult::Same), "ignore_query = [\"_\", \"t\"] "),
+        ("0.81", "0.7", Some(AnonymousResult::Same), "ignore_query = [\"_\", \"#.#\"] "),
         (
             "id=7",
             "id=8",
-            Some(Without::Other),
+            Some(AnonymousResult::Other),
             "The parameter \"id\" differs between the two URLs; without it the answer is another",
         ),
-        ("id=7", "id=8", Some(Without::Refused(400)), "without it the application refuses"),
+        ("id=7", "id=8", Some(AnonymousResult::Refused(400)), "without it the application refuses"),
         ("ts=7", "ts=8", None, "could not be tried"),
-        ("a8f3", "b77c", Some(Without::Same), "no pattern of ignore_query covers it"),
-        ("id=7&since=1", "id=7&since=2", Some(Without::Same), "fetch = false "),
+        ("a8f3", "b77c", Some(AnonymousResult::Same), "no pattern of ignore_query covers it"),
+        ("id=7&since=1", "id=7&since=2", Some(AnonymousResult::Same), "fetch = false "),
         ("ts=7", "ts=7", None, "its query is the same"),
     ] {
         let mut found = varying(Some(one), Some(other));
         found.iter_mut().for_each(|found| found.trial = trial);
-        let facts = Facts { query: Some(one), varying: Some(&found), ..facts(&looks) };
-        let block = route_block(&facts, &report, &Hazards::default());
+        let facts = Facts { query: Some(one), varying: Some(&found), ..facts(&fetches) };
+        let block = route_block(&facts, &report, &CachingFindings::default());
         assert!(block.replace("\n#   ", " ").contains(expected), "{one} {other}:\n{block}");
         assert_eq!(block.contains("\nignore_query"), expected.starts_with("ignore_query"), "{one} {other}:\n{block}");
     }
@@ -277,8 +277,8 @@ fn choices_are_configuration_once_their_marks_are_taken_away() {
     for (media_type, body, choices) in
         [("application/json", "{}", &["hold = ", "[[route]]"][..]), ("text/html", "<p>", &["shim = "])]
     {
-        let looks = samples(media_type, |_, _| body.to_owned());
-        let block = route_block(&facts(&looks), &examine(&looks), &Hazards::default());
+        let fetches = samples(media_type, |_, _| body.to_owned());
+        let block = route_block(&facts(&fetches), &examine(&fetches), &CachingFindings::default());
         assert!(block.contains("new EventSource(\"/a\")"), "{block}");
         for choice in choices {
             let text = chosen(&block, choice);
@@ -298,9 +298,9 @@ proptest! {
         media_type in prop::sample::select(vec!["application/json", "text/html", "text/plain", "application/xml"]),
         bodies in prop::collection::vec("([\\[{}\\],:\"]|<[abp](>| [ci]d?=)|\\PC{0,4}|\u{1b}\\[2J|[0-9a-f]{9}|[0-9]{1,3}[: ][0-9]s?|\n|'){0,14}", 2..4),
     ) {
-        let looks = samples(media_type, |look, _| bodies[look as usize % bodies.len()].clone());
-        let report = examine(&looks);
-        let block = route_block(&facts(&looks), &report, &Hazards::of(&looks, None));
+        let fetches = samples(media_type, |fetch, _| bodies[fetch as usize % bodies.len()].clone());
+        let report = examine(&fetches);
+        let block = route_block(&facts(&fetches), &report, &CachingFindings::of(&fetches, None));
         let read: Result<toml::Table, _> = block.parse();
         prop_assert!(read.is_ok(), "{:?} in\n{}", read.err(), block);
         prop_assert!(!block.chars().any(|c| c.is_control() && c != '\n'), "{}", block);

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::trace::{Raw, Seen, Traces};
+use super::change_series::{ChangeSeries, Observation, RawSpan};
 use super::value::{DIVIDED, DURATION, Grammar, class, is_divided, unit, value};
 use crate::diff::{Budget, hunks};
 use crate::explain::Rule;
 
-const MOST_STEPS: usize = 50_000_000;
+const MAX_STEPS: usize = 50_000_000;
 
 /// How many characters before and behind a value say what value it is.
 const BEFORE: usize = 28;
@@ -17,7 +17,7 @@ const BEHIND: usize = 12;
 /// How many letters must stand around a value for it to be found again by them.
 const FEWEST_LETTERS: usize = 2;
 
-pub(super) fn collect(texts: &[&str], traces: &mut Traces) {
+pub(super) fn collect(texts: &[&str], traces: &mut ChangeSeries) {
     for (at, pair) in texts.windows(2).enumerate() {
         compare(at + 1, pair[0], pair[1], Grammar::Plain, traces);
     }
@@ -31,24 +31,24 @@ pub(super) fn is_prose(old: &str, new: &str) -> bool {
 }
 
 /// Adds what differs between two texts.
-pub(super) fn compare(look: usize, old: &str, new: &str, grammar: Grammar, traces: &mut Traces) {
-    let Ok(hunks) = hunks(old, new, &mut Budget::new(MOST_STEPS)) else {
-        traces.at("too much to say where").structural.push(look);
+pub(super) fn compare(fetch: usize, old: &str, new: &str, grammar: Grammar, traces: &mut ChangeSeries) {
+    let Ok(hunks) = hunks(old, new, &mut Budget::new(MAX_STEPS)) else {
+        traces.at("too much to say where").structural.push(fetch);
         return;
     };
     let mut last = 0;
     for hunk in hunks {
-        last = difference(look, (old, new), &Raw { old: hunk.old, new: hunk.new, last }, grammar, traces);
+        last = difference(fetch, (old, new), &RawSpan { old: hunk.old, new: hunk.new, last }, grammar, traces);
     }
 }
 
 /// Adds one difference. Returns up to where the new text is taken into account: it says nothing of the places behind.
 pub(super) fn difference(
-    look: usize,
+    fetch: usize,
     (old, new): (&str, &str),
-    raw: &Raw,
+    raw: &RawSpan,
     grammar: Grammar,
-    traces: &mut Traces,
+    traces: &mut ChangeSeries,
 ) -> usize {
     let last = raw.last;
     let (old_value, new_value) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
@@ -59,18 +59,25 @@ pub(super) fn difference(
     let (was, is) = (&old[old_value], &new[new_value.clone()]);
     let line = || format!("line {}", new[..raw.new.start].matches('\n').count() + 1);
     if was.is_empty() || is.is_empty() || was.contains('\n') || is.contains('\n') {
-        traces.at(&line()).structural.push(look);
+        traces.at(&line()).structural.push(fetch);
         return new_value.end;
     }
     let Some(around) = around(new, &new_value, last, grammar) else {
         let trace = traces.at(&line());
-        trace.structural.push(look);
+        trace.structural.push(fetch);
         trace.doubt = Some("nothing around it says what it is".to_owned());
         return new_value.end;
     };
     let unit = unit(&new[new_value.end..]);
     let trace = traces.at(&around.name());
-    trace.seen.push(Seen { look, spot: around.name(), old: was.to_owned(), new: is.to_owned(), unit, raw: None });
+    trace.seen.push(Observation {
+        fetch,
+        spot: around.name(),
+        old: was.to_owned(),
+        new: is.to_owned(),
+        unit,
+        raw: None,
+    });
     let values: BTreeSet<&str> = trace.seen.iter().flat_map(|seen| [&*seen.old, &*seen.new]).collect();
     let class = if grammar == Grammar::Grouped && values.iter().all(|value| is_divided(value)) {
         DIVIDED
@@ -82,14 +89,14 @@ pub(super) fn difference(
 }
 
 /// What of a text stands around a value.
-struct Around {
+struct Context {
     /// Whether `before` is where the line begins.
     anchored: bool,
     before: String,
     behind: String,
 }
 
-impl Around {
+impl Context {
     fn name(&self) -> String {
         format!("{}…{}", self.before.trim_start().replace('\n', " "), self.behind.trim_end())
     }
@@ -126,13 +133,13 @@ fn literal(text: &str) -> String {
 }
 
 /// Whether a difference lies in a number that is divided into groups.
-pub(super) fn is_grouped((old, new): (&str, &str), raw: &Raw, grammar: Grammar) -> bool {
+pub(super) fn is_grouped((old, new): (&str, &str), raw: &RawSpan, grammar: Grammar) -> bool {
     let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     grammar == Grammar::Grouped && (old[was].contains('<') || new[is].contains('<'))
 }
 
 /// Whether what stands around a difference says what it is.
-pub(super) fn can_be_named((old, new): (&str, &str), raw: &Raw, grammar: Grammar) -> bool {
+pub(super) fn can_be_named((old, new): (&str, &str), raw: &RawSpan, grammar: Grammar) -> bool {
     let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     let plain =
         |text: &str| !text.is_empty() && !text.contains('\n') && (!text.contains(['<', '>']) || is_divided(text));
@@ -160,7 +167,7 @@ fn letters(text: &str, grammar: Grammar) -> usize {
     count
 }
 
-fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Option<Around> {
+fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Option<Context> {
     let begin = text[..value.start].rfind('\n').map_or(0, |at| at + 1);
     let line = begin.max(last.min(value.start));
     let end = text[value.end..].find('\n').map_or(text.len(), |at| value.end + at);
@@ -201,11 +208,11 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
     }
     // In JSON and in pages that come on one line, the beginning of the line says nothing that a few words do not.
     let anchored = anchored && letters(before) < FEWEST_LETTERS;
-    enough.then(|| Around { anchored, before: before.to_owned(), behind })
+    enough.then(|| Context { anchored, before: before.to_owned(), behind })
 }
 
 /// What stands around a value on a line of nothing but numbers: the end of the line above, which says what they are.
-fn headed(text: &str, value: &Range<usize>) -> Option<Around> {
+fn headed(text: &str, value: &Range<usize>) -> Option<Context> {
     let (above, line) = text[..value.start].rsplit_once('\n')?;
     let head = above.rsplit('\n').next().unwrap_or_default();
     let mut tail: String = head.chars().rev().take(BEFORE).collect::<Vec<_>>().into_iter().rev().collect();
@@ -226,5 +233,5 @@ fn headed(text: &str, value: &Range<usize>) -> Option<Around> {
             c => before.push(c),
         }
     }
-    (named && bare).then_some(Around { anchored: false, before, behind })
+    (named && bare).then_some(Context { anchored: false, before, behind })
 }

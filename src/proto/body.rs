@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Chunks, Framing};
+use super::{ChunkedValidator, Framing};
 
 /// What of a body is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Body {
     /// So many bytes; none if it is over.
     Length(u64),
     /// Chunks.
-    Chunked(Chunks),
+    Chunked(ChunkedValidator),
     /// Whatever comes until the connection ends.
     UntilClose,
 }
@@ -21,7 +21,7 @@ impl Body {
         match framing {
             Framing::Empty => Self::Length(0),
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Chunked(Chunks::default()),
+            Framing::Chunked => Self::Chunked(ChunkedValidator::default()),
             Framing::UntilClose | Framing::Switched => Self::UntilClose,
         }
     }
@@ -37,7 +37,7 @@ impl Body {
                 *left -= taken as u64;
                 Ok(taken)
             }
-            Self::Chunked(chunks) => chunks.follow(bytes),
+            Self::Chunked(chunks) => chunks.feed(bytes),
             Self::UntilClose => Ok(bytes.len()),
         }
     }

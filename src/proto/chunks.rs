@@ -7,10 +7,10 @@ use std::io;
 /// the other. pingora takes what is in an extension for nothing, whatever it is; here nothing but a line end ends a line, and
 /// nothing that could be taken for one is let through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Chunks(Place);
+pub struct ChunkedValidator(State);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum State {
     /// In the size of a chunk, of so many digits.
     Size { digits: u8, size: u64 },
     /// Behind the size.
@@ -31,33 +31,33 @@ enum Place {
     Done,
 }
 
-impl Default for Place {
+impl Default for State {
     fn default() -> Self {
         Self::Size { digits: 0, size: 0 }
     }
 }
 
 /// As many as a length of 64 bits has.
-const MOST_DIGITS: u8 = 16;
+const MAX_DIGITS: u8 = 16;
 
-impl Chunks {
+impl ChunkedValidator {
     /// Takes in what comes next. Returns how much of it belongs to the body.
     ///
     /// # Errors
     /// `InvalidData` if this is no chunked body, or one that is not the same to everybody.
-    pub fn follow(&mut self, all: &[u8]) -> io::Result<usize> {
+    pub fn feed(&mut self, all: &[u8]) -> io::Result<usize> {
         let mut bytes = all;
         while let Some((byte, rest)) = bytes.split_first() {
-            if let Place::Data { left } = self.0 {
+            if let State::Data { left } = self.0 {
                 let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 bytes = &bytes[taken..];
                 self.0 = match left - taken as u64 {
-                    0 => Place::DataEnd { returned: false },
-                    left => Place::Data { left },
+                    0 => State::DataEnd { returned: false },
+                    left => State::Data { left },
                 };
                 continue;
             }
-            if self.0 == Place::Done {
+            if self.0 == State::Done {
                 break;
             }
             self.0 = self.0.after(*byte).ok_or(io::ErrorKind::InvalidData)?;
@@ -68,18 +68,18 @@ impl Chunks {
 
     /// Whether all of the body has been seen.
     pub fn is_over(&self) -> bool {
-        self.0 == Place::Done
+        self.0 == State::Done
     }
 }
 
-impl Place {
+impl State {
     /// The place behind `byte`; `None` if that cannot stand here.
     fn after(self, byte: u8) -> Option<Self> {
         let visible = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Some(match (self, byte) {
             (Self::Size { digits: 1.., size }, b'\r') => Self::SizeEnd { size },
             (Self::Size { digits: 1.., size }, b';' | b' ' | b'\t') => Self::Extension { size },
-            (Self::Size { digits, size }, _) if digits < MOST_DIGITS => {
+            (Self::Size { digits, size }, _) if digits < MAX_DIGITS => {
                 let digit = char::from(byte).to_digit(16)?;
                 Self::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
             }
@@ -105,12 +105,12 @@ mod tests {
 
     /// What becomes of `body`, whole and byte by byte: whether it is let through, and whether it ends.
     fn followed(body: &str) -> (bool, bool) {
-        let mut whole = Chunks::default();
-        let good = whole.follow(body.as_bytes()).is_ok();
-        let mut pieces = Chunks::default();
-        let same = body.as_bytes().chunks(1).try_for_each(|byte| pieces.follow(byte).map(drop)).is_ok();
+        let mut whole = ChunkedValidator::default();
+        let good = whole.feed(body.as_bytes()).is_ok();
+        let mut pieces = ChunkedValidator::default();
+        let same = body.as_bytes().chunks(1).try_for_each(|byte| pieces.feed(byte).map(drop)).is_ok();
         assert_eq!((good, whole), (same, pieces), "{body:?}");
-        (good, whole.0 == Place::Done)
+        (good, whole.0 == State::Done)
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod chunks;
 mod response;
 
 pub use body::Body;
-pub use chunks::Chunks;
+pub use chunks::ChunkedValidator;
 pub use response::{Exchange, Framing, Malformed, ResponseHead};
 
 /// Where a head ends: behind its first empty line, however that line ends. The first `from` bytes have been searched before.

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Resource;
-use crate::model::{Network, Owner, ResourceKey};
+use crate::model::{AddressBucket, Owner, ResourceKey};
 
 /// The networks of those who are held or wait, and how many clients each has.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub(super) struct Askers {
     /// Tells the resource's clients from others of their networks: by their credentials.
     client: u64,
     /// From where it was asked for first.
-    first: OnceLock<Option<Network>>,
-    networks: Mutex<BTreeMap<Option<Network>, usize>>,
+    first: OnceLock<Option<AddressBucket>>,
+    networks: Mutex<BTreeMap<Option<AddressBucket>, usize>>,
 }
 
 impl Askers {
@@ -22,11 +22,11 @@ impl Askers {
         Self { client: client(key), first: OnceLock::new(), networks: Mutex::default() }
     }
 
-    pub(super) fn add(&self, network: Option<Network>) {
+    pub(super) fn add(&self, network: Option<AddressBucket>) {
         *self.networks().entry(network).or_default() += 1;
     }
 
-    pub(super) fn remove(&self, network: Option<Network>) {
+    pub(super) fn remove(&self, network: Option<AddressBucket>) {
         let mut networks = self.networks();
         if let Some(count) = networks.get_mut(&network) {
             *count -= 1;
@@ -53,7 +53,7 @@ impl Askers {
         cheapest.map_or_else(|| owner(self.first.get().copied().flatten()), |(_, owner)| owner)
     }
 
-    fn networks(&self) -> MutexGuard<'_, BTreeMap<Option<Network>, usize>> {
+    fn networks(&self) -> MutexGuard<'_, BTreeMap<Option<AddressBucket>, usize>> {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,7 +69,7 @@ fn client(key: &ResourceKey) -> u64 {
 #[derive(Debug)]
 pub struct Asking<'a> {
     resource: &'a Resource,
-    network: Option<Network>,
+    network: Option<AddressBucket>,
 }
 
 impl Drop for Asking<'_> {
@@ -80,18 +80,18 @@ impl Drop for Asking<'_> {
 
 impl Resource {
     /// Counts a client of `network` among those who ask for it, until what is returned is dropped.
-    pub fn asked_from(&self, network: Option<Network>) -> Asking<'_> {
+    pub fn asked_from(&self, network: Option<AddressBucket>) -> Asking<'_> {
         self.askers.add(network);
         Asking { resource: self, network }
     }
 
     /// A client of `network` was the first to ask for it.
-    pub fn born_for(&self, network: Option<Network>) {
+    pub fn born_for(&self, network: Option<AddressBucket>) {
         let _ = self.askers.first.set(network);
     }
 
     /// From where it was asked for first.
-    pub fn first_asked_from(&self) -> Option<Network> {
+    pub fn first_asked_from(&self) -> Option<AddressBucket> {
         self.askers.first.get().copied().flatten()
     }
 
@@ -103,7 +103,7 @@ impl Resource {
 
 impl Owner {
     /// A client of `network` that asks for `key`.
-    pub fn of(network: Option<Network>, key: &ResourceKey) -> Self {
+    pub fn of(network: Option<AddressBucket>, key: &ResourceKey) -> Self {
         Self { network, client: client(key) }
     }
 }

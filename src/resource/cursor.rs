@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{Condition, Head, patch};
-use crate::model::{Ask, Claim, DeltaKind, Shape, Snapshot, Update, Version};
+use super::{ResourceState, ResourceStatus, patch};
+use crate::model::{BodyForm, DeltaKind, DeltaRequest, ResumeFrom, Snapshot, Update, Version};
 
 /// A place in a resource's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,22 +34,22 @@ impl Cursor {
     ///
     /// A version with the newest meaning counts as current even if its bytes are not at hand: only ignored parts can
     /// differ. One that history does not know counts as nothing.
-    pub fn resume(claim: &Claim, head: &Head) -> Self {
+    pub fn resume(claim: &ResumeFrom, head: &ResourceState) -> Self {
         let found = head.history.find(claim).map(|snapshot| snapshot.version.position);
         let at = match head.newest() {
-            Some(newest) if claim.is_meaning_of(&newest.version) => newest.version.position,
+            Some(newest) if claim.matches_meaning(&newest.version) => newest.version.position,
             _ => found.unwrap_or(0),
         };
         // A patch names its base as the client does, and that only a whole version tells.
         let holds = match claim {
-            Claim::Version(version) => found.map(|position| (position, *version)),
-            Claim::Content(_) => None,
+            ResumeFrom::Version(version) => found.map(|position| (position, *version)),
+            ResumeFrom::Content(_) => None,
         };
         Self { at, holds, claimed: true, ..Self::default() }
     }
 
     /// Takes in what the client says it holds. What it has been told since stays told.
-    pub fn take_up(&mut self, claim: &Claim, head: &Head) {
+    pub fn take_up(&mut self, claim: &ResumeFrom, head: &ResourceState) {
         *self = Self { told_stale: self.told_stale, ..Self::resume(claim, head) };
     }
 
@@ -67,16 +67,16 @@ impl Cursor {
     ///
     /// However many versions were missed, the answer leads to the newest state: by a patch from what the client holds, or
     /// several where those are at hand and smaller together, or by saying all of it.
-    pub fn next(&mut self, head: &Head, ask: Option<Ask>) -> Option<Update> {
-        match &head.condition {
-            Condition::Ended(ended) => return Some(Update::End(ended.reason())),
-            Condition::Live if self.told_stale => {
+    pub fn next(&mut self, head: &ResourceState, ask: Option<DeltaRequest>) -> Option<Update> {
+        match &head.status {
+            ResourceStatus::Ended(ended) => return Some(Update::End(ended.reason())),
+            ResourceStatus::Live if self.told_stale => {
                 self.told_stale = false;
                 return Some(Update::Live);
             }
             _ => {}
         }
-        if self.at < head.since
+        if self.at < head.meaning_position
             && let Some(newest) = head.newest()
         {
             let update = ask
@@ -93,13 +93,13 @@ impl Cursor {
     }
 
     /// The same where no state may be told: only that the upstream cannot be read, if it cannot and the client does not know.
-    pub fn stale_head(&mut self, head: &Head) -> Option<Update> {
-        let Condition::Stale { since, status } = head.condition else { return None };
+    pub fn stale_head(&mut self, head: &ResourceState) -> Option<Update> {
+        let ResourceStatus::Stale { since, status } = head.status else { return None };
         self.stale(since, status)
     }
 
     /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.
-    fn patch(&mut self, head: &Head, newest: &Arc<Snapshot>, ask: Ask) -> Option<Update> {
+    fn patch(&mut self, head: &ResourceState, newest: &Arc<Snapshot>, ask: DeltaRequest) -> Option<Update> {
         let (position, called) = self.holds?;
         let base = head.history.at(position)?;
         if self.claimed && !is_held_as_told(base, ask) {
@@ -109,7 +109,7 @@ impl Cursor {
         let first = steps.first()?;
         let update = |snapshot: &Arc<Snapshot>, patch| Update::Patch {
             base: base.version,
-            called,
+            client_base: called,
             snapshot: Arc::clone(snapshot),
             delta: ask.kind,
             patch,
@@ -136,6 +136,6 @@ impl Cursor {
 
 /// Whether a client that got `base` in some way holds it in the very form to which a patch for `ask` applies. Text that
 /// came as a response of its own has the line ends that it was sent with, text that came in events has others.
-fn is_held_as_told(base: &Snapshot, ask: Ask) -> bool {
-    (ask.kind, ask.shape) != (DeltaKind::Splice, Shape::Data) || !base.representation.body.contains(&b'\r')
+fn is_held_as_told(base: &Snapshot, ask: DeltaRequest) -> bool {
+    (ask.kind, ask.form) != (DeltaKind::Splice, BodyForm::Data) || !base.representation.body.contains(&b'\r')
 }

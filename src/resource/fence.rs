@@ -13,7 +13,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::Bell;
+use super::TaskNotify;
 use super::page::Fetches;
 
 /// When one client last wrote. Nothing that was fetched before that moment counts as current for this client.
@@ -21,8 +21,8 @@ use super::page::Fetches;
 /// A stream reads it at each event: one atomic load.
 #[derive(Debug)]
 pub struct ClientFence {
-    born: Instant,
-    /// Nanoseconds since `born`.
+    created_at: Instant,
+    /// Nanoseconds since `created_at`.
     last: AtomicU64,
     /// The same for what it said over a connection of the application's own, which may have been a write.
     said: AtomicU64,
@@ -38,7 +38,7 @@ pub struct ClientFence {
 
 #[derive(Debug)]
 struct Listener {
-    bell: Arc<Bell>,
+    notify: Arc<TaskNotify>,
     /// Whether the stream says that what it told before may be old: a write waits for that.
     announces: bool,
     /// Up to which write the stream has said so.
@@ -48,10 +48,10 @@ struct Listener {
 }
 
 impl ClientFence {
-    /// A client that last wrote `at`; moments are counted from `born`, which is no later.
-    pub fn new(born: Instant, at: Instant) -> Self {
+    /// A client that last wrote `at`; moments are counted from `created_at`, which is no later.
+    pub fn new(created_at: Instant, at: Instant) -> Self {
         let fence = Self {
-            born,
+            created_at,
             last: AtomicU64::new(0),
             said: AtomicU64::new(0),
             began: AtomicU64::new(0),
@@ -68,7 +68,7 @@ impl ClientFence {
     pub fn raise(&self, now: Instant) {
         self.last.fetch_max(self.offset(now), Ordering::AcqRel);
         for (_, listener) in &*self.listeners() {
-            listener.bell.ring();
+            listener.notify.notify();
         }
     }
 
@@ -114,24 +114,24 @@ impl ClientFence {
 
     /// When the client last began to write, or had written.
     pub fn touched(&self) -> Instant {
-        self.at().max(self.born + Duration::from_nanos(self.began.load(Ordering::SeqCst)))
+        self.at().max(self.created_at + Duration::from_nanos(self.began.load(Ordering::SeqCst)))
     }
 
     /// When the client last wrote.
     pub fn at(&self) -> Instant {
-        self.born + Duration::from_nanos(self.last.load(Ordering::Acquire))
+        self.created_at + Duration::from_nanos(self.last.load(Ordering::Acquire))
     }
 
     /// When the client last wrote, or said what may have been a write.
     pub fn latest(&self) -> Instant {
-        self.at().max(self.born + Duration::from_nanos(self.said.load(Ordering::Acquire)))
+        self.at().max(self.created_at + Duration::from_nanos(self.said.load(Ordering::Acquire)))
     }
 
-    /// Rings `bell` at each write until the listener is dropped. With `announces`, a write is answered only when the
+    /// Rings `notify` at each write until the listener is dropped. With `announces`, a write is answered only when the
     /// listener has [said](FenceListener::told) that it heard of it.
-    pub fn listen(self: &Arc<Self>, bell: Arc<Bell>, announces: bool) -> FenceListener {
+    pub fn listen(self: &Arc<Self>, notify: Arc<TaskNotify>, announces: bool) -> FenceListener {
         let told = AtomicU64::new(self.last.load(Ordering::Acquire));
-        let listener = Arc::new(Listener { bell, announces, told, lags: AtomicBool::new(false) });
+        let listener = Arc::new(Listener { notify, announces, told, lags: AtomicBool::new(false) });
         let slot = self.listeners().insert(Arc::clone(&listener));
         FenceListener { fence: Arc::clone(self), listener, slot }
     }
@@ -164,7 +164,7 @@ impl ClientFence {
     }
 
     fn offset(&self, when: Instant) -> u64 {
-        u64::try_from(when.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(when.saturating_duration_since(self.created_at).as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn listeners(&self) -> MutexGuard<'_, Slab<Arc<Listener>>> {
@@ -240,8 +240,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_the_streams_that_announce_it_and_for_none_twice() {
-        let born = Instant::now();
-        let fence = Arc::new(ClientFence::new(born, born));
+        let created_at = Instant::now();
+        let fence = Arc::new(ClientFence::new(created_at, created_at));
         let silent = fence.listen(Arc::default(), false);
         let stream = Arc::new(fence.listen(Arc::default(), true));
         fence.raise(Instant::now() + Duration::from_millis(1));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Claim, Snapshot};
+use crate::model::{ResumeFrom, Snapshot};
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +43,8 @@ impl History {
 
     /// The newest version with exactly the content that is claimed, whatever its position: positions of another process
     /// mean nothing here, fingerprints do.
-    pub fn find(&self, claim: &Claim) -> Option<&Arc<Snapshot>> {
-        self.snapshots.iter().rev().find(|snapshot| claim.is_content_of(&snapshot.version))
+    pub fn find(&self, claim: &ResumeFrom) -> Option<&Arc<Snapshot>> {
+        self.snapshots.iter().rev().find(|snapshot| claim.matches_content(&snapshot.version))
     }
 
     /// The versions behind the one at `position`, oldest first.

@@ -1,48 +1,48 @@
 //! One watched resource: its pure state machine, and the handle by which poller and clients share it.
 //!
 //! ```text
-//! Look ──▶ State::observe ──▶ Head (history, condition) ──ArcSwap──▶ Cursor::next ──▶ Update (a snapshot, or a patch)
-//!          (poller's task)          └── bells ring ──────────────────▶ (each client's task)
+//! CompletedFetch ──▶ StateMachine::observe ──▶ ResourceState (history, condition) ──ArcSwap──▶ Cursor::next ──▶ Update (a snapshot, or a patch)
+//!          (poller's task)          └── notifications ───────────────▶ (each client's task)
 //! ```
 //!
-//! A subscriber is a cursor into the shared history and a bell, never a queue: a client that is slow finds the newest
+//! A subscriber is a cursor into the shared history and a wake-up, never a queue: a client that is slow finds the newest
 //! head when it comes back, and what it missed has cost nothing.
 
-mod advice;
 mod askers;
-mod bell;
 mod cookies;
 mod cursor;
 mod fence;
-mod head;
+mod fetch;
+mod fetch_log;
+mod handle;
 mod history;
-mod ledger;
-mod look;
 mod page;
 mod patch;
-mod pulse;
-mod seat;
-mod shared;
+mod replica_affinity;
+mod route_events;
 mod siblings;
 mod state;
+mod state_machine;
+mod task_notify;
 mod trigger;
+mod volatility;
 mod waiting;
 
-pub use advice::route_to_paste;
 pub use askers::Asking;
-pub use bell::Bell;
 pub use cookies::{CookieIndex, Registered, Revocable};
 pub use cursor::Cursor;
 pub use fence::{ClientFence, FenceListener, Writing};
-pub use head::{Condition, Ended, Head, Looked};
+pub use fetch::{CompletedFetch, Decline, Failure, FetchOutcome, Refusal};
+pub use fetch_log::FetchLogEntry;
+pub use handle::{ClientInterval, Evidence, MIN_AGE_FOR_ROTATION, Resource, ResourceRegistry, Subscription};
 pub use history::{History, Options as HistoryOptions};
-pub use ledger::Entry;
-pub use look::{Decline, Failure, Look, Outcome, Refusal};
 pub use page::{Fetching, Page};
-pub use pulse::{Heard, Listening, Pulse, UNKNOWN};
-pub use seat::Seat;
-pub use shared::{Evidence, Pace, Resource, Retire, SETTLED, Subscription};
+pub use replica_affinity::ReplicaAffinity;
+pub use route_events::{EventListener, EventsSince, RouteEvents, UNKNOWN_WRITE};
 pub use siblings::Siblings;
-pub use state::{State, Verdict};
+pub use state::{Ended, FetchTimes, ResourceState, ResourceStatus};
+pub use state_machine::{StateMachine, Verdict};
+pub use task_notify::TaskNotify;
 pub use trigger::Trigger;
-pub use waiting::Patience;
+pub use volatility::route_to_paste;
+pub use waiting::WaitLimit;

@@ -123,9 +123,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_the_fetch_under_way_and_not_for_ever() {
-        let born = Instant::now();
-        let page = Arc::new(Page::new(born));
-        let client = Arc::new(ClientFence::new(born, born));
+        let created_at = Instant::now();
+        let page = Arc::new(Page::new(created_at));
+        let client = Arc::new(ClientFence::new(created_at, created_at));
         let _held = client.listen(Arc::default(), false);
         page.show_by(&client);
         let second = Duration::from_secs(1);

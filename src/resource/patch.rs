@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
 use crate::diff;
-use crate::model::{Ask, DeltaKind, Kind, PatchKey, Shape, Snapshot};
+use crate::model::{BodyForm, DeltaKind, DeltaRequest, Kind, PatchKey, Snapshot};
 use crate::normalise::{plain_utf8, text_of};
 
 /// A patch is kept beyond its version's time, for clients that come back and are led step by step, if it is at most this
@@ -14,19 +14,19 @@ use crate::normalise::{plain_utf8, text_of};
 const KEPT_SHARE: usize = 4;
 
 /// How the patch from `base` for `ask` is called. Patches of JSON are the same whatever the shape.
-fn key(base: u64, ask: Ask) -> PatchKey {
-    let shape = if ask.kind == DeltaKind::Splice { ask.shape } else { Shape::Record };
-    PatchKey { base, ask: Ask { shape, ..ask } }
+fn key(base: u64, ask: DeltaRequest) -> PatchKey {
+    let shape = if ask.kind == DeltaKind::Splice { ask.form } else { BodyForm::Record };
+    PatchKey { base, ask: DeltaRequest { form: shape, ..ask } }
 }
 
 /// The patch that makes `target` of `base`, if there is one that is smaller than `target`.
-pub(super) fn patch(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
-    target.memo.patch(key(base.version.position, ask), || make(base, target, ask))
+pub(super) fn patch(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
+    target.encodings.patch(key(base.version.position, ask), || make(base, target, ask))
 }
 
 /// That patch, if somebody needed it before.
-pub(super) fn known(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
-    target.memo.known_patch(key(base.version.position, ask))
+pub(super) fn known(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
+    target.encodings.known_patch(key(base.version.position, ask))
 }
 
 /// Whether a patch that leads to `snapshot` is kept when a newer version comes: only a small one from the version before,
@@ -35,24 +35,24 @@ pub(super) fn is_kept(key: &PatchKey, patch: &Bytes, step: Option<u64>, snapshot
     Some(key.base) == step && patch.len() <= snapshot.weight() / KEPT_SHARE
 }
 
-fn make(base: &Snapshot, target: &Snapshot, ask: Ask) -> Option<Bytes> {
+fn make(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
     let (one, other) = (&base.representation, &target.representation);
     // A patch says nothing of status and type.
     if one.status != other.status || one.headers.get(CONTENT_TYPE) != other.headers.get(CONTENT_TYPE) {
         return None;
     }
     let is_json = other.media_type().kind() == Kind::Json;
-    let fits = match (ask.kind, ask.shape) {
+    let fits = match (ask.kind, ask.form) {
         (DeltaKind::JsonPatch | DeltaKind::MergePatch, _) => is_json,
-        (DeltaKind::Splice, Shape::Record) => !is_json,
-        (DeltaKind::Splice, Shape::Data) => true,
-        (DeltaKind::Splice, Shape::Exact) => plain_utf8(one).is_some() && plain_utf8(other).is_some(),
+        (DeltaKind::Splice, BodyForm::Record) => !is_json,
+        (DeltaKind::Splice, BodyForm::Data) => true,
+        (DeltaKind::Splice, BodyForm::Exact) => plain_utf8(one).is_some() && plain_utf8(other).is_some(),
     };
     if !fits {
         return None;
     }
-    let held = |text: Cow<'_, str>| match (ask.kind, ask.shape) {
-        (DeltaKind::Splice, Shape::Data) if text.contains('\r') => text.replace("\r\n", "\n").replace('\r', "\n"),
+    let held = |text: Cow<'_, str>| match (ask.kind, ask.form) {
+        (DeltaKind::Splice, BodyForm::Data) if text.contains('\r') => text.replace("\r\n", "\n").replace('\r', "\n"),
         _ => text.into_owned(),
     };
     let (one, other) = (text_of(one)?, text_of(other)?);

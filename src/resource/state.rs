@@ -1,336 +1,127 @@
-//! The state machine of one resource: looks go in, heads come out.
+//! What everybody sees of a resource at one moment.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONTENT_TYPE, LAST_MODIFIED};
-use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
-use super::advice::Observer;
-use super::{Condition, Ended, Failure, Head, History, HistoryOptions, Look, Looked, Outcome, patch};
-use crate::explain::{Explanation, explain};
-use crate::model::{Digest, Marks, Memo, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
-use crate::normalise::{Fallback, Meaning, Rules};
+use super::{Decline, History, Refusal};
+use crate::model::{EndReason, ResumeFrom, Snapshot, Version};
 
-/// What a look meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// There is a new version to tell everybody about.
-    Changed,
-    /// Only parts changed whose change alone is no change.
-    Insignificant,
-    /// Byte for byte the same.
-    Unchanged,
-    /// The upstream said 304.
-    NotModified,
-    /// The upstream could not be read.
-    Failed(Failure),
-    /// The watch is over.
-    Ended,
+/// When a fetch began and when its answer was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchTimes {
+    /// When the request was sent.
+    pub started: Instant,
+    /// When the answer was complete.
+    pub finished: Instant,
 }
 
-impl Verdict {
-    /// Its name in metrics and in the admin API.
-    pub fn result(&self) -> &'static str {
+/// Whether the upstream can be read.
+#[derive(Clone, Debug)]
+pub enum ResourceStatus {
+    /// Nobody has fetched yet.
+    Unknown,
+    /// The last fetch succeeded.
+    Live,
+    /// The last fetch failed.
+    Stale {
+        /// Since when fetches have been failing.
+        since: SystemTime,
+        /// What the upstream answered, if it did.
+        status: Option<u16>,
+    },
+    /// The watch is over; the resource will not come back to life, another under the same key may take its place.
+    Ended(Ended),
+}
+
+/// Why a watch is over.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// The upstream refused.
+    Refused(Arc<Refusal>),
+    /// The answer may not be watched.
+    Declined(Decline),
+    /// We ended it ourselves.
+    Closed(EndReason),
+}
+
+impl Ended {
+    /// What an open stream is told.
+    pub fn reason(&self) -> EndReason {
         match self {
-            Self::Changed => "changed",
-            Self::Insignificant | Self::Unchanged => "unchanged",
-            Self::NotModified => "not_modified",
-            Self::Failed(_) => "error",
-            Self::Ended => "ended",
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Declined(decline) => decline.reason(),
+            Self::Closed(reason) => *reason,
         }
     }
-
-    /// Whether clients must be woken, given how things stood before.
-    fn rings(&self, before: &Condition) -> bool {
-        match self {
-            Self::Changed | Self::Ended => true,
-            Self::Failed(_) => !matches!(before, Condition::Stale { .. }),
-            Self::Insignificant | Self::Unchanged | Self::NotModified => matches!(before, Condition::Stale { .. }),
-        }
-    }
 }
 
-/// A resource as its poller knows it. Pure: everything that happens comes in as a [`Look`].
-#[derive(Debug)]
-pub struct State {
-    head: Arc<Head>,
-    rules: Arc<Rules>,
-    options: HistoryOptions,
-    share: Taken,
-    /// On whose account the history is.
-    owner: Owner,
-    observer: Observer,
-    /// In how many looks in a row the upstream gave the same content another entity tag.
-    strays: u8,
-    /// Of the last look that brought another body.
-    why: Why,
+/// An immutable view: replaced as a whole whenever a fetch ends.
+#[derive(Clone, Debug)]
+pub struct ResourceState {
+    /// The last versions.
+    pub history: History,
+    /// The position at which the newest meaning first appeared. Whoever stands there or later has nothing to be told:
+    /// versions since then differ only in parts whose change alone is no change.
+    pub meaning_position: u64,
+    /// Whether the upstream can be read.
+    pub status: ResourceStatus,
+    /// The last fetch that succeeded: the newest version is what the upstream had at `started`, or later.
+    pub last_success: Option<FetchTimes>,
+    /// When the last fetch, good or bad, was sent.
+    pub last_attempt: Option<Instant>,
+    /// What an operator should know of how this resource changes.
+    pub advice: Option<Arc<str>>,
 }
 
-/// Why a look came to its verdict.
-#[derive(Debug, Default)]
-struct Why {
-    explanation: Explanation,
-    /// Why the body was not compared in the way that its type suggests.
-    fallback: Option<Fallback>,
-}
-
-impl State {
-    /// A resource that nobody has looked at, whose history will stand in `room`.
-    pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Ration>) -> Self {
-        let share = Taken::nothing(room, Owner::default());
+impl Default for ResourceState {
+    fn default() -> Self {
         Self {
-            head: Arc::default(),
-            rules,
-            options,
-            share,
-            owner: Owner::default(),
-            observer: Observer::default(),
-            strays: 0,
-            why: Why::default(),
-        }
-    }
-
-    /// From now on its history is on the account of `owner`.
-    pub fn charge(&mut self, owner: Owner) {
-        self.owner = owner;
-    }
-
-    /// Whether the history is more than the one who pays for it may have, though nothing but the newest version is kept.
-    pub fn is_too_much(&self) -> bool {
-        self.head.ended().is_none() && self.share.is_too_much()
-    }
-
-    /// The view to publish.
-    pub fn head(&self) -> &Arc<Head> {
-        &self.head
-    }
-
-    /// Takes in a look. Returns what it meant, and whether subscribers have something to be told.
-    ///
-    /// A look that began before the newest one that succeeded tells nothing new and is counted as unchanged: a client
-    /// never goes back to an older state.
-    pub fn observe(&mut self, look: Look) -> (Verdict, bool) {
-        let Look { started, finished, at, outcome } = look;
-        let looked = Looked { started, finished };
-        let before = self.head.condition.clone();
-        if matches!(before, Condition::Ended(_)) {
-            return (Verdict::Ended, false);
-        }
-        let mut head = (*self.head).clone();
-        head.tried = head.tried.max(Some(started));
-        let overtaken = head.looked.is_some_and(|newer| newer.started > started);
-        let verdict = match outcome {
-            _ if overtaken => Verdict::Unchanged,
-            Outcome::Failed(failure) => {
-                let since = match before {
-                    Condition::Stale { since, .. } => since,
-                    _ => at,
-                };
-                head.condition = Condition::Stale { since, status: failure.status };
-                Verdict::Failed(failure)
-            }
-            Outcome::Refused(refusal) => {
-                head.condition = Condition::Ended(Ended::Refused(Arc::new(refusal)));
-                Verdict::Ended
-            }
-            Outcome::Declined(decline) => {
-                head.condition = Condition::Ended(Ended::Declined(decline));
-                Verdict::Ended
-            }
-            Outcome::NotModified(headers) => {
-                head.live(looked);
-                let Validators { etag, last_modified } =
-                    head.newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-                // It was asked by nothing but the date: that is what it goes by.
-                let goes_by_date = etag.is_none() && last_modified.is_some();
-                self.refresh(&mut head, &headers, None, goes_by_date);
-                Verdict::NotModified
-            }
-            Outcome::Fresh(representation) => {
-                head.live(looked);
-                self.compare(&mut head, representation, looked, at)
-            }
-        };
-        match verdict {
-            Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
-                self.observer.unchanged();
-            }
-            _ => {}
-        }
-        let rings = !overtaken && verdict.rings(&before);
-        self.head = Arc::new(head);
-        (verdict, rings)
-    }
-
-    /// Says of the look that just came to `verdict` why it did.
-    pub fn explain(&self, verdict: &Verdict) -> String {
-        match verdict {
-            Verdict::Changed if self.head.newest().is_some_and(|newest| newest.version.position == 1) => {
-                self.with_fallback("the first look".to_owned())
-            }
-            Verdict::Changed => self.with_fallback(self.why.explanation.to_string()),
-            Verdict::Insignificant => self.with_fallback(format!("nothing that counts ({})", self.why.explanation)),
-            Verdict::Unchanged => "byte for byte the same".to_owned(),
-            Verdict::NotModified => "the upstream says that it is not modified".to_owned(),
-            Verdict::Failed(failure) => failure.text.clone(),
-            Verdict::Ended => match self.head.ended() {
-                Some(Ended::Refused(refusal)) => format!("the upstream answered {}", refusal.status),
-                Some(Ended::Declined(decline)) => decline.to_string(),
-                Some(Ended::Closed(reason)) => format!("closed: {reason}"),
-                None => String::new(),
-            },
-        }
-    }
-
-    fn with_fallback(&self, text: String) -> String {
-        match &self.why.fallback {
-            Some(fallback) => format!("{text}; {fallback}"),
-            None => text,
-        }
-    }
-
-    /// Ends the watch from our side.
-    pub fn close(&mut self, ended: Ended) {
-        let mut head = (*self.head).clone();
-        head.condition = Condition::Ended(ended);
-        self.head = Arc::new(head);
-    }
-
-    fn compare(&mut self, head: &mut Head, representation: Representation, looked: Looked, at: SystemTime) -> Verdict {
-        let newest = head.newest().cloned();
-        if let Some(newest) = &newest
-            && newest.representation.same(&representation)
-        {
-            self.refresh(head, &representation.headers.clone(), Some(representation), false);
-            return Verdict::Unchanged;
-        }
-        let content = representation.digest();
-        let Meaning { digest: meaning, fallback } = self.rules.meaning(&representation, content);
-        let explanation = newest
-            .as_ref()
-            .map(|newest| explain(&newest.representation, &representation, &self.rules))
-            .unwrap_or_default();
-        self.why = Why { explanation, fallback };
-        let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
-        let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
-        // A run of versions with one meaning keeps its first, which most clients hold, and its latest.
-        let replace = same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.since);
-        if let Some(newest) = &newest {
-            let step = head.history.iter().rev().nth(1).map(|before| before.version.position);
-            newest.memo.retire(|key, patch| patch::is_kept(key, patch, step, newest));
-        }
-        let marks = self.marks(&head.history, content, &representation);
-        let snapshot = Arc::new(Snapshot {
-            version: Version { position, content, meaning },
-            representation,
-            arrived: looked.finished,
-            at,
-            memo: Arc::new(Memo::default()),
-            marks,
-            heads: Default::default(),
-            gzipped: OnceLock::new(),
-        });
-        // Where memory is short, what clients come back for is a snapshot.
-        let versions = if self.share.has_room() { self.options.versions } else { 1 };
-        head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
-        self.share.set(self.owner, head.history.weight());
-        if same_meaning {
-            Verdict::Insignificant
-        } else {
-            head.since = position;
-            if newest.is_some()
-                && let Some(advice) = self.observer.changed(meaning, &self.why.explanation)
-            {
-                head.advice = Some(advice.into());
-            }
-            Verdict::Changed
+            history: History::default(),
+            meaning_position: 0,
+            status: ResourceStatus::Unknown,
+            last_success: None,
+            last_attempt: None,
+            advice: None,
         }
     }
 }
 
-impl State {
-    /// Takes over headers, validators and coded form of a newer answer with the same body (RFC 9111 section 3.2).
-    fn refresh(&mut self, head: &mut Head, headers: &HeaderMap, newer: Option<Representation>, goes_by_date: bool) {
-        let Some(newest) = head.newest() else { return };
-        let known = &newest.representation;
-        let mut stored = known.headers.clone();
-        for name in headers.keys().filter(|name| *name != CONTENT_TYPE) {
-            stored.remove(name);
-            for value in headers.get_all(name) {
-                stored.append(name, value.clone());
-            }
-        }
-        let (validators, coded) = match newer {
-            // Of two coded forms of one body the first is as good as the second.
-            Some(newer) => {
-                let coded = known.coded.clone().filter(|_| newer.coded.is_some()).or(newer.coded);
-                (newer.validators, coded)
-            }
-            None => (known.validators.clone(), known.coded.clone()),
-        };
-        let representation = Representation { headers: stored, validators, coded, ..known.clone() };
-        let is_stray = representation.tag() != known.tag();
-        self.strays = if is_stray { self.strays.saturating_add(1) } else { 0 };
-        let content = newest.version.content;
-        let mut marks = self.marks(&head.history, content, &representation);
-        if representation.headers.get(LAST_MODIFIED) == known.headers.get(LAST_MODIFIED) {
-            // What it was when it was new may have been followed by something else in the same second.
-            marks.date = newest.marks.date || goes_by_date && is_alone(&head.history, content, &representation, date);
-        }
-        if representation.headers == known.headers
-            && representation.validators == known.validators
-            && representation.coded == known.coded
-            && marks == newest.marks
-        {
-            return;
-        }
-        let snapshot = Snapshot {
-            version: newest.version,
-            representation,
-            arrived: newest.arrived,
-            at: newest.at,
-            // Encoded forms say the tag.
-            memo: if is_stray { Arc::default() } else { Arc::clone(&newest.memo) },
-            marks,
-            heads: Default::default(),
-            gzipped: newest.gzipped.clone(),
-        };
-        let unbounded = HistoryOptions { versions: usize::MAX, bytes: u64::MAX };
-        head.history = head.history.with(Arc::new(snapshot), true, &unbounded);
+impl ResourceState {
+    /// The newest version.
+    pub fn newest(&self) -> Option<&Arc<Snapshot>> {
+        self.history.newest()
     }
 
-    /// What the validators of `representation`, which has this content, are worth.
-    fn marks(&self, history: &History, content: Digest, representation: &Representation) -> Marks {
-        Marks {
-            tag: self.strays < MOST_STRAYS && is_alone(history, content, representation, Representation::tag),
-            date: representation.validators.last_modified.is_some() && is_alone(history, content, representation, date),
+    /// The newest version, if it is known to be what the upstream had at `when` or later.
+    pub fn current_as_of(&self, when: Instant) -> Option<&Arc<Snapshot>> {
+        match self.status {
+            ResourceStatus::Live => self.last_success.filter(|fetched| fetched.started >= when).and(self.newest()),
+            _ => None,
         }
     }
-}
 
-/// An upstream that does that so often makes a tag for each answer.
-const MOST_STRAYS: u8 = 3;
+    /// Whether what a client says that it holds is known to be no newer than all that is here: it is the newest meaning, or
+    /// a version that this process gave it. Contents come back, and positions count in one process alone.
+    pub fn knows(&self, claim: &ResumeFrom) -> bool {
+        let is_newest = |newest: &Version| claim.matches_meaning(newest) || claim.matches_content(newest);
+        let is_own =
+            |held: &Version| self.history.at(held.position).is_some_and(|known| claim.matches_content(&known.version));
+        self.newest().is_some_and(|newest| is_newest(&newest.version))
+            || matches!(claim, ResumeFrom::Version(held) if is_own(held))
+    }
 
-/// Whether `representation` has this validator, and no other content in `history` has the same.
-fn is_alone(
-    history: &History,
-    content: Digest,
-    representation: &Representation,
-    validator: impl Fn(&Representation) -> Option<&HeaderValue>,
-) -> bool {
-    let own = validator(representation);
-    let has = |snapshot: &Arc<Snapshot>| validator(&snapshot.representation) == own;
-    own.is_some() && !history.iter().any(|snapshot| snapshot.version.content != content && has(snapshot))
-}
+    /// Whether a fetch has been made, with whatever outcome, that began at `when` or later, or none ever will be.
+    pub fn attempted_since(&self, when: Instant) -> bool {
+        self.ended().is_some() || self.last_attempt.is_some_and(|tried| tried >= when)
+    }
 
-fn date(representation: &Representation) -> Option<&HeaderValue> {
-    representation.headers.get(LAST_MODIFIED)
-}
-
-impl Head {
-    fn live(&mut self, looked: Looked) {
-        self.condition = Condition::Live;
-        self.looked = Some(looked);
+    /// Why the watch is over, if it is.
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.status {
+            ResourceStatus::Ended(ended) => Some(ended),
+            _ => None,
+        }
     }
 }

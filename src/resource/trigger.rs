@@ -1,6 +1,6 @@
-//! Reasons to look now.
+//! Reasons to fetch now.
 
-/// A reason to look now.
+/// A reason to fetch now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// The interval is over.

@@ -16,18 +16,18 @@ use std::time::Duration;
 use arc_swap::Guard;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Condition, Head, Resource};
+use super::{Resource, ResourceState, ResourceStatus};
 
 /// How long a client waits for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct WaitLimit {
     /// Until one begins that is recent enough.
     pub begin: Duration,
     /// From then on, until it has ended.
     pub end: Duration,
 }
 
-impl Patience {
+impl WaitLimit {
     /// For a plain request that could be proxied, where a fetch usually takes so long.
     pub fn plain(usual: Duration) -> Self {
         Self { begin: SOON, end: (usual * 3 / 2).max(usual + SOON) }
@@ -41,14 +41,14 @@ const SOON: Duration = Duration::from_millis(25);
 const UNKNOWN: Duration = Duration::from_millis(100);
 
 /// So many of the last fetches say how long they take.
-const MOST_MEASURED: usize = 5;
+const MAX_MEASURED: usize = 5;
 
 /// Who waits, and until when there is nothing to wait for. Moments are nanoseconds since the resource's birth, plus one; 0
 /// is none.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     /// Until when no fetch is made.
-    rest: AtomicU64,
+    rest_until: AtomicU64,
     /// When the application was last seen to be well.
     well: AtomicU64,
     /// Clients that wait for a fetch without being held.
@@ -73,9 +73,9 @@ impl Resource {
     ///
     /// *Races.* A fetch that begins between two looks at this state wakes the waiting client, since both its beginning and
     /// its end notify; the demand ends with the client.
-    pub async fn fetch_since(&self, since: Instant, now: Instant, patience: Patience) -> Option<Arc<Head>> {
-        let known = self.head_full();
-        if known.has_tried(since) {
+    pub async fn fetch_since(&self, since: Instant, now: Instant, patience: WaitLimit) -> Option<Arc<ResourceState>> {
+        let known = self.state_full();
+        if known.attempted_since(since) {
             return Some(known);
         }
         if self.rests(now) {
@@ -89,59 +89,59 @@ impl Resource {
             tokio::pin!(progress);
             // Registered before the state is read, so that what happens in between wakes us.
             progress.as_mut().enable();
-            let head = self.head();
-            if head.has_tried(since) {
+            let head = self.state();
+            if head.attempted_since(since) {
                 return Some(Guard::into_inner(head));
             }
             drop(head);
-            let deadline = self.began_since(since).map_or(hopeless, |began| began + patience.end);
+            let deadline = self.fetch_started_since(since).map_or(hopeless, |began| began + patience.end);
             if timeout_at(deadline, progress).await.is_err()
-                && self.began_since(since).is_none_or(|began| began + patience.end <= deadline)
+                && self.fetch_started_since(since).is_none_or(|began| began + patience.end <= deadline)
             {
-                let head = self.head_full();
-                return head.has_tried(since).then_some(head);
+                let head = self.state_full();
+                return head.attempted_since(since).then_some(head);
             }
         }
     }
 
     /// How long a plain request waits for a fetch, `usual` being what its like take if that is known. `None`: not at all. The
     /// last fetch failed or was late, so that the next may be, too.
-    pub fn patience(&self, usual: Option<Duration>) -> Option<Patience> {
+    pub fn wait_limit(&self, usual: Option<Duration>) -> Option<WaitLimit> {
         if self.is_stale() {
             return None;
         }
-        let last = self.durations(MOST_MEASURED);
-        let Some(latest) = last.first().copied() else { return Some(Patience::plain(usual.unwrap_or(UNKNOWN))) };
+        let last = self.durations(MAX_MEASURED);
+        let Some(latest) = last.first().copied() else { return Some(WaitLimit::plain(usual.unwrap_or(UNKNOWN))) };
         let mut sorted = last;
         sorted.sort_unstable();
         let median = sorted[sorted.len() / 2];
         let is_late = latest > (median * 2).max(median + UNKNOWN);
-        (!is_late).then(|| Patience::plain(median))
+        (!is_late).then(|| WaitLimit::plain(median))
     }
 
     /// No fetch is made before `until`.
     pub fn rest(&self, until: Option<Instant>) {
         let until = until.map_or(0, |until| self.offset(until).saturating_add(1));
-        self.waits.rest.store(until, Ordering::Release);
+        self.waits.rest_until.store(until, Ordering::Release);
     }
 
     /// Whether it is known that no fetch is made now.
     pub fn rests(&self, now: Instant) -> bool {
-        self.waits.rest.load(Ordering::Acquire) > self.offset(now).saturating_add(1)
+        self.waits.rest_until.load(Ordering::Acquire) > self.offset(now).saturating_add(1)
     }
 
     /// Whether a fetch has begun that is recent enough for whoever needs one from `since` or later.
-    pub fn is_looked_at_since(&self, since: Instant) -> bool {
-        self.began_since(since).is_some()
+    pub fn is_fetched_since(&self, since: Instant) -> bool {
+        self.fetch_started_since(since).is_some()
     }
 
     /// Whether the application could not be read the last time.
     pub fn is_stale(&self) -> bool {
-        matches!(self.head().condition, Condition::Stale { .. })
+        matches!(self.state().status, ResourceStatus::Stale { .. })
     }
 
     /// The application was seen to be well at `now`: if it could not be read before, it may be readable again.
-    pub fn note_well(&self, now: Instant) {
+    pub fn record_well(&self, now: Instant) {
         self.waits.well.fetch_max(self.offset(now).saturating_add(1), Ordering::AcqRel);
         self.alert();
     }
@@ -149,7 +149,7 @@ impl Resource {
     /// When the application was last seen to be well, by this resource or by its route.
     pub fn seen_well(&self) -> Option<Instant> {
         let own = self.waits.well.load(Ordering::Acquire).checked_sub(1).map(|offset| self.at(offset));
-        own.max(self.pulse().seen_well())
+        own.max(self.route_events().seen_well())
     }
 
     /// Counts a client that waits for a fetch, until what is returned is dropped.

@@ -6,16 +6,16 @@
 //! ```
 
 mod client;
-mod learned;
 mod path;
+mod path_knowledge;
 mod pattern;
 mod table;
 mod unsteady;
 mod variant;
 
 pub use client::{Client, Hop, X_FORWARDED_FOR, X_REAL_IP, node};
-pub use learned::{Asked, Facts, Learned};
-pub use path::{Target, is_plain};
+pub use path::{Target, is_unambiguous};
+pub use path_knowledge::{Asked, PathFacts, PathKnowledge};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
 pub use unsteady::Unsteady;
@@ -26,10 +26,10 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::deliver::{self, Delivery};
+use crate::deliver::{self, StreamFormat};
 use crate::model::RouteId;
-use crate::poll::Plan;
-use crate::resource::Pulse;
+use crate::poll::WatchConfig;
+use crate::resource::RouteEvents;
 use crate::telemetry::RouteMetrics;
 
 /// Whether the browser script is injected into a route's pages.
@@ -71,13 +71,13 @@ pub struct Route {
     /// Which methods.
     pub methods: Vec<Method>,
     /// How its resources are watched.
-    pub plan: Arc<Plan>,
+    pub watch: Arc<WatchConfig>,
     /// What splits them.
     pub variant: VariantOptions,
     /// How its streams are held.
     pub deliver: deliver::Options,
     /// In which forms, on their own URLs.
-    pub transports: Vec<&'static dyn Delivery>,
+    pub transports: Vec<&'static dyn StreamFormat>,
     /// Whether their URLs can be followed over a WebSocket.
     pub websocket: bool,
     /// Whether in a forever frame.
@@ -92,16 +92,16 @@ pub struct Route {
     pub fetch: bool,
     /// Whether its pages are given the browser script.
     pub shim: Shim,
-    /// After which requests to look, or to tell pages to ask.
+    /// After which requests to fetch, or to tell pages to ask.
     pub refresh_on: Vec<WritePattern>,
     /// Response headers that name the groups of its resources.
     pub groups: Arc<[http::HeaderName]>,
     /// What happens to all of its resources at once.
-    pub pulse: Arc<Pulse>,
+    pub events: Arc<RouteEvents>,
     /// Where it is counted.
     pub metrics: Arc<RouteMetrics>,
     /// What answers have taught.
-    pub learned: Arc<Learned>,
+    pub knowledge: Arc<PathKnowledge>,
     /// Headers that keep a client apart from itself.
     pub unsteady: Arc<Unsteady>,
 }

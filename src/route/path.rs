@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// Whether a backend will see this path the way we do. Dot segments, empty segments, path parameters, backslashes,
 /// encoded separators and control characters are read differently by different servers; a path with any of them matches
 /// no route, so it is proxied and never shared.
-pub fn is_plain(path: &str) -> bool {
+pub fn is_unambiguous(path: &str) -> bool {
     if !path.starts_with('/') || path.contains("//") || path.contains([';', '\\']) {
         return false;
     }
@@ -85,7 +85,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Path and query as the backend will see them in looks: without the parameters named in `ignored`, where `#` in a
+    /// Path and query as the backend will see them in fetches: without the parameters named in `ignored`, where `#` in a
     /// name stands for digits.
     pub fn canonical(&self, ignored: &[String]) -> String {
         let kept = self.query.map(|query| {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn paths_that_servers_read_differently_are_not_plain() {
         for path in ["/", "/a/b", "/a.b", "/caf%C3%A9", "/a%20b", "/..a", "/a..", "/...", "/%61pi"] {
-            assert!(is_plain(path), "{path}");
+            assert!(is_unambiguous(path), "{path}");
         }
         for path in [
             "",
@@ -149,7 +149,7 @@ mod tests {
             "/a%ff",
             "/a%u002e",
         ] {
-            assert!(!is_plain(path), "{path}");
+            assert!(!is_unambiguous(path), "{path}");
         }
     }
 

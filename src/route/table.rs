@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Route, Shim, is_plain};
+use super::{Route, Shim, is_unambiguous};
 
 /// The routes; the first that matches wins.
 #[derive(Debug, Default)]
@@ -28,23 +28,23 @@ impl Table {
     /// The route of a request, if it has one. A request with an odd path has none.
     pub fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
         let route = self.routes.iter().find(|route| route.methods.contains(method) && route.pattern.matches(path))?;
-        is_plain(path).then_some(route)
+        is_unambiguous(path).then_some(route)
     }
 
     /// The first route that takes this path by any method.
     pub fn find_path(&self, path: &str) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| route.pattern.matches(path)).filter(|_| is_plain(path))
+        self.routes.iter().find(|route| route.pattern.matches(path)).filter(|_| is_unambiguous(path))
     }
 
     /// The route by whose rules a page may follow what no route takes, if this path is such.
-    pub fn learns(&self, path: &str) -> Option<&Arc<Route>> {
+    pub fn learning_route(&self, path: &str) -> Option<&Arc<Route>> {
         let learns = self.routes.iter().find(|route| route.shim == Shim::Learn)?;
-        (is_plain(path) && self.find_path(path).is_none()).then_some(learns)
+        (is_unambiguous(path) && self.find_path(path).is_none()).then_some(learns)
     }
 
     /// The route by whose rules a GET of this path is followed, if it may be asked for by us.
-    pub fn follows(&self, path: &str) -> Option<&Arc<Route>> {
-        self.find(&Method::GET, path).or_else(|| self.learns(path)).filter(|route| route.fetch)
+    pub fn watch_route(&self, path: &str) -> Option<&Arc<Route>> {
+        self.find(&Method::GET, path).or_else(|| self.learning_route(path)).filter(|route| route.fetch)
     }
 
     /// All routes, in order.

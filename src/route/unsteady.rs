@@ -1,7 +1,7 @@
 //! Request headers that keep a client apart from itself: each of its requests bears another value.
 //!
 //! ```text
-//! identity of a request, but for cookies and authorization ─▶ Unsteady::note ─▶ a name, once: operators may say that it is no identity
+//! identity of a request, but for cookies and authorization ─▶ Unsteady::record ─▶ a name, once: operators may say that it is no identity
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,10 +18,10 @@ use crate::model::ResourceKey;
 const TELLING: usize = 8;
 
 /// Names that are reported, at most; a client can make up any.
-const MOST_NAMES: usize = 16;
+const MAX_NAMES: usize = 16;
 
 /// What is watched at once: a header of one client's requests for one URL.
-const MOST_WATCHED: usize = 1024;
+const MAX_WATCHED: usize = 1024;
 
 /// What is known of the headers of a route's requests.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ struct Known {
 impl Unsteady {
     /// Takes in what a request with this key bears, of the client that `who` stands for beside these headers. Returns the names of
     /// which it is news that they never repeat.
-    pub fn note(&self, who: impl Hash, key: &ResourceKey) -> Vec<HeaderName> {
+    pub fn record(&self, who: impl Hash, key: &ResourceKey) -> Vec<HeaderName> {
         let mut news = Vec::new();
         let own = key.identity.fields().filter(|(name, _)| **name != COOKIE && **name != AUTHORIZATION);
         for (name, value) in own {
@@ -51,7 +51,7 @@ impl Unsteady {
             if known.found.contains_key(name.as_str()) {
                 continue;
             }
-            if known.watched.len() >= MOST_WATCHED && !known.watched.contains_key(&at) {
+            if known.watched.len() >= MAX_WATCHED && !known.watched.contains_key(&at) {
                 known.watched.clear();
             }
             let Some(values) = known.watched.entry(at).or_insert_with(|| Some(Vec::new())) else { continue };
@@ -60,7 +60,7 @@ impl Unsteady {
                 continue;
             }
             values.push(value);
-            if values.len() >= TELLING && known.found.len() < MOST_NAMES {
+            if values.len() >= TELLING && known.found.len() < MAX_NAMES {
                 known.watched.remove(&at);
                 known.found.insert(name.as_str().to_owned(), Arc::clone(&key.target));
                 news.push(name.clone());
@@ -93,7 +93,7 @@ mod tests {
             target: target.into(),
             variant: Arc::new([]),
             context: RequestContext::default(),
-            identity: Identity::whole(vec![field, (COOKIE, Secret::new(value.as_bytes()))]),
+            identity: Identity::full(vec![field, (COOKIE, Secret::new(value.as_bytes()))]),
         }
     }
 
@@ -101,22 +101,22 @@ mod tests {
     fn a_header_that_never_repeats_is_told_once_and_one_that_does_never() {
         let unsteady = Unsteady::default();
         for round in 0..TELLING - 1 {
-            assert!(unsteady.note(1, &key("/a", &round.to_string())).is_empty());
+            assert!(unsteady.record(1, &key("/a", &round.to_string())).is_empty());
             // Another client, or another URL, has a value of its own.
-            assert!(unsteady.note(2, &key("/a", &(round % 3).to_string())).is_empty());
-            assert!(unsteady.note(1, &key(&format!("/{round}"), &round.to_string())).is_empty());
+            assert!(unsteady.record(2, &key("/a", &(round % 3).to_string())).is_empty());
+            assert!(unsteady.record(1, &key(&format!("/{round}"), &round.to_string())).is_empty());
         }
-        assert_eq!(unsteady.note(1, &key("/a", "last")), ["x-one"]);
-        assert!(unsteady.note(1, &key("/a", "more")).is_empty());
+        assert_eq!(unsteady.record(1, &key("/a", "last")), ["x-one"]);
+        assert!(unsteady.record(1, &key("/a", "more")).is_empty());
         assert_eq!(unsteady.found().keys().collect::<Vec<_>>(), ["x-one"]);
     }
 
     #[test]
     fn what_clients_make_up_takes_no_room() {
         let unsteady = Unsteady::default();
-        for client in 0..3 * MOST_WATCHED {
-            unsteady.note(client, &key("/a", "x"));
+        for client in 0..3 * MAX_WATCHED {
+            unsteady.record(client, &key("/a", "x"));
         }
-        assert!(unsteady.known.lock().watched.len() <= MOST_WATCHED);
+        assert!(unsteady.known.lock().watched.len() <= MAX_WATCHED);
     }
 }

@@ -10,21 +10,21 @@ use http::header::{
 use tokio::time::Instant;
 
 use super::client::{Client, X_FORWARDED_FOR, X_REAL_IP};
-use super::learned::{Asked, Facts};
+use super::path_knowledge::{Asked, PathFacts};
 use super::{Route, Target};
-use crate::deliver::{self, Delivery};
+use crate::deliver::{self, StreamFormat};
 use crate::model::{Identity, RequestContext, ResourceKey, Secret, address_text, fields};
 
 /// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
 pub const RESUME_PARAMETER: &str = "last_event_id";
 
-/// Who shares one look.
+/// Who shares one fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
     /// Clients with the same credentials: cookies, authorization, and every header that is not known to be neutral.
     #[default]
     Credentials,
-    /// Everybody. Looks carry no credentials.
+    /// Everybody. Fetches carry no credentials.
     Public,
     /// Clients with the same values of these.
     Selected {
@@ -61,7 +61,7 @@ impl Route {
         client: &Client,
         target: Target<'_>,
         headers: &HeaderMap,
-        facts: &Facts,
+        facts: &PathFacts,
         stream: bool,
     ) -> ResourceKey {
         let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
@@ -69,16 +69,16 @@ impl Route {
             // Of a request without a body it says what the client would like to be answered, to some applications.
             split.push(CONTENT_TYPE);
         }
-        split.retain(fields::may_split);
+        split.retain(fields::may_vary_key);
         let audience = if facts.private.is_some() { &Audience::Credentials } else { &self.variant.audience };
         let identity = match audience {
             Audience::Credentials => {
                 // What may identify a client splits by being a part of its identity, and is kept as what that is.
                 split.retain(|name| fields::is_neutral(name) || self.variant.ignore_headers.contains(name));
-                Identity::whole(self.whole(headers, &split, client.hop.believed))
+                Identity::full(self.all_credentials(headers, &split, client.hop.believed))
             }
-            Audience::Public => Identity::partial(Vec::new()),
-            Audience::Selected { cookies, headers: names } => Identity::partial(selected(headers, cookies, names)),
+            Audience::Public => Identity::selected(Vec::new()),
+            Audience::Selected { cookies, headers: names } => Identity::selected(selected(headers, cookies, names)),
         };
         let named = identity.is_of_one_client();
         if named {
@@ -93,7 +93,7 @@ impl Route {
             if let Some(told) = told {
                 return (name, told);
             }
-            let value = match joined(headers, &name) {
+            let value = match combined_value(headers, &name) {
                 // No `Accept` means that everything is welcome (RFC 9110 section 12.5.1).
                 None if name == ACCEPT => Some(HeaderValue::from_static("*/*")),
                 Some(_) if stream && name == ACCEPT => Some(without_streams(headers)),
@@ -127,10 +127,10 @@ impl Route {
 
 impl Route {
     /// What is known to a client that asks for `target` with these headers.
-    pub fn facts(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, now: Instant) -> Facts {
+    pub fn facts(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, now: Instant) -> PathFacts {
         let canonical = OnceCell::new();
         let asked = || self.asked(client, canonical.get_or_init(|| self.canonical(target)), headers);
-        self.learned.facts(target.path, asked, now)
+        self.knowledge.facts(target.path, asked, now)
     }
 
     /// Who asks for `target`, as far as facts are kept apart by that.
@@ -140,12 +140,12 @@ impl Route {
             headers.iter().filter(|(name, _)| !fields::is_neutral(name) && !self.variant.ignore_headers.contains(name));
         let own: Vec<(&str, &[u8])> = own.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let browser = (client.address, headers.get(USER_AGENT), headers.get(AUTHORIZATION));
-        let hasher = self.learned.hasher();
+        let hasher = self.knowledge.hasher();
         Asked { target, identity: hasher.hash_one(own), browser: hasher.hash_one(browser) }
     }
 
-    /// Whether a look for this client leaves out something by which the backend might know it.
-    pub fn withholds(&self, headers: &HeaderMap, facts: &Facts) -> bool {
+    /// Whether a fetch for this client leaves out something by which the backend might know it.
+    pub fn strips_credentials(&self, headers: &HeaderMap, facts: &PathFacts) -> bool {
         // Nearly always there is nothing of that kind, and it need not be counted.
         if facts.private.is_some() || headers.keys().all(fields::is_neutral) {
             return false;
@@ -156,11 +156,11 @@ impl Route {
             Audience::Selected { cookies, headers: names } => selected(headers, cookies, names).len(),
         };
         let split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
-        self.whole(headers, &split, true).len() > sent
+        self.all_credentials(headers, &split, true).len() > sent
     }
 
     /// Everything by which a backend might know the client, but for what splits anyway, or never gets there.
-    fn whole(&self, headers: &HeaderMap, split: &[HeaderName], believed: bool) -> Vec<(HeaderName, Secret)> {
+    fn all_credentials(&self, headers: &HeaderMap, split: &[HeaderName], believed: bool) -> Vec<(HeaderName, Secret)> {
         let identifies = |name: &&HeaderName| {
             !fields::is_neutral(name)
                 && !split.contains(name)
@@ -169,12 +169,18 @@ impl Route {
         };
         let mut names: Vec<&HeaderName> = headers.keys().filter(identifies).collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        let field = |name: &HeaderName| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())));
+        let field = |name: &HeaderName| Some((name.clone(), Secret::new(combined_value(headers, name)?.as_bytes())));
         names.into_iter().filter_map(field).collect()
     }
 
     /// The key of the resource as this client alone is answered it, whatever the route says of its audience.
-    pub fn own_key(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, facts: &Facts) -> ResourceKey {
+    pub fn key_with_credentials(
+        &self,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        facts: &PathFacts,
+    ) -> ResourceKey {
         let mut facts = facts.clone();
         facts.private = Some("asked for by itself");
         self.key(client, target, headers, &facts, true)
@@ -182,7 +188,7 @@ impl Route {
 }
 
 /// The one value of a field, its lines joined (RFC 9110 section 5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+fn combined_value(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
     let mut rest = lines.peekable();
@@ -201,8 +207,9 @@ fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Ve
     if !pairs.is_empty() {
         selected.push((COOKIE, Secret::new(&pairs.join(&b"; "[..]))));
     }
-    selected
-        .extend(names.iter().filter_map(|name| Some((name.clone(), Secret::new(joined(headers, name)?.as_bytes())))));
+    selected.extend(
+        names.iter().filter_map(|name| Some((name.clone(), Secret::new(combined_value(headers, name)?.as_bytes())))),
+    );
     selected
 }
 
@@ -211,7 +218,7 @@ fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Ve
 fn without_streams(headers: &HeaderMap) -> HeaderValue {
     let is_stream = |item: &&str| {
         let essence = item.split(';').next().unwrap_or_default().trim();
-        deliver::ALL.iter().any(|delivery: &&dyn Delivery| essence.eq_ignore_ascii_case(delivery.accept()))
+        deliver::ALL.iter().any(|delivery: &&dyn StreamFormat| essence.eq_ignore_ascii_case(delivery.accept()))
     };
     let rest: Vec<&str> = fields::list(headers, &ACCEPT).filter(|item| !is_stream(item)).collect();
     HeaderValue::from_str(&rest.join(", "))

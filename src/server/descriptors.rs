@@ -7,14 +7,14 @@ use crate::config::Config;
 use crate::deliver::StreamsOptions;
 
 /// No more are asked for, whatever the system would give.
-const ENOUGH: u64 = 1 << 20;
+const MIN_DESCRIPTORS: u64 = 1 << 20;
 
 /// Listeners, logs, the configuration, what the runtime has, and operators.
-const OWN: u64 = 128;
+const OWN_DESCRIPTORS: u64 = 128;
 
 /// Who may have how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allowance {
+pub(super) struct FdBudget {
     /// Of the process.
     limit: u64,
     /// Clients that are held.
@@ -27,29 +27,29 @@ pub(super) struct Allowance {
     pub(super) redirects: usize,
 }
 
-impl Allowance {
+impl FdBudget {
     /// Takes as many descriptors as the system gives without being asked for a privilege, and shares them out.
-    pub(super) fn claim(config: &Config) -> Self {
+    pub(super) fn acquire(config: &Config) -> Self {
         let mut limit = getrlimit(Resource::Nofile);
-        let wanted = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+        let wanted = limit.maximum.unwrap_or(MIN_DESCRIPTORS).min(MIN_DESCRIPTORS);
         if limit.current.is_some_and(|current| current < wanted) {
             let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
             if setrlimit(Resource::Nofile, raised).is_ok() {
                 limit = raised;
             }
         }
-        let allowance = Self::share(limit.current.unwrap_or(ENOUGH), config);
-        if let Some(complaint) = allowance.complaint(config.streams.max_streams) {
+        let allowance = Self::split(limit.current.unwrap_or(MIN_DESCRIPTORS), config);
+        if let Some(complaint) = allowance.warning(config.streams.max_streams) {
             warn!("{complaint}");
         }
         allowance
     }
 
-    /// Of `limit` descriptors, a part is kept for ourselves and for looks. Most of the rest are for clients that connect, and
+    /// Of `limit` descriptors, a part is kept for ourselves and for fetches. Most of the rest are for clients that connect, and
     /// most of these may be held; what is left is for the connections by which their requests are proxied.
-    fn share(limit: u64, config: &Config) -> Self {
+    fn split(limit: u64, config: &Config) -> Self {
         let pools: usize = config.upstream.replicas.iter().map(|replica| replica.keepalive).sum();
-        let own = OWN + (config.budget.max_fetches + pools) as u64;
+        let own = OWN_DESCRIPTORS + (config.budget.max_fetches + pools) as u64;
         let rest = limit - own.min(limit / 4);
         let part = |of: u64| usize::try_from(of).unwrap_or(usize::MAX).max(1);
         Self {
@@ -67,7 +67,7 @@ impl Allowance {
     }
 
     /// What is wrong if so many are to be held, and what to do about it.
-    fn complaint(&self, max_streams: usize) -> Option<String> {
+    fn warning(&self, max_streams: usize) -> Option<String> {
         let Self { limit, streams, .. } = self;
         if max_streams <= *streams {
             return None;
@@ -87,17 +87,17 @@ mod tests {
     use crate::config::{Overrides, parse};
 
     #[test]
-    fn there_is_room_for_looks_however_few_there_are() {
+    fn there_is_room_for_fetches_however_few_there_are() {
         let config = parse("test", "[upstream]\nurl = \"http://a\"\n", &Overrides::default()).expect("a configuration");
-        for limit in [64, 200, 1024, 4096, 65_536, ENOUGH] {
-            let Allowance { streams, connections, redirects, .. } = Allowance::share(limit, &config);
+        for limit in [64, 200, 1024, 4096, 65_536, MIN_DESCRIPTORS] {
+            let FdBudget { streams, connections, redirects, .. } = FdBudget::split(limit, &config);
             assert!(streams < connections && streams * 2 > limit as usize, "{limit}: {streams} of {connections}");
             assert!(connections + redirects + limit as usize / 16 < limit as usize, "{limit}: {connections}");
         }
-        let allowance = Allowance::share(1024, &config);
-        let complaint = allowance.complaint(10_000).expect("a complaint");
+        let allowance = FdBudget::split(1024, &config);
+        let complaint = allowance.warning(10_000).expect("a complaint");
         assert!(complaint.contains("ulimit -n 20480") && complaint.contains("only 1024 files"), "{complaint}");
-        let needed = Allowance::share(20_480, &config);
-        assert_eq!((needed.complaint(10_000), needed.clamp(config.streams)), (None, config.streams));
+        let needed = FdBudget::split(20_480, &config);
+        assert_eq!((needed.warning(10_000), needed.clamp(config.streams)), (None, config.streams));
     }
 }

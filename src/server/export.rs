@@ -22,7 +22,7 @@ use crate::tls::Outgoing;
 use crate::upstream::{self, Address, HostMode, Upstream};
 
 /// Spans that may wait.
-const MOST_WAITING: usize = 2048;
+const MAX_WAITING: usize = 2048;
 
 /// Spans that are sent at a time.
 const BATCH: usize = 512;
@@ -31,10 +31,10 @@ const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_secs(5);
 
 /// How long the last spans may take when the server stops.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a collector answers is not read beyond this.
-const MOST_ANSWER: u64 = 64 * 1024;
+const MAX_ANSWER: u64 = 64 * 1024;
 
 /// Where spans go.
 pub(super) struct Exporter {
@@ -100,7 +100,7 @@ impl Exporter {
             tls: Outgoing::default(),
         });
         info!("spans are sent to {endpoint}");
-        let (sender, queue) = mpsc::channel(MOST_WAITING);
+        let (sender, queue) = mpsc::channel(MAX_WAITING);
         let delay = delay.max(Duration::from_millis(10));
         let resource = SpanResource { attributes };
         Some((Spans(sender), Self { collector, path, headers, resource, delay, queue, well: true }))
@@ -119,7 +119,7 @@ impl Exporter {
                 }
             };
             if ended {
-                let _ = timeout(LAST_WORD, self.send(&mut waiting)).await;
+                let _ = timeout(FINAL_EXPORT_TIMEOUT, self.send(&mut waiting)).await;
                 return;
             }
             if waiting.len() >= BATCH {
@@ -136,7 +136,7 @@ impl Exporter {
         let spans = waiting.len();
         waiting.clear();
         let sent = match self.head(body.len()) {
-            Ok(head) => self.collector.exchange_once(head, body, MOST_ANSWER).await,
+            Ok(head) => self.collector.exchange_once(head, body, MAX_ANSWER).await,
             Err(error) => Err(error.to_string()),
         };
         let trouble = match sent {

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 const FIRST: i32 = 3;
 
 /// How long the new process may take until it accepts.
-const PATIENCE: Duration = Duration::from_secs(30);
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the new process did not take over. The old one goes on.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Failed {
     #[error("the new process ended before it accepted")]
     Ended,
     /// It did not say that it accepts.
-    #[error("the new process did not accept within {PATIENCE:?}")]
+    #[error("the new process did not accept within {HANDOVER_TIMEOUT:?}")]
     Silent,
 }
 
@@ -46,15 +46,15 @@ pub enum Failed {
 pub(super) async fn hand_over(sockets: Vec<(&'static str, OwnedFd)>) -> Result<u32, Failed> {
     let told_at = env::temp_dir().join(format!("sungrazer-{}-{:08x}.ready", std::process::id(), crate::clock::seed()));
     let socket = UnixDatagram::bind(&told_at)?;
-    let told_at = Rendezvous(told_at);
+    let told_at = NotifySocket(told_at);
     let command = command(sockets, &told_at.0)?;
-    Successor::start(command)?.await_ready(&socket, PATIENCE).await
+    Successor::start(command)?.await_ready(&socket, HANDOVER_TIMEOUT).await
 }
 
 /// Where the new process says that it accepts: a file that goes with the wait.
-struct Rendezvous(PathBuf);
+struct NotifySocket(PathBuf);
 
-impl Drop for Rendezvous {
+impl Drop for NotifySocket {
     fn drop(&mut self) {
         // It was ours alone; whether it could be removed changes nothing.
         let _ = std::fs::remove_file(&self.0);

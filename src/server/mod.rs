@@ -1,8 +1,8 @@
 //! Assembly: from a configuration to listeners that accept, and back to nothing.
 //!
 //! ```text
-//! Config ─ Server::start ─▶ bound listeners ─▶ pingora Service<Front> + admin ─ Server::stop ─▶ all gone
-//!                              Running ◀─ Reloader: another Config takes its place
+//! Config ─ Server::start ─▶ bound listeners ─▶ pingora Service<ConnectionApp> + admin ─ Server::stop ─▶ all gone
+//!                              ReloadableState ◀─ Reloader: another Config takes its place
 //! ```
 //!
 //! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
@@ -18,7 +18,7 @@ mod reload;
 
 pub use handover::Failed as HandOverFailed;
 pub use listen::Inherited;
-pub use reload::Source;
+pub use reload::ConfigSource;
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -44,23 +44,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::descriptors::Allowance;
+use self::descriptors::FdBudget;
 use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
 use crate::admin::{self, Api, Token};
 use crate::clock;
-use crate::config::reload::Plan;
+use crate::config::reload::ReloadPlan;
 use crate::config::{Config, RouteOptions};
-use crate::deliver::{self, Delivery, Streams};
+use crate::deliver::{self, StreamFormat, StreamLimiter};
 use crate::hub::Hub;
-use crate::poll::{Budget, FileWatch, Watched};
-use crate::proxy::{Bindings, FIRST_REQUEST, Front, Heads, Hints, MOST_DOCTORS, Replies, Site, Writes};
-use crate::resource::{Pulse, Trigger};
+use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
+use crate::proxy::{
+    Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
+};
+use crate::resource::{RouteEvents, Trigger};
 use crate::route::{Route, Table};
-use crate::shim::Shims;
-use crate::telemetry::{AccessLog, AccessLogTo, Metrics};
+use crate::shim::ShimState;
+use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
 use crate::tls::{Certificate, Unusable};
-use crate::upstream::{Current, Replicas};
+use crate::upstream::{Replicas, UpstreamHandle};
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,7 @@ pub enum StartError {
 
 /// A server that accepts.
 pub struct Server {
-    running: Arc<Running>,
+    running: Arc<ReloadableState>,
     reloader: Arc<Reloader>,
     listen: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
@@ -115,8 +117,8 @@ pub struct Server {
 }
 
 /// What a reload can change.
-struct Running {
-    site: Arc<Site>,
+struct ReloadableState {
+    gateway: Arc<Gateway>,
     /// Watches the files of routes.
     files: StdMutex<Option<JoinHandle<()>>>,
     drain: StdMutex<Duration>,
@@ -125,7 +127,7 @@ struct Running {
     /// Where operators come in.
     admin: Option<SocketAddr>,
     /// What the system allows, whatever is configured.
-    allowance: Allowance,
+    allowance: FdBudget,
 }
 
 impl Server {
@@ -134,7 +136,7 @@ impl Server {
     ///
     /// # Errors
     /// If a listener cannot be had, or a certificate cannot be used.
-    pub fn start(config: Config, source: &Source, mut inherited: Inherited) -> Result<Self, StartError> {
+    pub fn start(config: Config, source: &ConfigSource, mut inherited: Inherited) -> Result<Self, StartError> {
         let admin_socket =
             config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
         if let (Some(options), Some((at, _))) = (&config.server.admin, &admin_socket)
@@ -154,21 +156,27 @@ impl Server {
         for (name, (address, socket)) in named.chain(others) {
             copies.push((name, socket.try_clone().map_err(|error| refuse(*address, error))?));
         }
-        let allowance = Allowance::claim(&config);
+        let allowance = FdBudget::acquire(&config);
         let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        let site = Arc::new(site(&config, allowance));
-        log_requests(&site.access, &config.access)?;
-        let running =
-            Arc::new(Running::new(Arc::clone(&site), &config, admin_socket.as_ref().map(|at| at.0), allowance));
-        running.route(&config.routes, &Plan::default());
-        site.metrics.config_read();
+        let gateway = Arc::new(gateway(&config, allowance));
+        log_requests(&gateway.access, &config.access)?;
+        let running = Arc::new(ReloadableState::new(
+            Arc::clone(&gateway),
+            &config,
+            admin_socket.as_ref().map(|at| at.0),
+            allowance,
+        ));
+        running.route(&config.routes, &ReloadPlan::default());
+        gateway.metrics.config_read();
         let reloader = Arc::new(Reloader::new(source.clone(), config.clone(), Arc::clone(&running)));
-        let always = watch_always(source, &reloader, certificate.as_ref());
+        let always = watch_static_files(source, &reloader, certificate.as_ref());
 
         let (shutdown, watching) = watch::channel(false);
         let mut fds = Fds::new();
-        let mut service =
-            Service::new("public".to_owned(), Front::new(Arc::clone(&site), config.front, allowance.connections));
+        let mut service = Service::new(
+            "public".to_owned(),
+            ConnectionApp::new(Arc::clone(&gateway), config.front, allowance.connections),
+        );
         let listen: Vec<SocketAddr> = sockets.iter().map(|(address, _)| *address).collect();
         for (address, socket) in sockets {
             let mut endpoint = ListenerConfig::tcp(address.to_string())
@@ -194,14 +202,15 @@ impl Server {
             info!(%address, "plain HTTP is redirected");
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             let port = config.server.redirect_port.or(listen.first().map(SocketAddr::port)).unwrap_or_default();
-            let (stopping, tasks) = (site.stopping.clone(), site.tasks.clone());
+            let (stopping, tasks) = (gateway.stopping.clone(), gateway.tasks.clone());
             services.push(tokio::spawn(redirect::serve(listener, port, allowance.redirects, stopping, tasks)));
         }
-        let exporting = export(&site.access);
+        let exporting = export(&gateway.access);
         let (mut admin, mut operators) = (None, None);
         if let (Some(_), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
-            let api = Arc::new(Api { site, reload, token: Arc::clone(&running.token), started: clock::wall() });
+            let api =
+                Arc::new(Api { gateway: gateway, reload, token: Arc::clone(&running.token), started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             operators = Some(tokio::spawn(admin::serve(listener, api, allowance.operators, admin_stop.clone())));
             admin = Some(address);
@@ -224,8 +233,8 @@ impl Server {
     }
 
     /// What the listeners serve.
-    pub fn site(&self) -> &Arc<Site> {
-        &self.running.site
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.running.gateway
     }
 
     /// Where clients come in; real ports, also where 0 was asked for.
@@ -257,12 +266,12 @@ impl Server {
         let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
         let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
         let pid = handover::hand_over(sockets).await?;
-        self.dismiss_operators().await;
+        self.stop_admin().await;
         Ok(pid)
     }
 
     /// Answers whoever has asked on the admin listener, and leaves it.
-    async fn dismiss_operators(&mut self) {
+    async fn stop_admin(&mut self) {
         self.admin_stop.cancel();
         if let Some(operators) = self.operators.take() {
             // It ends by itself; had it panicked, that would be no reason not to stop.
@@ -292,23 +301,23 @@ impl Server {
     /// Stops: no new connections, streams are asked to leave one by one, requests in flight are finished. Returns when
     /// all are gone or the configured time is over.
     pub async fn stop(mut self) {
-        let site = Arc::clone(&self.running.site);
+        let gateway = Arc::clone(&self.running.gateway);
         let patience = *self.running.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        site.stopping.cancel();
+        gateway.stopping.cancel();
         self.sockets.clear();
         // The receivers are the accept loops; without one there is nothing to stop.
         let _ = self.shutdown.send(true);
-        site.streams.drain(clock::now(), patience);
-        site.tasks.close();
+        gateway.streams.drain(clock::now(), patience);
+        gateway.tasks.close();
         let gone = timeout(patience, async {
             // A connection that is accepted and did not come to us yet is none of our tasks; it has a receiver.
-            let _ = timeout(FIRST_REQUEST, self.shutdown.closed()).await;
-            site.tasks.wait().await;
+            let _ = timeout(FIRST_REQUEST_GRACE, self.shutdown.closed()).await;
+            gateway.tasks.wait().await;
         })
         .await;
-        site.stopped.cancel();
+        gateway.stopped.cancel();
         if gone.is_err() {
-            let (streams, all) = (site.streams.len(), site.tasks.len());
+            let (streams, all) = (gateway.streams.len(), gateway.tasks.len());
             let others = all.saturating_sub(streams);
             warn!(
                 streams,
@@ -316,13 +325,13 @@ impl Server {
                 "not everybody left within the drain time: what stayed is cut off; others are requests in flight and connections of the application's own"
             );
         }
-        let access = Arc::clone(&site.access);
+        let access = Arc::clone(&gateway.access);
         // Whoever reads the log may be slow, and must not hold up what else goes on.
         let _ = tokio::task::spawn_blocking(move || access.close()).await;
         if let Some(exporting) = self.exporting.take() {
             let _ = exporting.await;
         }
-        self.dismiss_operators().await;
+        self.stop_admin().await;
         self.running.watch_files(Vec::new());
         for service in self.services {
             service.abort();
@@ -339,38 +348,38 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn site(config: &Config, allowance: Allowance) -> Site {
+fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
     let now = clock::now();
-    Site {
-        upstream: Arc::new(Current::new(Replicas::new(config.upstream.clone()))),
+    Gateway {
+        upstream: Arc::new(UpstreamHandle::new(Replicas::new(config.upstream.clone()))),
         access: Arc::default(),
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
-        budget: Budget::new(config.budget),
+        limiter: FetchLimiter::new(config.budget),
         replies: Replies::default(),
         heads: Heads::default(),
-        streams: Streams::new(allowance.clamp(config.streams), now),
+        streams: StreamLimiter::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
         agents: RandomState::new(),
-        writes: Writes::new(now),
+        writes: WriteLog::new(now),
         bindings: Bindings::default(),
         hints: Hints::default(),
-        shims: Shims::new(),
+        shim: ShimState::new(),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
-        doctors: Semaphore::new(MOST_DOCTORS),
+        doctors: Semaphore::new(MAX_DOCTORS),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         stopped: CancellationToken::new(),
-        options: ArcSwap::from_pointee(config.site.clone()),
+        options: ArcSwap::from_pointee(config.gateway.clone()),
     }
 }
 
-impl Running {
-    fn new(site: Arc<Site>, config: &Config, admin: Option<SocketAddr>, allowance: Allowance) -> Self {
+impl ReloadableState {
+    fn new(gateway: Arc<Gateway>, config: &Config, admin: Option<SocketAddr>, allowance: FdBudget) -> Self {
         let token = config.server.admin.as_ref().and_then(|admin| admin.token.clone());
         let (files, drain) = (StdMutex::default(), StdMutex::new(config.server.drain));
-        Self { site, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
+        Self { gateway, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
     }
 
     /// Asks operators for what `config` says. The listener stays where it is until a restart: if other machines reach it, it
@@ -383,51 +392,51 @@ impl Running {
     }
 
     /// Puts `config` in force, as `plan` says.
-    fn apply(&self, config: &Config, plan: &Plan) {
-        let site = &self.site;
+    fn apply(&self, config: &Config, plan: &ReloadPlan) {
+        let gateway = &self.gateway;
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
-        if *site.replicas().options() != config.upstream {
-            site.upstream.replace(Replicas::new(config.upstream.clone()));
+        if *gateway.replicas().options() != config.upstream {
+            gateway.upstream.replace(Replicas::new(config.upstream.clone()));
         }
         self.ask_for_token(config);
-        if **site.options.load() != config.site {
-            site.options.store(Arc::new(config.site.clone()));
+        if **gateway.options.load() != config.gateway {
+            gateway.options.store(Arc::new(config.gateway.clone()));
         }
-        site.hub.set_options(config.hub);
-        site.streams.set_options(self.allowance.clamp(config.streams));
-        site.budget.set_options(config.budget);
-        let before = site.routes.load_full();
+        gateway.hub.set_options(config.hub);
+        gateway.streams.set_options(self.allowance.clamp(config.streams));
+        gateway.limiter.set_options(config.budget);
+        let before = gateway.routes.load_full();
         self.route(&config.routes, plan);
         // The new table is in force: who is sent away finds the new routes.
         for route in before.iter().filter(|route| plan.removed.contains(&route.id)) {
-            route.pulse.end();
+            route.events.close();
         }
-        for resource in site.hub.resources().iter().filter(|resource| plan.removed.contains(&resource.key().route)) {
+        for resource in gateway.hub.resources().iter().filter(|resource| plan.removed.contains(&resource.key().route)) {
             resource.close();
         }
     }
 
     /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
-    fn route(&self, options: &[RouteOptions], plan: &Plan) {
-        let before = self.site.routes.load_full();
+    fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
+        let before = self.gateway.routes.load_full();
         let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
         let kept = |options: &RouteOptions| {
             plan.kept.contains(&options.id).then(|| known.get(&options.id).map(|route| Arc::clone(route))).flatten()
         };
         let mut watched = Vec::new();
         let routes = options.iter().map(|options| {
-            let route = kept(options).unwrap_or_else(|| Arc::new(route(options, &self.site.metrics)));
-            let pulse = Arc::clone(&route.pulse);
-            let changed = Arc::new(move || pulse.beat(Trigger::File, clock::now()));
-            watched.push(Watched { globs: options.watch_files.clone(), changed });
+            let route = kept(options).unwrap_or_else(|| Arc::new(route(options, &self.gateway.metrics)));
+            let route_events = Arc::clone(&route.events);
+            let changed = Arc::new(move || route_events.publish(Trigger::File, clock::now()));
+            watched.push(WatchedFiles { globs: options.watch_files.clone(), changed });
             route
         });
         let table = Table::new(routes.collect());
-        self.site.routes.store(Arc::new(table));
+        self.gateway.routes.store(Arc::new(table));
         self.watch_files(watched);
     }
 
-    fn watch_files(&self, watched: Vec<Watched>) {
+    fn watch_files(&self, watched: Vec<WatchedFiles>) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = files.take() {
             before.abort();
@@ -437,9 +446,9 @@ impl Running {
 }
 
 /// Has requests logged where `to` says.
-fn log_requests(access: &AccessLog, to: &AccessLogTo) -> Result<(), StartError> {
+fn log_requests(access: &AccessLog, to: &AccessLogTarget) -> Result<(), StartError> {
     access.set(to).map_err(|error| match to {
-        AccessLogTo::File(path) => StartError::AccessLog { to: path.clone(), error },
+        AccessLogTarget::File(path) => StartError::AccessLog { to: path.clone(), error },
         _ => StartError::AccessLog { to: PathBuf::from("its thread"), error },
     })
 }
@@ -458,8 +467,8 @@ fn export(_access: &AccessLog) -> Option<JoinHandle<()>> {
 }
 
 /// Watches the file of the configuration, and the certificate's.
-fn watch_always(
-    source: &Source,
+fn watch_static_files(
+    source: &ConfigSource,
     reloader: &Arc<Reloader>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Option<FileWatch> {
@@ -467,7 +476,7 @@ fn watch_always(
     if let Some(path) = &source.path {
         let reloader = Arc::clone(reloader);
         let changed = Arc::new(move || reloader.changed.notify_one());
-        always.push(Watched { globs: literal(path).into_iter().collect(), changed });
+        always.push(WatchedFiles { globs: literal(path).into_iter().collect(), changed });
     }
     if let Some(certificate) = certificate {
         let files = certificate.files();
@@ -477,7 +486,7 @@ fn watch_always(
             Ok(()) => info!("the certificate was read again"),
             Err(error) => error!("{error}; the certificate of before stays in force"),
         });
-        always.push(Watched { globs, changed });
+        always.push(WatchedFiles { globs, changed });
     }
     FileWatch::new(always)
 }
@@ -490,7 +499,7 @@ fn literal(path: &Path) -> Option<globset::Glob> {
 
 /// A route, joined to its metrics and to deliveries that exist.
 fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
-    let chosen = |delivery: &&&'static dyn Delivery| options.transports.contains(&delivery.name());
+    let chosen = |delivery: &&&'static dyn StreamFormat| options.transports.contains(&delivery.name());
     let metrics = metrics.route(&options.plan.route);
     metrics.set_interval(options.plan.schedule.every);
     Route {
@@ -503,7 +512,7 @@ fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
         id: options.id,
         pattern: options.pattern.clone(),
         methods: options.methods.clone(),
-        plan: Arc::clone(&options.plan),
+        watch: Arc::clone(&options.plan),
         variant: options.variant.clone(),
         deliver: options.deliver,
         hold: options.hold,
@@ -511,8 +520,8 @@ fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
         shim: options.shim,
         groups: Arc::clone(&options.groups),
         refresh_on: options.refresh_on.clone(),
-        pulse: Arc::new(Pulse::new(clock::now())),
-        learned: Arc::default(),
+        events: Arc::new(RouteEvents::new(clock::now())),
+        knowledge: Arc::default(),
         unsteady: Arc::default(),
     }
 }

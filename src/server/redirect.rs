@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::proxy::serve_until;
+use crate::proxy::serve_gracefully;
 
 /// How long a client may take to say what it wants, and to be told where to go.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When the process has no file descriptor left, accepting is tried again after this.
-const BREATH: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The port of `https`.
 const HTTPS: u16 = 443;
@@ -49,19 +49,19 @@ pub(super) async fn serve(
                     });
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
-                        .header_read_timeout(PATIENCE)
+                        .header_read_timeout(REQUEST_TIMEOUT)
                         .keep_alive(false)
                         .serve_connection(TokioIo::new(stream), answer);
-                    let connection = serve_until(connection, stopping.clone());
+                    let connection = serve_gracefully(connection, stopping.clone());
                     tasks.spawn(async move {
                         // Whether the client heard of it is its own affair.
-                        let _ = timeout(PATIENCE, connection).await;
+                        let _ = timeout(REQUEST_TIMEOUT, connection).await;
                         drop(place);
                     });
                 }
                 Err(error) => {
                     warn!("redirect listener: {error}");
-                    sleep(BREATH).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Puts a new configuration in force while the server runs.
 //!
 //! ```text
-//! SIGHUP, the file's folder, POST /api/reload ─▶ Reloader ─ load ─▶ reload::plan(old, new) ─▶ Running::apply
+//! SIGHUP, the file's folder, POST /api/reload ─▶ Reloader ─ load ─▶ reload::plan(old, new) ─▶ ReloadableState::apply
 //!                                                     └ wrong ─▶ the old one stays, config_stale
 //! the folder is watched ─ other than at start? ─┘
 //! ```
@@ -17,8 +17,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, info_span, warn};
 
-use super::{Running, log_requests};
-use crate::admin::{Reload, Reloaded, Standing};
+use super::{ReloadableState, log_requests};
+use crate::admin::{ConfigStatus, Reload, Reloaded};
 use crate::clock;
 use crate::config::{self, Config, Overrides};
 use crate::files;
@@ -26,7 +26,7 @@ use crate::poll::FileWatch;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
+pub struct ConfigSource {
     /// The file, if there is one.
     pub path: Option<PathBuf>,
     /// What wins over it.
@@ -34,30 +34,30 @@ pub struct Source {
 }
 
 /// An editor, or a copy, may be caught in the middle of writing: what cannot be read is read once more after this.
-const HALF_WRITTEN: Duration = Duration::from_millis(150);
+const PARTIAL_WRITE_RETRY: Duration = Duration::from_millis(150);
 
 /// How long the file, and those that it names, may take to be read: a file system on the network may not answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Re-reads the configuration when it is told to.
 pub(super) struct Reloader {
-    source: Source,
-    running: Arc<Running>,
+    source: ConfigSource,
+    running: Arc<ReloadableState>,
     /// What the process was started with.
     started: Config,
     /// What is in force; also sees to it that one reload ends before the next begins.
     current: AsyncMutex<Config>,
     /// What is read in a thread of its own; it stays here while it has not ended, so that there is never a second one.
     reading: AsyncMutex<Option<JoinHandle<Result<Config, config::Error>>>>,
-    standing: Mutex<Standing>,
+    standing: Mutex<ConfigStatus>,
     /// The file may have changed.
     pub(super) changed: Notify,
 }
 
 impl Reloader {
-    pub(super) fn new(source: Source, config: Config, running: Arc<Running>) -> Self {
+    pub(super) fn new(source: ConfigSource, config: Config, running: Arc<ReloadableState>) -> Self {
         let standing =
-            Standing { file: source.path.clone(), read_at: clock::wall(), wrong: None, needs_restart: Vec::new() };
+            ConfigStatus { file: source.path.clone(), read_at: clock::wall(), wrong: None, needs_restart: Vec::new() };
         Self {
             source,
             running,
@@ -75,7 +75,7 @@ impl Reloader {
             self.changed.notified().await;
             if self.load().await.is_err() {
                 // Either the rest follows at once, or it is wrong.
-                let _ = timeout(HALF_WRITTEN, self.changed.notified()).await;
+                let _ = timeout(PARTIAL_WRITE_RETRY, self.changed.notified()).await;
             }
             self.reload().await;
         }
@@ -83,7 +83,7 @@ impl Reloader {
 
     /// Watches the file, beginning with what it has become since the process was started with it.
     pub(super) async fn watch(self: Arc<Self>, watch: FileWatch) {
-        let Some(watch) = watch.stand().await else { return };
+        let Some(watch) = watch.take_baseline().await else { return };
         if self.source.path.as_deref().is_some_and(|path| !matches!(files::is_regular(path), Ok(false)))
             && !self.load().await.is_ok_and(|now| now.written == self.started.written)
         {
@@ -121,21 +121,21 @@ impl Reloader {
     }
 
     fn is_wrong(&self, wrong: &str) {
-        self.running.site.metrics.set_config_stale(true);
+        self.running.gateway.metrics.set_config_stale(true);
         self.standing_mut().wrong = Some(wrong.to_owned());
     }
 
     /// `waiting` are the keys that say something else than what the process was started with.
     fn is_right(&self, waiting: &[&'static str]) {
-        self.running.site.metrics.set_config_stale(false);
-        self.running.site.metrics.config_read();
+        self.running.gateway.metrics.set_config_stale(false);
+        self.running.gateway.metrics.config_read();
         let mut standing = self.standing_mut();
         standing.wrong = None;
         standing.read_at = clock::wall();
         standing.needs_restart = waiting.to_vec();
     }
 
-    fn standing_mut(&self) -> MutexGuard<'_, Standing> {
+    fn standing_mut(&self) -> MutexGuard<'_, ConfigStatus> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,7 +148,7 @@ impl Reload for Reloader {
         let read = self.load().await;
         let span = info_span!("reload");
         let _inside = span.enter();
-        let logged = |new: Config| match log_requests(&self.running.site.access, &new.access) {
+        let logged = |new: Config| match log_requests(&self.running.gateway.access, &new.access) {
             Ok(()) => Ok(new),
             Err(error) => Err(error.to_string()),
         };
@@ -177,7 +177,7 @@ impl Reload for Reloader {
         Reloaded::Applied { kept, added, removed, needs_restart: plan.needs_restart }
     }
 
-    fn standing(&self) -> Standing {
+    fn status(&self) -> ConfigStatus {
         self.standing_mut().clone()
     }
 }

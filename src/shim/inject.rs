@@ -78,7 +78,7 @@ struct State {
 const XHTML: &str = "http://www.w3.org/1999/xhtml";
 
 /// A head that is larger than this is not searched to its end.
-const MOST_MEMORY: usize = 1 << 20;
+const MAX_MEMORY: usize = 1 << 20;
 
 /// A handler's way to say that the rest is to pass as it is.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,7 @@ impl Injector {
             .with_graceful_bail_out_on_content_handler_error(true)
             .with_memory_settings(
                 MemorySettings::new()
-                    .with_max_allowed_memory_usage(MOST_MEMORY)
+                    .with_max_allowed_memory_usage(MAX_MEMORY)
                     .with_graceful_bail_out_on_memory_limit_exceeded(true),
             );
         let rewriter = HtmlRewriter::new(settings, out.clone());

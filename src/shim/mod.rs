@@ -4,40 +4,40 @@
 //! js/*.js ─ assembled ─▶ Script ─▶ GET {prefix}/shim.js, compressed, named by its hash
 //!                           │
 //! a page's headers ─ Policy::judge ─▶ Tag ─▶ Injector: HTML in, HTML with the tag out, piece by piece
-//!                           └─▶ Ledger: which directive stood in the way, for operators
+//!                           └─▶ InjectionStats: which directive stood in the way, for operators
 //! ```
 //!
 //! Nothing here opens a socket: bytes and headers come in as arguments.
 
+mod etag_codec;
 mod inject;
-mod ledger;
+mod injection_stats;
 mod policy;
 mod script;
-mod validator;
 
+pub use etag_codec::{EtagCodec, UpstreamValidators, original_of};
 pub use inject::{Injector, Tag};
-pub use ledger::{Ledger, Sighting};
-pub use policy::{Effect, Obstacle, Policy, Verdict, demands_integrity};
+pub use injection_stats::{InjectionStats, PolicyHit};
+pub use policy::{Effect, Obstacle, Policy, PolicyDecision, demands_integrity};
 pub use script::{Coding, Script};
-pub use validator::{Asked, Tagger, original_of};
 
 /// The script, and what is known of the pages that it was meant for.
 #[derive(Debug)]
-pub struct Shims {
+pub struct ShimState {
     /// The script.
     pub script: Script,
     /// What stood in its way.
-    pub ledger: Ledger,
+    pub injections: InjectionStats,
 }
 
-impl Shims {
+impl ShimState {
     /// The script, and no page yet.
     pub fn new() -> Self {
-        Self { script: Script::new(), ledger: Ledger::default() }
+        Self { script: Script::new(), injections: InjectionStats::default() }
     }
 }
 
-impl Default for Shims {
+impl Default for ShimState {
     fn default() -> Self {
         Self::new()
     }

@@ -57,14 +57,14 @@ impl fmt::Display for Effect {
 
 /// What all policies of a page say together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PolicyDecision {
     /// The nonce that the script's tag has to bear.
     pub nonce: Option<String>,
     /// What is forbidden.
     pub obstacles: Vec<Obstacle>,
 }
 
-impl Verdict {
+impl PolicyDecision {
     /// Whether the script may run.
     pub fn allows_script(&self) -> bool {
         self.obstacles.iter().all(|obstacle| obstacle.effect != Effect::NotInjected)
@@ -72,17 +72,17 @@ impl Verdict {
 }
 
 /// Longer directives are cut where they are shown.
-const LONGEST_SHOWN: usize = 300;
+const MAX_SHOWN_LEN: usize = 300;
 
 impl Policy<'_> {
     /// Judges `policies`: the values of all `Content-Security-Policy` header lines, and of those that only report. Each may
     /// hold several policies, and what is done must satisfy every one: what is only reported is somebody's alarm.
-    pub fn judge<'v>(&self, policies: impl IntoIterator<Item = &'v str>) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn judge<'v>(&self, policies: impl IntoIterator<Item = &'v str>) -> PolicyDecision {
+        let mut verdict = PolicyDecision::default();
         let policies = policies.into_iter().flat_map(|line| line.split(',')).map(Directives::parse);
         let policies: Vec<Directives<'_>> = policies.filter(|policy| !policy.0.is_empty()).collect();
         let mut refuse = |directive: &Directive<'_>, effect: Effect| {
-            let directive = directive.to_string().chars().take(LONGEST_SHOWN).collect();
+            let directive = directive.to_string().chars().take(MAX_SHOWN_LEN).collect();
             verdict.obstacles.push(Obstacle { directive, effect });
         };
         for policy in &policies {
@@ -103,7 +103,7 @@ impl Policy<'_> {
         }
         let worker = policies.iter().filter_map(Directives::worker).find(|worker| !self.allows(worker, self.script));
         // A worker by its URL would be a violation, which is reported.
-        let typed = policies.iter().filter_map(Directives::typed).find(|typed| typed.has("'script'"));
+        let typed = policies.iter().filter_map(Directives::trusted_types).find(|typed| typed.has("'script'"));
         let worker = worker.or(typed);
         let connect = policies.iter().filter_map(Directives::connect).find(|to| !self.allows(to, self.stream));
         match (worker, connect) {
@@ -222,7 +222,7 @@ impl<'a> Directives<'a> {
         self.find(&["worker-src", "child-src", "script-src", "default-src"])
     }
 
-    fn typed(&self) -> Option<&Directive<'a>> {
+    fn trusted_types(&self) -> Option<&Directive<'a>> {
         self.find(&["require-trusted-types-for"])
     }
 

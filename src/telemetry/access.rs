@@ -1,7 +1,7 @@
 //! The access log: what was asked and how it was answered, one JSON object a line, written when a request is over.
 //!
 //! ```text
-//! request ends ─ Visit dropped ─▶ Record ─┬▶ a queue with a bound ─▶ a thread that writes
+//! request ends ─ AccessGuard dropped ─▶ Record ─┬▶ a queue with a bound ─▶ a thread that writes
 //!                                         └▶ the exporter of spans, if there is one
 //! ```
 //!
@@ -32,7 +32,7 @@ use crate::clock;
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AccessLogTo {
+pub enum AccessLogTarget {
     /// Nowhere.
     #[default]
     Nowhere,
@@ -49,7 +49,7 @@ pub enum AccessLogTo {
 #[error("write \"off\", \"stdout\", \"stderr\", or the absolute path of a file")]
 pub struct ParseAccessLogError;
 
-impl FromStr for AccessLogTo {
+impl FromStr for AccessLogTarget {
     type Err = ParseAccessLogError;
 
     fn from_str(text: &str) -> Result<Self, ParseAccessLogError> {
@@ -143,12 +143,12 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file cannot be opened; then all stays as it was.
-    pub fn set(&self, to: &AccessLogTo) -> io::Result<()> {
+    pub fn set(&self, to: &AccessLogTarget) -> io::Result<()> {
         let writer = match to {
-            AccessLogTo::Nowhere => None,
-            AccessLogTo::Stdout => Some(Writer::start(Sink::own(&io::stdout())?)?),
-            AccessLogTo::Stderr => Some(Writer::start(Sink::own(&io::stderr())?)?),
-            AccessLogTo::File(path) => Some(Writer::start(Sink::file(path)?)?),
+            AccessLogTarget::Nowhere => None,
+            AccessLogTarget::Stdout => Some(Writer::start(Sink::stdio(&io::stdout())?)?),
+            AccessLogTarget::Stderr => Some(Writer::start(Sink::stdio(&io::stderr())?)?),
+            AccessLogTarget::File(path) => Some(Writer::start(Sink::file(path)?)?),
         };
         self.on.store(writer.is_some() || self.is_exporting(), Ordering::Release);
         // The one of before writes what it has, and ends; nobody waits for it.
@@ -206,7 +206,7 @@ impl std::fmt::Debug for AccessLog {
 
 /// A request under way; when this is dropped it is counted, and what is known of it is logged.
 #[derive(Debug)]
-pub struct Visit {
+pub struct AccessGuard {
     log: Arc<AccessLog>,
     metrics: Arc<Metrics>,
     began: Instant,
@@ -217,7 +217,7 @@ pub struct Visit {
     record: Option<Box<Record>>,
 }
 
-impl Visit {
+impl AccessGuard {
     /// A request that came at `began` and is answered by `how`; with what else is known of it, if it is to be logged.
     pub fn new(
         log: &Arc<AccessLog>,
@@ -234,7 +234,7 @@ impl Visit {
     }
 
     /// Notes how it was answered.
-    pub fn answered(&mut self, status: u16, bytes: Option<u64>) {
+    pub fn set_response(&mut self, status: u16, bytes: Option<u64>) {
         self.status = Some(status);
         self.bytes = bytes;
     }
@@ -245,7 +245,7 @@ impl Visit {
     }
 }
 
-impl Drop for Visit {
+impl Drop for AccessGuard {
     fn drop(&mut self) {
         let took = clock::now().saturating_duration_since(self.began);
         self.metrics.request(self.how, self.status, took);
@@ -256,7 +256,7 @@ impl Drop for Visit {
 }
 
 /// Lines that may wait for the writer.
-const MOST_WAITING: usize = 8192;
+const MAX_WAITING: usize = 8192;
 
 /// So much is written in one go.
 const BATCH: usize = 64 * 1024;
@@ -269,17 +269,17 @@ struct Sink {
 
 impl Sink {
     /// The process's own output. Not what the standard library buffers: what was not written is not to be written later.
-    fn own(output: &impl AsFd) -> io::Result<Self> {
+    fn stdio(output: &impl AsFd) -> io::Result<Self> {
         Ok(Self { file: output.as_fd().try_clone_to_owned()?.into(), path: None })
     }
 
     fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: open(path)?, path: Some(path.to_owned()) })
+        Ok(Self { file: open_stream(path)?, path: Some(path.to_owned()) })
     }
 
     /// There may be another file by now.
     fn open_again(&mut self) {
-        if let Some(Ok(another)) = self.path.as_deref().map(open) {
+        if let Some(Ok(another)) = self.path.as_deref().map(open_stream) {
             self.file = another;
         }
     }
@@ -287,13 +287,13 @@ impl Sink {
 
 /// Opens a file to append to it. A pipe is held open at both ends: opening does not wait for its reader then, and while that
 /// is away the pipe fills, and breaks not.
-fn open(path: &Path) -> io::Result<File> {
+fn open_stream(path: &Path) -> io::Result<File> {
     let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
     OpenOptions::new().create(true).append(true).read(is_pipe).open(path)
 }
 
 /// How long the last lines may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A thread that writes lines.
 struct Writer {
@@ -305,7 +305,7 @@ struct Writer {
 
 impl Writer {
     fn start(sink: Sink) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(MOST_WAITING);
+        let (queue, lines) = sync_channel(MAX_WAITING);
         let (ending, ended) = sync_channel(0);
         let lost = Arc::<AtomicU64>::default();
         let known = Arc::clone(&lost);
@@ -332,7 +332,7 @@ impl Writer {
 
     /// Waits for the thread's end, for as long as is bearable: whoever should read the lines may not.
     fn wait(&self) {
-        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PATIENCE);
+        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
@@ -418,11 +418,11 @@ mod tests {
 
     #[test]
     fn places_are_told_apart() {
-        assert_eq!("off".parse(), Ok(AccessLogTo::Nowhere));
-        assert_eq!("stdout".parse(), Ok(AccessLogTo::Stdout));
-        assert_eq!("/var/log/a.json".parse(), Ok(AccessLogTo::File("/var/log/a.json".into())));
+        assert_eq!("off".parse(), Ok(AccessLogTarget::Nowhere));
+        assert_eq!("stdout".parse(), Ok(AccessLogTarget::Stdout));
+        assert_eq!("/var/log/a.json".parse(), Ok(AccessLogTarget::File("/var/log/a.json".into())));
         for wrong in ["", "on", "access.log", "/var/log/"] {
-            assert_eq!(wrong.parse::<AccessLogTo>(), Err(ParseAccessLogError), "{wrong}");
+            assert_eq!(wrong.parse::<AccessLogTarget>(), Err(ParseAccessLogError), "{wrong}");
         }
     }
 

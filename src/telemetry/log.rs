@@ -68,14 +68,14 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
 }
 
 /// The longest text of a client's that a line shows, in bytes.
-const MOST_TEXT: usize = 200;
+const MAX_TEXT: usize = 200;
 
 /// What a line shows of a path or another text that a client made up.
 pub fn brief(text: &str) -> Cow<'_, str> {
-    if text.len() <= MOST_TEXT {
+    if text.len() <= MAX_TEXT {
         return Cow::Borrowed(text);
     }
-    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MOST_TEXT).last().unwrap_or_default();
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_TEXT).last().unwrap_or_default();
     Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len()))
 }
 

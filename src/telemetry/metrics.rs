@@ -13,15 +13,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use super::delays::{self, Delays};
+use super::avoided_polls::rate;
+use super::event_log::{Event, EventLog};
 use super::failing::Failing;
+use super::latency::{self, LatencyHistogram};
 use super::process;
-use super::replaced::rate;
 use super::requests::{self, ANSWERED, Requests, STATUSES};
 use super::route::{
     Counters, Gauges, KINDS, Labels, REASONS, RESULTS, RouteMetrics, Series, TRANSPORTS, TRIGGERS, WAYS,
 };
-use super::tail::{Happening, Tail};
 use crate::clock;
 
 /// All metrics of the process. Routes appear by their patterns; no URL of a client is ever a label.
@@ -35,9 +35,9 @@ pub struct Metrics {
     polls: Counters,
     triggers: Counters,
     replaced: Counters,
-    look_bytes: Counters,
-    delay: Family<Labels, Delays>,
-    fetch_seconds: Family<Labels, Delays>,
+    fetch_bytes: Counters,
+    delay: Family<Labels, LatencyHistogram>,
+    fetch_seconds: Family<Labels, LatencyHistogram>,
     requests: Requests,
     config_read_at: Gauge<f64, AtomicU64>,
     started: SystemTime,
@@ -49,8 +49,8 @@ pub struct Metrics {
     differs: Counters,
     refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
-    tail: Arc<Tail>,
-    born: Instant,
+    event_log: Arc<EventLog>,
+    created_at: Instant,
 }
 
 /// All that there is, for the documents: each metric with its labels, and what those can be where that is known beforehand.
@@ -63,7 +63,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("polls_answered_total{route,how}", &WAYS),
     ("triggers_total{route,kind}", TRIGGERS),
     ("polls_replaced_total{route}", &[]),
-    ("look_bytes_total{route}", &[]),
+    ("fetch_bytes_total{route}", &[]),
     ("change_to_write_seconds{route}", &[]),
     ("config_stale", &[]),
     ("upstream_away", &[]),
@@ -100,7 +100,7 @@ impl Metrics {
         let resources = Gauges::default();
         registry.register("resources", "Watched resources", resources.clone());
         let fetches = Counters::default();
-        registry.register("fetches", "Looks at the upstream", fetches.clone());
+        registry.register("fetches", "Fetches from the upstream", fetches.clone());
         let events = Counters::default();
         registry.register("events", "Events written to clients", events.clone());
         let endings = Counters::default();
@@ -108,7 +108,7 @@ impl Metrics {
         let polls = Counters::default();
         registry.register("polls_answered", "Plain requests for routes, by how they were answered", polls.clone());
         let triggers = Counters::default();
-        registry.register("triggers", "Reasons for looks", triggers.clone());
+        registry.register("triggers", "Reasons for fetches", triggers.clone());
         let replaced = Counters::default();
         registry.register(
             "polls_replaced",
@@ -116,11 +116,11 @@ impl Metrics {
             replaced.clone(),
         );
         let look_bytes = Counters::default();
-        registry.register("look_bytes", "Bytes of the bodies that looks brought", look_bytes.clone());
+        registry.register("fetch_bytes", "Bytes of the bodies that fetches brought", look_bytes.clone());
         let delay = Family::default();
         registry.register(
             "change_to_write_seconds",
-            "From the end of a look that found a change to its event on a socket",
+            "From the end of a fetch that found a change to its event on a socket",
             delay.clone(),
         );
         let config_stale = Gauge::default();
@@ -184,7 +184,7 @@ impl Metrics {
             polls,
             triggers,
             replaced,
-            look_bytes,
+            fetch_bytes: look_bytes,
             delay,
             fetch_seconds,
             requests,
@@ -198,8 +198,8 @@ impl Metrics {
             differs,
             refused,
             routes: Mutex::default(),
-            tail: Arc::default(),
-            born: clock::now(),
+            event_log: Arc::default(),
+            created_at: clock::now(),
         }
     }
 
@@ -223,10 +223,10 @@ impl Metrics {
                 rate: AtomicU64::new(rate(Duration::from_secs(1))),
                 replaced: Arc::default(),
                 replaced_shown: self.replaced.get_or_create(&all).clone(),
-                look_bytes: self.look_bytes.get_or_create(&all).clone(),
-                tail: Arc::clone(&self.tail),
+                fetch_bytes: self.fetch_bytes.get_or_create(&all).clone(),
+                tail: Arc::clone(&self.event_log),
                 failing: Failing::default(),
-                born: self.born,
+                created_at: self.created_at,
                 all,
             })
         });
@@ -277,7 +277,7 @@ impl Metrics {
         self.resources.remove(&route.all);
         self.delay.remove(&route.all);
         self.fetch_seconds.remove(&route.all);
-        for family in [&self.replaced, &self.look_bytes, &self.differs] {
+        for family in [&self.replaced, &self.fetch_bytes, &self.differs] {
             family.remove(&route.all);
         }
         for transport in TRANSPORTS {
@@ -305,7 +305,7 @@ impl Metrics {
         self.requests.count(how, status, took);
     }
 
-    /// Whether the caps over all looks stretch the routes' intervals.
+    /// Whether the caps over all fetches stretch the routes' intervals.
     pub fn set_budget_stretched(&self, stretched: bool) {
         self.budget_stretched.set(stretched.into());
     }
@@ -327,13 +327,13 @@ impl Metrics {
     }
 
     /// What happened last, the newest first.
-    pub fn tail(&self) -> Vec<Happening> {
-        self.tail.read()
+    pub fn event_log(&self) -> Vec<Event> {
+        self.event_log.read()
     }
 
-    /// The upper bounds of the buckets of [`Figures::delays`](super::Figures::delays), in seconds; the last bucket has none.
+    /// The upper bounds of the buckets of [`RouteStats::delays`](super::RouteStats::delays), in seconds; the last bucket has none.
     pub fn delay_bounds() -> Vec<f64> {
-        delays::bounds().collect()
+        latency::bounds().collect()
     }
 
     /// All of it as OpenMetrics text; [`plain`](super::plain_metrics) makes of it what is older.
@@ -381,7 +381,7 @@ mod tests {
         route.ended("left");
         route.answered("held");
         route.triggered("timer");
-        route.differs();
+        route.audience_mismatch();
         let text = plain(&metrics.render());
         let registered: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE sungrazer_")?.split(' ').next()).collect();
@@ -447,7 +447,7 @@ mod tests {
         WAYS.iter().for_each(|how| route.answered(how));
         TRIGGERS.iter().for_each(|kind| route.triggered(kind));
         TRANSPORTS.iter().for_each(|transport| drop(route.hold(transport)));
-        route.differs();
+        route.audience_mismatch();
         assert!(metrics.render().contains("/a"));
         drop(route);
         assert!(!metrics.render().contains("/a"), "{}", metrics.render());

@@ -1,28 +1,28 @@
 //! What operators see: log lines, metrics, and what was asked.
 
 mod access;
-mod delays;
+mod avoided_polls;
+mod event_log;
 mod failing;
+mod latency;
 mod log;
 mod metrics;
 mod plain;
 mod process;
-mod replaced;
 mod requests;
 mod route;
 #[cfg(feature = "otel")]
 mod spans;
-mod tail;
 mod throttle;
 mod trace;
 
-pub use access::{AccessLog, AccessLogTo, Export, ParseAccessLogError, Record, Visit};
+pub use access::{AccessGuard, AccessLog, AccessLogTarget, Export, ParseAccessLogError, Record};
+pub use event_log::Event;
 pub use failing::Failing;
 pub use log::{FilterError, Format, brief, init};
 pub use metrics::{ALL as ALL_METRICS, Metrics};
 pub use plain::plain as plain_metrics;
-pub use route::{Figures, Held, RouteMetrics};
+pub use route::{HeldGuard, RouteMetrics, RouteStats};
 #[cfg(feature = "otel")]
 pub use spans::{Resource as SpanResource, encode as encode_spans};
-pub use tail::Happening;
 pub use trace::Trace;

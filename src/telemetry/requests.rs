@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use super::delays::Delays;
+use super::latency::LatencyHistogram;
 use super::route::TRANSPORTS;
 
 /// How requests are answered that nobody is held by.
@@ -15,13 +15,13 @@ pub(super) const ANSWERED: [&str; 4] = ["proxied", "memory", "own", "request"];
 pub(super) const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 pub(super) type Labels = [(&'static str, &'static str); 2];
-pub(super) type Durations = Family<[(&'static str, &'static str); 1], Delays>;
+pub(super) type Durations = Family<[(&'static str, &'static str); 1], LatencyHistogram>;
 
 /// All of them, resolved once: each request counts with one or two additions.
 #[derive(Debug)]
 pub(super) struct Requests {
     counts: Vec<(&'static str, [Counter; 6])>,
-    durations: Vec<(&'static str, Delays)>,
+    durations: Vec<(&'static str, LatencyHistogram)>,
 }
 
 impl Requests {

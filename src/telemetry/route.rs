@@ -11,10 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::delays::Delays;
+use super::avoided_polls::{AvoidedPolls, rate};
+use super::event_log::{Event, EventLog};
 use super::failing::Failing;
-use super::replaced::{Replaced, rate};
-use super::tail::{Happening, Tail};
+use super::latency::LatencyHistogram;
 use crate::clock;
 
 /// A route, and one more label.
@@ -55,20 +55,20 @@ pub struct RouteMetrics {
     pub(super) polls: Series<3>,
     pub(super) triggers: Counters,
     pub(super) resources: Gauge,
-    pub(super) delay: Delays,
-    pub(super) fetch_seconds: Delays,
+    pub(super) delay: LatencyHistogram,
+    pub(super) fetch_seconds: LatencyHistogram,
     pub(super) differs: Counters,
     /// How often clients of this route poll, in millionths of a poll a second.
     pub(super) rate: AtomicU64,
-    pub(super) replaced: Arc<Replaced>,
+    pub(super) replaced: Arc<AvoidedPolls>,
     pub(super) replaced_shown: Counter,
-    pub(super) look_bytes: Counter,
-    pub(super) tail: Arc<Tail>,
+    pub(super) fetch_bytes: Counter,
+    pub(super) tail: Arc<EventLog>,
     pub(super) failing: Failing,
-    pub(super) born: Instant,
+    pub(super) created_at: Instant,
 }
 
-/// The counters of a route that differ in one label. What counts each event must not look anything up.
+/// The counters of a route that differ in one label. What counts each event must not fetch anything up.
 pub(super) struct Series<const N: usize> {
     family: Counters,
     route: Arc<str>,
@@ -94,16 +94,16 @@ impl<const N: usize> Series<N> {
 
 /// What the metrics of a route say now. Counters only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct RouteStats {
     /// Clients that are held, by transport.
     pub streams: Vec<(&'static str, u64)>,
     /// Resources that are watched.
     pub resources: u64,
-    /// Looks, by result.
-    pub looks: Vec<(&'static str, u64)>,
-    /// Bytes of the bodies that looks brought.
-    pub look_bytes: u64,
-    /// Looks, by the reason for them.
+    /// Fetches, by result.
+    pub fetches: Vec<(&'static str, u64)>,
+    /// Bytes of the bodies that fetches brought.
+    pub fetch_bytes: u64,
+    /// Fetches, by the reason for them.
     pub triggers: Vec<(&'static str, u64)>,
     /// Plain requests, by how they were answered.
     pub polls: Vec<(&'static str, u64)>,
@@ -122,17 +122,17 @@ impl RouteMetrics {
     }
 
     /// Clients with credentials turned out to be answered otherwise than those without, who share.
-    pub fn differs(&self) {
+    pub fn audience_mismatch(&self) {
         self.differs.get_or_create(&self.all).inc();
     }
 
     /// A client is held by `transport`, until the gauge that is returned is dropped.
-    pub fn hold(&self, transport: &'static str) -> Held {
+    pub fn hold(&self, transport: &'static str) -> HeldGuard {
         let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
         gauge.inc();
         let rate = self.rate.load(Ordering::Relaxed);
         self.replaced.begin(rate, self.age());
-        Held { gauge, rate, replaced: Arc::clone(&self.replaced), born: self.born }
+        HeldGuard { gauge, rate, replaced: Arc::clone(&self.replaced), created_at: self.created_at }
     }
 
     /// Clients of this route poll at this interval where they are not held.
@@ -141,7 +141,7 @@ impl RouteMetrics {
     }
 
     fn age(&self) -> Duration {
-        clock::now().saturating_duration_since(self.born)
+        clock::now().saturating_duration_since(self.created_at)
     }
 
     /// Brings the counter for Prometheus up to what held clients have amounted to.
@@ -150,9 +150,9 @@ impl RouteMetrics {
         self.replaced_shown.inc_by(total.saturating_sub(self.replaced_shown.get()));
     }
 
-    /// A look brought a body of so many bytes.
-    pub fn looked_at(&self, bytes: usize) {
-        self.look_bytes.inc_by(bytes as u64);
+    /// A fetch brought a body of so many bytes.
+    pub fn fetched_at(&self, bytes: usize) {
+        self.fetch_bytes.inc_by(bytes as u64);
     }
 
     /// Which of its resources cannot be fetched.
@@ -161,12 +161,12 @@ impl RouteMetrics {
     }
 
     /// Something happened that is worth telling of.
-    pub fn happened(&self, happening: Happening) {
+    pub fn emit(&self, happening: Event) {
         self.tail.push(happening);
     }
 
     /// What all of this says now.
-    pub fn figures(&self) -> Figures {
+    pub fn stats(&self) -> RouteStats {
         let count = |family: &Counters, label: &'static str, values: &'static [&'static str]| {
             let known = |value: &&'static str| {
                 family
@@ -180,11 +180,11 @@ impl RouteMetrics {
             let held = self.streams.get(&self.with("transport", transport))?.get();
             u64::try_from(held).ok().filter(|held| *held > 0).map(|held| (*transport, held))
         };
-        Figures {
+        RouteStats {
             streams: TRANSPORTS.iter().filter_map(held).collect(),
             resources: u64::try_from(self.resources.get()).unwrap_or(0),
-            looks: count(&self.fetches, "result", RESULTS),
-            look_bytes: self.look_bytes.get(),
+            fetches: count(&self.fetches, "result", RESULTS),
+            fetch_bytes: self.fetch_bytes.get(),
             triggers: count(&self.triggers, "kind", TRIGGERS),
             polls: count(&self.polls.family, "how", &WAYS),
             events: count(&self.events.family, "kind", &KINDS),
@@ -198,7 +198,7 @@ impl RouteMetrics {
         &self.resources
     }
 
-    /// A look ended.
+    /// A fetch ended.
     pub fn fetched(&self, result: &'static str) {
         self.fetches.get_or_create(&self.with("result", result)).inc();
     }
@@ -208,7 +208,7 @@ impl RouteMetrics {
         self.fetch_seconds.observe(time);
     }
 
-    /// A look began.
+    /// A fetch began.
     pub fn triggered(&self, kind: &'static str) {
         self.triggers.get_or_create(&self.with("kind", kind)).inc();
     }
@@ -228,7 +228,7 @@ impl RouteMetrics {
         self.endings.get_or_create(&self.with("reason", reason)).inc();
     }
 
-    /// So long after the look that found it, a change was on a socket.
+    /// So long after the fetch that found it, a change was on a socket.
     pub fn delayed(&self, after: Duration) {
         self.delay.observe(after);
     }
@@ -242,16 +242,16 @@ impl fmt::Debug for RouteMetrics {
 
 /// One held client, counted while this lives.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldGuard {
     gauge: Gauge,
     rate: u64,
-    replaced: Arc<Replaced>,
-    born: Instant,
+    replaced: Arc<AvoidedPolls>,
+    created_at: Instant,
 }
 
-impl Drop for Held {
+impl Drop for HeldGuard {
     fn drop(&mut self) {
         self.gauge.dec();
-        self.replaced.end(self.rate, clock::now().saturating_duration_since(self.born));
+        self.replaced.end(self.rate, clock::now().saturating_duration_since(self.created_at));
     }
 }

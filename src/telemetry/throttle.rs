@@ -17,7 +17,7 @@ use tracing_subscriber::layer::Context;
 use crate::clock;
 
 /// Lines of one kind that are written within [`WINDOW`].
-const MOST_LINES: u32 = 20;
+const MAX_LINES: u32 = 20;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ impl Throttle {
         if now.saturating_duration_since(place.since) >= WINDOW {
             *place = Place { since: now, lines: 0, left_out: place.left_out };
         }
-        if place.lines >= MOST_LINES {
+        if place.lines >= MAX_LINES {
             place.left_out += 1;
             return None;
         }
@@ -93,7 +93,7 @@ mod tests {
     fn so_many_lines_of_a_kind_are_written_and_the_rest_is_counted() {
         let (throttle, now) = (Throttle::default(), clock::now());
         let here = || Identifier(&HERE);
-        for _ in 0..MOST_LINES {
+        for _ in 0..MAX_LINES {
             assert_eq!(throttle.admit(here(), now), Some(0));
         }
         for _ in 0..7 {

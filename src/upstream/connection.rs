@@ -29,7 +29,7 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::MOST_INTERIM;
+use super::MAX_INTERIM;
 use crate::model::fields;
 use crate::proto::{Body, Exchange, ResponseHead, find_end};
 
@@ -143,7 +143,7 @@ pub(super) struct Connection {
 }
 
 /// A head of a response that is larger than this is refused.
-const MOST_HEAD: usize = 256 * 1024;
+const MAX_HEAD: usize = 256 * 1024;
 
 /// How much is read at a time while a head is awaited.
 const ROOM: usize = 4096;
@@ -193,7 +193,7 @@ impl Connection {
         }
         let Some(end) = find_end(&self.received, *searched) else {
             *searched = self.received.len().saturating_sub(3);
-            return if self.received.len() > MOST_HEAD {
+            return if self.received.len() > MAX_HEAD {
                 Err(invalid("the head of the answer is too large"))
             } else {
                 Ok(false)
@@ -204,7 +204,7 @@ impl Connection {
         *searched = 0;
         if head.is_interim() {
             *interim += 1;
-            if *interim > MOST_INTERIM {
+            if *interim > MAX_INTERIM {
                 return Err(invalid("only interim responses"));
             }
             if expected.interim {

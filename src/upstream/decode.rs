@@ -36,25 +36,25 @@ pub struct Decoder {
 }
 
 enum Coding {
-    Identity(Limited),
+    Identity(BoundedBuffer),
     /// A name that is no coding: most who say that mean nothing by it. The first bytes may tell otherwise.
-    Unknown(String, Vec<u8>, Limited),
-    Gzip(Box<GzDecoder<Limited>>),
+    Unknown(String, Vec<u8>, BoundedBuffer),
+    Gzip(Box<GzDecoder<BoundedBuffer>>),
     /// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some servers send it raw: the first two bytes tell.
-    Deflate(Vec<u8>, Limited),
-    Zlib(Box<ZlibDecoder<Limited>>),
-    RawDeflate(Box<DeflateDecoder<Limited>>),
-    Brotli(Box<brotli::DecompressorWriter<Limited>>),
-    Zstd(Box<Zstd>, Limited),
+    Deflate(Vec<u8>, BoundedBuffer),
+    Zlib(Box<ZlibDecoder<BoundedBuffer>>),
+    RawDeflate(Box<DeflateDecoder<BoundedBuffer>>),
+    Brotli(Box<brotli::DecompressorWriter<BoundedBuffer>>),
+    Zstd(Box<Zstd>, BoundedBuffer),
 }
 
 /// Collects up to a limit, then refuses: a small body that unfolds into a huge one costs the limit and no more.
-struct Limited {
+struct BoundedBuffer {
     body: Vec<u8>,
     limit: u64,
 }
 
-impl Limited {
+impl BoundedBuffer {
     fn new(limit: u64) -> Self {
         Self { body: Vec::new(), limit }
     }
@@ -65,7 +65,7 @@ impl Limited {
     }
 }
 
-impl Write for Limited {
+impl Write for BoundedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.body.len() as u64 + bytes.len() as u64 > self.limit {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
@@ -115,7 +115,7 @@ impl Decoder {
     /// # Errors
     /// If there is no way to undo the coding.
     pub fn new(headers: &HeaderMap, limit: u64) -> Result<Self, Decline> {
-        let out = Limited::new(limit);
+        let out = BoundedBuffer::new(limit);
         let mut codings =
             fields::list(headers, &CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
         let coding = match (codings.next().map(str::to_ascii_lowercase).as_deref(), codings.next()) {
@@ -236,11 +236,11 @@ impl Decoder {
             _ => Ok(()),
         };
         flushed.map_err(|error| refuse(&error, self.limit))?;
-        Ok(self.salvage())
+        Ok(self.partial_output())
     }
 
     /// What was decoded before it was found to be damaged, and has not been taken.
-    pub fn salvage(&mut self) -> Vec<u8> {
+    pub fn partial_output(&mut self) -> Vec<u8> {
         std::mem::take(match &mut self.coding {
             Coding::Identity(out) | Coding::Unknown(_, _, out) | Coding::Deflate(_, out) | Coding::Zstd(_, out) => {
                 &mut out.body
@@ -283,7 +283,7 @@ impl Decoder {
                 Ok(false) | Err(_) => return Err(Undecoded::Truncated),
             }
         }
-        Ok(self.salvage().into())
+        Ok(self.partial_output().into())
     }
 }
 
@@ -298,7 +298,7 @@ struct Zstd {
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 impl Zstd {
-    fn write(&mut self, piece: &[u8], out: &mut Limited) -> io::Result<usize> {
+    fn write(&mut self, piece: &[u8], out: &mut BoundedBuffer) -> io::Result<usize> {
         if self.whole && !piece.starts_with(&ZSTD[..piece.len().min(ZSTD.len())]) {
             return Ok(0);
         }

@@ -12,13 +12,13 @@ use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use tokio::time::timeout;
 
 use super::decode::Decoder;
-use super::fetch::brief;
+use super::fetch::summarize;
 use super::{Expected, Upstream, ask_on};
 use crate::proto::Exchange;
 
 /// A whole answer, decoded.
 #[derive(Clone, Debug)]
-pub struct Exchanged {
+pub struct FullResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, as they came.
@@ -43,11 +43,11 @@ impl Incoming {
     ///
     /// # Errors
     /// If the connection breaks before.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
         if let Some(piece) = self.begun.pop_front() {
             return Ok(Some(piece));
         }
-        self.session.read_body_bytes().await.map_err(|error| brief(&error))
+        self.session.read_body_bytes().await.map_err(|error| summarize(&error))
     }
 
     /// Reads the body until it ends or more than `most` bytes of it are here, as they were received. Returns whether it has ended.
@@ -56,7 +56,7 @@ impl Incoming {
     /// If the connection breaks before.
     pub async fn begin(&mut self, most: usize) -> Result<bool, String> {
         while self.begun.iter().map(Bytes::len).sum::<usize>() <= most {
-            match self.session.read_body_bytes().await.map_err(|error| brief(&error))? {
+            match self.session.read_body_bytes().await.map_err(|error| summarize(&error))? {
                 Some(piece) => self.begun.push_back(piece),
                 None => return Ok(true),
             }
@@ -82,17 +82,17 @@ impl Incoming {
     ///
     /// # Errors
     /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
-    pub async fn whole(mut self, limit: u64) -> Result<Exchanged, String> {
-        self.rest(limit).await
+    pub async fn collect(mut self, limit: u64) -> Result<FullResponse, String> {
+        self.collect_mut(limit).await
     }
 
-    async fn rest(&mut self, limit: u64) -> Result<Exchanged, String> {
+    async fn collect_mut(&mut self, limit: u64) -> Result<FullResponse, String> {
         let mut decoder = self.decoder(limit)?;
-        while let Some(piece) = self.piece().await? {
+        while let Some(piece) = self.chunk().await? {
             decoder.push(&piece).map_err(|decline| decline.to_string())?;
         }
         let body = decoder.finish().map_err(|error| error.to_string())?;
-        Ok(Exchanged { status: self.status, headers: self.headers.clone(), body })
+        Ok(FullResponse { status: self.status, headers: self.headers.clone(), body })
     }
 
     /// The connection, if both sides are willing to go on with it.
@@ -114,8 +114,8 @@ impl Upstream {
     ///
     /// # Errors
     /// What went wrong, in words.
-    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<Exchanged, String> {
-        self.in_time(async { self.send(head, body).await?.whole(limit).await }).await
+    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<FullResponse, String> {
+        self.in_time(async { self.send(head, body).await?.collect(limit).await }).await
     }
 
     /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
@@ -152,27 +152,27 @@ impl Upstream {
     }
 
     /// Sends a request without a body and reads the whole answer, over the connection in `kept` if there is one, which is
-    /// left there for the next: as looks are made.
+    /// left there for the next: as fetches are made.
     ///
     /// # Errors
     /// What went wrong, in words.
-    pub async fn exchange_kept(
+    pub async fn exchange_keepalive(
         &self,
         kept: &mut Option<Stream>,
         head: RequestHeader,
         limit: u64,
-    ) -> Result<Exchanged, String> {
+    ) -> Result<FullResponse, String> {
         let exchanging = async {
             let again = match kept.take() {
                 // It may have been closed in the meantime, which is no failure.
-                Some(stream) => send_over(stream, head.clone(), Bytes::new()).await.ok(),
+                Some(stream) => send_on(stream, head.clone(), Bytes::new()).await.ok(),
                 None => None,
             };
             let mut incoming = match again {
                 Some(incoming) => incoming,
                 None => self.send(head, Bytes::new()).await?,
             };
-            let exchanged = incoming.rest(limit).await?;
+            let exchanged = incoming.collect_mut(limit).await?;
             *kept = incoming.connection().await;
             Ok(exchanged)
         };
@@ -180,11 +180,11 @@ impl Upstream {
     }
 
     async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
-        send_over(self.connect().await.map_err(|error| error.to_string())?, head, body).await
+        send_on(self.connect().await.map_err(|error| error.to_string())?, head, body).await
     }
 }
 
-async fn send_over(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
     let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
     let mut session = ask_on(stream, Expected { exchange, ..Expected::default() });
     let answered = async {
@@ -195,7 +195,7 @@ async fn send_over(stream: Stream, head: RequestHeader, body: Bytes) -> Result<I
         session.finish_body().await?;
         session.read_resp_header_parts().await
     };
-    let answer = answered.await.map_err(|error| brief(&error))?;
+    let answer = answered.await.map_err(|error| summarize(&error))?;
     let (status, headers) = (answer.status, answer.headers.clone());
     Ok(Incoming { status, headers, session, begun: VecDeque::new() })
 }

@@ -1,4 +1,4 @@
-//! Makes looks at the real backend.
+//! Makes fetches the real backend.
 
 use std::time::Duration;
 
@@ -15,38 +15,38 @@ use super::naming::rewrite;
 use super::{Expected, Upstream, ask_on};
 use crate::clock;
 use crate::model::Coded;
-use crate::poll::{Answer, WatchRequest, judge_body, judge_head};
-use crate::resource::Outcome;
+use crate::poll::{Answer, FetchRequest, classify_body, classify_head};
+use crate::resource::FetchOutcome;
 
-/// Why a look brought no answer.
+/// Why a fetch brought no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
+pub(super) enum FetchError {
     /// There was no connection, or it broke. Another replica may do better, and at once.
     #[error("{0}")]
-    Broken(String),
+    Connection(String),
     /// The time was over.
     #[error("no complete answer within fetch_timeout ({})", humantime::format_duration(*.0))]
-    Late(Duration),
+    Timeout(Duration),
 }
 
 impl Upstream {
-    /// Makes one look, and takes note of whether anybody is there.
-    pub(super) async fn look(&self, request: &WatchRequest<'_>) -> Result<Outcome, Unread> {
+    /// Makes one fetch, and takes note of whether anybody is there.
+    pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, FetchError> {
         let patience = self.options.fetch_timeout;
-        let looked = match timeout(patience, self.exchange(request)).await {
-            Ok(looked) => looked.map_err(Unread::Broken),
-            Err(_) => Err(Unread::Late(patience)),
+        let fetched = match timeout(patience, self.exchange(request)).await {
+            Ok(fetched) => fetched.map_err(FetchError::Connection),
+            Err(_) => Err(FetchError::Timeout(patience)),
         };
-        match &looked {
-            Ok(_) => self.outage.answered(),
-            Err(unread) => self.outage.failed(&unread.to_string()),
+        match &fetched {
+            Ok(_) => self.health.mark_up(),
+            Err(unread) => self.health.mark_down(&unread.to_string()),
         }
-        looked
+        fetched
     }
 
     /// Sends a GET of a client's as it would be proxied and returns only the head of the answer, to see what kind of
     /// thing the backend answers it with. `None` if there is no answer.
-    pub async fn peek(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
+    pub async fn probe_head(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
         let asking = async {
             let mut session = ask_on(self.connect().await.ok()?, Expected::default());
             ask(&mut session, target, headers).await.ok()
@@ -54,8 +54,8 @@ impl Upstream {
         timeout(self.options.fetch_timeout, asking).await.ok()?
     }
 
-    /// One look. An idle connection that turns out to be closed is no failure of the backend: the look is made again.
-    async fn exchange(&self, request: &WatchRequest<'_>) -> Result<Outcome, String> {
+    /// One fetch. An idle connection that turns out to be closed is no failure of the backend: the fetch is made again.
+    async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, String> {
         let mut headers = request.headers();
         let site = &request.key.origin;
         let rewrites = self.request_rewrites(&headers, site);
@@ -74,20 +74,20 @@ impl Upstream {
                     return self.read(request, answer, session).await;
                 }
                 Err(_) if reused => {}
-                Err(error) => return Err(brief(&error)),
+                Err(error) => return Err(summarize(&error)),
             }
         }
     }
 
     async fn read(
         &self,
-        request: &WatchRequest<'_>,
+        request: &FetchRequest<'_>,
         answer: Answer,
         mut session: HttpSession,
-    ) -> Result<Outcome, String> {
-        if let Err(outcome) = judge_head(request, &answer, clock::wall()) {
-            // A 304 leaves the connection ready for the next look; any other body is not worth waiting for.
-            if matches!(*outcome, Outcome::NotModified(_)) && session.is_body_done() {
+    ) -> Result<FetchOutcome, String> {
+        if let Err(outcome) = classify_head(request, &answer, clock::wall()) {
+            // A 304 leaves the connection ready for the next fetch; any other body is not worth waiting for.
+            if matches!(*outcome, FetchOutcome::NotModified(_)) && session.is_body_done() {
                 self.release(session).await;
             }
             return Ok(*outcome);
@@ -97,19 +97,19 @@ impl Upstream {
         let coded = if session.is_body_done() { &none } else { &answer.headers };
         let mut decoder = match Decoder::new(coded, request.max_body) {
             Ok(decoder) => decoder,
-            Err(decline) => return Ok(Outcome::Declined(decline)),
+            Err(decline) => return Ok(FetchOutcome::Declined(decline)),
         };
         let mut coded = Sent::of(&answer.headers, request.max_body);
-        while let Some(piece) = session.read_body_ref().await.map_err(|error| brief(&error))? {
+        while let Some(piece) = session.read_body_ref().await.map_err(|error| summarize(&error))? {
             if let Err(decline) = decoder.push(piece) {
-                return Ok(Outcome::Declined(decline));
+                return Ok(FetchOutcome::Declined(decline));
             }
             coded = coded.and_then(|coded| coded.with(piece));
         }
         self.release(session).await;
         match decoder.finish() {
-            Ok(body) => Ok(judge_body(&answer, body, coded.and_then(Sent::finish), clock::wall())),
-            Err(Undecoded::Declined(decline)) => Ok(Outcome::Declined(decline)),
+            Ok(body) => Ok(classify_body(&answer, body, coded.and_then(Sent::finish), clock::wall())),
+            Err(Undecoded::Declined(decline)) => Ok(FetchOutcome::Declined(decline)),
             Err(truncated) => Err(truncated.to_string()),
         }
     }
@@ -168,7 +168,7 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
 }
 
 /// What went wrong, without the library's own bookkeeping.
-pub fn brief(error: &pingora::Error) -> String {
+pub fn summarize(error: &pingora::Error) -> String {
     let what = match &error.etype {
         ErrorType::ConnectRefused => "nobody listens there",
         ErrorType::ConnectTimedout => "no answer in time",

@@ -10,14 +10,14 @@ use tokio::time::{sleep, timeout};
 
 use super::Upstream;
 
-const OUR_NAME: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
+const OWN_USER_AGENT: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
 /// So many bad answers in a row, and a replica is not given requests.
-const BAD_ENOUGH: usize = 2;
+const UNHEALTHY_THRESHOLD: usize = 2;
 
 /// Checks `replicas` every so often: with a path, all of them, by what they answer there; without, those that were away when
 /// anybody last tried, by whether they accept.
-pub(super) async fn watch(replicas: Vec<Arc<Upstream>>, path: Option<String>, every: Duration) {
+pub(super) async fn run_health_checks(replicas: Vec<Arc<Upstream>>, path: Option<String>, every: Duration) {
     let mut bad = vec![0; replicas.len()];
     loop {
         sleep(every).await;
@@ -28,8 +28,8 @@ pub(super) async fn watch(replicas: Vec<Arc<Upstream>>, path: Option<String>, ev
 
 async fn check(replica: &Upstream, path: Option<&str>, patience: Duration, bad: &mut usize) {
     let Some(path) = path else {
-        if replica.outage().is_away() && matches!(timeout(patience, replica.connect()).await, Ok(Ok(_))) {
-            replica.outage().answered();
+        if replica.health().is_down() && matches!(timeout(patience, replica.connect()).await, Ok(Ok(_))) {
+            replica.health().mark_up();
         }
         return;
     };
@@ -37,8 +37,8 @@ async fn check(replica: &Upstream, path: Option<&str>, patience: Duration, bad: 
     if let Ok(host) = HeaderValue::from_str(&replica.options().address.authority()) {
         headers.insert(HOST, host);
     }
-    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
-    let trouble = match timeout(patience, replica.peek(path, &headers)).await {
+    headers.insert(USER_AGENT, HeaderValue::from_static(OWN_USER_AGENT));
+    let trouble = match timeout(patience, replica.probe_head(path, &headers)).await {
         Ok(Some(answer)) if answer.status.as_u16() < 400 => None,
         Ok(Some(answer)) => Some(format!("{path} answers {}", answer.status)),
         Ok(None) | Err(_) => Some(format!("{path} is not answered")),
@@ -46,13 +46,13 @@ async fn check(replica: &Upstream, path: Option<&str>, patience: Duration, bad: 
     match trouble {
         None => {
             *bad = 0;
-            replica.outage().answered();
-            replica.outage().fit();
+            replica.health().mark_up();
+            replica.health().mark_healthy();
         }
         Some(text) => {
             *bad += 1;
-            if *bad >= BAD_ENOUGH {
-                replica.outage().unfit(&text);
+            if *bad >= UNHEALTHY_THRESHOLD {
+                replica.health().mark_unhealthy(&text);
             }
         }
     }

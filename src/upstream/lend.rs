@@ -1,7 +1,7 @@
 //! Connections for pingora's proxy: it is lent ours, and they come back when it is done with them.
 //!
 //! pingora would connect by itself, and judge by itself what comes over that. Its own pool knows connections by their
-//! descriptors, and what it is lent has none; so it never keeps one, and each returns to [`Idle`] when it is dropped.
+//! descriptors, and what it is lent has none; so it never keeps one, and each returns to [`IdlePool`] when it is dropped.
 
 use std::fmt;
 use std::io;
@@ -21,12 +21,12 @@ use pingora::upstreams::peer::{HttpPeer, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Connection, Line};
-use super::idle::Idle;
+use super::idle_pool::IdlePool;
 use super::{ConnectError, Upstream};
 use crate::proto::{Body, Framing, find_end};
 
 impl Upstream {
-    /// See [`super::Chosen::lend`].
+    /// See [`super::ReplicaGuard::lend`].
     pub(super) async fn lend(self: &Arc<Self>, fresh: bool, owner: Option<u64>) -> Result<HttpPeer, ConnectError> {
         let peer = self.peer().await?;
         // What is lent has TLS below it already.
@@ -84,7 +84,7 @@ struct Lent {
     /// Always there, until this is dropped.
     stream: Option<Stream>,
     line: Option<Arc<Line>>,
-    home: Weak<Idle>,
+    home: Weak<IdlePool>,
     sent: Sent,
 }
 
@@ -186,7 +186,7 @@ impl Drop for Lent {
             && tokio::runtime::Handle::try_current().is_ok()
             && let (Some(stream), Some(home)) = (self.stream.take(), self.home.upgrade())
         {
-            home.keep(stream);
+            home.put(stream);
         }
     }
 }

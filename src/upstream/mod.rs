@@ -3,36 +3,36 @@
 //! ```text
 //! Replicas ──▶ one of them: an Upstream
 //!
-//! Address (url) ──▶ Resolver ──▶ HttpPeer ──▶ Connection ◀─▶ Idle
-//!                                                 ├─▶ Chosen::lend      (pingora's HttpProxy)
-//!                                                 ├─▶ Upstream::fetch   (looks)
+//! Address (url) ──▶ Resolver ──▶ HttpPeer ──▶ Connection ◀─▶ IdlePool
+//!                                                 ├─▶ ReplicaGuard::lend      (pingora's HttpProxy)
+//!                                                 ├─▶ Upstream::fetch   (fetches)
 //!                                                 └─▶ Upstream::connect (tunnels, relayed requests)
 //! ```
 
 mod address;
+mod availability;
 mod connection;
-mod current;
 mod decode;
 mod exchange;
 mod fetch;
+mod handle;
 mod health;
 mod hint;
-mod idle;
+mod idle_pool;
 mod lend;
 mod naming;
-mod outage;
 mod replicas;
 mod resolve;
 
 pub use address::{Address, HostMode, ParseAddressError};
+pub use availability::Health;
 pub use connection::{Expected, Line};
-pub use current::Current;
 pub use decode::Decoder;
-pub use exchange::{Exchanged, Incoming};
-pub use fetch::brief;
+pub use exchange::{FullResponse, Incoming};
+pub use fetch::summarize;
+pub use handle::UpstreamHandle;
 pub use naming::{Rewrite, rewrite};
-pub use outage::Outage;
-pub use replicas::{Balance, Chosen, Replicas, ReplicasOptions};
+pub use replicas::{Balance, ReplicaGuard, Replicas, ReplicasOptions};
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ use pingora::protocols::{ALPN, Stream};
 use pingora::upstreams::peer::HttpPeer;
 
 use self::connection::Connection;
-use self::idle::Idle;
+use self::idle_pool::IdlePool;
 use self::naming::Naming;
 use self::resolve::Resolver;
 use crate::model::Origin;
@@ -62,7 +62,7 @@ pub struct Options {
     pub host: HostMode,
     /// The longest wait for a connection, TLS handshake included.
     pub connect_timeout: Duration,
-    /// The longest wait for a whole answer to a look.
+    /// The longest wait for a whole answer to a fetch.
     pub fetch_timeout: Duration,
     /// Idle connections that are kept.
     pub keepalive: usize,
@@ -71,7 +71,7 @@ pub struct Options {
 }
 
 /// Interim answers (RFC 9110 section 15.2) that may come before the final one.
-const MOST_INTERIM: usize = 16;
+const MAX_INTERIM: usize = 16;
 
 /// A request is about to be made on `stream`: what is to be known of it.
 pub fn expect(stream: &Stream, expected: Expected) -> Option<Arc<Line>> {
@@ -94,9 +94,9 @@ pub struct Upstream {
     options: Options,
     resolver: Resolver,
     transport: TransportConnector,
-    idle: Arc<Idle>,
+    idle: Arc<IdlePool>,
     naming: Arc<Naming>,
-    outage: Outage,
+    health: Health,
     /// Requests under way.
     busy: AtomicUsize,
 }
@@ -128,7 +128,7 @@ impl ConnectError {
     /// What an attempt to connect to `address` came to.
     pub fn of(address: &Address, error: &pingora::Error) -> Self {
         let late = matches!(error.etype, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        Self::Connect { address: address.clone(), why: hint::explain(address, brief(error)), late }
+        Self::Connect { address: address.clone(), why: hint::explain(address, summarize(error)), late }
     }
 }
 
@@ -144,9 +144,9 @@ impl Upstream {
         Self {
             resolver: Resolver::new(options.address.clone(), options.connect_timeout),
             transport: TransportConnector::new(Some(ConnectorOptions::new(options.keepalive))),
-            idle: Idle::new(options.keepalive),
+            idle: IdlePool::new(options.keepalive),
             naming,
-            outage: Outage::new(options.address.to_string()),
+            health: Health::new(options.address.to_string()),
             busy: AtomicUsize::new(0),
             options,
         }
@@ -158,17 +158,17 @@ impl Upstream {
     }
 
     /// Whether it answers, as far as anybody has noticed.
-    pub fn outage(&self) -> &Outage {
-        &self.outage
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Whether it may be given requests.
     pub fn is_available(&self) -> bool {
-        self.outage.is_available()
+        self.health.is_available()
     }
 
     /// How many requests it has under way.
-    pub fn busy(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }
 
@@ -234,7 +234,7 @@ impl Upstream {
     /// in a runtime.
     pub fn keep(&self, connection: Stream) {
         if connection.as_any().downcast_ref::<Connection>().is_some_and(Connection::is_idle) {
-            self.idle.keep(connection);
+            self.idle.put(connection);
         }
     }
 

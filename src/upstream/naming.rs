@@ -208,13 +208,13 @@ pub(super) struct Naming {
 }
 
 /// More names than this nobody has; what is not remembered may be asked for again.
-const MOST_NAMES: usize = 16;
+const MAX_NAMES: usize = 16;
 
 /// How long nothing is asked again, at first and at most.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// How long finding out may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const NAME_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A name that nobody has (RFC 6761 section 6.4).
 const NOBODY: &str = "sungrazer.invalid";
@@ -246,7 +246,7 @@ impl Naming {
             401 => !headers.contains_key(WWW_AUTHENTICATE) && !known(),
             403 => !known(),
             200..=399 => {
-                if !known() && self.accepted.load().len() < MOST_NAMES {
+                if !known() && self.accepted.load().len() < MAX_NAMES {
                     self.accepted.rcu(|names| {
                         let mut names = names.to_vec();
                         names.push(host.to_owned());
@@ -290,7 +290,7 @@ impl Upstream {
             return false;
         }
         *next = (Some(now + next.1), (next.1 * 2).min(ASK_AGAIN.1));
-        let Ok(Some(status)) = timeout(PATIENCE, self.ask_by_names(host, path)).await else { return false };
+        let Ok(Some(status)) = timeout(NAME_TIMEOUT, self.ask_by_names(host, path)).await else { return false };
         self.naming.refuses.store(true, Ordering::Relaxed);
         warn!(
             "the application answers {status} to requests for {host:?} and serves those for its own host, {:?}: it is given \
@@ -327,7 +327,7 @@ impl Upstream {
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(&fields::CDN_LOOP, HeaderValue::from_static(fields::PSEUDONYM));
-        self.peek(path, &headers).await
+        self.probe_head(path, &headers).await
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a request ─▶ Replicas::choose ─▶ by turns, or the one with the least to do ─┐
-//! a look ────▶ Replicas::look ───▶ where it was made last, until that fails ──┴─▶ Upstream
+//! a fetch ────▶ Replicas::fetch_pinned ───▶ where it was made last, until that fails ──┴─▶ Upstream
 //! ```
 
 use std::fmt;
@@ -16,12 +16,12 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio_util::task::AbortOnDropHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::fetch::Unread;
+use super::fetch::FetchError;
 use super::naming::Naming;
 use super::{ConnectError, Options, Upstream, health};
 use crate::model::Validators;
-use crate::poll::WatchRequest;
-use crate::resource::{Failure, Outcome};
+use crate::poll::FetchRequest;
+use crate::resource::{Failure, FetchOutcome};
 
 /// How requests are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Replicas {
 }
 
 /// A replica that has something to do for as long as this is kept.
-pub struct Chosen(Arc<Upstream>);
+pub struct ReplicaGuard(Arc<Upstream>);
 
 impl Replicas {
     /// Replicas that nobody has connected to yet. Must be called in a runtime, where those that can be away are seen to.
@@ -66,7 +66,9 @@ impl Replicas {
         let all: Vec<_> = options.replicas.iter().map(replica).collect();
         let checked = all.len() > 1 || options.health_path.is_some();
         let checks = checked
-            .then(|| tokio::spawn(health::watch(all.clone(), options.health_path.clone(), options.health_every)))
+            .then(|| {
+                tokio::spawn(health::run_health_checks(all.clone(), options.health_path.clone(), options.health_every))
+            })
             .map(AbortOnDropHandle::new);
         Self { options, all, turn: AtomicUsize::new(0), _checks: checks }
     }
@@ -82,7 +84,7 @@ impl Replicas {
     }
 
     /// Whether none of them answers.
-    pub fn are_away(&self) -> bool {
+    pub fn all_down(&self) -> bool {
         !self.all.iter().any(|replica| replica.is_available())
     }
 
@@ -92,23 +94,23 @@ impl Replicas {
     }
 
     /// The replica for the next request. If none is well it is one that is not: it may be by now.
-    pub fn choose(&self) -> Chosen {
+    pub fn choose(&self) -> ReplicaGuard {
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len();
         let in_turn = self.all[start..].iter().chain(&self.all[..start]);
         let well = in_turn.filter(|replica| replica.is_available());
         let chosen = match self.options.balance {
             Balance::RoundRobin => well.into_iter().next(),
             // The first of equals, in turn.
-            Balance::LeastConnections => well.min_by_key(|replica| replica.busy()),
+            Balance::LeastConnections => well.min_by_key(|replica| replica.in_flight()),
         };
-        Chosen::new(chosen.unwrap_or(&self.all[start]))
+        ReplicaGuard::new(chosen.unwrap_or(&self.all[start]))
     }
 
     /// A connection to one of them, of one's own.
     ///
     /// # Errors
     /// If none accepts.
-    pub async fn connect(&self) -> Result<(Chosen, Stream), ConnectError> {
+    pub async fn connect(&self) -> Result<(ReplicaGuard, Stream), ConnectError> {
         self.connect_to(self.choose()).await
     }
 
@@ -116,13 +118,13 @@ impl Replicas {
     ///
     /// # Errors
     /// If none accepts.
-    pub async fn connect_to(&self, mut chosen: Chosen) -> Result<(Chosen, Stream), ConnectError> {
+    pub async fn connect_to(&self, mut chosen: ReplicaGuard) -> Result<(ReplicaGuard, Stream), ConnectError> {
         let mut tried = 1;
         loop {
             match chosen.connect().await {
                 Ok(stream) => return Ok((chosen, stream)),
                 Err(error) => {
-                    chosen.outage().failed(&error.to_string());
+                    chosen.health().mark_down(&error.to_string());
                     if tried >= self.all.len() {
                         return Err(error);
                     }
@@ -133,38 +135,40 @@ impl Replicas {
         }
     }
 
-    /// The replica where looks of this resource are made: the one of the last look while that is well. Also whether it is
+    /// The replica where fetches of this resource are made: the one of the last fetch while that is well. Also whether it is
     /// another than that was.
-    fn seat(&self, request: &WatchRequest<'_>) -> (&Arc<Upstream>, bool) {
-        let before = request.seat.get();
+    fn pinned_replica(&self, request: &FetchRequest<'_>) -> (&Arc<Upstream>, bool) {
+        let before = request.affinity.get();
         if let Some(seated) = before.and_then(|at| self.all.get(at)).filter(|replica| replica.is_available()) {
             return (seated, false);
         }
         let target = request.key.target.as_bytes();
         let rank = |at: &usize| (self.all[*at].is_available(), xxh3_64_with_seed(target, *at as u64));
         let at = (0..self.all.len()).max_by_key(rank).unwrap_or(0);
-        request.seat.take(at);
+        request.affinity.pin(at);
         (&self.all[at], before.is_some_and(|before| before != at))
     }
 
-    /// Makes a look, on another replica if the one where it is usually made does not answer.
-    pub(super) async fn look(&self, request: &WatchRequest<'_>) -> Outcome {
+    /// Makes a fetch, on another replica if the one where it is usually made does not answer.
+    pub(super) async fn fetch_pinned(&self, request: &FetchRequest<'_>) -> FetchOutcome {
         let mut tried = 1;
         loop {
-            let (replica, moved) = self.seat(request);
-            let replica = Chosen::new(replica);
+            let (replica, moved) = self.pinned_replica(request);
+            let replica = ReplicaGuard::new(replica);
             // What one replica said of its own state is nothing to ask another with.
             let validators = if moved { Validators::default() } else { request.validators.clone() };
-            match replica.look(&WatchRequest { validators, ..*request }).await {
+            match replica.fetch(&FetchRequest { validators, ..*request }).await {
                 Ok(outcome) => {
-                    if matches!(&outcome, Outcome::Failed(failure) if failure.status.is_some()) && self.all.len() > 1 {
-                        request.seat.leave(self.all.len());
+                    if matches!(&outcome, FetchOutcome::Failed(failure) if failure.status.is_some())
+                        && self.all.len() > 1
+                    {
+                        request.affinity.advance(self.all.len());
                     }
                     return outcome;
                 }
-                Err(Unread::Broken(_)) if tried < self.all.len() && !self.are_away() => tried += 1,
+                Err(FetchError::Connection(_)) if tried < self.all.len() && !self.all_down() => tried += 1,
                 Err(unread) => {
-                    return Outcome::Failed(Failure { status: None, retry_after: None, text: unread.to_string() });
+                    return FetchOutcome::Failed(Failure { status: None, retry_after: None, text: unread.to_string() });
                 }
             }
         }
@@ -177,7 +181,7 @@ impl fmt::Debug for Replicas {
     }
 }
 
-impl Chosen {
+impl ReplicaGuard {
     /// `upstream`, which has one thing more to do.
     pub fn new(upstream: &Arc<Upstream>) -> Self {
         upstream.begin();
@@ -199,7 +203,7 @@ impl Chosen {
     }
 }
 
-impl Deref for Chosen {
+impl Deref for ReplicaGuard {
     type Target = Upstream;
 
     fn deref(&self) -> &Upstream {
@@ -207,13 +211,13 @@ impl Deref for Chosen {
     }
 }
 
-impl Drop for Chosen {
+impl Drop for ReplicaGuard {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
-impl fmt::Debug for Chosen {
+impl fmt::Debug for ReplicaGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -12,18 +12,18 @@ use super::Address;
 use crate::clock;
 
 /// A container's address changes when it is replaced; this is how long we may not know it, if nothing fails before.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+const DNS_TTL: Duration = Duration::from_secs(10);
 
 /// Remembers the addresses of one name, and which of them accepted last.
 #[derive(Debug)]
 pub(super) struct Resolver {
     address: Address,
     patience: Duration,
-    known: Mutex<Known>,
+    known: Mutex<Resolved>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Resolved {
     addresses: Vec<SocketAddr>,
     preferred: usize,
     failures: usize,
@@ -32,7 +32,7 @@ struct Known {
 
 impl Resolver {
     pub(super) fn new(address: Address, patience: Duration) -> Self {
-        let mut known = Known::default();
+        let mut known = Resolved::default();
         if let Address::Tcp { host, port, .. } = &address
             && let Ok(ip) = host.parse::<IpAddr>()
         {
@@ -65,7 +65,7 @@ impl Resolver {
         {
             let known = self.lock();
             let literal = host.parse::<IpAddr>().is_ok();
-            let fresh = known.looked_up.is_some_and(|when| clock::now().saturating_duration_since(when) < FRESH_FOR);
+            let fresh = known.looked_up.is_some_and(|when| clock::now().saturating_duration_since(when) < DNS_TTL);
             if let Some(address) = known.addresses.get(known.preferred)
                 && (literal || fresh)
             {
@@ -97,7 +97,7 @@ impl Resolver {
         known.addresses.get(known.preferred).copied().ok_or(error)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Resolved> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

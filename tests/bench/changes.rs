@@ -27,7 +27,7 @@ fn unchanged(criterion: &mut Criterion) {
             let mut subject = Subject::new(content_type, text);
             bencher.iter_batched(
                 || fresh(content_type, text),
-                |again| subject.look(black_box(again)),
+                |again| subject.fetch(black_box(again)),
                 criterion::BatchSize::SmallInput,
             );
         });

@@ -83,7 +83,7 @@ fn time(seconds: f64) -> String {
     }
 }
 
-/// A look that brings the same bytes again, against a plain hash of them. What a look costs whatever the size is taken off
+/// A fetch that brings the same bytes again, against a plain hash of them. What a fetch costs whatever the size is taken off
 /// by nothing: for the small document it is most of it.
 fn unchanged(table: &mut Table) {
     for (kind, content_type, text) in subject::corpora() {
@@ -99,19 +99,19 @@ fn unchanged(table: &mut Table) {
     }
 }
 
-fn whole_look(table: &mut Table) {
+fn whole_fetch(table: &mut Table) {
     for (kind, content_type, text) in subject::corpora().into_iter().filter(|(_, _, text)| text.len() > 50_000) {
         let mut subject = Subject::new(content_type, &text);
         let again: Representation = fresh(content_type, &text);
         let measured = compared(
             || {
-                black_box(subject.look(black_box(again.clone())));
+                black_box(subject.fetch(black_box(again.clone())));
             },
             || {
                 black_box(Digest::of(black_box(text.as_bytes())));
             },
         );
-        table.ratio(&format!("unchanged {kind}, {} bytes: whole look / hash", text.len()), 2.0, measured);
+        table.ratio(&format!("unchanged {kind}, {} bytes: whole fetch / hash", text.len()), 2.0, measured);
     }
 }
 
@@ -173,7 +173,7 @@ fn main() -> ExitCode {
     println!("| what | ours | theirs | ratio | goal |\n| --- | --- | --- | --- | --- |");
     let mut table = Table::default();
     unchanged(&mut table);
-    whole_look(&mut table);
+    whole_fetch(&mut table);
     one_field(&mut table);
     ignoring(&mut table);
     let (base, target) = corpora::head_insert(600, 1);

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::clock;
 use sungrazer::model::{Representation, Validators};
 use sungrazer::normalise::Rules;
-use sungrazer::resource::{HistoryOptions, Look, Outcome, State, Verdict};
+use sungrazer::resource::{CompletedFetch, FetchOutcome, HistoryOptions, StateMachine, Verdict};
 
 use super::corpora;
 
@@ -27,7 +27,7 @@ pub fn corpora() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// An answer in memory of its own, as each look brings it.
+/// An answer in memory of its own, as each fetch brings it.
 pub fn fresh(content_type: &'static str, text: &str) -> Representation {
     Representation {
         status: StatusCode::OK,
@@ -42,20 +42,20 @@ pub fn fresh(content_type: &'static str, text: &str) -> Representation {
 
 /// A watched resource.
 pub struct Subject {
-    state: State,
+    state: StateMachine,
 }
 
 impl Subject {
     pub fn new(content_type: &'static str, text: &str) -> Self {
-        let mut subject = Self { state: State::new(Arc::default(), HistoryOptions::default(), Arc::default()) };
-        assert_eq!(subject.look(fresh(content_type, text)), Verdict::Changed);
+        let mut subject = Self { state: StateMachine::new(Arc::default(), HistoryOptions::default(), Arc::default()) };
+        assert_eq!(subject.fetch(fresh(content_type, text)), Verdict::Changed);
         subject
     }
 
-    pub fn look(&mut self, representation: Representation) -> Verdict {
+    pub fn fetch(&mut self, representation: Representation) -> Verdict {
         let now = clock::now();
-        let outcome = Outcome::Fresh(representation);
-        self.state.observe(Look { started: now, finished: now, at: SystemTime::UNIX_EPOCH, outcome }).0
+        let outcome = FetchOutcome::Fresh(representation);
+        self.state.observe(CompletedFetch { started: now, finished: now, at: SystemTime::UNIX_EPOCH, outcome }).0
     }
 }
 

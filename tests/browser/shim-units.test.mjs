@@ -96,14 +96,14 @@ test('splices are applied in order', () => {
 });
 
 test('who follows what others follow is told what it is, also if that was not known when it came', () => {
-    const { Hub, Lane } = part(['hub'], 'Hub, Lane', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
-    const hub = new Hub();
+    const { StreamHub, StreamConnection } = part(['hub'], 'StreamHub, StreamConnection', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
+    const hub = new StreamHub();
     const told = { one: [], two: [], three: [] };
     const client = (name) => ({ tell: ({ id, event, body }) => told[name].push([id, event, body].join(' ').trim()) });
     const [one, two, three] = Object.keys(told).map(client);
     hub.follow(one, { id: 1, url: '/a', headers: {} });
     const [{ lane }] = hub.follows.values();
-    assert.ok(lane instanceof Lane);
+    assert.ok(lane instanceof StreamConnection);
     lane.take([...lane.follows][0], { event: 'snapshot', version: 'v1', body: 'state' });
     // Something is written, and another tab comes before it is known whether that is still so.
     hub.renew();
@@ -118,8 +118,8 @@ test('who follows what others follow is told what it is, also if that was not kn
 });
 
 test('who comes while nobody knows what it is has it asked for', () => {
-    const { Hub } = part(['hub'], 'Hub', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
-    const hub = new Hub();
+    const { StreamHub } = part(['hub'], 'StreamHub', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
+    const hub = new StreamHub();
     const told = [];
     // The first has a state of its own, and is only told that it is current.
     hub.follow({ tell: () => told.push('one') }, { id: 1, url: '/a', headers: {}, since: 'v1' });

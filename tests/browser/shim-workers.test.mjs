@@ -91,7 +91,7 @@ for (const name of ['passes', 'ignores']) {
         const page = await controlled(on.open, name);
         await drawsAgain(page, 3);
         await shows(page, on.change());
-        // What other pages followed is looked at for as long as they might come back.
+        // What other pages followed is fetched for as long as they might come back.
         const looks = () => on.application.askedFor('/state', isLook).length;
         await eventually('looks to end', async () => {
             const before = looks();

@@ -222,7 +222,7 @@ impl Backend {
 
     /// Waits until `path` has not been asked for for a while: what must not be taken for the effect of what comes next.
     pub async fn settles(&self, path: &str) {
-        within("the looks to settle", async {
+        within("the fetches to settle", async {
             loop {
                 let before = self.hits(path);
                 tokio::time::sleep(Duration::from_millis(150)).await;

@@ -14,11 +14,11 @@ use std::future::Future;
 use std::time::Duration;
 
 /// How long anything that is expected may take before the test gives up. Machines that run tests are busy ones.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for `future`, and says what it was that did not happen.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("gave up waiting for {what}"))
+    tokio::time::timeout(TIMEOUT, future).await.unwrap_or_else(|_| panic!("gave up waiting for {what}"))
 }
 
 /// Waits until `condition` holds. For conditions that nothing announces.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sungrazer::config::{self, Overrides};
-use sungrazer::server::{Inherited, Server, Source};
+use sungrazer::server::{ConfigSource, Inherited, Server};
 
 use super::backend::Backend;
 use super::client::{self, Events, Response};
@@ -28,7 +28,7 @@ impl Sidecar {
         let overrides =
             Overrides { listen: Some("127.0.0.1:0".into()), admin: Some("127.0.0.1:0".into()), upstream: None };
         let config = config::parse("test.toml", toml, &overrides).unwrap_or_else(|found| panic!("{found}"));
-        let server = Server::start(config, &Source::default(), Inherited::default()).unwrap();
+        let server = Server::start(config, &ConfigSource::default(), Inherited::default()).unwrap();
         Self { address: server.listen()[0], server }
     }
 
@@ -46,11 +46,11 @@ impl Sidecar {
 
     /// How many resources are watched.
     pub fn watched(&self) -> usize {
-        self.server.site().hub.len()
+        self.server.gateway().hub.len()
     }
 
     /// How many clients are held.
     pub fn held(&self) -> usize {
-        self.server.site().streams.len()
+        self.server.gateway().streams.len()
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When the process has no file descriptor left, accepting is tried again after this.
-const BREATH: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves what `answer` answers until it is dropped.
 pub(super) async fn serve<A, F, B>(listener: TcpListener, answer: A)
@@ -45,7 +45,7 @@ where
                 });
             }
             // Without a descriptor the error would come again at once, and nothing tells when there is one.
-            Err(_) => sleep(BREATH).await,
+            Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
 }

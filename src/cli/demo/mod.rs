@@ -33,7 +33,7 @@ use self::wiki::{INTERVAL, Way, Wiki};
 use super::{say, usage};
 use crate::clock;
 use crate::config::{self, Config, ListenAddress, Overrides, Period, Switch};
-use crate::server::{Inherited, Server, Source, StartError};
+use crate::server::{ConfigSource, Inherited, Server, StartError};
 
 /// `demo`
 #[derive(Clone, Debug, Args)]
@@ -232,7 +232,7 @@ fn configure(backend: SocketAddr, args: &DemoArgs) -> Result<Config, config::Dia
 /// Starts the sidecar; where a usual port is taken, on a free one.
 fn start(mut config: Config, args: &DemoArgs) -> Result<Server, StartError> {
     loop {
-        match Server::start(config.clone(), &Source::default(), Inherited::default()) {
+        match Server::start(config.clone(), &ConfigSource::default(), Inherited::default()) {
             Err(StartError::Listen { address, .. }) if args.listen.is_none() && address == usual(8080) => {
                 config.server.listen = vec![ANY];
             }

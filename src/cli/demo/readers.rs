@@ -33,7 +33,7 @@ pub(super) struct Delays {
 }
 
 /// As many as say what is usual now.
-const MOST_DELAYS: usize = 256;
+const MAX_DELAYS: usize = 256;
 
 /// By then every reader has asked. Of a newer edit only those who were soon are known.
 const SETTLED: Duration = INTERVAL.saturating_add(Duration::from_secs(1));
@@ -41,7 +41,7 @@ const SETTLED: Duration = INTERVAL.saturating_add(Duration::from_secs(1));
 impl Delays {
     fn note(&self, made: Instant, delay: Duration) {
         let mut last = self.last.lock();
-        if last.len() >= MOST_DELAYS {
+        if last.len() >= MAX_DELAYS {
             last.pop_front();
         }
         last.push_back((made, delay));

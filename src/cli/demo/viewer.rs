@@ -43,8 +43,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
                       frame-src http:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The longest request to edit, in bytes, and the longest note in it, in characters.
-const MOST_BYTES: usize = 4096;
-const MOST_NOTE: usize = 200;
+const MAX_BYTES: usize = 4096;
+const MAX_NOTE: usize = 200;
 
 /// How often the counters are told.
 const COUNTED: Duration = Duration::from_secs(1);
@@ -109,9 +109,9 @@ impl Viewer {
 
     async fn edit(&self, body: Incoming) -> Result<(), (StatusCode, &'static str)> {
         let malformed = (StatusCode::BAD_REQUEST, "Write {\"note\": \"…\", \"way\": \"polled\" or \"pushed\"}.\n");
-        let body = Limited::new(body, MOST_BYTES).collect().await.map_err(|_| malformed)?.to_bytes();
+        let body = Limited::new(body, MAX_BYTES).collect().await.map_err(|_| malformed)?.to_bytes();
         let edit: Edit = serde_json::from_slice(&body).map_err(|_| malformed)?;
-        let note: String = edit.note.chars().filter(|c| !c.is_control()).take(MOST_NOTE).collect();
+        let note: String = edit.note.chars().filter(|c| !c.is_control()).take(MAX_NOTE).collect();
         let text = Bytes::from(self.wiki.with_note(note.trim()));
         match edit.way {
             Way::Polled => self.wiki.save(text, Way::Polled, clock::now()),

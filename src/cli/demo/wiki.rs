@@ -36,10 +36,10 @@ const START: &str = include_str!("../../../examples/wiki/start.txt");
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The longest text that can be saved, in bytes.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// So many texts are remembered.
-const MOST_HISTORY: usize = 64;
+const MAX_HISTORY: usize = 64;
 
 /// By which way a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -114,7 +114,7 @@ impl Wiki {
         let known = String::from_utf8_lossy(&text.content).into_owned();
         let (notes, rest): (Vec<&str>, Vec<&str>) = known.lines().partition(|line| line.starts_with(NOTE));
         let mut lines = vec![format!("{NOTE}{}. {note}", text.edits + 1)];
-        lines.extend(notes.into_iter().take(MOST_NOTES - 1).map(str::to_owned));
+        lines.extend(notes.into_iter().take(MAX_NOTES - 1).map(str::to_owned));
         lines.extend(rest.into_iter().map(str::to_owned));
         lines.join("\n") + "\n"
     }
@@ -125,7 +125,7 @@ impl Wiki {
             *text = Text { content, since: now, edits: text.edits + 1, way };
             let mut history = self.history.lock();
             history.push_back(text.clone());
-            if history.len() > MOST_HISTORY {
+            if history.len() > MAX_HISTORY {
                 history.pop_front();
             }
         });
@@ -162,7 +162,7 @@ impl Wiki {
         match (request.uri().path(), request.method()) {
             ("/", &Method::GET) => answer(StatusCode::OK, "text/html; charset=utf-8", self.page.clone()),
             ("/wiki/text", &Method::GET) => answer(StatusCode::OK, TEXT, self.text().content),
-            ("/wiki/text", &Method::POST) => match Limited::new(request.into_body(), MOST_BYTES).collect().await {
+            ("/wiki/text", &Method::POST) => match Limited::new(request.into_body(), MAX_BYTES).collect().await {
                 Ok(body) => {
                     self.save(body.to_bytes(), way, clock::now());
                     let mut saved = Response::new(Full::default());
@@ -185,7 +185,7 @@ impl Wiki {
 const NOTE: &str = "\u{bb} ";
 
 /// More lines of the demo's own are not kept.
-const MOST_NOTES: usize = 4;
+const MAX_NOTES: usize = 4;
 
 type Answer = Response<Full<Bytes>>;
 

@@ -65,7 +65,7 @@ pub(super) enum Flow {
 const LATE: Duration = Duration::from_millis(150);
 
 /// So many late ones are no accident: with any buffer at all, half of them are.
-const MOST_LATE: usize = 4;
+const MAX_LATE: usize = 4;
 
 /// What is sent within this time of a moment is sent then.
 const THEN: Duration = Duration::from_millis(100);
@@ -77,7 +77,7 @@ pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     let delays =
         beacons.iter().filter(|beacon| beacon.is_small).map(|beacon| beacon.arrived.saturating_sub(beacon.sent + way));
     let delays: Vec<Duration> = delays.collect();
-    if delays.iter().filter(|delay| **delay > LATE).count() < MOST_LATE {
+    if delays.iter().filter(|delay| **delay > LATE).count() < MAX_LATE {
         return Flow::Prompt { worst: delays.into_iter().max().unwrap_or_default() };
     }
     // What was sent last when the first came is what filled the buffer. Each may have been completed by the one behind it, so

@@ -27,7 +27,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const BEACONS: Duration = Duration::from_secs(4);
 
 /// An answer is no larger than this, in bytes.
-const MOST_ANSWER: usize = 64 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 
 /// What a short answer says.
 #[derive(Clone, Debug)]
@@ -203,12 +203,12 @@ fn undecodable(error: impl std::fmt::Display) -> anyhow::Error {
 
 /// All of a short answer, decoded.
 async fn whole(opened: &mut Opened) -> anyhow::Result<Vec<u8>> {
-    let mut decoder = Decoder::new(&opened.headers, MOST_ANSWER as u64).map_err(undecodable)?;
+    let mut decoder = Decoder::new(&opened.headers, MAX_ANSWER as u64).map_err(undecodable)?;
     let mut body = Vec::new();
     while let Some(piece) = opened.piece().await {
         decoder.push(&piece.map_err(anyhow::Error::msg)?).map_err(undecodable)?;
         body.extend(decoder.take().map_err(undecodable)?);
-        if body.len() > MOST_ANSWER {
+        if body.len() > MAX_ANSWER {
             bail!("the answer is larger than any of Sungrazer's");
         }
     }

@@ -7,7 +7,7 @@
 //!                         └──────────────────▶ Findings ─▶ a report, configuration lines, and the exit code
 //! ```
 //!
-//! At the other end, `GET {prefix}/doctor` answers: see `proxy/doctor.rs`.
+//! At the other end, `GET {prefix}/doctor` answers: see `proxy/watched/doctor.rs`.
 
 mod beacons;
 mod connection;

@@ -15,17 +15,17 @@ pub(super) struct Painted {
 }
 
 /// More work than for a fan-out: only one person waits, but does.
-const MOST_STEPS: usize = 20_000_000;
+const MAX_STEPS: usize = 20_000_000;
 
 /// More lines are not read.
-const MOST_LINES: usize = 60;
+const MAX_LINES: usize = 60;
 
 /// How much of a value is shown, and of a line on either side of what changed.
-const MOST_VALUE: usize = 100;
-const MOST_CONTEXT: usize = 60;
+const MAX_VALUE: usize = 100;
+const MAX_CONTEXT: usize = 60;
 
 pub(super) fn changes(old: &str, new: &str, paint: Paint) -> Painted {
-    let mut budget = Budget::new(MOST_STEPS);
+    let mut budget = Budget::new(MAX_STEPS);
     let documents = (Document::parse(old), Document::parse(new));
     if let (Ok(one), Ok(other)) = &documents
         && (one.root().is_container() || other.root().is_container())
@@ -61,8 +61,8 @@ struct List {
 
 impl List {
     fn done(mut self, what: &str, complete: bool) -> Painted {
-        if self.count > MOST_LINES {
-            let _ = writeln!(self.lines, "  … and {} more", self.count - MOST_LINES);
+        if self.count > MAX_LINES {
+            let _ = writeln!(self.lines, "  … and {} more", self.count - MAX_LINES);
         }
         if !complete {
             self.lines.push_str("  … and more, too much to say where\n");
@@ -86,7 +86,7 @@ impl List {
     fn group(&mut self, old: &str, new: &str, hunks: &[Hunk]) {
         let (Some(first), Some(last)) = (hunks.first(), hunks.last()) else { return };
         self.count += 1;
-        if self.count > MOST_LINES {
+        if self.count > MAX_LINES {
             return;
         }
         let number = new[..first.new.start].matches('\n').count() + 1;
@@ -102,7 +102,7 @@ impl List {
             return;
         }
         let mut start = range.start;
-        for line in text[range.clone()].split_inclusive('\n').take(MOST_LINES) {
+        for line in text[range.clone()].split_inclusive('\n').take(MAX_LINES) {
             let end = start + line.trim_end_matches(['\n', '\r']).len();
             let painted = self.line(text, &(start..end), marked, code);
             let sign = self.sign(sign, code);
@@ -139,7 +139,7 @@ impl List {
 impl<'d> Edits<'d> for List {
     fn edit(&mut self, path: &[Step<'d>], edit: Edit<'d>) -> Result<(), Exhausted> {
         self.count += 1;
-        if self.count > MOST_LINES {
+        if self.count > MAX_LINES {
             return Ok(());
         }
         let name = visible(&pointer(path));
@@ -218,7 +218,7 @@ fn lines(text: &str, range: &Range<usize>) -> Range<usize> {
 }
 
 fn clipped(text: &str) -> String {
-    match text.char_indices().nth(MOST_VALUE) {
+    match text.char_indices().nth(MAX_VALUE) {
         Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
         None => text.to_owned(),
     }
@@ -227,14 +227,14 @@ fn clipped(text: &str) -> String {
 /// What is near of a stretch that did not change: its end if something changed behind it, its beginning if before it.
 fn middle(text: &str, begin: bool, end: bool) -> String {
     let count = text.chars().count();
-    let most = MOST_CONTEXT * (usize::from(begin) + usize::from(end)).max(1);
+    let most = MAX_CONTEXT * (usize::from(begin) + usize::from(end)).max(1);
     if count <= most {
         return text.to_owned();
     }
-    let head: String = if begin { text.chars().take(MOST_CONTEXT).collect() } else { String::new() };
-    let tail: String = if end { text.chars().skip(count - MOST_CONTEXT).collect() } else { String::new() };
+    let head: String = if begin { text.chars().take(MAX_CONTEXT).collect() } else { String::new() };
+    let tail: String = if end { text.chars().skip(count - MAX_CONTEXT).collect() } else { String::new() };
     if !begin && !end {
-        return text.chars().take(MOST_CONTEXT).collect::<String>() + "…";
+        return text.chars().take(MAX_CONTEXT).collect::<String>() + "…";
     }
     format!("{head}…{tail}")
 }

@@ -27,11 +27,11 @@ pub(super) struct Parser {
 }
 
 /// A line longer than this is no line of a stream that anybody reads.
-const LONGEST_LINE: usize = 256 << 20;
+const MAX_LINE_LEN: usize = 256 << 20;
 
 /// A line never ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a line of the event stream is longer than {LONGEST_LINE} bytes")]
+#[error("a line of the event stream is longer than {MAX_LINE_LEN} bytes")]
 pub(super) struct TooLong;
 
 impl Parser {
@@ -57,7 +57,7 @@ impl Parser {
             } else {
                 self.buffer.extend_from_slice(part);
             }
-            if self.buffer.len() + self.event.data.len() > LONGEST_LINE {
+            if self.buffer.len() + self.event.data.len() > MAX_LINE_LEN {
                 return Err(TooLong);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! URL ─ Source ─┬─ an event stream, Sungrazer's or another's ─┐
-//!               └─ looks of our own, where there is none ─────┴─▶ News ─ Show ─▶ diffs, bodies or records, on stdout
+//!               └─ fetches of our own, where there is none ─────┴─▶ News ─ Show ─▶ diffs, bodies or records, on stdout
 //! ```
 
 mod changes;
@@ -38,7 +38,7 @@ pub(super) struct TailArgs {
     /// Print a JSON object for each event, one a line
     #[arg(long)]
     ndjson: bool,
-    /// How often to look where there is no stream
+    /// How often to fetch where there is no stream
     #[arg(long, value_name = "TIME", default_value = "1s")]
     every: Period,
     /// Whether to colour; unless told, where a terminal shows it and NO_COLOR is not set

@@ -1,4 +1,4 @@
-//! Where the news comes from: a stream, or looks of our own.
+//! Where the news comes from: a stream, or fetches of our own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,17 +61,17 @@ impl News {
     }
 }
 
-/// How long an answer may take to begin, and a look to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take to begin, and a fetch to end.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream that says nothing for so long, not even that it is alive, is dead: the longest silence that is usual is 15 s.
-const LONGEST_SILENCE: Duration = Duration::from_secs(90);
+const MAX_SILENCE: Duration = Duration::from_secs(90);
 
 /// When to come back after a connection was lost, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Follows one URL.
 pub(super) struct Source {
@@ -81,7 +81,7 @@ pub(super) struct Source {
     mode: Mode,
     ready: VecDeque<News>,
     last_id: Option<String>,
-    /// What the last look brought, to ask with and to compare.
+    /// What the last fetch brought, to ask with and to compare.
     held: Option<Representation>,
     wait: Duration,
     retry: Option<Duration>,
@@ -95,14 +95,14 @@ enum Mode {
     /// There may be a stream.
     Open,
     Stream(Box<(Incoming, Parser)>),
-    /// There is none: the next look is due at that time.
-    Look(Instant),
+    /// There is none: the next fetch is due at that time.
+    Fetch(Instant),
 }
 
 impl Source {
     pub(super) fn new(request: RequestArgs, every: Duration) -> anyhow::Result<Self> {
         Ok(Self {
-            upstream: request.upstream(PATIENCE)?,
+            upstream: request.upstream(FETCH_TIMEOUT)?,
             request,
             every,
             mode: Mode::Open,
@@ -129,9 +129,9 @@ impl Source {
             match &mut self.mode {
                 Mode::Open => self.open().await?,
                 Mode::Stream(_) => self.read().await?,
-                Mode::Look(due) => {
+                Mode::Fetch(due) => {
                     sleep_until(*due).await;
-                    self.look().await?;
+                    self.fetch().await?;
                 }
             }
         }
@@ -152,16 +152,16 @@ impl Source {
             let parser = Parser::after(self.last_id.clone());
             self.mode = Mode::Stream(Box::new((incoming, parser)));
         } else if status == StatusCode::NOT_ACCEPTABLE {
-            self.mode = Mode::Look(clock::now());
+            self.mode = Mode::Fetch(clock::now());
         } else {
-            self.mode = Mode::Look(clock::now() + self.every);
+            self.mode = Mode::Fetch(clock::now() + self.every);
             self.judge(incoming).await?;
         }
         Ok(())
     }
 
-    async fn look(&mut self) -> anyhow::Result<()> {
-        self.mode = Mode::Look(clock::now() + self.every);
+    async fn fetch(&mut self) -> anyhow::Result<()> {
+        self.mode = Mode::Fetch(clock::now() + self.every);
         let mut ours = Vec::new();
         if let Some(held) = &self.held {
             let with = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)];
@@ -186,7 +186,7 @@ impl Source {
         }
         refuse(status, &incoming.headers)?;
         let headers = incoming.headers.clone();
-        let body = match timeout(PATIENCE, incoming.whole(MOST_BYTES)).await {
+        let body = match timeout(FETCH_TIMEOUT, incoming.collect(MAX_BYTES)).await {
             Ok(Ok(exchanged)) => exchanged.body,
             Ok(Err(error)) => return self.lost(None, error).await,
             Err(_) => return self.lost(None, "the answer did not end in time".to_owned()).await,
@@ -211,7 +211,7 @@ impl Source {
     async fn read(&mut self) -> anyhow::Result<()> {
         let Mode::Stream(stream) = &mut self.mode else { return Ok(()) };
         let (incoming, parser) = &mut **stream;
-        let lost = match timeout(LONGEST_SILENCE, incoming.piece()).await {
+        let lost = match timeout(MAX_SILENCE, incoming.chunk()).await {
             Ok(Ok(Some(piece))) => {
                 let mut events = Vec::new();
                 parser.push(&piece, &mut events)?;
@@ -230,7 +230,7 @@ impl Source {
             }
             Ok(Ok(None)) => "the stream has ended".to_owned(),
             Ok(Err(error)) => error,
-            Err(_) => format!("nothing was heard for {} s", LONGEST_SILENCE.as_secs()),
+            Err(_) => format!("nothing was heard for {} s", MAX_SILENCE.as_secs()),
         };
         self.mode = Mode::Open;
         // A stream that says why it ends is to be opened again; so is one that just breaks, but that is told.
@@ -257,11 +257,11 @@ impl Source {
             self.ready.push_back(News::Stale { url: None, status, why });
             return Ok(());
         }
-        let least = self.retry.unwrap_or(FIRST_WAIT).min(LONGEST_WAIT);
+        let least = self.retry.unwrap_or(FIRST_WAIT).min(MAX_WAIT);
         let wait = self.wait.max(least);
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.wait = (self.wait * 2).min(MAX_WAIT);
         sleep(wait.mul_f64(0.75 + self.rng.f64() / 2.0)).await;
-        if let Mode::Look(due) = &mut self.mode {
+        if let Mode::Fetch(due) = &mut self.mode {
             *due = clock::now();
         }
         Ok(())

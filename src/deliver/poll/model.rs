@@ -52,12 +52,12 @@ struct Page {
     way: Way,
     rest: Duration,
     validator: Validator,
-    born: Duration,
+    created_at: Duration,
     dies: Duration,
 }
 
 struct World {
-    habits: Arc<Habits>,
+    habits: Arc<PollClients>,
     state: watch::Sender<u64>,
     cache: AtomicU64,
     /// Polls that were held for a second or longer.
@@ -87,12 +87,12 @@ impl World {
         };
         let knows = says.is_none_or(|says| says == newest) && poll.known() == Some(version(newest));
         if longest > Duration::ZERO && knows {
-            let bell = Arc::default();
-            poll.waits(&bell);
+            let notify = Arc::default();
+            poll.waits(&notify);
             tokio::select! {
                 biased;
                 changed = changes.changed() => changed.expect("the world is still there"),
-                () = bell.rung() => {}
+                () = notify.notified() => {}
                 () = sleep(longest) => {}
             }
         }
@@ -136,8 +136,8 @@ async fn ask(world: &World, page: &Page, seen: &Mutex<Seen>) {
 /// Lives the life of a page. Returns the longest that one of its polls was kept from what it lacked.
 async fn live(world: Arc<World>, page: Page, seed: u64) -> Duration {
     let mut rng = fastrand::Rng::with_seed(seed);
-    sleep(page.born).await;
-    let (seen, end) = (Arc::<Mutex<Seen>>::default(), clock::now() + (page.dies - page.born));
+    sleep(page.created_at).await;
+    let (seen, end) = (Arc::<Mutex<Seen>>::default(), clock::now() + (page.dies - page.created_at));
     let mut asking = JoinSet::new();
     while clock::now() < end {
         if page.way == Way::Chained {
@@ -193,7 +193,7 @@ fn pages(rng: &mut fastrand::Rng, mortal: bool) -> (Vec<Page>, Vec<Duration>) {
         way: ways[rng.usize(0..ways.len())],
         rest: ms(rests[rng.usize(0..rests.len())]),
         validator: [Validator::None, Validator::Own, Validator::Cache][rng.usize(0..3)],
-        born: if rng.bool() { ms(number * step) } else { ms(rng.u64(0..60_000)) },
+        created_at: if rng.bool() { ms(number * step) } else { ms(rng.u64(0..60_000)) },
         dies: if mortal && rng.bool() { ms(60_000) + ms(rng.u64(0..180_000)) } else { life },
     });
     let pages: Vec<Page> = pages.collect();
@@ -245,7 +245,7 @@ fn a_page_that_polls_alone_hears_of_most_changes_at_once() {
             way: Way::Chained,
             rest: ms(rest),
             validator: Validator::None,
-            born: Duration::ZERO,
+            created_at: Duration::ZERO,
             dies: ms(1_200_000),
         };
         let world = World::new();

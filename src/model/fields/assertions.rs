@@ -105,7 +105,7 @@ const OF_PERSONS: [&str; 37] = [
 
 /// Whether `name` is one by which proxies in front of applications say who the client is. Such a proxy sees only the
 /// request by which a client came, and not what that client says later on the same connection.
-pub fn is_assertion(name: &HeaderName) -> bool {
+pub fn is_identity_assertion(name: &HeaderName) -> bool {
     is_known_assertion(&canonical(name))
 }
 
@@ -157,10 +157,10 @@ mod tests {
         for known in
             ["x-real-ip", "remote-user", "remote-email", "x-auth-request-email", "x-forwarded-user", "remote_user"]
         {
-            assert!(is_assertion(&name(known)) && may_assert(&name(known)), "{known}");
+            assert!(is_identity_assertion(&name(known)) && may_assert(&name(known)), "{known}");
         }
         for other in ["authorization", "x-csrf-token", "x-api-key", "x-requested-with", "x-user-agent", "x-tenant"] {
-            assert!(!is_assertion(&name(other)) && !may_assert(&name(other)), "{other}");
+            assert!(!is_identity_assertion(&name(other)) && !may_assert(&name(other)), "{other}");
         }
         for heard in ["x-auth-email", "x-token-user-email", "x-jwt-payload", "x-some-proxy-user", "x.some.role"] {
             assert!(may_assert(&name(heard)), "{heard}");

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Browsers keep no more cookies than this for a site; who sends more is none.
-pub const MOST_COOKIES: usize = 256;
+pub const MAX_COOKIES: usize = 256;
 
 /// Cookies of one name that count; a browser sends several if their paths differ.
-const MOST_NAMESAKES: usize = 4;
+const MAX_NAMESAKES: usize = 4;
 
 static CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
@@ -77,11 +77,11 @@ pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) ->
         let is_hidden = found.as_ref().is_some_and(|set| set.is_hidden);
         let is_replaced = found.is_some_and(|set| {
             set.namesakes += 1;
-            set.pair != pair && set.namesakes <= MOST_NAMESAKES
+            set.pair != pair && set.namesakes <= MAX_NAMESAKES
         });
         (is_replaced || cleared).then(|| Replaced { pair, telling: telling(pair, is_hidden) })
     };
-    sent.take(MOST_COOKIES).filter_map(replaced).collect()
+    sent.take(MAX_COOKIES).filter_map(replaced).collect()
 }
 
 /// A cookie as an answer sets it.
@@ -144,6 +144,6 @@ mod tests {
     fn many_cookies_of_one_name_are_no_work() {
         let sent = "sid=x; ".repeat(4000);
         let request = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&sent).unwrap())]);
-        assert_eq!(of(&request, &[(SET_COOKIE, "sid=new")]).len(), MOST_NAMESAKES);
+        assert_eq!(of(&request, &[(SET_COOKIE, "sid=new")]).len(), MAX_NAMESAKES);
     }
 }

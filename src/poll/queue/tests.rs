@@ -2,7 +2,7 @@ use super::*;
 use crate::clock;
 
 fn owner(network: u8, client: u64) -> Owner {
-    Owner { network: Some(Network::of([10, 0, 0, network].into())), client }
+    Owner { network: Some(AddressBucket::of([10, 0, 0, network].into())), client }
 }
 
 fn queue(max_fetches: usize, max_fetch_rate: usize) -> (Queue<u32>, Instant) {
@@ -17,9 +17,9 @@ fn admitted(queue: &mut Queue<u32>, now: Instant) -> Vec<u32> {
 fn a_trigger_goes_first_but_not_before_one_that_waits_long() {
     let (mut queue, now) = queue(1, 100);
     let late = now + PATIENCE + Duration::from_secs(1);
-    queue.join(owner(1, 1), Urgency::Triggered, late, 2);
-    queue.join(owner(1, 1), Urgency::Routine, now, 1);
-    queue.join(owner(1, 1), Urgency::Triggered, now + Duration::from_secs(1), 0);
+    queue.enqueue(owner(1, 1), Priority::Triggered, late, 2);
+    queue.enqueue(owner(1, 1), Priority::Routine, now, 1);
+    queue.enqueue(owner(1, 1), Priority::Triggered, now + Duration::from_secs(1), 0);
     for expected in 0..3 {
         assert_eq!(admitted(&mut queue, now), [expected]);
         queue.end(owner(1, 1));
@@ -31,7 +31,7 @@ fn no_second_holds_more_fetches_than_the_rate() {
     let (mut queue, now) = queue(1000, 4);
     let at = |ms| now + Duration::from_millis(ms);
     for n in 0..6 {
-        queue.join(owner(n, 0), Urgency::Routine, now, n.into());
+        queue.enqueue(owner(n, 0), Priority::Routine, now, n.into());
     }
     assert_eq!(admitted(&mut queue, now), [0, 1, 2, 3]);
     assert_eq!((admitted(&mut queue, at(999)), queue.next_moment()), (vec![], Some(at(1000))));
@@ -42,7 +42,7 @@ fn no_second_holds_more_fetches_than_the_rate() {
 fn no_more_run_than_may() {
     let (mut queue, now) = queue(2, 100);
     for n in 0..4 {
-        queue.join(owner(n, 0), Urgency::Routine, now, n.into());
+        queue.enqueue(owner(n, 0), Priority::Routine, now, n.into());
     }
     assert_eq!(admitted(&mut queue, now), [0, 1]);
     assert_eq!((admitted(&mut queue, now), queue.next_moment()), (vec![], None));
@@ -55,11 +55,11 @@ fn whoever_waits_for_many_fetches_leaves_the_next_to_others() {
     for (flood, other) in [(owner(1, 1), owner(2, 1)), (owner(1, 1), owner(1, 2))] {
         let (mut queue, now) = queue(8, 1000);
         for n in 0..1000 {
-            queue.join(flood, Urgency::Triggered, now, n);
+            queue.enqueue(flood, Priority::Triggered, now, n);
         }
         assert!(admitted(&mut queue, now).len() < 8, "nothing is left");
         assert!(queue.has_room(other, now) && !queue.has_room(flood, now));
-        queue.join(other, Urgency::Routine, now + PATIENCE, 5000);
+        queue.enqueue(other, Priority::Routine, now + PATIENCE, 5000);
         assert_eq!(admitted(&mut queue, now), [5000]);
     }
 }
@@ -68,11 +68,11 @@ fn whoever_waits_for_many_fetches_leaves_the_next_to_others() {
 fn they_take_turns_where_one_fetch_is_made_at_a_time() {
     let (mut queue, now) = queue(1, 1000);
     for n in 0..100 {
-        queue.join(owner(1, 1), Urgency::Triggered, now, n);
+        queue.enqueue(owner(1, 1), Priority::Triggered, now, n);
     }
     for n in 0..3 {
-        queue.join(owner(2, 1), Urgency::Routine, now, 1000 + n);
-        queue.join(owner(2, 2), Urgency::Routine, now, 2000 + n);
+        queue.enqueue(owner(2, 1), Priority::Routine, now, 1000 + n);
+        queue.enqueue(owner(2, 2), Priority::Routine, now, 2000 + n);
     }
     let mut order = Vec::new();
     while order.len() < 12 {
@@ -101,14 +101,14 @@ fn shares_hold_whatever_the_seed() {
         for step in 0..600 {
             let flood = owner(rng.u8(0..2), rng.u64(0..3));
             for _ in 0..rng.usize(0..8) {
-                let urgency = if rng.bool() { Urgency::Triggered } else { Urgency::Routine };
-                places.push(queue.join(flood, urgency, now, 0));
+                let priority = if rng.bool() { Priority::Triggered } else { Priority::Routine };
+                places.push(queue.enqueue(flood, priority, now, 0));
             }
             if rng.u8(0..4) == 0 && !places.is_empty() {
-                queue.leave(&places.swap_remove(rng.usize(..places.len())));
+                queue.dequeue(&places.swap_remove(rng.usize(..places.len())));
             }
             if since.is_none() && !running.contains(&modest) && step < 500 {
-                queue.join(modest, Urgency::Routine, now, 1);
+                queue.enqueue(modest, Priority::Routine, now, 1);
                 since = Some(now);
             }
             for (of, call) in queue.admit(now) {

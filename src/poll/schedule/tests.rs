@@ -19,7 +19,7 @@ fn failed(status: u16, retry_after: Option<Duration>) -> Verdict {
 }
 
 #[test]
-fn the_first_look_is_due_at_once() {
+fn the_first_fetch_is_due_at_once() {
     let now = clock::now();
     assert_eq!(Schedule::new(OPTIONS, 1).due(now), now);
 }
@@ -28,19 +28,19 @@ fn the_first_look_is_due_at_once() {
 fn intervals_grow_with_quiet_and_shrink_with_news() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let start = clock::now();
-    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    schedule.record(start, Trigger::Timer, Some(&Verdict::Changed));
     let mut at = start;
     while at < start + seconds(60) {
         at = schedule.due(at);
-        schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+        schedule.record(at, Trigger::Timer, Some(&Verdict::Unchanged));
     }
     assert!((seconds(6)..seconds(7)).contains(&schedule.interval()), "{:?} after a quiet minute", schedule.interval());
     while at < start + seconds(3600) {
         at = schedule.due(at);
-        schedule.looked(at, Trigger::Timer, Some(&Verdict::NotModified));
+        schedule.record(at, Trigger::Timer, Some(&Verdict::NotModified));
     }
     assert_eq!(schedule.interval(), seconds(30));
-    schedule.looked(at, Trigger::Timer, Some(&Verdict::Changed));
+    schedule.record(at, Trigger::Timer, Some(&Verdict::Changed));
     assert!(schedule.interval() < Duration::from_millis(1100));
 }
 
@@ -48,25 +48,25 @@ fn intervals_grow_with_quiet_and_shrink_with_news() {
 fn a_trigger_is_served_after_the_gap_and_brings_the_interval_back() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let start = clock::now();
-    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    schedule.record(start, Trigger::Timer, Some(&Verdict::Changed));
     let later = start + seconds(3600);
-    schedule.looked(later, Trigger::Timer, Some(&Verdict::Unchanged));
+    schedule.record(later, Trigger::Timer, Some(&Verdict::Unchanged));
     assert_eq!(schedule.interval(), seconds(30));
     assert_eq!(schedule.triggered_due(later), later + OPTIONS.refresh_gap);
     assert_eq!(schedule.triggered_due(later + seconds(1)), later + seconds(1));
-    schedule.looked(later + seconds(1), Trigger::File, Some(&Verdict::Unchanged));
+    schedule.record(later + seconds(1), Trigger::File, Some(&Verdict::Unchanged));
     assert!(schedule.interval() < Duration::from_millis(1100));
 }
 
 #[test]
-fn a_write_is_followed_by_one_more_look() {
+fn a_write_is_followed_by_one_more_fetch() {
     let options = Options { every: seconds(30), ..OPTIONS };
     let mut schedule = Schedule::new(options, 1);
     let start = clock::now();
-    schedule.looked(start, Trigger::Write, Some(&Verdict::Unchanged));
+    schedule.record(start, Trigger::Write, Some(&Verdict::Unchanged));
     let after = schedule.due(start);
-    assert_eq!(after, start + AFTERTHOUGHT);
-    schedule.looked(after, Trigger::Timer, Some(&Verdict::Unchanged));
+    assert_eq!(after, start + FOLLOW_UP_DELAY);
+    schedule.record(after, Trigger::Timer, Some(&Verdict::Unchanged));
     assert!(schedule.due(after) >= after + seconds(30));
 }
 
@@ -75,7 +75,7 @@ fn failures_double_the_interval_up_to_the_ceiling() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let mut at = clock::now();
     for expected in [1, 2, 4, 8, 16, 30, 30] {
-        schedule.looked(at, Trigger::Timer, Some(&failed(500, None)));
+        schedule.record(at, Trigger::Timer, Some(&failed(500, None)));
         let interval = schedule.interval();
         assert!(
             interval >= seconds(expected) && interval <= seconds(expected).mul_f64(1.1),
@@ -83,7 +83,7 @@ fn failures_double_the_interval_up_to_the_ceiling() {
         );
         at = schedule.due(at);
     }
-    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    schedule.record(at, Trigger::Timer, Some(&Verdict::Unchanged));
     assert!(schedule.failures == 0);
 }
 
@@ -91,11 +91,11 @@ fn failures_double_the_interval_up_to_the_ceiling() {
 fn retry_after_is_heeded_by_timers_and_triggers_but_not_for_ever() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let at = clock::now();
-    schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
+    schedule.record(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
     assert_eq!(schedule.due(at), at + seconds(60));
     assert_eq!(schedule.triggered_due(at), at + seconds(60));
-    schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(1_000_000)))));
-    assert_eq!(schedule.due(at), at + LONGEST_RETRY_AFTER);
+    schedule.record(at, Trigger::Timer, Some(&failed(503, Some(seconds(1_000_000)))));
+    assert_eq!(schedule.due(at), at + MAX_RETRY_AFTER);
 }
 
 #[test]
@@ -103,50 +103,50 @@ fn a_rest_ends_at_the_first_sign_that_the_upstream_is_well() {
     let at = clock::now();
     let resting = || {
         let mut schedule = Schedule::new(OPTIONS, 1);
-        schedule.looked(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
+        schedule.record(at, Trigger::Timer, Some(&failed(503, Some(seconds(60)))));
         assert_eq!(schedule.demanded_due(at + seconds(1)), at + seconds(60));
         assert_eq!(schedule.rests_until(), Some(at + seconds(60)));
         schedule
     };
     let mut told = resting();
-    told.told();
+    told.hinted();
     assert_eq!((told.rests_until(), told.demanded_due(at + seconds(1))), (None, at + seconds(1)));
     let mut hopeful = resting();
     assert!(!hopeful.seen_well(at), "it was well before, perhaps");
     assert!(hopeful.seen_well(at + seconds(1)));
     assert_eq!(hopeful.rests_until(), None);
-    assert!(!hopeful.seen_well(at + seconds(1)), "one look will do");
+    assert!(!hopeful.seen_well(at + seconds(1)), "one fetch will do");
 }
 
 #[test]
 fn signs_that_deceive_are_believed_more_and_more_rarely() {
     let start = clock::now();
     let mut schedule = Schedule::new(OPTIONS, 1);
-    schedule.looked(start, Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
-    let mut looks = 0;
-    let mut look = None;
+    schedule.record(start, Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
+    let mut fetches = 0;
+    let mut fetch = None;
     for second in 1..=300 {
         let now = start + seconds(second);
         if schedule.seen_well(now) {
-            look = Some(schedule.triggered_due(now));
+            fetch = Some(schedule.triggered_due(now));
         }
-        if look.take_if(|due| *due <= now).is_some() {
-            schedule.looked(now, Trigger::Demand, Some(&failed(503, Some(seconds(600)))));
-            looks += 1;
+        if fetch.take_if(|due| *due <= now).is_some() {
+            schedule.record(now, Trigger::Demand, Some(&failed(503, Some(seconds(600)))));
+            fetches += 1;
         }
     }
-    assert!((8..20).contains(&looks), "{looks} looks in five minutes");
-    schedule.looked(start + seconds(301), Trigger::Hook, Some(&Verdict::Unchanged));
+    assert!((8..20).contains(&fetches), "{fetches} fetches in five minutes");
+    schedule.record(start + seconds(301), Trigger::Hook, Some(&Verdict::Unchanged));
     assert!(!schedule.seen_well(start + seconds(302)), "it is well");
-    schedule.looked(start + seconds(303), Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
+    schedule.record(start + seconds(303), Trigger::Timer, Some(&failed(503, Some(seconds(600)))));
     assert!(schedule.seen_well(start + seconds(304)), "all is forgotten");
 }
 
 #[test]
-fn who_waits_for_a_look_does_not_wait_for_the_gap() {
+fn who_waits_for_a_fetch_does_not_wait_for_the_gap() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let at = clock::now();
-    schedule.looked(at, Trigger::Write, Some(&Verdict::Changed));
+    schedule.record(at, Trigger::Write, Some(&Verdict::Changed));
     assert_eq!(schedule.triggered_due(at), at + OPTIONS.refresh_gap);
     assert_eq!(schedule.demanded_due(at), at);
 }
@@ -157,7 +157,7 @@ fn resources_that_begin_together_drift_apart() {
     let dues: std::collections::HashSet<Instant> = (0..100)
         .map(|seed| {
             let mut schedule = Schedule::new(OPTIONS, seed);
-            schedule.looked(start, Trigger::Demand, Some(&Verdict::Changed));
+            schedule.record(start, Trigger::Demand, Some(&Verdict::Changed));
             schedule.due(start)
         })
         .collect();
@@ -183,7 +183,7 @@ proptest! {
     /// Whatever happens: never sooner than the gap, never later than the ceiling (or what the upstream asked for), and
     /// by the timer never sooner than the interval but for the afterthought.
     #[test]
-    fn looks_are_never_too_near_and_never_too_far(
+    fn fetches_are_never_too_near_and_never_too_far(
         seed: u64,
         every in 10u64..5000,
         factor in 1u64..50,
@@ -194,14 +194,14 @@ proptest! {
         let mut schedule = Schedule::new(options, seed);
         let mut now = clock::now();
         for (trigger, verdict, pause) in steps {
-            schedule.looked(now, trigger, verdict.as_ref());
+            schedule.record(now, trigger, verdict.as_ref());
             let asked = match &verdict {
-                Some(Verdict::Failed(failure)) => failure.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER),
+                Some(Verdict::Failed(failure)) => failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER),
                 _ => Duration::ZERO,
             };
             prop_assert!(schedule.interval() >= options.every && schedule.interval() <= options.every_max);
             let due = schedule.due(now);
-            prop_assert!(due >= now + options.every.min(AFTERTHOUGHT / 2));
+            prop_assert!(due >= now + options.every.min(FOLLOW_UP_DELAY / 2));
             prop_assert!(due <= now + options.every_max.max(asked));
             prop_assert!(schedule.triggered_due(now) >= now + options.refresh_gap.max(asked));
             now += Duration::from_millis(pause);
@@ -210,36 +210,36 @@ proptest! {
 }
 
 #[test]
-fn nobody_learns_later_than_by_looking_himself() {
+fn nobody_learns_later_than_by_fetching_himself() {
     let mut schedule = Schedule::new(OPTIONS, 1);
     let start = clock::now();
-    schedule.looked(start, Trigger::Timer, Some(&Verdict::Changed));
+    schedule.record(start, Trigger::Timer, Some(&Verdict::Changed));
     let at = start + seconds(3600);
-    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    schedule.record(at, Trigger::Timer, Some(&Verdict::Unchanged));
     assert!(schedule.due(at) > at + seconds(20));
     let mut due_at = |fastest| {
-        schedule.keep_pace(Pace { fastest: Some(fastest), of_all: false });
+        schedule.set_client_interval(ClientInterval { min: Some(fastest), declared_by_all: false });
         schedule.due(at)
     };
     assert_eq!(due_at(seconds(5)), at + seconds(5));
-    // Nor if he looks more often than the route says.
+    // Nor if he fetches more often than the route says.
     assert_eq!(due_at(Duration::from_millis(500)), at + Duration::from_millis(500));
-    // But nobody has looks made as fast as he likes.
-    assert_eq!(due_at(Duration::from_millis(10)), at + FASTEST_PACE);
+    // But nobody has fetches made as fast as he likes.
+    assert_eq!(due_at(Duration::from_millis(10)), at + MIN_CLIENT_INTERVAL);
 }
 
-/// Those who are held would all look this often.
+/// Those who are held would all fetch this often.
 fn measured(options: Options, pace: Duration) -> Schedule {
     let mut schedule = Schedule::new(options, 1);
-    schedule.keep_pace(Pace { fastest: Some(pace), of_all: true });
+    schedule.set_client_interval(ClientInterval { min: Some(pace), declared_by_all: true });
     schedule
 }
 
-/// Looks when it is due, until `until`, and returns how often; `verdict` says what a look at a moment comes to.
-fn looks(schedule: &mut Schedule, from: Instant, until: Instant, mut verdict: impl FnMut(Instant) -> Verdict) -> u32 {
+/// Fetches when it is due, until `until`, and returns how often; `verdict` says what a fetch at a moment comes to.
+fn fetches(schedule: &mut Schedule, from: Instant, until: Instant, mut verdict: impl FnMut(Instant) -> Verdict) -> u32 {
     let (mut at, mut count) = (schedule.due(from), 0);
     while at < until {
-        schedule.looked(at, Trigger::Timer, Some(&verdict(at)));
+        schedule.record(at, Trigger::Timer, Some(&verdict(at)));
         at = schedule.due(at);
         count += 1;
     }
@@ -256,72 +256,72 @@ fn changes_every(period: Duration, start: Instant) -> impl FnMut(Instant) -> Ver
 }
 
 #[test]
-fn what_is_restless_is_looked_at_as_often_as_who_follows_it_would() {
+fn what_is_restless_is_fetched_as_often_as_who_follows_it_would() {
     let (mut schedule, start) = (measured(OPTIONS, seconds(5)), clock::now());
-    looks(&mut schedule, start, start + seconds(10), |_| Verdict::Changed);
+    fetches(&mut schedule, start, start + seconds(10), |_| Verdict::Changed);
     let (from, until) = (start + seconds(10), start + seconds(110));
-    let count = looks(&mut schedule, from, until, |_| Verdict::Changed);
-    assert!((19..=21).contains(&count), "{count} looks in twenty of its intervals");
+    let count = fetches(&mut schedule, from, until, |_| Verdict::Changed);
+    assert!((19..=21).contains(&count), "{count} fetches in twenty of its intervals");
     // One that finds nothing: the next change may be news again.
     let at = schedule.due(until);
-    schedule.looked(at, Trigger::Timer, Some(&Verdict::Unchanged));
-    schedule.looked(at + seconds(5), Trigger::Timer, Some(&Verdict::Changed));
+    schedule.record(at, Trigger::Timer, Some(&Verdict::Unchanged));
+    schedule.record(at + seconds(5), Trigger::Timer, Some(&Verdict::Changed));
     assert!(schedule.interval() < Duration::from_millis(1100));
 }
 
 #[test]
-fn nobody_who_does_not_say_how_often_he_would_look_is_told_more_rarely() {
-    for pace in [Pace::default(), Pace { fastest: Some(seconds(5)), of_all: false }] {
+fn nobody_who_does_not_say_how_often_he_would_fetch_is_told_more_rarely() {
+    for pace in [ClientInterval::default(), ClientInterval { min: Some(seconds(5)), declared_by_all: false }] {
         let (mut schedule, start) = (Schedule::new(OPTIONS, 1), clock::now());
-        schedule.keep_pace(pace);
-        let count = looks(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
-        assert!(count >= 100, "{count} looks");
+        schedule.set_client_interval(pace);
+        let count = fetches(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
+        assert!(count >= 100, "{count} fetches");
     }
     // Nor is who wants the same interval always.
     let always = Options { every_max: OPTIONS.every, ..OPTIONS };
     let (mut schedule, start) = (measured(always, seconds(5)), clock::now());
-    let count = looks(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
-    assert!(count >= 100, "{count} looks");
+    let count = fetches(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
+    assert!(count >= 100, "{count} fetches");
 }
 
 #[test]
-fn early_looks_are_made_as_long_as_they_find_something() {
+fn early_fetches_are_made_as_long_as_they_find_something() {
     let start = clock::now();
-    // Each change is found by a look that nobody would have made by himself.
+    // Each change is found by a fetch that nobody would have made by himself.
     let mut lively = measured(OPTIONS, seconds(10));
-    looks(&mut lively, start, start + seconds(100), changes_every(seconds(4), start));
+    fetches(&mut lively, start, start + seconds(100), changes_every(seconds(4), start));
     assert!(lively.interval() < Duration::from_millis(1100), "{:?}", lively.interval());
     // Nothing is found by those that are made after each of these.
     let mut calm = measured(OPTIONS, seconds(10));
     let hour = seconds(3600);
-    let count = looks(&mut calm, start, start + hour, changes_every(seconds(300), start));
-    assert!(count < 360 + 12 * 12, "{count} looks in an hour, and 360 polls");
+    let count = fetches(&mut calm, start, start + hour, changes_every(seconds(300), start));
+    assert!(count < 360 + 12 * 12, "{count} fetches in an hour, and 360 polls");
 }
 
 #[test]
-fn quiet_things_are_looked_at_no_more_often_than_who_follows_them_would() {
+fn quiet_things_are_fetched_no_more_often_than_who_follows_them_would() {
     for pace in [seconds(5), seconds(60), seconds(300)] {
         let (mut schedule, start) = (measured(OPTIONS, pace), clock::now());
-        schedule.looked(start, Trigger::Demand, Some(&Verdict::Changed));
-        let count = looks(&mut schedule, start, start + 40 * pace, |_| Verdict::Unchanged);
-        assert!((40..=52).contains(&count), "{count} looks in 40 intervals of {pace:?}");
+        schedule.record(start, Trigger::Demand, Some(&Verdict::Changed));
+        let count = fetches(&mut schedule, start, start + 40 * pace, |_| Verdict::Unchanged);
+        assert!((40..=52).contains(&count), "{count} fetches in 40 intervals of {pace:?}");
     }
 }
 
 #[test]
-fn writes_have_what_is_restless_looked_at_once_in_an_interval() {
+fn writes_have_what_is_restless_fetched_once_in_an_interval() {
     let (mut schedule, start) = (measured(OPTIONS, seconds(5)), clock::now());
-    assert!(schedule.heeds_writes(start));
+    assert!(schedule.write_may_trigger(start));
     let end = start + seconds(30);
-    looks(&mut schedule, start, end, |_| Verdict::Changed);
-    assert!(schedule.heeds_writes(end));
-    schedule.looked(end, Trigger::Write, Some(&Verdict::Changed));
-    assert!(!schedule.heeds_writes(end + seconds(4)));
-    assert!(schedule.heeds_writes(end + seconds(5)));
-    assert_eq!(schedule.due(end), end + seconds(5), "what comes later is seen by the next look");
-    // What is calm is looked at after each, and once more.
+    fetches(&mut schedule, start, end, |_| Verdict::Changed);
+    assert!(schedule.write_may_trigger(end));
+    schedule.record(end, Trigger::Write, Some(&Verdict::Changed));
+    assert!(!schedule.write_may_trigger(end + seconds(4)));
+    assert!(schedule.write_may_trigger(end + seconds(5)));
+    assert_eq!(schedule.due(end), end + seconds(5), "what comes later is seen by the next fetch");
+    // What is calm is fetched after each, and once more.
     let mut calm = measured(OPTIONS, seconds(5));
-    calm.looked(start, Trigger::Write, Some(&Verdict::Changed));
-    assert!(calm.heeds_writes(start));
-    assert_eq!(calm.due(start), start + AFTERTHOUGHT);
+    calm.record(start, Trigger::Write, Some(&Verdict::Changed));
+    assert!(calm.write_may_trigger(start));
+    assert_eq!(calm.due(start), start + FOLLOW_UP_DELAY);
 }

@@ -1,13 +1,13 @@
-//! Files whose change on disk means: look now.
+//! Files whose change on disk means: fetch now.
 //!
 //! ```text
 //! inotify ─▶ hint ─┐
-//! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ Watched::changed
+//! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ WatchedFiles::changed
 //! ```
 //!
 //! An event is only a hint: what counts is whether the files are other than before. That one rule covers files that are
 //! rewritten, replaced by rename, appended to or created later, SQLite's journals, and the symlink swaps of Kubernetes.
-//! Where the system announces nothing (NFS, some container mounts) the slow look finds the change, and says so once.
+//! Where the system announces nothing (NFS, some container mounts) the rescan finds the change, and says so once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,7 +29,7 @@ use crate::clock;
 type Changed = Arc<dyn Fn() + Send + Sync>;
 
 /// Files, and whom their change concerns.
-pub struct Watched {
+pub struct WatchedFiles {
     /// Files or globs.
     pub globs: Vec<Glob>,
     /// Called after each change, from a task.
@@ -37,16 +37,16 @@ pub struct Watched {
 }
 
 /// A change often comes as several events; so long they are gathered.
-const GATHER: Duration = Duration::from_millis(10);
+const DEBOUNCE: Duration = Duration::from_millis(10);
 
-/// How often files are looked at without a hint.
-const SLOW_LOOK: Duration = Duration::from_secs(2);
+/// How often files are scanned without a hint.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// More files than this are not looked at; the first ones in order are.
-const MOST_FILES: usize = 10_000;
+/// More files than this are not scanned; the first ones in order are.
+const MAX_FILES: usize = 10_000;
 
 /// Directories below a pattern's fixed part that are entered, at most.
-const MOST_FOLDERS: usize = 1_000;
+const MAX_FOLDERS: usize = 1_000;
 
 /// Journals that SQLite keeps beside a database.
 const JOURNALS: [&str; 2] = ["-wal", "-journal"];
@@ -72,7 +72,7 @@ type Fingerprint = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 impl FileWatch {
     /// Prepares to watch; `None` if there is nothing to watch.
-    pub fn new(watched: Vec<Watched>) -> Option<Self> {
+    pub fn new(watched: Vec<WatchedFiles>) -> Option<Self> {
         let watched: Vec<Files> = watched
             .into_iter()
             .filter(|watched| !watched.globs.is_empty())
@@ -96,13 +96,14 @@ impl FileWatch {
                 hint.notify_one();
             }
         });
-        let watcher = watcher.inspect_err(|error| warn!("files are looked at every {SLOW_LOOK:?} only: {error}")).ok();
+        let watcher =
+            watcher.inspect_err(|error| warn!("files are scanned every {RESCAN_INTERVAL:?} only: {error}")).ok();
         Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false, stands: false })
     }
 
     /// Takes note of how the files are: what changes from now on is told by [`FileWatch::run`].
-    pub async fn stand(self) -> Option<Self> {
-        let (this, _) = tokio::task::spawn_blocking(move || self.look()).await.ok()?;
+    pub async fn take_baseline(self) -> Option<Self> {
+        let (this, _) = tokio::task::spawn_blocking(move || self.scan()).await.ok()?;
         Some(Self { stands: true, ..this })
     }
 
@@ -110,31 +111,32 @@ impl FileWatch {
     pub async fn run(mut self) {
         let mut hinted_at: Option<Instant> = None;
         if !self.stands {
-            let Some(this) = self.stand().await else { return };
+            let Some(this) = self.take_baseline().await else { return };
             self = this;
         }
         loop {
-            if timeout(SLOW_LOOK, self.hint.notified()).await.is_ok() {
+            if timeout(RESCAN_INTERVAL, self.hint.notified()).await.is_ok() {
                 hinted_at = Some(clock::now());
                 // Not a guess at how long a change takes: whatever comes later is another hint.
-                sleep(GATHER).await;
+                sleep(DEBOUNCE).await;
             }
-            let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.look()).await else { return };
+            let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.scan()).await else { return };
             self = this;
-            let announced = hinted_at.is_some_and(|hinted| clock::now().saturating_duration_since(hinted) < SLOW_LOOK);
+            let announced =
+                hinted_at.is_some_and(|hinted| clock::now().saturating_duration_since(hinted) < RESCAN_INTERVAL);
             for (tell, folder) in changed {
                 debug!(folder = %folder.display(), "a watched file changed");
                 tell();
                 if !announced && self.watcher.is_some() && !self.told_silent {
                     self.told_silent = true;
-                    warn!(folder = %folder.display(), "the system does not announce changes here: files are looked at every {SLOW_LOOK:?}");
+                    warn!(folder = %folder.display(), "the system does not announce changes here: files are scanned every {RESCAN_INTERVAL:?}");
                 }
             }
         }
     }
 
     /// Fingerprints all files. Returns whose are other than before.
-    fn look(mut self) -> (Self, Vec<(Changed, PathBuf)>) {
+    fn scan(mut self) -> (Self, Vec<(Changed, PathBuf)>) {
         let mut changed = Vec::new();
         let mut folders = BTreeSet::new();
         for files in &mut self.watched {
@@ -190,14 +192,14 @@ impl Walk<'_> {
             let mut beside = path.as_os_str().to_owned();
             beside.push(journal);
             if let Ok(metadata) = fs::metadata(&beside) {
-                self.note(PathBuf::from(beside), &metadata);
+                self.record(PathBuf::from(beside), &metadata);
             }
         }
     }
 
     fn folder(&mut self, path: &Path) {
         self.entered += 1;
-        if self.entered > MOST_FOLDERS {
+        if self.entered > MAX_FOLDERS {
             return;
         }
         self.folders.insert(path.to_owned());
@@ -205,7 +207,7 @@ impl Walk<'_> {
         let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         entries.sort();
         for entry in entries {
-            if self.found.len() >= MOST_FILES {
+            if self.found.len() >= MAX_FILES {
                 return;
             }
             match fs::metadata(&entry) {
@@ -221,7 +223,7 @@ impl Walk<'_> {
         let text = path.to_string_lossy();
         let journal = JOURNALS.iter().find_map(|suffix| text.strip_suffix(suffix));
         if self.matcher.is_match(path) || journal.is_some_and(|database| self.matcher.is_match(database)) {
-            self.note(path.to_owned(), metadata);
+            self.record(path.to_owned(), metadata);
             if let Ok(real) = fs::canonicalize(path)
                 && real != path
             {
@@ -230,7 +232,7 @@ impl Walk<'_> {
         }
     }
 
-    fn note(&mut self, path: PathBuf, metadata: &fs::Metadata) {
+    fn record(&mut self, path: PathBuf, metadata: &fs::Metadata) {
         self.found.insert(path, (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
     }
 
@@ -242,7 +244,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether more than a look was taken: we look ourselves, and would be told of that for ever.
+/// Whether a file was more than read: we read ourselves, and would be told of that for ever.
 fn may_be_a_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -264,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn to_look_is_no_reason_to_look_again() {
+    fn to_fetch_is_no_reason_to_fetch_again() {
         let folder = std::env::temp_dir().join(format!("sungrazer-looks-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let file = folder.join("state");

@@ -1,10 +1,10 @@
-//! Reasons to look before the interval is over.
+//! Reasons to fetch before the interval is over.
 
-mod bearing;
+mod debounced_counter;
 mod file;
-mod repetition;
-mod tally;
+mod post_polls;
+mod write_relevance;
 
-pub use bearing::Bearings;
-pub use file::{FileWatch, Watched};
-pub use repetition::Repetitions;
+pub use file::{FileWatch, WatchedFiles};
+pub use post_polls::PostPollDetector;
+pub use write_relevance::WriteRelevance;

@@ -13,7 +13,7 @@ function wrapFetch() {
         asksOthers(run);
         const ended = asks(write);
         const sent = apply(native, self, mark && attempt(() => marked(args, mark)) || args);
-        return goesOn(sent, run, (response) => {
+        return trackPromise(sent, run, (response) => {
             ended();
             const header = response && ((name) => response.headers.get(name));
             began?.(header);
@@ -34,7 +34,7 @@ function wrapFetch() {
             if (signal?.aborted && !self.bodyUsed) {
                 return Promise.reject(signal.reason);
             }
-            return goesOn(apply(native, self, args), attempt(currentRun), heard && ((read) => heard(toText(read))));
+            return trackPromise(apply(native, self, args), attempt(currentRun), heard && ((read) => heard(toText(read))));
         });
     }
     wrapResponses();

@@ -1,24 +1,24 @@
 // All that the tabs of a browser follow, on one stream. Runs in the worker that they share, in the tab that leads, or in
 // each.
 //
-//     clients ─ follow, unfollow, renew ─▶ Hub ─ POST {prefix}/stream ─▶ records ─▶ each client that follows
+//     clients ─ follow, unfollow, renew ─▶ StreamHub ─ POST {prefix}/stream ─▶ records ─▶ each client that follows
 
 /** URLs on one stream. */
 const MOST = 64;
 
 /** What is changed together is asked for together. */
-const GATHER = 15;
+const DEBOUNCE = 15;
 
 const HEARTBEAT = 15_000;
 
 /** A stream that is replaced is heard out for this long. */
-const RELIEF = 250;
+const OVERLAP = 250;
 
 /** Reconnects after this, doubled up to the longest. What is to be asked for anew twice within that is left alone. */
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
 
-class Hub {
+class StreamHub {
     constructor() {
         /** What is followed, by URL and headers. */
         this.follows = new Map();
@@ -40,7 +40,7 @@ class Hub {
                 client.tell({ id, event: 'end', reason: 'overload' });
                 return;
             }
-            follow.lane = this.lanes[number] ??= new Lane(this);
+            follow.lane = this.lanes[number] ??= new StreamConnection(this);
             follow.lane.follows.add(follow);
             this.follows.set(key, follow);
             follow.lane.change();
@@ -103,7 +103,7 @@ class Hub {
     }
 }
 
-class Lane {
+class StreamConnection {
     constructor(hub) {
         this.hub = hub;
         this.follows = new Set();
@@ -121,7 +121,7 @@ class Lane {
     }
 
     /** What is to be followed has changed. What is known goes on to be told of from where it stands. */
-    change(wait = GATHER) {
+    change(wait = DEBOUNCE) {
         nativeClearTimeout(this.timer);
         this.timer = nativeSetTimeout(() => this.open(), wait);
     }
@@ -146,7 +146,7 @@ class Lane {
         }
         const control = (this.control = new AbortController());
         // What the one before has still to say of ticks, the next one does not know.
-        const relieve = () => before && nativeSetTimeout(() => before.abort(), RELIEF);
+        const relieve = () => before && nativeSetTimeout(() => before.abort(), OVERLAP);
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
         const follow = asked.map(({ url, headers, tick, every, page, version, live, patient }) =>

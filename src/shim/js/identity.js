@@ -3,7 +3,7 @@
 // said that it was for the same client.
 
 /** An answer says so for this long, while the cookies that can be seen stay the same. */
-const PROVES = 5000;
+const PROOF_TTL = 5000;
 
 /** What is written on a poll, and what its answer says about the poll's replica: whether it is for the same client. */
 function proof(poll) {
@@ -15,7 +15,7 @@ function proof(poll) {
             const said = header('sungrazer-identity');
             const { identity } = poll.replica;
             const isSame = said === identity + nonce;
-            poll.proof = isSame && { identity, cookie, until: now() + PROVES };
+            poll.proof = isSame && { identity, cookie, until: now() + PROOF_TTL };
             if (isSame) {
                 poll.isOthers = false;
             } else if (poll.live && said?.endsWith(nonce)) {
@@ -33,12 +33,12 @@ function proof(poll) {
 }
 
 /** Whether the replica of `poll` is for this page as it is now. */
-const isProven = ({ proof, replica }) => proof && proof.identity === replica.identity && now() < proof.until && !isTurned(proof);
-const isTurned = (proof) => proof.cookie !== document.cookie;
+const isProven = ({ proof, replica }) => proof && proof.identity === replica.identity && now() < proof.until && !cookieChanged(proof);
+const cookieChanged = (proof) => proof.cookie !== document.cookie;
 
 /** Whether a page that makes `poll` asks for something else with each cookie that it writes. */
 function turns(poll) {
-    if (!poll.proof || !isTurned(poll.proof)) {
+    if (!poll.proof || !cookieChanged(poll.proof)) {
         return false;
     }
     const often = now() - poll.turned < REFUSED;

@@ -121,7 +121,7 @@ const link = {
     lead() {
         const { locks } = navigator;
         if (!locks || !scope.BroadcastChannel) {
-            const hub = new Hub();
+            const hub = new StreamHub();
             const client = { tell: (record) => this.take(record) };
             this.close = () => hub.unfollow(client);
             this.connect((message) => serve(hub, client, message));
@@ -150,7 +150,7 @@ const link = {
         channel.postMessage({ seeks: true });
         const lead = () => new Promise((resolve) => {
             done = resolve;
-            const hub = new Hub();
+            const hub = new StreamHub();
             const clients = new Map();
             const client = (from) => {
                 if (!clients.has(from)) {
@@ -188,7 +188,7 @@ const PING = 60_000;
 
 /** The worker's side: each tab is a port. */
 function work() {
-    const hub = new Hub();
+    const hub = new StreamHub();
     scope.onconnect = ({ ports: [port] }) => {
         let waits = 0;
         const client = { tell: (record) => port.postMessage(record) };

@@ -80,7 +80,7 @@ function paceOf(refresh) {
 const LOADS = `script:not([type*=json],[src^="${ownUrl.pathname}"]),noscript,template,iframe,frame,object,embed,img,image,link:not([rel*=icon]),[background],[poster],[type=image]`;
 
 /** Whether a page is no more than markup. */
-const isStill = (doc) => doc.contentType === 'text/html' && !doc.querySelector(LOADS)
+const isMarkupOnly = (doc) => doc.contentType === 'text/html' && !doc.querySelector(LOADS)
     && !doc.evaluate('//@*[starts-with(name(),"on") or contains(translate(.,"JAVSCRIPT \t\r\n","javscript"),"javascript:") or contains(.,"url(")]', doc).iterateNext()
     && !/url\(|@import/.test([...doc.querySelectorAll('style')].map(({ textContent }) => textContent));
 
@@ -100,7 +100,7 @@ function followPage(pace) {
     }
     const refresh = refreshOf(document, told.refresh);
     // What a policy on types forbids would be reported.
-    const still = refresh && !told.worker && isStill(document);
+    const still = refresh && !told.worker && isMarkupOnly(document);
     const url = location.pathname + location.search;
     const headers = { accept: told.accept || 'text/html,*/*;q=0.8' };
     const watch = { url };
@@ -152,7 +152,7 @@ function followPage(pace) {
         && [null, document.body].includes(document.activeElement) && scope.getSelection()?.isCollapsed !== false
         && [...document.querySelectorAll('audio,video')].every(({ paused }) => paused);
     /** Loads the page again before its time; not twice in a row if it changes anyway. */
-    const hasten = () => {
+    const reloadSoon = () => {
         if (!isFree()) {
             // Nor will it be. In place it may be made what comes next.
             base || unfollow();
@@ -162,7 +162,7 @@ function followPage(pace) {
             return;
         }
         if (underWay.size || now() - rested < REST) {
-            nativeSetTimeout(hasten, REST);
+            nativeSetTimeout(reloadSoon, REST);
             return;
         }
         memory.set({ at: Date.now(), news: last });
@@ -189,7 +189,7 @@ function followPage(pace) {
         }
         last = said;
         const next = still ? parse(html) : document;
-        const isMarkup = still && isStill(next) && refreshOf(next, header) === refresh && /html/.test(record.type);
+        const isMarkup = still && isMarkupOnly(next) && refreshOf(next, header) === refresh && /html/.test(record.type);
         if (isFirst) {
             // What is new since the page was loaded is not known, if there is anything: from here on it is.
             if (still) {
@@ -222,12 +222,12 @@ function followPage(pace) {
             });
         }
         if (stale) {
-            hasten();
+            reloadSoon();
         } else if (isOurs) {
             stop();
         }
     };
-    // Who is asked for the page at its own pace besides need not be looked at as often.
+    // Who is asked for the page at its own pace besides need not be fetched as often.
     unfollow = link.follow({ url, headers, page: true, every: still ? pace : 4 * pace }, (record) => void hear(record));
 }
 

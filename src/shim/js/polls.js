@@ -234,7 +234,7 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     if (!(isGet ? known : repeated)) {
         return { write, began, mark };
     }
-    const stable = areSettled(family, lastingHeaders);
+    const stable = headersAreStable(family, lastingHeaders);
     const pure = isGet && stable && !target.cursor && !family.moving && family.prompt >= 0 && mayBeAnswered();
     if (pure && !(again && family.prompt > 1)) {
         // A new one of a kind. If it comes again, and is answered at once, it is a poll.
@@ -312,7 +312,7 @@ function beginning(family, run, headers) {
 /** What is new so often among the headers of one kind of request moves; the more often it is the same, the less that counts. */
 const MOST_TURNS = 3;
 
-function areSettled(family, headers) {
+function headersAreStable(family, headers) {
     const { ways } = family;
     const way = JSON.stringify(headers);
     if (ways.has(way)) {

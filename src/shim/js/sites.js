@@ -1,6 +1,6 @@
 // Where timers come from, and what their callbacks ask for.
 //
-//     setInterval, or the line that calls setTimeout again and again ─▶ Site ─ each callback is a Run ─▶ requests
+//     setInterval, or the line that calls setTimeout again and again ─▶ TimerOrigin ─ each callback is a TimerRun ─▶ requests
 //
 // A request belongs to the run whose callback makes it, or the microtasks that this resolves; or what comes of an answer
 // that the run has asked for.
@@ -14,7 +14,7 @@ const COUNTS = 3;
 /** After this many lines of code are known that set timers, all are forgotten: something makes up new ones. */
 const MOST_SITES = 300;
 
-class Site {
+class TimerOrigin {
     constructor() {
         this.runs = 0;
         /** The polls that the last run asked for, and the one before. */
@@ -60,7 +60,7 @@ function siteOf(key, pace = Infinity) {
         if (sites.size >= MOST_SITES) {
             sites.clear();
         }
-        site = new Site();
+        site = new TimerOrigin();
         sites.set(key, site);
     }
     site.pace = Math.min(site.pace, pace);
@@ -74,7 +74,7 @@ const DEPTH = 12;
  * The site of the line that is calling, in the run `parent` or outside of any. What that has asked for is part of it, and
  * so is about how long the timer is to take: a library may keep any number of loops going by one line.
  */
-function callingSite(parent, delay) {
+function originOfCaller(parent, delay) {
     const stack = stackOf();
     if (typeof stack !== 'string') {
         return undefined;
@@ -165,7 +165,7 @@ function isAskedAnyway({ site, seen }, key) {
  * The promise that a page is given for `promise`: with its outcome goes on what began in `run`, if that is known. `after`
  * is told of it first.
  */
-function goesOn(promise, run, after) {
+function trackPromise(promise, run, after) {
     const come = (value) => {
         attempt(() => after && after(value));
         attempt(() => run && resume(run));

@@ -18,7 +18,7 @@ async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
     let timer;
     let begun = false;
     let late = false;
-    // Looks at the clock more often than it needs to: timers stand still while a computer sleeps.
+    // Fetches the clock more often than it needs to: timers stand still while a computer sleeps.
     const watch = (patience, since = Date.now()) => {
         nativeClearTimeout(timer);
         const rest = since + patience - Date.now();

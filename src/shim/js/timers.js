@@ -201,7 +201,7 @@ function setTimer(native, args, repeats) {
         return new Timer({ site: siteOf(`${Math.round(Math.log2(delay))}`, delay), handler, args: rest, repeats, delay, depth }).arm(native, delay);
     }
     // A loop may set an interval anew each time.
-    const site = repeats && !parent ? new Site() : callingSite(parent, parent?.early && mayGoOn(parent, delay) ? parent.early.pace : delay);
+    const site = repeats && !parent ? new TimerOrigin() : originOfCaller(parent, parent?.early && mayGoOn(parent, delay) ? parent.early.pace : delay);
     if (!site) {
         return undefined;
     }
@@ -255,4 +255,4 @@ function wrapTimers() {
 }
 
 /** The site of frames: one for all, since it is asked for sixty times a second. */
-const frames = new Site();
+const frames = new TimerOrigin();

@@ -117,7 +117,7 @@ export const apps = {
         path: '/stats',
         interval: 5000,
         polls: 'Refresh header, 5 s',
-        // Its counters change with every look. These are what its log advises to ignore.
+        // Its counters change with every fetch. These are what its log advises to ignore.
         tuned: () => `${OFTEN}ignore = { css = ["tr > td > p", "table.det > tr > td", "td.ac", "tr.frontend > td", "tr.backend > td"] }\n`,
         credentials: { username: 'admin', password: 'ha' },
         value: () => `${(document.body.innerText.match(/\bMAINT\b/g) || []).length}/${document.querySelectorAll('tr.maintain').length}`,

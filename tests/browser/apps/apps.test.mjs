@@ -52,7 +52,7 @@ async function measure(app, running, counter, base) {
     const changed = await time(app, pages[0], running.change);
     const written = await time(app, pages[0], () => running.write(base));
     const shown = await value(pages[0], app);
-    // What nothing has happened to for so long is looked at as often as a page does it; what is always asked for by the
+    // What nothing has happened to for so long is fetched as often as a page does it; what is always asked for by the
     // page itself stays as it is.
     const settle = base === counter.url || app.genuine ? app.interval : app.interval * 11;
     const asked = [];

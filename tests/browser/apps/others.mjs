@@ -221,7 +221,7 @@ export const others = {
             const hash = execFileSync('php', ['-r', 'echo password_hash("admin", PASSWORD_BCRYPT);']).toString();
             writeFileSync(join(config, 'users.auth.php'), `admin:${hash}:Admin:admin@example.org:admin,user\n`);
             let count = 0;
-            // Written behind its back, the page would tell the first who looks something else than the next.
+            // Written behind its back, the page would tell the first who fetches something else than the next.
             const change = async () => {
                 const file = join(folder, 'start.txt');
                 writeFileSync(file, `====== Start ======\nText of version ${'x'.repeat(++count)}.\n`);

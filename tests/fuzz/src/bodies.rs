@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sungrazer::explain::explain;
 use sungrazer::model::{Representation, Validators};
 use sungrazer::normalise::Rules;
-use sungrazer::probe::{Facts, Hazards, Sample, examine, route_block};
+use sungrazer::probe::{CachingFindings, Facts, Sample, examine, route_block};
 
 const TYPES: [&str; 8] = [
     "application/json",
@@ -73,7 +73,7 @@ pub fn explained(data: &[u8]) {
     }
 }
 
-/// What is found between looks can be written into a configuration that can be read.
+/// What is found between fetches can be written into a configuration that can be read.
 pub fn probed(data: &[u8]) {
     let Some((one, other)) = two(data) else { return };
     let samples: Vec<Sample> = [&one, &other, &one, &other]
@@ -88,7 +88,7 @@ pub fn probed(data: &[u8]) {
             spaced: at > 2,
         })
         .collect();
-    let (report, hazards) = (examine(&samples), Hazards::of(&samples, Some(200)));
+    let (report, hazards) = (examine(&samples), CachingFindings::of(&samples, Some(200)));
     let facts = Facts {
         url: "http://127.0.0.1:1/a",
         upstream: Some("http://127.0.0.1:1"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sungrazer::config::{self, Overrides};
-use sungrazer::server::{Inherited, Server, Source};
+use sungrazer::server::{ConfigSource, Inherited, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -46,7 +46,8 @@ static RUNNING: LazyLock<Running> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(WORKER).enable_all().build().unwrap();
     let overrides = Overrides { listen: Some("127.0.0.1:0".into()), admin: Some("off".into()), upstream: None };
     let config = config::parse("fuzz.toml", CONFIG, &overrides).unwrap_or_else(|found| panic!("{found}"));
-    let server = runtime.block_on(async { Server::start(config, &Source::default(), Inherited::default()).unwrap() });
+    let server =
+        runtime.block_on(async { Server::start(config, &ConfigSource::default(), Inherited::default()).unwrap() });
     Running { runtime, server }
 });
 

@@ -1,10 +1,10 @@
 //! Texts that are taken apart.
 
 use sungrazer::config::{self, Overrides};
-use sungrazer::json::{Document, Invalid, Whole, canonical, content, escape, minified, same, unescape};
+use sungrazer::json::{Document, KeepAll, ParseError, canonical, content, escape, minified, same, unescape};
 use sungrazer::markup::{Dialect, Outline, Selectors};
 use sungrazer::normalise::{Pointer, Selector, TextPattern};
-use sungrazer::route::{Pattern, Target, WritePattern, is_plain};
+use sungrazer::route::{Pattern, Target, WritePattern, is_unambiguous};
 
 fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
@@ -15,7 +15,7 @@ pub fn json(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let document = match Document::parse(text) {
         Ok(document) => document,
-        Err(Invalid::Syntax(_)) => {
+        Err(ParseError::Syntax(_)) => {
             let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text);
             assert!(theirs.is_err(), "others can read it");
             return;
@@ -30,7 +30,7 @@ pub fn json(data: &[u8]) {
     assert!(same(document.root(), again.root()));
     let form = |document: &Document<'_>| {
         let mut out = Vec::new();
-        canonical(document.root(), &Whole, &(), &mut out);
+        canonical(document.root(), &KeepAll, &(), &mut out);
         out
     };
     assert_eq!(form(&document), form(&again));
@@ -104,7 +104,7 @@ pub fn paths(data: &[u8]) {
         target.parameters("url").for_each(drop);
         if let Ok(pattern) = pattern.parse::<Pattern>() {
             pattern.matches(target.path);
-            is_plain(target.path);
+            is_unambiguous(target.path);
         }
     }
 }

@@ -17,7 +17,7 @@ pub const CASE: Case = Case {
     name: "fan-out",
     title: "Fan-out of a change",
     about: "One resource of 1 KiB, watched by so many SSE streams. nchan and pushpin are posted each state; Sungrazer's backend \
-            changes and its hook is posted, so that its look at the backend is part of the time and of the CPU. Times are from \
+            changes and its hook is posted, so that its fetch of the backend is part of the time and of the CPU. Times are from \
             the post to the arrival at a client; the clients run on the same cores. *Bare socket writes* is a program that \
             writes to all sockets in turn and does nothing else. At saturation the next state is posted when the one before \
             it has arrived everywhere; with four in flight, when the fourth before it has, so that a server can send several \

@@ -19,7 +19,7 @@ pub const CASE: Case = Case {
     title: "How it grows",
     about: "One thing grows, the others stay. Changes come by the hook, a few a second. Both axes of the plots are in powers of \
             ten; the broken line is what would be in proportion from the first point on, and a flat one costs nothing more. \
-            CPU is Sungrazer's in the whole window, looks included.",
+            CPU is Sungrazer's in the whole window, fetches included.",
     run,
 };
 

@@ -1,8 +1,8 @@
 //! What is measured.
 
 mod fan_out;
+mod fetches;
 mod growth;
-mod looks;
 mod memory;
 mod pass_through;
 mod polls;
@@ -38,7 +38,7 @@ pub static ALL: &[Case] = &[
     staleness::CASE,
     topics::CASE,
     growth::CASE,
-    looks::CASE,
+    fetches::CASE,
     triggers::CASE,
     quiet::CASE,
     storm::CASE,

@@ -12,7 +12,7 @@ use crate::report::Table;
 pub const CASE: Case = Case {
     name: "polls",
     title: "Polls answered from memory",
-    about: "64 connections poll one resource as fast as they are answered. Sungrazer looks at it every second; nginx keeps it \
+    about: "64 connections poll one resource as fast as they are answered. Sungrazer fetches it every second; nginx keeps it \
             for a second, with `proxy_cache_lock` and `proxy_cache_background_update`. *Bare answers* is a program on the \
             runtime under Sungrazer that parses nothing, and answers whatever comes in one write.",
     run,

@@ -16,13 +16,13 @@ pub const CASE: Case = Case {
     title: "A thousand quiet resources",
     about: "1,000 resources of 1 KiB with one stream each, none of which changes: `every = \"1s\"`, `every_max = \"10s\"` (`\"4s\"` with \
             `--quick`), measured when the intervals have grown to that, which takes ten times as long. With the default, \
-            30 s, there are a third as many looks.",
+            30 s, there are a third as many fetches.",
     run,
 };
 
 fn run(bed: &Bed) -> Measured<'_> {
     Box::pin(async move {
-        let columns = ["requests a resource and every_max at the backend", "% of a core", "CPU µs a look"];
+        let columns = ["requests a resource and every_max at the backend", "% of a core", "CPU µs a fetch"];
         let mut table = Table::plain("1,000 quiet resources", "server", &columns);
         for _ in 0..bed.runs {
             let longest = if bed.quick { 4 } else { 10 };
@@ -39,9 +39,9 @@ fn run(bed: &Bed) -> Measured<'_> {
             sleep(longest * 11).await;
             let (gets, cpu) = (bed.backend.gets(), peer.process.cpu());
             sleep(longest * 2).await;
-            let (looks, cpu) = ((bed.backend.gets() - gets) as f64, peer.process.cpu() - cpu);
+            let (fetches, cpu) = ((bed.backend.gets() - gets) as f64, peer.process.cpu() - cpu);
             let share = cpu / (longest * 2).as_secs_f64() * 100.0;
-            table.add("Sungrazer", &[looks / 1_000.0 / 2.0, share, cpu * 1e6 / looks]);
+            table.add("Sungrazer", &[fetches / 1_000.0 / 2.0, share, cpu * 1e6 / fetches]);
             streams.check();
             streams.close().await;
         }

@@ -18,7 +18,7 @@ pub const CASE: Case = Case {
     name: "storm",
     title: "A storm of writes",
     about: "1,000 POSTs a second pass through while 10 resources are watched by 10 streams each and 32 connections load the server \
-            with GETs that pass through, too. By turns every write is a reason to look (`refresh_on`'s default), and none is \
+            with GETs that pass through, too. By turns every write is a reason to fetch (`refresh_on`'s default), and none is \
             (`refresh_on = []`).",
     run,
 };
@@ -31,12 +31,12 @@ fn run(bed: &Bed) -> Measured<'_> {
         let columns = [
             "requests a second that pass through",
             "writes a second",
-            "looks a second and resource",
+            "fetches a second and resource",
             "CPU µs a request",
         ];
         let mut table = Table::compared("1,000 writes a second", "a write is", &columns);
         for _ in 0..bed.runs {
-            for (name, keys) in [("a reason to look", ""), ("none", "refresh_on = []\n")] {
+            for (name, keys) in [("a reason to fetch", ""), ("none", "refresh_on = []\n")] {
                 table.add(name, &measure(bed, keys).await);
             }
         }
@@ -73,10 +73,10 @@ async fn measure(bed: &Bed, keys: &str) -> [f64; 4] {
     }
     let load = load(peer.address, "/plain", 32, window, Some(&peer.process)).await;
     let seconds = began.elapsed().as_secs_f64();
-    let looks = (bed.backend.gets() - gets) as f64 / seconds / RESOURCES as f64;
+    let fetches = (bed.backend.gets() - gets) as f64 / seconds / RESOURCES as f64;
     let written = (bed.backend.posts() - posts) as f64 / seconds;
     writers.shutdown().await;
     streams.check();
     streams.close().await;
-    [load.rate, written, looks, load.cpu]
+    [load.rate, written, fetches, load.cpu]
 }

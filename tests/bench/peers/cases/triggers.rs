@@ -1,4 +1,4 @@
-//! How soon an update is there when the reason to look is seen, at a long interval.
+//! How soon an update is there when the reason to fetch is seen, at a long interval.
 
 use std::fs;
 use std::time::Duration;
@@ -57,7 +57,7 @@ async fn write(bed: &Bed, count: usize) -> [f64; 3] {
         let began = now();
         ask(&mut direct, &post("/elsewhere", "", ""), |_| {}).await.unwrap();
         own.push((now() - began) as f64 / 1000.0);
-        // Behind the gap between looks that writes cause, and the second look that follows the first.
+        // Behind the gap between fetches that writes cause, and the second fetch that follows the first.
         sleep(Duration::from_millis(150)).await;
     }
     let delays = streams.sightings.delays(&sent);

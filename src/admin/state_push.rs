@@ -1,0 +1,249 @@
+//! The state of the process as a resource of our own: fetched while somebody watches, and pushed as any other.
+//!
+//! ```text
+//! Api::state ◀── Poller ──▶ Resource ──▶ Session ──▶ a pipe ──▶ the body of hyper's response
+//! ```
+//!
+//! What is fetched is not the backend but this process, and that costs no request; all else is what clients of the public
+//! listener are held by.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio_util::io::ReaderStream;
+
+use super::Api;
+use crate::clock;
+use crate::deliver::{
+    self, AdmissionRequest, Downstream, FirstState, FormatRef, H1Connection, STREAM_FIRST_STATE_TIMEOUT, Session,
+    Source, StreamFormat, StreamLimiter, StreamsOptions, SubscribeRequest, UrlSubscription, UrlSubscriptions,
+    await_ready,
+};
+use crate::hub::{self, Hub, NewResource};
+use crate::model::{DeltaKind, Identity, Origin, RequestContext, ResourceKey, ResumeFrom, RouteId, Scheme, fields};
+use crate::normalise::Rules;
+use crate::poll::{
+    Answer, BudgetOptions, FetchLimiter, FetchRequest, Fetcher, Poller, ScheduleOptions, WatchConfig, classify_body,
+};
+use crate::resource::{FetchOutcome, HistoryOptions, Resource, ResourceRegistry, RouteEvents, WaitLimit};
+use crate::telemetry::{Metrics, RouteMetrics};
+
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// Where it is.
+pub(super) const PATH: &str = "/api/state";
+
+/// How often we fetch ourselves while somebody watches.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How long the state is kept for a page that is reloaded.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// States that are kept, so that a page can be told what changed.
+const HISTORY: usize = 8;
+const HISTORY_BYTES: u64 = 1 << 20;
+
+/// Operators that watch at a time.
+const MAX_WATCHERS: usize = 32;
+
+/// How long the first state is waited for.
+const FETCH_WAIT: WaitLimit = WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: Duration::from_secs(10) };
+
+/// What may wait in the pipe for a reader that is slow.
+const PIPE: usize = 64 * 1024;
+
+/// The state, and those who watch it.
+pub(super) struct StatePush {
+    key: ResourceKey,
+    plan: Arc<WatchConfig>,
+    fetch: Arc<SelfFetcher>,
+    hub: Arc<Hub>,
+    route_events: Arc<RouteEvents>,
+    budget: Arc<FetchLimiter>,
+    streams: Arc<StreamLimiter>,
+    /// Counted apart: operators are no clients.
+    metrics: Arc<RouteMetrics>,
+}
+
+/// A fetch of ourselves.
+struct SelfFetcher(Arc<Api>);
+
+#[async_trait]
+impl Fetcher for SelfFetcher {
+    async fn fetch(&self, _request: &FetchRequest<'_>) -> FetchOutcome {
+        let json = HeaderValue::from_static("application/json");
+        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::from_iter([(CONTENT_TYPE, json)]) };
+        classify_body(&answer, Bytes::from(self.0.state().to_string()), None, clock::wall())
+    }
+}
+
+/// The body of a response that goes on.
+pub(super) type PushBody = StreamBody<Pieces>;
+type Pieces = futures_util::stream::MapOk<ReaderStream<DuplexStream>, fn(Bytes) -> Frame<Bytes>>;
+
+impl StatePush {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        let now = clock::now();
+        let name: Arc<str> = PATH.into();
+        let here: Arc<str> = "admin".into();
+        let rules = Rules::default();
+        // Nobody needs to be told that this changes often.
+        rules.warn_once();
+        let plan = WatchConfig {
+            route: Arc::clone(&name),
+            schedule: ScheduleOptions { every: EVERY, every_max: EVERY, refresh_gap: EVERY },
+            rules: Arc::new(rules),
+            history: HistoryOptions { versions: HISTORY, bytes: HISTORY_BYTES },
+            max_body: u64::MAX,
+            linger: LINGER,
+            verify_safe: false,
+            ignored: Vec::new(),
+        };
+        Self {
+            key: ResourceKey {
+                route: RouteId(0),
+                origin: Origin { scheme: Scheme::Http, host: Arc::clone(&here), public: here },
+                target: Arc::clone(&name),
+                variant: Arc::new([]),
+                context: RequestContext::default(),
+                identity: Identity::selected(Vec::new()),
+            },
+            plan: Arc::new(plan),
+            fetch: Arc::new(SelfFetcher(api)),
+            hub: Arc::new(Hub::new(hub::Options { max_resources: 1, ..hub::Options::default() }, clock::seed())),
+            route_events: Arc::new(RouteEvents::new(now)),
+            budget: FetchLimiter::new(BudgetOptions::default()),
+            streams: StreamLimiter::new(
+                StreamsOptions { max_streams: MAX_WATCHERS, max_streams_per_address: MAX_WATCHERS },
+                now,
+            ),
+            metrics: Metrics::new().route(&name),
+        }
+    }
+
+    /// Sends all watchers away: the next process will take them.
+    pub(super) fn leave(&self) {
+        self.streams.drain(clock::now(), Duration::ZERO);
+    }
+
+    /// In which form `request` asks to be held, if it does.
+    pub(super) fn delivery<B>(request: &Request<B>) -> Option<&'static dyn StreamFormat> {
+        if request.method() != http::Method::GET || request.uri().path() != PATH {
+            return None;
+        }
+        let accepts = |delivery: &&'static dyn StreamFormat| {
+            fields::list(request.headers(), &ACCEPT)
+                .filter_map(|item| item.split(';').next())
+                .any(|essence| essence.trim().eq_ignore_ascii_case(delivery.accept()))
+        };
+        deliver::ALL.iter().copied().find(accepts)
+    }
+
+    /// Holds a watcher. The response ends when it leaves or is `distrusted`, and otherwise after a while: whoever still
+    /// watches comes back.
+    pub(super) async fn hold<B>(
+        self: &Arc<Self>,
+        request: &Request<B>,
+        delivery: &'static dyn StreamFormat,
+        distrusted: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<Response<PushBody>> {
+        let claim = request.headers().get("last-event-id").and_then(|id| ResumeFrom::parse(id.to_str().ok()?));
+        let preferred =
+            fields::list(request.headers(), &PREFER).find_map(|item| item.strip_prefix("delta=")?.parse().ok());
+        let delta: Option<DeltaKind> = preferred.filter(|_| delivery.body_form().is_some());
+        let asked = SubscribeRequest {
+            url: Arc::clone(&self.key.target),
+            resume_from: claim.map(Box::new),
+            delta,
+            ..SubscribeRequest::default()
+        };
+        let (near, far) = tokio::io::duplex(PIPE);
+        let live = Arc::clone(self);
+        tokio::spawn(async move {
+            let stream = Box::new(near);
+            let mut wire = Downstream::H1(H1Connection { stream, buffer: BytesMut::new(), chunks: false, sent: 0 });
+            tokio::select! {
+                () = live.serve(delivery, asked, &mut wire) => {}
+                () = distrusted => {}
+            }
+        });
+        let mut body = far;
+        // What is written for a bare connection begins with a head; hyper writes its own.
+        skip_head(&mut body).await.ok()?;
+        let whole: fn(Bytes) -> Frame<Bytes> = Frame::data;
+        let mut response = Response::new(StreamBody::new(ReaderStream::new(body).map_ok(whole)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(delivery.content_type()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        if let Some(applied) = delta.and_then(|delta| HeaderValue::from_str(&format!("delta={delta}")).ok()) {
+            headers.insert("preference-applied", applied);
+        }
+        Some(response)
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        delivery: &'static dyn StreamFormat,
+        asked: SubscribeRequest,
+        wire: &mut Downstream,
+    ) {
+        let (now, notify) = (clock::now(), Arc::default());
+        let Ok(place) = self.streams.try_admit(Arc::clone(&notify), AdmissionRequest::default()) else { return };
+        let new_resource = NewResource { events: &self.route_events, spawn_poller: |resource| self.watch(resource) };
+        let Ok(subscription) = self.hub.join(&self.key, None, delivery.name(), Arc::clone(&notify), now, new_resource)
+        else {
+            return;
+        };
+        let FirstState::Stream = await_ready(wire, &subscription, now, FETCH_WAIT).await else { return };
+        let form = asked.delta.and_then(|_| delivery.with_deltas()).unwrap_or(delivery);
+        let source = Source::Resource(subscription);
+        let follower = UrlSubscription::new(asked, source, None, delivery.name(), Arc::clone(&self.metrics));
+        let mut session = Session {
+            followers: UrlSubscriptions::one(follower),
+            desk: None,
+            notify,
+            place,
+            delivery: FormatRef::Static(form),
+            options: deliver::Options::default(),
+            gzip: false,
+            headers: Vec::new(),
+            once: false,
+            seed: clock::seed(),
+        };
+        session.run(wire).await;
+    }
+
+    fn watch(&self, resource: Arc<Resource>) {
+        let poller = Poller {
+            resource,
+            config: Arc::clone(&self.plan),
+            fetcher: Arc::clone(&self.fetch),
+            limiter: Arc::clone(&self.budget),
+            registry: Arc::clone(&self.hub) as Arc<dyn ResourceRegistry>,
+            metrics: Arc::clone(&self.metrics),
+            seed: clock::seed(),
+        };
+        tokio::spawn(poller.run());
+    }
+}
+
+/// Reads up to the first empty line.
+async fn skip_head(stream: &mut DuplexStream) -> io::Result<()> {
+    let mut last = [0; 4];
+    while &last != b"\r\n\r\n" {
+        last.rotate_left(1);
+        last[3] = stream.read_u8().await?;
+    }
+    Ok(())
+}

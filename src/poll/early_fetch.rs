@@ -1,0 +1,120 @@
+//! Whether it pays to fetch sooner than those who follow would ask by themselves.
+
+use std::time::Duration;
+
+use crate::resource::{Trigger, Verdict};
+
+/// What so many fetches in a row have found changed is restless: it changes as often as anybody fetches.
+const MAX_CHANGES_IN_A_ROW: u32 = 8;
+
+/// What is found to have changed is worth fetches for so long, which may find more.
+const INITIAL_CREDIT: Duration = Duration::from_secs(10);
+
+/// And what an early fetch finds, for so long.
+const MAX_CREDIT: Duration = Duration::from_secs(60);
+
+/// How often what Sungrazer was told of is worth that, without an early fetch having found anything.
+const MAX_UNCONFIRMED: u32 = 4;
+
+/// What fetches have taught about fetching early.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EarlyFetchPolicy {
+    /// How many fetches in a row have found a change.
+    in_a_row: u32,
+    /// For how long early fetches may go on finding nothing.
+    credit: Duration,
+    /// How often that was granted for changes of which one was told, since an early fetch found something.
+    unconfirmed: u32,
+}
+
+impl EarlyFetchPolicy {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self { in_a_row: 0, credit: INITIAL_CREDIT, unconfirmed: 0 }
+    }
+
+    /// Takes in a fetch. `early`: it was made sooner than those who follow would have asked, and there are to be such fetches
+    /// every `every`.
+    pub(super) fn record(&mut self, trigger: Trigger, verdict: &Verdict, early: bool, every: Duration) {
+        // What one was told of may have changed for another reason, and may not have.
+        let found = matches!(trigger, Trigger::Timer | Trigger::Demand);
+        match verdict {
+            Verdict::Changed => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                if early {
+                    self.credit = MAX_CREDIT;
+                    self.unconfirmed = 0;
+                } else if found || self.unconfirmed < MAX_UNCONFIRMED {
+                    self.credit = self.credit.max(INITIAL_CREDIT);
+                    self.unconfirmed += u32::from(!found);
+                }
+            }
+            Verdict::Unchanged | Verdict::NotModified | Verdict::Insignificant => {
+                self.in_a_row = 0;
+                if early {
+                    self.credit = self.credit.saturating_sub(every);
+                }
+            }
+            Verdict::Failed(_) | Verdict::Ended => {}
+        }
+    }
+
+    /// Whether every fetch finds a change: then it is noise, or so frequent that no fetch is soon enough.
+    pub(super) fn changes_every_time(&self) -> bool {
+        self.in_a_row >= MAX_CHANGES_IN_A_ROW
+    }
+
+    /// Whether fetches are to be made early.
+    pub(super) fn is_worthwhile(&self) -> bool {
+        !self.changes_every_time() && self.credit > Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn fetches(early_fetch: &mut EarlyFetchPolicy, count: u32, trigger: Trigger, verdict: &Verdict, early: bool) {
+        for _ in 0..count {
+            early_fetch.record(trigger, verdict, early, EVERY);
+        }
+    }
+
+    #[test]
+    fn what_changes_with_every_fetch_is_restless_until_one_finds_nothing() {
+        let mut early_fetch = EarlyFetchPolicy::new();
+        fetches(&mut early_fetch, MAX_CHANGES_IN_A_ROW - 1, Trigger::Timer, &Verdict::Changed, true);
+        assert!(early_fetch.is_worthwhile() && !early_fetch.changes_every_time());
+        fetches(&mut early_fetch, 1, Trigger::Timer, &Verdict::Changed, true);
+        assert!(!early_fetch.is_worthwhile() && early_fetch.changes_every_time());
+        fetches(&mut early_fetch, 1, Trigger::Timer, &Verdict::Unchanged, false);
+        assert!(early_fetch.is_worthwhile() && !early_fetch.changes_every_time());
+    }
+
+    #[test]
+    fn early_fetches_have_to_pay() {
+        let mut early_fetch = EarlyFetchPolicy::new();
+        fetches(&mut early_fetch, 10, Trigger::Timer, &Verdict::Unchanged, true);
+        assert!(!early_fetch.is_worthwhile(), "ten have found nothing");
+        fetches(&mut early_fetch, 100, Trigger::Timer, &Verdict::Unchanged, false);
+        for _ in 0..MAX_UNCONFIRMED {
+            fetches(&mut early_fetch, 1, Trigger::Write, &Verdict::Changed, false);
+            assert!(early_fetch.is_worthwhile(), "something else may have changed it");
+            fetches(&mut early_fetch, 10, Trigger::Timer, &Verdict::Unchanged, true);
+        }
+        fetches(&mut early_fetch, 1, Trigger::Write, &Verdict::Changed, false);
+        assert!(!early_fetch.is_worthwhile(), "it is told of all that changes");
+        fetches(&mut early_fetch, 1, Trigger::Timer, &Verdict::Changed, false);
+        fetches(&mut early_fetch, 9, Trigger::Timer, &Verdict::Unchanged, true);
+        assert!(early_fetch.is_worthwhile(), "more may follow");
+        fetches(&mut early_fetch, 1, Trigger::Timer, &Verdict::Changed, true);
+        fetches(&mut early_fetch, 59, Trigger::Timer, &Verdict::Unchanged, true);
+        assert!(early_fetch.is_worthwhile(), "it did");
+        fetches(&mut early_fetch, 1, Trigger::Timer, &Verdict::Unchanged, true);
+        assert!(!early_fetch.is_worthwhile());
+        fetches(&mut early_fetch, 1, Trigger::Write, &Verdict::Changed, false);
+        assert!(early_fetch.is_worthwhile(), "it is not told of all");
+    }
+}

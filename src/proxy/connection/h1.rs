@@ -1,0 +1,338 @@
+//! One HTTP/1.x connection, request after request.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
+use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+
+use crate::clock::{self, LazyTimer};
+use crate::deliver::{Downstream, H1Connection, LocalResponse, Session, Socket, response_head};
+use crate::model::{AddressBucket, fields};
+use crate::proto::{Body, Framing, find_end};
+use crate::proxy::connection::held::{ActivityGuard, spawn_held};
+use crate::proxy::connection::limit::ConnectionPermit;
+use crate::proxy::connection::service::Proxy;
+use crate::proxy::connection::shutdown::{FIRST_REQUEST_GRACE, closing};
+use crate::proxy::gateway::Gateway;
+use crate::proxy::passthrough::buffered_stream::{BufferedStream, Handed};
+use crate::proxy::passthrough::pingora::error_text;
+use crate::proxy::passthrough::relay::{self, Relay};
+use crate::proxy::passthrough::tunnel;
+use crate::proxy::request::framing::{rejection, strip_h2c_upgrade};
+use crate::proxy::request::head::{ReadHead, head_for_pingora, parse_preserving_case, read_head, with_clean_target};
+use crate::proxy::request::view::{Peer, RequestView, length_of};
+use crate::proxy::watched::dispatch::Dispatch;
+use crate::telemetry::AccessGuard;
+
+/// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
+enum ConnectionState {
+    Request(H1Connection),
+    Hold(H1Connection, Box<Session>, Option<Box<AccessGuard>>),
+    Socket(H1Connection, Box<Socket>, Option<Box<AccessGuard>>),
+    Tunnel(H1Connection, Box<RequestHeader>, Option<Box<AccessGuard>>),
+    Close,
+}
+
+/// Serves a connection until it ends.
+pub(in crate::proxy) async fn serve(
+    gateway: Arc<Gateway>,
+    proxy: Arc<Proxy>,
+    mut connection: H1Connection,
+    shutdown: ShutdownWatch,
+    open: ConnectionPermit,
+) {
+    let socket = connection.stream.get_socket_digest();
+    let socket = socket.as_ref().and_then(|socket| socket.peer_addr()?.as_inet());
+    let peer = Peer::new(socket, connection.stream.get_ssl_digest().is_some());
+    let bound = Bound { gateway: Arc::clone(&gateway), peer };
+    // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
+    let mut stopping = Box::pin(gateway.stopping.clone().cancelled_owned());
+    let mut alarm = LazyTimer::new();
+    let mut expected = Some(clock::now() + FIRST_REQUEST_GRACE);
+    loop {
+        let leave = closing(stopping.as_mut(), expected.take());
+        match Box::pin(next(&gateway, &proxy, connection, &shutdown, peer, leave, &mut alarm)).await {
+            ConnectionState::Request(again) => connection = again,
+            ConnectionState::Hold(held, session, visit) => {
+                gateway.tasks.spawn(spawn_held(Downstream::H1(held), session, visit, ActivityGuard::Connection(open)));
+                return;
+            }
+            ConnectionState::Socket(held, socket, _visit) => {
+                drop((bound, gateway, proxy, shutdown, stopping, alarm));
+                return Box::pin(socket.run(held)).await;
+            }
+            ConnectionState::Tunnel(taken, request, visit) => {
+                drop((proxy, shutdown, stopping, alarm));
+                return Box::pin(tunnel::run(&gateway, taken, request, peer, visit)).await;
+            }
+            ConnectionState::Close => return,
+        }
+    }
+}
+
+/// A connection on which a client may sign in; when it is over, so is that.
+struct Bound {
+    gateway: Arc<Gateway>,
+    peer: Peer,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.gateway.bindings.forget(self.peer);
+    }
+}
+
+/// Reads one request and sees to its answer.
+async fn next(
+    gateway: &Arc<Gateway>,
+    proxy: &Arc<Proxy>,
+    mut connection: H1Connection,
+    shutdown: &ShutdownWatch,
+    peer: Peer,
+    leave: impl Future<Output = ()>,
+    alarm: &mut LazyTimer,
+) -> ConnectionState {
+    let options = gateway.options();
+    let patience = options.write_timeout;
+    let mut taken = gateway.heads.of(peer.address.map(AddressBucket::of));
+    let H1Connection { stream, buffer, .. } = &mut connection;
+    let head = tokio::select! {
+        biased;
+        head = read_head(stream, buffer, &mut taken, alarm, options.keepalive, options.head_timeout) => head,
+        () = leave => ReadHead::Closed,
+    };
+    let (request, length) = match head {
+        ReadHead::Closed => return ConnectionState::Close,
+        ReadHead::Deferred => {
+            return HandOver::foreign(connection).run(gateway, proxy, shutdown).await;
+        }
+        ReadHead::TimedOut => {
+            let answer =
+                LocalResponse::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
+            respond(Downstream::H1(connection), &answer, true, patience).await;
+            return ConnectionState::Close;
+        }
+        ReadHead::Crowded => {
+            gateway.metrics.limit_hit("request_size");
+            let text = "The head of the request is large, and too many large ones are being read.";
+            let answer = LocalResponse::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
+            respond(Downstream::H1(connection), &answer, true, patience).await;
+            return ConnectionState::Close;
+        }
+        ReadHead::Parsed { mut request, length } => {
+            strip_h2c_upgrade(&mut request);
+            (request, length)
+        }
+    };
+    if let Some(status) = rejection(&request) {
+        let answer = LocalResponse::text(status, error_text(status));
+        respond(Downstream::H1(connection), &answer, true, patience).await;
+        return ConnectionState::Close;
+    }
+    let began = clock::now();
+    connection.chunks = request.version == Version::HTTP_11;
+    let raw = connection.buffer.split_to(length);
+    let mut wire = Downstream::H1(connection);
+    let asked = RequestView::new(&request, peer, &options.trusted);
+    // What follows a body that nobody has read cannot be told from it.
+    let bodiless = length_of(&request) == Some(0);
+    let persistent =
+        bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
+    let dispatch = match &asked {
+        Some(asked) => gateway.dispatch(asked, &mut wire).await,
+        None => Dispatch::Proxy,
+    };
+    match (dispatch, wire) {
+        (Dispatch::Answer(answer), wire) => {
+            let mut visit = gateway.access_guard(&request, peer, began, answer.from());
+            if let Some(visit) = &mut visit {
+                visit.set_response(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
+            let close = !persistent || gateway.stopping.is_cancelled();
+            respond(wire, &answer, close, patience).await.map_or(ConnectionState::Close, ConnectionState::Request)
+        }
+        (Dispatch::Cached(whole), Downstream::H1(mut connection)) => {
+            if let Some(mut visit) = gateway.access_guard(&request, peer, began, "memory") {
+                visit.set_response(StatusCode::OK.as_u16(), Some(whole.body().len() as u64));
+            }
+            let close = !persistent || gateway.stopping.is_cancelled();
+            let written = connection.answer(&whole, close, patience).await;
+            if written.is_ok() && !close { ConnectionState::Request(connection) } else { ConnectionState::Close }
+        }
+        (Dispatch::HoldStream(session), Downstream::H1(connection)) => {
+            let visit = gateway.access_guard(&request, peer, began, session.delivery.name());
+            ConnectionState::Hold(shrink_buffer(connection), session, visit)
+        }
+        (Dispatch::Tunnel, Downstream::H1(connection)) if connection.chunks => {
+            let visit = gateway.access_guard(&request, peer, began, "tunnel");
+            let written = parse_preserving_case(&raw).map(|mut written| {
+                strip_h2c_upgrade(&mut written);
+                written
+            });
+            ConnectionState::Tunnel(connection, written.unwrap_or(request), visit)
+        }
+        (Dispatch::Socket(opening), Downstream::H1(mut connection)) => {
+            let head = response_head(StatusCode::SWITCHING_PROTOCOLS, &opening.headers);
+            match connection.write(&[&head, b"\r\n"], patience).await {
+                Ok(()) => {
+                    let mut visit = gateway.access_guard(&request, peer, began, "websocket");
+                    if let Some(visit) = &mut visit {
+                        visit.set_response(StatusCode::SWITCHING_PROTOCOLS.as_u16(), None);
+                    }
+                    ConnectionState::Socket(shrink_buffer(connection), Box::new(opening.socket), visit)
+                }
+                Err(_) => ConnectionState::Close,
+            }
+        }
+        (Dispatch::Proxy, Downstream::H1(connection))
+            if persistent
+                && let Some(request) = &asked
+                && relay::is_eligible(gateway, request) =>
+        {
+            let visit = gateway.access_guard(request.head, peer, began, "proxied");
+            let relay = Relay { gateway, request, raw: &raw };
+            Box::pin(relay.run(connection, visit)).await.map_or(ConnectionState::Close, ConnectionState::Request)
+        }
+        // What ends its answer with the connection is left to pingora, too: it takes what is in chunks out of them.
+        (Dispatch::Proxy | Dispatch::Tunnel, Downstream::H1(connection)) => {
+            let length = length_of(&request);
+            HandOver::ours(connection, &request, raw, length).run(gateway, proxy, shutdown).await
+        }
+        (Dispatch::ClientGone, _) => {
+            drop(gateway.access_guard(&request, peer, began, "own"));
+            ConnectionState::Close
+        }
+        (_, Downstream::H2(_)) => ConnectionState::Close,
+    }
+}
+
+/// Sends an answer. Returns the connection, if it can be used again.
+async fn respond(
+    mut wire: Downstream,
+    answer: &LocalResponse,
+    close: bool,
+    patience: Duration,
+) -> Option<H1Connection> {
+    let written = wire.answer(answer.status, &answer.headers, &answer.body, close, patience).await;
+    match wire {
+        Downstream::H1(connection) if written.is_ok() && !close => Some(connection),
+        _ => None,
+    }
+}
+
+/// What a held client keeps of what it sent must not keep the whole buffer in which it came.
+fn shrink_buffer(mut connection: H1Connection) -> H1Connection {
+    connection.buffer = BytesMut::from(&connection.buffer[..]);
+    connection
+}
+
+/// What of a request's body is to come behind what has been read of it.
+fn ahead(mut body: Body, read: &[u8]) -> io::Result<Body> {
+    body.take(read).map(|_| body)
+}
+
+/// The same of a request whose head pingora is to judge; `None` if it does not say that its body is chunked.
+fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
+    let Some(end) = find_end(buffer, 0) else { return Ok(None) };
+    let (head, body) = buffer.split_at(end);
+    let name = TRANSFER_ENCODING.as_str().as_bytes();
+    let chunked = head.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name));
+    chunked.then(|| ahead(Body::new(Framing::Chunked), body)).transpose()
+}
+
+/// A request that pingora is handed.
+struct HandOver {
+    /// All that was read of it, behind a head that pingora takes.
+    connection: H1Connection,
+    /// What was read of those behind it.
+    rest: BytesMut,
+    /// What of its body is to come.
+    body: io::Result<Option<Body>>,
+    /// What pingora is not told.
+    handed: Handed,
+}
+
+impl HandOver {
+    /// One whose head we could not judge.
+    fn foreign(mut connection: H1Connection) -> Self {
+        let body = ahead_of_foreign(&connection.buffer);
+        if let Some((clean, _)) = with_clean_target(&connection.buffer) {
+            connection.buffer = BytesMut::from(&clean[..]);
+        }
+        Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
+    }
+
+    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`.
+    fn ours(mut connection: H1Connection, request: &RequestHeader, raw: BytesMut, length: Option<u64>) -> Self {
+        let framing = length.map_or(Framing::Chunked, Framing::Length);
+        let body = ahead(Body::new(framing), if length == Some(0) { &[] } else { &connection.buffer }).map(Some);
+        let (head, handed) = head_for_pingora(request, raw);
+        let mut rest = std::mem::replace(&mut connection.buffer, head);
+        // pingora gives up a connection on which it read more than one request. Where this one ends is known only if it has no
+        // body.
+        if length != Some(0) {
+            connection.buffer.unsplit(std::mem::take(&mut rest));
+        }
+        Self { connection, rest, body, handed }
+    }
+
+    /// Gives the connection to pingora's proxy for one request.
+    async fn run(self, gateway: &Gateway, proxy: &Arc<Proxy>, shutdown: &ShutdownWatch) -> ConnectionState {
+        let Self { connection, rest, body, handed } = self;
+        let Ok(body) = body else {
+            let answer = LocalResponse::text(StatusCode::BAD_REQUEST, error_text(StatusCode::BAD_REQUEST));
+            respond(Downstream::H1(connection), &answer, true, gateway.options().write_timeout).await;
+            return ConnectionState::Close;
+        };
+        let H1Connection { stream, buffer, .. } = connection;
+        let mut session = ServerSession::new_http1(BufferedStream::new(stream, body, handed));
+        session.set_keepalive(Some(gateway.options().keepalive.as_secs()));
+        session.set_pipelined_prefix(buffer);
+        match proxy.process_new_http(session, shutdown).await {
+            Some(reused) => {
+                let (stream, _): (Stream, _) = reused.consume();
+                let stream = BufferedStream::into_inner(stream);
+                stream.map_or(ConnectionState::Close, |stream| {
+                    ConnectionState::Request(H1Connection { stream, buffer: rest, chunks: true, sent: 0 })
+                })
+            }
+            None => ConnectionState::Close,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+
+    fn size_of_a_request<F>(
+        _: impl FnOnce(
+            &'static Arc<Gateway>,
+            &'static Arc<Proxy>,
+            H1Connection,
+            &'static ShutdownWatch,
+            Peer,
+            Pin<Box<dyn Future<Output = ()>>>,
+            &'static mut LazyTimer,
+        ) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each request in flight has one.
+    #[test]
+    fn a_request_costs_little() {
+        let request = size_of_a_request(next);
+        assert!(request <= 2_400, "{request} bytes");
+    }
+}

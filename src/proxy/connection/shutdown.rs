@@ -1,0 +1,52 @@
+//! Connections, when the server stops: whoever has just come is heard, and nobody is waited for who asks nothing.
+
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1::Connection;
+use hyper::service::HttpService;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::clock;
+
+/// A client that has just connected has a request on the way, which nobody else will answer.
+pub const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Completes when a connection on which nothing is asked is to be closed, because the server stops. Not before `expected`.
+pub(in crate::proxy) async fn closing(stopping: Pin<&mut WaitForCancellationFutureOwned>, expected: Option<Instant>) {
+    stopping.await;
+    if let Some(expected) = expected {
+        sleep_until(expected).await;
+    }
+}
+
+/// Serves a connection of hyper's that has just been accepted until it ends, or the server is `stopping` and nothing is asked on it.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn serve_gracefully<S, B>(
+    connection: Connection<TokioIo<TcpStream>, S>,
+    stopping: CancellationToken,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = pin!(connection);
+    let expected = clock::now() + FIRST_REQUEST_GRACE;
+    let mut stopping = pin!(stopping.cancelled_owned());
+    tokio::select! {
+        ended = &mut connection => return ended,
+        // hyper would close a connection on which nothing has arrived so far.
+        () = closing(stopping.as_mut(), Some(expected)) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    timeout(FIRST_REQUEST_GRACE, connection).await.unwrap_or(Ok(()))
+}

@@ -1,0 +1,216 @@
+//! What pingora's proxy is given of a client's connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
+use pingora::protocols::Digest;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::clock;
+use crate::proto::Body;
+use crate::upstream::Line;
+
+/// What pingora's proxy is given of a connection: it writes the head of a response, and the pieces of its body, one by
+/// one. The connection itself has no buffer, since all who are held would have one, too.
+#[derive(Debug)]
+pub(in crate::proxy) struct BufferedStream {
+    stream: BufWriter<Stream>,
+    /// What of the request's body is to come, where that is known: it is looked at before pingora does.
+    body: Option<Body>,
+    request: Arc<Handed>,
+    /// How long a client that has closed its side is still given its answer.
+    half_closed: Option<Pin<Box<Sleep>>>,
+}
+
+/// What pingora is not told of a request that it is handed, and what is to be known of the exchange besides.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Handed {
+    /// The target as the client wrote it, if that cannot be written otherwise.
+    pub(in crate::proxy) target: Option<Bytes>,
+    /// Fields that would be too many for pingora.
+    pub(in crate::proxy) fields: Mutex<Vec<(String, HeaderValue)>>,
+    /// The connection on which it is asked, if there is one yet.
+    line: Mutex<Option<Arc<Line>>>,
+    /// Whether the client has closed its side.
+    ended: AtomicBool,
+}
+
+impl Handed {
+    pub(in crate::proxy) fn new(target: Option<Bytes>) -> Self {
+        Self { target, ..Self::default() }
+    }
+
+    /// What is known of the request on the connection with this digest.
+    pub(in crate::proxy) fn of(digest: Option<&Digest>) -> Option<Arc<Self>> {
+        digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
+    }
+
+    /// The request is about to be sent on `line`.
+    pub(in crate::proxy) fn asked_on(&self, line: &Arc<Line>) {
+        *self.line.lock() = Some(Arc::clone(line));
+        if self.ended.load(Ordering::SeqCst) {
+            line.client_ended();
+        }
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        if let Some(line) = &*self.line.lock() {
+            line.client_ended();
+        }
+    }
+}
+
+/// How long a client that has closed its side is given its answer while nothing of it comes.
+pub(in crate::proxy) const HALF_CLOSED: Duration = Duration::from_secs(60);
+
+/// One packet on most networks.
+const BUFFER_SIZE: usize = 1460;
+
+impl BufferedStream {
+    pub(in crate::proxy) fn new(stream: Stream, body: Option<Body>, request: Handed) -> Box<Self> {
+        let stream = BufWriter::with_capacity(BUFFER_SIZE, stream);
+        Box::new(Self { stream, body, request: Arc::new(request), half_closed: None })
+    }
+
+    /// The client has closed its side, behind a whole request: its answer is waited for, but not for ever. pingora would give
+    /// it up at once.
+    fn poll_half_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.half_closed.is_none() {
+            self.request.end();
+        }
+        self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED))).as_mut().poll(context)
+    }
+
+    /// The connection again, once all that was written has been flushed.
+    pub(in crate::proxy) fn into_inner(stream: Stream) -> Option<Stream> {
+        let gathered = stream.into_any().downcast::<Self>().ok()?;
+        gathered.stream.buffer().is_empty().then(|| gathered.stream.into_inner())
+    }
+
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut BufWriter<Stream>> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl AsyncRead for BufferedStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        if this.half_closed.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        }
+        let bytes = &buffer.filled()[before..];
+        let Some(body) = &mut this.body else { return Poll::Ready(Ok(())) };
+        if bytes.is_empty() && buffer.remaining() > 0 && body.is_over() {
+            return this.poll_half_closed(context).map(Ok);
+        }
+        if let Err(error) = body.take(bytes) {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for BufferedStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Some(half_closed) = &mut this.half_closed {
+            half_closed.as_mut().reset(clock::now() + HALF_CLOSED);
+        }
+        Pin::new(this).inner().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for BufferedStream {
+    async fn shutdown(&mut self) {
+        // Whether the client hears the rest is its own affair.
+        let _ = self.stream.flush().await;
+        Shutdown::shutdown(&mut **self.stream.get_mut()).await;
+    }
+}
+
+#[async_trait]
+impl Peek for BufferedStream {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        self.stream.get_mut().try_peek(buffer).await
+    }
+}
+
+impl UniqueID for BufferedStream {
+    fn id(&self) -> UniqueIDType {
+        self.stream.get_ref().id()
+    }
+}
+
+impl Ssl for BufferedStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ref().get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.get_ref().selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for BufferedStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_ref().get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for BufferedStream {
+    /// By this the phases find what pingora is not told. It was made for tunnels through other proxies.
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        let answer = ResponseHeader::build(200, Some(0)).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(&self.request))))))
+    }
+}
+
+impl GetSocketDigest for BufferedStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_ref().get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.stream.get_mut().set_socket_digest(digest);
+    }
+}

@@ -1,0 +1,489 @@
+//! What pingora's proxy is told about requests that the backend answers: glue, no decisions of its own.
+
+use std::io::{self, ErrorKind::InvalidData};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING, VARY};
+use http::{HeaderMap, Method, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::clock;
+use crate::model::{Origin, fields};
+use crate::proto::Exchange;
+use crate::proxy::connection::bindings::Binding;
+use crate::proxy::gateway::Gateway;
+use crate::proxy::passthrough::buffered_stream::Handed;
+use crate::proxy::passthrough::inject::{Candidate, Injection};
+use crate::proxy::passthrough::observe::{Observation, observe};
+use crate::proxy::passthrough::upload_timeout::UploadProgress;
+use crate::proxy::request::forwarded::forward;
+use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
+use crate::proxy::request::view::{POLL_MARK, Peer, RequestView};
+use crate::proxy::watched::identity::IDENTITY;
+use crate::proxy::watched::under_way::Witness;
+use crate::proxy::watched::writes::{BodySignature, is_well};
+use crate::resource::Writing;
+use crate::route::{Route, Target};
+use crate::telemetry::AccessGuard;
+use crate::upstream::{ConnectError, Expected, Line, ReplicaGuard, Upstream, summarize};
+
+/// The phases of a proxied request.
+pub struct PassthroughProxy {
+    pub(in crate::proxy) gateway: Arc<Gateway>,
+}
+
+impl PassthroughProxy {
+    /// Phases for requests of `site`.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway }
+    }
+}
+
+/// What is remembered of one request between its phases. pingora moves it about, so what is large is boxed: most requests have
+/// none of it.
+#[derive(Debug, Default)]
+pub struct RequestCtx {
+    attempts: usize,
+    /// Who was chosen to answer it.
+    upstream: Option<ReplicaGuard>,
+    /// The connection over which it is asked.
+    line: Option<Arc<Line>>,
+    /// What the access log will be told.
+    visit: Option<Box<AccessGuard>>,
+    /// What an upload looks like.
+    shape: BodySignature,
+    /// Why there was no connection, in our words.
+    unreachable: Option<String>,
+    /// A navigation whose answer may be given the browser script.
+    candidate: Option<Box<Candidate>>,
+    /// The page that is.
+    injection: Option<Box<Injection>>,
+    /// What is kept of an answer as it passes.
+    observation: Option<Box<Observation>>,
+    /// That it may be a write.
+    writing: Vec<Writing>,
+}
+
+#[async_trait]
+impl ProxyHttp for PassthroughProxy {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::default()
+    }
+
+    /// None: bodies pass as they are, so that an endless one is never kept waiting in a compressor.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, passage: &mut RequestCtx) -> Result<()> {
+        // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
+        if session.get_keepalive().is_some() {
+            let keepalive = self.gateway.options().keepalive.as_secs();
+            session.set_keepalive((!self.gateway.stopping.is_cancelled()).then_some(keepalive));
+        }
+        session.set_write_timeout(Some(self.gateway.options().write_timeout));
+        let peer = Peer::of(session.digest());
+        passage.visit = self.gateway.access_guard(session.req_header(), peer, clock::now(), "proxied");
+        let handed = Handed::of(session.digest());
+        let head = session.req_header_mut();
+        if let Some(handed) = handed {
+            for (name, value) in std::mem::take(&mut *handed.fields.lock()) {
+                head.append_header(name, value)?;
+            }
+        }
+        strip_h2c_upgrade(head);
+        let bad = rejection(head).or_else(|| {
+            let usable = head.version == Version::HTTP_2 || to_origin_form(head);
+            // What is ours and came this far was malformed in a way that keeps us from answering it.
+            (!usable || self.gateway.own_path(head.uri.path()).is_some()).then_some(StatusCode::BAD_REQUEST)
+        });
+        bad.map_or(Ok(()), |status| Err(Error::new_down(ErrorType::HTTPStatus(status.as_u16()))))
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, passage: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+        passage.attempts += 1;
+        // A connection that has served others may have been closed at the wrong moment; that need not happen twice.
+        let again = passage.line.take().is_some();
+        let from = Peer::of(session.digest());
+        let binding = self.gateway.bindings.find(from, session.req_header());
+        let bound = binding.as_ref().and_then(Binding::upstream);
+        let upstream = passage.upstream.insert(bound.unwrap_or_else(|| self.gateway.upstream()));
+        match upstream.lend(again, binding.as_ref().map(|binding| binding.group)).await {
+            Ok(mut peer) => {
+                if let Some(binding) = binding {
+                    self.gateway.bindings.stay(from, upstream);
+                    peer.group_key = binding.group;
+                    // Who is signed in is so until one of both ends closes.
+                    peer.options.idle_timeout = Some(self.gateway.options().keepalive);
+                }
+                Ok(Box::new(peer))
+            }
+            Err(error) => {
+                passage.unreachable = Some(error.to_string());
+                Err(Error::new_up(ErrorType::ConnectNoRoute))
+            }
+        }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        digest: Option<&Digest>,
+        passage: &mut RequestCtx,
+    ) -> Result<()> {
+        passage.line = digest.and_then(|digest| Line::of(digest.proxy_digest.clone()));
+        if let Some(line) = &passage.line {
+            let head = session.req_header();
+            let handed = Handed::of(session.digest());
+            let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
+            let target = handed.as_ref().and_then(|handed| handed.target.clone());
+            line.expect(Expected { exchange, interim: head.version != Version::HTTP_10, target });
+            if let Some(handed) = handed {
+                handed.asked_on(line);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was sent over a connection that has served others may be sent again, if that does no harm (RFC 9110 section 9.2.2).
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        passage: &mut RequestCtx,
+        _reused: bool,
+    ) -> Box<Error> {
+        let reused = passage.line.as_ref().is_some_and(|line| line.is_reused());
+        let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if repeatable {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        passage: &mut RequestCtx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let replicas = self.gateway.replicas();
+        // Nothing was sent yet, so whatever the method, another address may be tried.
+        error.set_retry(passage.attempts < replicas.attempts());
+        if let Some(upstream) = &passage.upstream {
+            upstream.unreachable();
+            let text = ConnectError::of(&upstream.options().address, &error).to_string();
+            if replicas.iter().count() > 1 {
+                // Whoever comes next goes to another.
+                upstream.health().mark_down(&text);
+            }
+            passage.unreachable = Some(text);
+        }
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        passage: &mut RequestCtx,
+    ) -> Result<()> {
+        let Some(upstream) = &passage.upstream else { return Err(Error::new_up(ErrorType::ConnectNoRoute)) };
+        // What is forwarded depends on the version that the client spoke, not on the one that we speak to the backend.
+        let spoken = session.req_header().version;
+        let sent = request.version;
+        request.set_version(spoken);
+        request.remove_header(&POLL_MARK);
+        let (peer, options) = (Peer::of(session.digest()), self.gateway.options());
+        let forwarded = forward(request, peer, &options.trusted, upstream);
+        request.set_version(sent);
+        forwarded?;
+        if let Some(trace) = passage.visit.as_ref().and_then(|visit| visit.traceparent()) {
+            request.insert_header("traceparent", trace)?;
+        }
+        let asked = RequestView::new(session.req_header(), peer, &options.trusted);
+        if let Some(asked) = &asked {
+            passage.writing = self.gateway.begins(asked).await;
+        }
+        if !self.gateway.routes.load().inject() {
+            return Ok(());
+        }
+        passage.candidate = asked.and_then(|asked| Candidate::of(&self.gateway, &asked)).map(Box::new);
+        passage.candidate.as_ref().map_or(Ok(()), |candidate| candidate.prepare_request(request))
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        passage: &mut RequestCtx,
+    ) -> Result<()> {
+        if let Some(pace) = session.req_header().extensions.get::<UploadProgress>() {
+            pace.record(end);
+        }
+        if let Some(piece) = body
+            && !session.req_header().method.is_safe()
+        {
+            passage.shape.push(piece);
+        }
+        // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
+        // would take the second for the beginning of another request.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        passage: &mut RequestCtx,
+    ) -> Result<()> {
+        let Some(upstream) = &passage.upstream else { return Ok(()) };
+        upstream.health().mark_up();
+        let head = session.req_header();
+        let host = head.headers.get(HOST);
+        if upstream.suspects(host, response.status, &response.headers)
+            && let Some(host) = host.and_then(|host| host.to_str().ok())
+            && let asks = matches!(head.method, Method::GET | Method::HEAD)
+            && (asks || response.status == StatusCode::MISDIRECTED_REQUEST)
+            && Box::pin(upstream.finds_out(host, head.uri.path())).await
+            && asks
+        {
+            // Refused for what it was called, it has done nothing, and is asked again by its own name.
+            let mut again = Error::new_up(ErrorType::HTTPStatus(StatusCode::MISDIRECTED_REQUEST.as_u16()));
+            again.set_retry(true);
+            return Err(again);
+        }
+        if response.status != StatusCode::SWITCHING_PROTOCOLS {
+            strip_connection_headers(response);
+        }
+        if response.status.is_informational() {
+            let gateway = if upstream.may_rewrite(&response.headers) { site_of(session, &self.gateway) } else { None };
+            return gateway.map_or(Ok(()), |gateway| name_site(upstream, response, &gateway));
+        }
+        let head = session.req_header();
+        if head.version == Version::HTTP_10 {
+            // The end of what has no length is the end of the connection (RFC 9112 section 6.1).
+            response.remove_header(&TRANSFER_ENCODING);
+        }
+        let is_page = passage.candidate.is_some();
+        if !is_page
+            && head.method.is_safe()
+            && !fields::overrides_method(&head.headers)
+            && !upstream.may_rewrite(&response.headers)
+            && !fields::changes_cookies(&response.headers)
+            && !self.gateway.is_routed(head)
+        {
+            return Ok(());
+        }
+        let peer = Peer::of(session.digest());
+        let Some(request) = RequestView::new(head, peer, &self.gateway.options().trusted) else {
+            self.gateway.wrote_unread(head, peer);
+            return Ok(());
+        };
+        passage.observation = self.gateway.observation(&request, response);
+        self.gateway.on_response(&request, &passage.shape, upstream, response)?;
+        self.gateway.told_of_write(&request).await;
+        if let Some(candidate) = passage.candidate.take() {
+            passage.injection = candidate.inspect_response(&self.gateway.shim, response)?.map(Box::new);
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        passage: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        observe(&self.gateway, &mut passage.observation, body.as_ref(), end);
+        if let Some(injection) = &mut passage.injection {
+            injection.process_chunk(&self.gateway.shim, body, end)?;
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut RequestCtx) -> FailToProxy {
+        let malformed = error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == InvalidData);
+        let status = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(status), _) => *status,
+            (_, ErrorSource::Downstream) if malformed => 400,
+            (
+                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::TLSHandshakeTimedout,
+                ErrorSource::Upstream,
+            ) => 504,
+            (_, ErrorSource::Upstream) => 502,
+            (ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => 0,
+            (ErrorType::WriteTimedout | ErrorType::ReadTimedout, ErrorSource::Downstream) => 0,
+            (_, ErrorSource::Downstream) => 400,
+            _ => 500,
+        };
+        if let Ok(status) = StatusCode::from_u16(status)
+            && passage.upstream.is_some()
+            && session.response_written().is_none()
+            && let Some(request) =
+                RequestView::new(session.req_header(), Peer::of(session.digest()), &self.gateway.options().trusted)
+        {
+            // The backend may have done what it was asked before it failed, or before the client left.
+            self.gateway.record_write(&request, &passage.shape, status, &HeaderMap::new());
+            self.gateway.told_of_write(&request).await;
+        }
+        if *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+            let text = passage.unreachable.clone().unwrap_or_else(|| summarize(error));
+            if let Some(upstream) = &passage.upstream {
+                upstream.health().mark_down(&text);
+            }
+        }
+        if let Ok(status) = StatusCode::from_u16(status) {
+            // The client may have gone meanwhile; then nobody misses this text.
+            let _ = respond(session, status).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut RequestCtx) {
+        if error.is_none()
+            && let Some(witness) = session.req_header().extensions.get::<Witness>()
+        {
+            witness.saw_whole_answer();
+        }
+        if let Some(visit) = &mut passage.visit
+            && let Some(written) = session.response_written()
+        {
+            let (status, bytes) = (written.status.as_u16(), session.body_bytes_sent() as u64);
+            visit.set_response(status, Some(bytes));
+        }
+    }
+
+    /// pingora would log every client that goes away; what matters is logged by [`crate::upstream::Health`].
+    fn suppress_error_log(&self, _session: &Session, _passage: &RequestCtx, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _passage: &RequestCtx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The short text for a request that cannot be proxied.
+pub(in crate::proxy) fn error_text(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_GATEWAY => "The application behind this proxy cannot be reached, or broke off its answer.",
+        StatusCode::GATEWAY_TIMEOUT => "The application behind this proxy does not answer in time.",
+        StatusCode::BAD_REQUEST => "This request cannot be understood.",
+        StatusCode::NOT_IMPLEMENTED => "No transfer coding but chunked is understood here.",
+        _ => "This request cannot be served.",
+    }
+}
+
+async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
+    if session.response_written().is_some() {
+        // A part of the answer is out: all that can be done is to break off, so that the client notices.
+        return Ok(());
+    }
+    let body = Bytes::from(format!("{}\n", error_text(status)));
+    let mut head = ResponseHeader::build(status, Some(5))?;
+    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
+    if status.is_server_error() {
+        head.insert_header(RETRY_AFTER, 2)?;
+    }
+    session.as_downstream_mut().write_error_response(head, body).await
+}
+
+/// The site as the client of this request addressed it.
+fn site_of(session: &Session, gateway: &Gateway) -> Option<Origin> {
+    let request = RequestView::new(session.req_header(), Peer::of(session.digest()), &gateway.options().trusted)?;
+    Some(request.client.origin)
+}
+
+/// Makes `response` one that names the site where it named the backend.
+pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHeader, gateway: &Origin) -> Result<()> {
+    for (name, lines) in upstream.response_rewrites(&response.headers, gateway) {
+        response.remove_header(&name);
+        for line in lines {
+            response.append_header(name.clone(), line)?;
+        }
+    }
+    Ok(())
+}
+
+impl Gateway {
+    /// Whether a route takes the request, as far as can be told without taking it apart.
+    fn is_routed(&self, head: &RequestHeader) -> bool {
+        let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
+        let routes = self.routes.load();
+        target.is_some_and(|target| {
+            routes.find(&head.method, target.path).is_some()
+                || (head.method == Method::GET && routes.learning_route(target.path).is_some())
+        })
+    }
+
+    /// Takes note of what the backend answers `request`, an upload of this `shape`, and makes the head of it fit for the client.
+    pub(in crate::proxy) fn on_response(
+        &self,
+        request: &RequestView<'_>,
+        shape: &BodySignature,
+        upstream: &Upstream,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
+        name_site(upstream, response, &request.client.origin)?;
+        self.rotate_credentials(request, &response.headers);
+        self.record_write(request, shape, response.status, &response.headers);
+        if !request.is_plain_get() {
+            return Ok(());
+        }
+        if is_well(response.status) {
+            self.record_well(request);
+        }
+        let routes = self.routes.load();
+        if let Some(route) = routes.find(&request.head.method, request.target.path)
+            && let Some(negotiates) = route.negotiates()
+        {
+            response.append_header(VARY, negotiates)?;
+        }
+        if let Some(route) = routes.watch_route(request.target.path) {
+            self.hints.note(&request.client, request.headers());
+            self.fence_direct_response(route, request);
+            if let Some(identity) = self.identity_of(route, request, &response.headers) {
+                response.insert_header(IDENTITY, identity)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
+    /// nobody is to go back to an older state.
+    fn fence_direct_response(&self, route: &Route, request: &RequestView<'_>) {
+        let now = clock::now();
+        let facts = route.facts(&request.client, request.target, request.headers(), now);
+        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        self.hub.shown(&key, now);
+    }
+}

@@ -1,0 +1,290 @@
+//! Conditions that clients make with entity tags of ours, as the backend can read them.
+//!
+//! ```text
+//! If-None-Match: "ours", "theirs"   ─▶ If-None-Match: "theirs"       a tag left out costs a body, never a change
+//! If-Match: "ours+theirs"           ─▶ If-Match: "theirs"            exactly what the client would have without us
+//! If-Range: "ours"                  ─▶ the whole, without Range      what the client holds a part of is not the backend's
+//! ```
+//!
+//! An entity tag that this server made never reaches the backend. What one was made in place of is written in the tag itself,
+//! so that it can be translated by whoever gets it, at whatever time. A tag that was made where the backend gave none is
+//! left out of `If-Match`, too: without us the client would have none to ask with, and the backend would decide without.
+
+use http::header::{HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use pingora::Result;
+use pingora::http::RequestHeader;
+
+use crate::model::ResumeFrom;
+use crate::model::entity::{self, EntityTag};
+use crate::proxy::request::view::IF;
+use crate::shim;
+
+/// Says which event of a stream a client had last. Those of ours are nothing to an application that streams itself.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What becomes of a tag on its way to the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sent {
+    /// It is the backend's own.
+    AsItIs,
+    /// It stands for this one of the backend's.
+    Instead(Vec<u8>),
+    /// The backend has nothing that it stands for.
+    LeftOut,
+}
+
+impl Sent {
+    fn of(tag: &EntityTag<'_>) -> Self {
+        let original = match tag.made() {
+            Some(made) => made.original,
+            None => match shim::original_of(tag) {
+                Some(original) => original,
+                None => return Self::AsItIs,
+            },
+        };
+        original.map_or(Self::LeftOut, Self::Instead)
+    }
+}
+
+/// Translates all conditions in `head`.
+///
+/// # Errors
+/// If a header cannot be written.
+pub(in crate::proxy) fn translate(head: &mut RequestHeader) -> Result<()> {
+    // Most requests have no condition, and most that have none of ours.
+    if head.headers.contains_key(&IF_NONE_MATCH) {
+        translate_if_none_match(head)?;
+    }
+    if is_concerned(head, &IF_MATCH) {
+        let tags = entity::tags(&head.headers, &IF_MATCH);
+        let sent: Vec<Vec<u8>> = tags
+            .filter_map(|tag| match Sent::of(&tag) {
+                Sent::AsItIs => Some(tag.raw.to_vec()),
+                Sent::Instead(tag) => Some(tag),
+                Sent::LeftOut => None,
+            })
+            .collect();
+        write(head, IF_MATCH, &sent.join(&b", "[..]))?;
+    }
+    if is_concerned(head, &IF_RANGE) {
+        head.remove_header(&IF_RANGE);
+        head.remove_header(&RANGE);
+    }
+    if let Some(lists) = head.headers.get(&IF)
+        && let Some(lists) = translate_lists(lists.as_bytes())
+    {
+        write(head, IF, &lists)?;
+    }
+    let last = head.headers.get(&LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    if last.is_some_and(|id| matches!(ResumeFrom::parse(id), Some(ResumeFrom::Version(_)))) {
+        head.remove_header(&LAST_EVENT_ID);
+    }
+    Ok(())
+}
+
+/// What a tag of ours names may differ from what the backend gave its own for: in the coding, by a script, or because the
+/// backend gives different things the same tag. So it is left out, and the client is given the whole at worst.
+fn translate_if_none_match(head: &mut RequestHeader) -> Result<()> {
+    let (mut kept, mut ours, mut instead) = (Vec::new(), false, false);
+    for tag in entity::tags(&head.headers, &IF_NONE_MATCH) {
+        match Sent::of(&tag) {
+            Sent::AsItIs => kept.push(tag.raw),
+            sent => {
+                ours = true;
+                instead |= sent != Sent::LeftOut || tag.made().is_none();
+            }
+        }
+    }
+    if !ours {
+        return Ok(());
+    }
+    let kept = kept.join(&b", "[..]);
+    if kept.is_empty() && instead {
+        // It would count now, and is of what the backend sent.
+        head.remove_header(&IF_MODIFIED_SINCE);
+    }
+    write(head, IF_NONE_MATCH, &kept)
+}
+
+fn is_concerned(head: &RequestHeader, name: &HeaderName) -> bool {
+    entity::tags(&head.headers, name).any(|tag| Sent::of(&tag) != Sent::AsItIs)
+}
+
+fn write(head: &mut RequestHeader, name: HeaderName, value: &[u8]) -> Result<()> {
+    head.remove_header(&name);
+    match HeaderValue::from_bytes(value) {
+        Ok(value) if !value.is_empty() => head.insert_header(name, value),
+        _ => Ok(()),
+    }
+}
+
+/// Translates the entity tags in the lists of a WebDAV `If` (RFC 4918 section 10.4): `<url> (<lock> ["tag"]) (Not ["tag"])`.
+/// `None` if none is ours. A list that held nothing else is left out, and so is a URL without lists.
+fn translate_lists(value: &[u8]) -> Option<Vec<u8>> {
+    let mut out: Vec<u8> = Vec::with_capacity(value.len());
+    let (mut rest, mut changed) = (value, false);
+    // Where in `out` the list that is being read begins, and whether anything stands in it.
+    let mut list = None;
+    while let [first, ..] = rest {
+        let length = match first {
+            b'<' => length_of(rest, b'>'),
+            b'[' => {
+                // A tag may hold a bracket.
+                let quoted = rest.get(1..)?.iter().position(|byte| *byte == b'"').map_or(0, |at| at + 2);
+                let closed = rest[quoted..].iter().position(|byte| *byte == b'"').map_or(quoted, |at| quoted + at + 1);
+                closed + length_of(&rest[closed.min(rest.len())..], b']')
+            }
+            _ => 1,
+        };
+        let (token, behind) = rest.split_at(length.min(rest.len()));
+        rest = behind;
+        match first {
+            b'(' => list = Some((out.len(), false)),
+            b'[' => {
+                let inner = token.strip_prefix(b"[").map(|inner| inner.strip_suffix(b"]").unwrap_or(inner));
+                match inner.and_then(EntityTag::only).map(|tag| Sent::of(&tag)) {
+                    Some(Sent::Instead(tag)) => {
+                        changed = true;
+                        out.extend([b"[", &tag[..], b"]"].concat());
+                        list = list.map(|(at, _)| (at, true));
+                        continue;
+                    }
+                    Some(Sent::LeftOut) => {
+                        changed = true;
+                        let kept = out.trim_ascii_end();
+                        let kept = kept.strip_suffix(b"Not").unwrap_or(kept).trim_ascii_end().len();
+                        out.truncate(kept);
+                        continue;
+                    }
+                    _ => list = list.map(|(at, _)| (at, true)),
+                }
+            }
+            b'<' => list = list.map(|(at, _)| (at, true)),
+            b')' => {
+                if let Some((at, false)) = list.take() {
+                    out.truncate(at);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        out.extend_from_slice(token);
+    }
+    if !changed {
+        return None;
+    }
+    // Without lists nothing is asked.
+    Some(if out.contains(&b'(') { out.trim_ascii().to_vec() } else { Vec::new() })
+}
+
+fn length_of(text: &[u8], end: u8) -> usize {
+    text.iter().position(|byte| *byte == end).map_or(text.len(), |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::model::entity::{Kind, make};
+    use crate::model::{Digest, Version};
+
+    fn version() -> Version {
+        Version { position: 7, content: Digest::of(b"a"), meaning: Digest::of(b"b") }
+    }
+
+    fn bare() -> String {
+        String::from_utf8(make(&version(), None)).unwrap()
+    }
+
+    fn instead_of(kind: Kind, own: &str) -> String {
+        String::from_utf8(make(&version(), Some((kind, own.as_bytes())))).unwrap()
+    }
+
+    fn sent(headers: &[(&'static str, &str)]) -> Vec<(String, String)> {
+        let mut head = RequestHeader::build(Method::GET, b"/", None).unwrap();
+        for (name, value) in headers {
+            head.append_header(*name, *value).unwrap();
+        }
+        translate(&mut head).unwrap();
+        let text =
+            |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned());
+        head.headers.iter().map(text).collect()
+    }
+
+    fn only(name: &'static str, value: &str) -> Option<String> {
+        sent(&[(name, value)]).pop().map(|(_, value)| value)
+    }
+
+    #[test]
+    fn what_is_not_ours_passes_as_it_was_written() {
+        for (name, value) in [
+            ("if-none-match", "\"a,b\" ,W/\"c\",  \"12-3hPqcTnQm4x0cH2VhGmR6w\""),
+            ("if-none-match", "*"),
+            ("if-match", "\"a\",\"b-gzip\""),
+            ("if-match", "*"),
+            ("if-range", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("if", "<http://a/b> (<urn:uuid:1> [\"a]b\"]) (Not [W/\"c\"])"),
+            ("last-event-id", "12"),
+        ] {
+            assert_eq!(only(name, value).as_deref(), Some(value));
+        }
+    }
+
+    #[test]
+    fn ours_are_left_out_where_the_backend_gave_none() {
+        let bare = bare();
+        for name in ["if-none-match", "if-match"] {
+            assert_eq!(only(name, &bare), None, "{name}");
+            assert_eq!(only(name, &format!("W/{bare}")), None, "{name}");
+            assert_eq!(only(name, &format!("\"a,b\", {bare} ,W/\"c\"")).as_deref(), Some("\"a,b\", W/\"c\""), "{name}");
+            for mark in ["-gzip", "-br", ";gzip"] {
+                assert_eq!(only(name, &format!("{}{mark}\"", &bare[..bare.len() - 1])), None, "{name} {mark}");
+            }
+        }
+        assert_eq!(only("last-event-id", &version().to_string()), None);
+        // The date of what the client has is the backend's own.
+        let date = ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(sent(&[("if-none-match", &bare), date]).len(), 1);
+        assert_eq!(sent(&[("if-none-match", &instead_of(Kind::Sent, "x")), date]).len(), 0);
+    }
+
+    #[test]
+    fn what_ours_were_made_of_is_what_writes_are_conditional_on() {
+        for (kind, own) in [(Kind::Sent, "\"rev,1\""), (Kind::Decoded, "\"rev,1\""), (Kind::Weak, "W/\"rev,1\"")] {
+            assert_eq!(only("if-match", &instead_of(kind, "rev,1")).as_deref(), Some(own));
+        }
+        let both = format!("\"x\", {}", instead_of(Kind::Recoded, "y"));
+        assert_eq!(only("if-match", &both).as_deref(), Some("\"x\", \"y\""));
+        assert_eq!(only("if-match", "W/\"own~sAAAAAAAAAAA\"").as_deref(), Some("\"own\""));
+        assert_eq!(only("if-none-match", "W/\"own~sAAAAAAAAAAA\""), None);
+    }
+
+    #[test]
+    fn a_part_is_asked_for_only_on_conditions_of_the_backends() {
+        assert_eq!(sent(&[("range", "bytes=5-"), ("if-range", &bare())]).len(), 0);
+        assert_eq!(sent(&[("range", "bytes=5-"), ("if-range", &instead_of(Kind::Sent, "x"))]).len(), 0);
+        assert_eq!(sent(&[("range", "bytes=5-"), ("if-range", "\"x\"")]).len(), 2);
+    }
+
+    #[test]
+    fn lists_of_webdav_are_translated() {
+        let bare = bare();
+        let ours = instead_of(Kind::Sent, "a]b");
+        for (lists, expected) in [
+            (format!("([{bare}])"), None),
+            (format!("(Not [{bare}])"), None),
+            (format!("<http://a/b> ([{bare}])"), None),
+            (format!("(<urn:uuid:1> [{bare}])"), Some("(<urn:uuid:1>)")),
+            (format!("(<urn:uuid:1> Not [{bare}])"), Some("(<urn:uuid:1>)")),
+            (format!("([{bare}]) ([\"x\"])"), Some("([\"x\"])")),
+            (format!("(<urn:uuid:1> [{ours}])"), Some("(<urn:uuid:1> [\"a]b\"])")),
+        ] {
+            assert_eq!(only("if", &lists).as_deref(), expected, "{lists}");
+        }
+        // Malformed ones end somewhere, too.
+        for lists in ["[", "[\"", "([\"a", "<", "(", ")", "[]", "([])", "(Not [\"a\""] {
+            only("if", lists);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Requests: heads, framing, where they come from, what they ask for.
+
+pub(super) mod access;
+pub(super) mod client_hints;
+pub(super) mod forwarded;
+pub(super) mod framing;
+pub(super) mod head;
+pub(super) mod uri_reference;
+pub(super) mod view;

@@ -1,0 +1,354 @@
+//! A request, as it is looked at before anybody answers it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN, PRAGMA,
+    RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use http::{HeaderMap, HeaderName, Method, Version};
+use pingora::http::RequestHeader;
+use pingora::protocols::Digest;
+
+use crate::deliver::{AdmissionRequest, StreamFormat};
+use crate::model::{DeltaKind, ResumeFrom, fields};
+use crate::proxy::request::forwarded::TrustedProxies;
+use crate::proxy::watched::under_way::UnderWay;
+use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
+
+/// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
+pub(in crate::proxy) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
+
+/// From where a browser says that it asks, and for what (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// RFC 4918 section 10.4.
+pub(in crate::proxy) const IF: HeaderName = HeaderName::from_static("if");
+
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The longest target that is watched, in bytes.
+pub(in crate::proxy) const MAX_TARGET: usize = 8 * 1024;
+
+/// The longest head that is watched, in bytes: what it says is kept for as long as somebody is held.
+const MAX_FIELDS: usize = 32 * 1024;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct Peer {
+    /// Its address; `None` on a Unix socket.
+    pub(in crate::proxy) address: Option<IpAddr>,
+    /// Its port; 0 on a Unix socket.
+    pub(in crate::proxy) port: u16,
+    /// Whether it speaks TLS to us.
+    pub(in crate::proxy) tls: bool,
+}
+
+/// A request and where it comes from.
+pub(in crate::proxy) struct RequestView<'a> {
+    /// Who sent it to us: the client, or a proxy in front of us.
+    pub(in crate::proxy) peer: Peer,
+    /// Method, target and headers.
+    pub(in crate::proxy) head: &'a RequestHeader,
+    /// Its target, taken apart.
+    pub(in crate::proxy) target: Target<'a>,
+    /// The client.
+    pub(in crate::proxy) client: Client,
+    /// Whether a body follows that the head does not tell of, as one may in HTTP/2.
+    pub(in crate::proxy) goes_on: bool,
+    /// What is to be told when it has been answered.
+    pub(in crate::proxy) under_way: UnderWay,
+}
+
+impl Peer {
+    /// The other end of the connection with this digest.
+    pub(in crate::proxy) fn of(digest: Option<&Digest>) -> Self {
+        let socket = digest.and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet());
+        Self::new(socket, digest.is_some_and(|digest| digest.ssl_digest.is_some()))
+    }
+
+    pub(in crate::proxy) fn new(socket: Option<&SocketAddr>, tls: bool) -> Self {
+        Self { address: socket.map(SocketAddr::ip), port: socket.map_or(0, SocketAddr::port), tls }
+    }
+
+    /// What tells its connection from all others that are open; `None` on a Unix socket.
+    pub(in crate::proxy) fn end(self) -> Option<(IpAddr, u16)> {
+        self.address.map(|address| (address, self.port))
+    }
+
+    /// What the backend is told of it.
+    pub(in crate::proxy) fn hop(self, trusted: &TrustedProxies) -> Hop {
+        Hop { address: self.address, tls: self.tls, believed: trusted.contains(self.address) }
+    }
+}
+
+impl<'a> RequestView<'a> {
+    /// Looks at `head`, which came over a connection from `peer`. `None` if there is something about it that only
+    /// pingora may judge: no usable target, or no host.
+    pub(in crate::proxy) fn new(head: &'a RequestHeader, peer: Peer, trusted: &TrustedProxies) -> Option<Self> {
+        let target = Target::parse(std::str::from_utf8(head.raw_path()).ok()?)?;
+        let host = match head.headers.get(http::header::HOST) {
+            Some(host) => host.to_str().ok()?,
+            None => head.uri.authority()?.as_str(),
+        };
+        let origin = trusted.origin(peer, host, &head.headers)?;
+        Some(Self {
+            peer,
+            head,
+            target,
+            client: Client::new(trusted.client_address(peer.address, &head.headers), origin, peer.hop(trusted)),
+            goes_on: false,
+            under_way: UnderWay::default(),
+        })
+    }
+
+    pub(in crate::proxy) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Whether this is a GET for the whole of something, without a body, and nothing else to any application.
+    pub(in crate::proxy) fn is_plain_get(&self) -> bool {
+        let headers = self.headers();
+        self.head.method == Method::GET
+            && !self.goes_on
+            && !fields::overrides_method(headers)
+            && !headers.contains_key(RANGE)
+            && !headers.contains_key(TRANSFER_ENCODING)
+            && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+    }
+
+    /// Whether it asks for more than a state: on a condition that a fetch would not make, or for an answer of its own kind
+    /// (RFC 7240).
+    pub(in crate::proxy) fn has_unsupported_preconditions(&self) -> bool {
+        let ours = |preference: &str| {
+            let name = preference.split([';', '=']).next().unwrap_or_default().trim();
+            ["wait", "delta", "respond-async"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+        };
+        [IF, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE].iter().any(|name| self.headers().contains_key(name))
+            || !fields::list(self.headers(), &PREFER).all(ours)
+    }
+
+    /// Whether it may change something at the backend.
+    pub(in crate::proxy) fn may_write(&self) -> bool {
+        !self.head.method.is_safe() || fields::overrides_method(self.headers())
+    }
+
+    /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
+    pub(in crate::proxy) fn is_oversized(&self) -> bool {
+        let sizes = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+        let cookies = fields::cookies(self.headers()).nth(fields::MAX_COOKIES);
+        self.head.raw_path().len() > MAX_TARGET || sizes.sum::<usize>() > MAX_FIELDS || cookies.is_some()
+    }
+
+    /// Whether the browser script says that this is how the page polls.
+    pub(in crate::proxy) fn is_marked_as_poll(&self) -> bool {
+        self.headers().contains_key(&POLL_MARK)
+    }
+
+    /// What the browser script has written on a poll: what it asks for, and behind `#` what tells its answer from one that
+    /// a cache kept.
+    pub(in crate::proxy) fn poll_marker(&self) -> Option<(&str, &str)> {
+        let mark = self.headers().get(&POLL_MARK)?.to_str().ok()?;
+        Some(mark.split_once('#').unwrap_or((mark, "")))
+    }
+
+    /// What the browser script says that a poll asks for, when it is asked without what is only there to get past caches:
+    /// the same path, and no parameter that the request does not have.
+    pub(in crate::proxy) fn poll_target(&self) -> Option<Target<'_>> {
+        let target = Target::parse(self.poll_marker()?.0)?;
+        let parameters = |query: Option<&'a str>| query.unwrap_or_default().split('&');
+        let mut sent = parameters(self.target.query);
+        let is_left = target.query.is_none_or(|query| query.split('&').all(|kept| sent.any(|one| one == kept)));
+        (target.path == self.target.path && is_left).then_some(target)
+    }
+
+    /// Whether the client asks to speak another protocol.
+    pub(in crate::proxy) fn is_upgrade(&self) -> bool {
+        self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")
+    }
+
+    /// Whether this is an upgrade that the backend is to decide on: to whatever protocol, and without a body, behind which it
+    /// would begin. Nobody may ask for one in HTTP/1.0 (RFC 9110 section 7.8).
+    pub(in crate::proxy) fn is_tunnelled(&self) -> bool {
+        self.is_upgrade() && self.head.version == Version::HTTP_11 && self.content_length() == Some(0)
+    }
+
+    /// Whether this upgrade is one to the WebSocket protocol.
+    pub(in crate::proxy) fn is_websocket(&self) -> bool {
+        let is_websocket = self.is_tunnelled() && fields::has_token(self.headers(), &UPGRADE, "websocket");
+        is_websocket && self.head.method == Method::GET
+    }
+
+    /// Whether a page is being navigated to, rather than polled by one.
+    pub(in crate::proxy) fn is_navigation(&self) -> bool {
+        match self.headers().get(SEC_FETCH_MODE) {
+            Some(mode) => mode == "navigate",
+            // Browsers only say so to sites that they trust the way to. Scripts that ask for parts of a page say what they are.
+            None => self.accepts("text/html") && !fields::is_from_script(self.headers()) && !self.is_marked_as_poll(),
+        }
+    }
+
+    /// Whether somebody pressed reload: a page is being navigated to, past all caches.
+    pub(in crate::proxy) fn is_reload(&self) -> bool {
+        let headers = self.headers();
+        let past_caches = ["no-cache", "no-store", "max-age=0"]
+            .iter()
+            .any(|directive| fields::has_token(headers, &CACHE_CONTROL, directive));
+        self.is_navigation() && (past_caches || headers.contains_key(PRAGMA))
+    }
+
+    /// Whether `Accept` welcomes an answer of this media type, as far as it says.
+    pub(in crate::proxy) fn takes_type(&self, media_type: &str) -> bool {
+        let general = media_type.split('/').next().unwrap_or_default();
+        !self.headers().contains_key(ACCEPT)
+            || [media_type, &format!("{general}/*"), "*/*"].iter().any(|name| self.accepts(name))
+    }
+
+    /// Whether `Accept` names exactly this media type, and not with a quality of zero.
+    pub(in crate::proxy) fn accepts(&self, media_type: &str) -> bool {
+        self.quality(media_type) > 0.0
+    }
+
+    /// The delivery that the client asks for, of those that are offered: none, if there is anything else that it would
+    /// rather have.
+    pub(in crate::proxy) fn delivery(
+        &self,
+        offered: &[&'static dyn StreamFormat],
+    ) -> Option<&'static dyn StreamFormat> {
+        if !self.headers().contains_key(ACCEPT) {
+            return None;
+        }
+        let best = fields::list(self.headers(), &ACCEPT).map(fields::quality).fold(f32::MIN_POSITIVE, f32::max);
+        offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
+    }
+
+    /// The quality that `Accept` gives to exactly this media type (RFC 9110 section 12.4.2); zero if it is not named.
+    fn quality(&self, media_type: &str) -> f32 {
+        let named =
+            |item: &&str| item.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type));
+        fields::list(self.headers(), &ACCEPT).filter(named).map(fields::quality).fold(0.0, f32::max)
+    }
+
+    /// The deltas that the client prefers (RFC 7240: the first word on it counts).
+    pub(in crate::proxy) fn delta(&self) -> Option<DeltaKind> {
+        self.preference("delta")?.parse().ok()
+    }
+
+    /// `Last-Event-ID`, or the query `last_event_id`.
+    pub(in crate::proxy) fn last_event_id(&self) -> Option<String> {
+        let header = self.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        header.or_else(|| self.target.parameter(RESUME_PARAMETER))
+    }
+
+    /// What the client says it holds of the resource that it asks for.
+    pub(in crate::proxy) fn resumes_from(&self) -> Option<ResumeFrom> {
+        ResumeFrom::parse(&self.last_event_id()?)
+    }
+
+    /// How long the client is willing to wait, by `Prefer: wait` (RFC 7240 section 4.3).
+    pub(in crate::proxy) fn wait_preference(&self) -> Option<Duration> {
+        self.preference("wait")?.parse().ok().map(Duration::from_secs)
+    }
+
+    /// The value of the first preference called `name` (RFC 7240).
+    fn preference(&self, name: &str) -> Option<&str> {
+        fields::list(self.headers(), &PREFER).find_map(|preference| {
+            let (found, value) = preference.split(';').next()?.split_once('=')?;
+            found.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+        })
+    }
+
+    /// Whether the client takes gzip, by `Accept-Encoding`.
+    pub(in crate::proxy) fn accepts_gzip(&self) -> bool {
+        self.takes(&["gzip", "x-gzip"])
+    }
+
+    /// Whether the client takes brotli, by `Accept-Encoding`.
+    pub(in crate::proxy) fn accepts_brotli(&self) -> bool {
+        self.takes(&["br"])
+    }
+
+    fn takes(&self, coding: &[&str]) -> bool {
+        fields::list(self.headers(), &ACCEPT_ENCODING).any(|item| {
+            let found = item.split(';').next().unwrap_or_default().trim();
+            coding.iter().any(|name| found.eq_ignore_ascii_case(name)) && fields::quality(item) > 0.0
+        })
+    }
+
+    /// How long the body is, if the head says so.
+    pub(in crate::proxy) fn content_length(&self) -> Option<u64> {
+        length_of(self.head)
+    }
+
+    /// Who asks to be held. With `optional` it asked for an ordinary answer.
+    pub(in crate::proxy) fn admission(&self, optional: bool) -> AdmissionRequest {
+        let agent = self.headers().get(USER_AGENT);
+        // Every browser calls itself that. Over HTTP/2 all requests share one connection.
+        let browser =
+            agent.filter(|agent| agent.as_bytes().starts_with(b"Mozilla/") && self.head.version != Version::HTTP_2);
+        let mut hasher = DefaultHasher::new();
+        let browser = browser.map(|agent| {
+            (self.client.address, agent).hash(&mut hasher);
+            NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
+        });
+        AdmissionRequest { address: self.client.address, browser, optional }
+    }
+}
+
+/// How long the body of a request is, if its head says so.
+pub(in crate::proxy) fn length_of(head: &RequestHeader) -> Option<u64> {
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    head.headers.get(CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok())
+}
+
+/// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
+pub(in crate::proxy) fn is_same_site(request: &RequestView<'_>) -> bool {
+    let headers = request.headers();
+    if headers.get(SEC_FETCH_SITE).is_some_and(|gateway| gateway == "cross-site") {
+        return false;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    origin.to_str().is_ok_and(|origin| request.client.origin.is_named_by(origin))
+}
+
+/// The same, where pages of other hosts of the same site (RFC 6265bis) have no business either: what is below our own
+/// prefix.
+pub(in crate::proxy) fn is_own_origin(request: &RequestView<'_>) -> bool {
+    is_same_site(request) && request.headers().get(SEC_FETCH_SITE).is_none_or(|gateway| gateway != "same-site")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Origin, Scheme};
+
+    #[test]
+    fn pages_of_a_site_have_its_origin() {
+        let gateway = |scheme, host: &str| Origin { scheme, host: host.into(), public: "public.example".into() };
+        for (origin, scheme, host, ours) in [
+            ("http://a.example", Scheme::Http, "a.example", true),
+            ("HTTP://a.example", Scheme::Http, "a.example", false),
+            ("http://A.example", Scheme::Http, "a.example", true),
+            ("http://a.example", Scheme::Http, "a.example:80", true),
+            ("https://a.example", Scheme::Https, "a.example:443", true),
+            ("https://a.example:8443", Scheme::Https, "a.example:8443", true),
+            ("https://a.example", Scheme::Http, "a.example", true),
+            ("https://public.example", Scheme::Https, "a.example", true),
+            ("http://a.example", Scheme::Https, "a.example", false),
+            ("http://a.example:8080", Scheme::Http, "a.example", false),
+            ("http://a.example", Scheme::Http, "a.example:443", false),
+            ("chrome-extension://a.example", Scheme::Http, "a.example", false),
+            ("http://b.example", Scheme::Http, "a.example", false),
+            ("http://xa.example", Scheme::Http, "a.example", false),
+            ("null", Scheme::Http, "null", false),
+        ] {
+            assert_eq!(gateway(scheme, host).is_named_by(origin), ours, "{origin} at {scheme:?} {host}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What answers of the backend teach about who may share them.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, COOKIE, USER_AGENT};
+use http::{HeaderMap, StatusCode};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::model::fields::MAX_COOKIES;
+use crate::model::{AddressBucket, EndReason, Owner, Representation, ResourceKey, Validators, fields};
+use crate::normalise::Meaning;
+use crate::poll::{FetchRequest, Fetcher, Priority};
+use crate::proxy::gateway::Gateway;
+use crate::proxy::request::view::RequestView;
+use crate::resource::{Decline, Ended, FetchOutcome, Refusal, ReplicaAffinity, Resource, ResourceStatus};
+use crate::route::{Client, PathFacts, Route, Target, Unsteady};
+use crate::telemetry::brief;
+
+/// Why a path is watched under each client's credentials though its answers bear no mark.
+const REFUSED: Decline = Decline::Private { reason: "refused without credentials" };
+
+impl Gateway {
+    /// Takes in why what a client asked for with `headers` could not be watched.
+    pub(in crate::proxy) fn record_decline(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        decline: &Decline,
+    ) {
+        let canonical = route.canonical(target);
+        let asked = route.asked(client, &canonical, headers);
+        if !route.knowledge.record_decline(target.path, &asked, decline, clock::now()) {
+            return;
+        }
+        let (route, url) = (route.pattern.as_str(), &*brief(&canonical));
+        match decline {
+            Decline::Private { .. } => {
+                warn!(route, url, "watched under each client's own credentials from now on: {decline}");
+            }
+            Decline::Rotates { .. } => warn!(route, url, "{decline}"),
+            _ => info!(route, url, "{decline}"),
+        }
+    }
+
+    /// Takes in how a watch ended for a client that asked with `headers`. Returns whether asking under another key may
+    /// serve it.
+    pub(in crate::proxy) fn on_watch_ended(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        ended: &Ended,
+    ) -> bool {
+        match ended {
+            Ended::Declined(decline) => {
+                self.record_decline(route, client, target, headers, decline);
+                decline.is_rekey()
+            }
+            Ended::Refused(refusal) => self.on_refused(route, client, target, headers, refusal),
+            Ended::Closed(reason) => *reason == EndReason::Reload,
+        }
+    }
+
+    /// Whether the fetch was refused for want of credentials that it left out and the client has. Then the route is wrong
+    /// about its audience, and the target is no longer shared.
+    pub(in crate::proxy) fn on_refused(
+        &self,
+        route: &Route,
+        client: &Client,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        refusal: &Refusal,
+    ) -> bool {
+        let facts = route.facts(client, target, headers, clock::now());
+        let wrong = refusal.asks_for_credentials() && route.strips_credentials(headers, &facts);
+        if wrong {
+            self.record_decline(route, client, target, headers, &REFUSED);
+        }
+        wrong
+    }
+
+    /// Finds out, now and then, whether `request` would be answered otherwise if its credentials were not left out. If so
+    /// the route shares what it should not, or shows to somebody what is not his; operators are told.
+    pub(in crate::proxy) fn audit_audience(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: &RequestView<'_>,
+        facts: &PathFacts,
+        key: &ResourceKey,
+    ) {
+        let path = request.target.path;
+        if !route.strips_credentials(request.headers(), facts) || !route.knowledge.should_audit(path, clock::now()) {
+            return;
+        }
+        let own = route.key_with_credentials(&request.client, request.target, request.headers(), facts);
+        let (gateway, route, key) = (Arc::clone(self), Arc::clone(route), key.clone());
+        let network = request.client.address.map(AddressBucket::of);
+        tokio::spawn(async move { gateway.audit(&route, network, &key, &own).await });
+    }
+
+    /// Fetches without the credentials, with them, and without them again: what changes by itself is no difference.
+    async fn audit(&self, route: &Route, network: Option<AddressBucket>, key: &ResourceKey, own: &ResourceKey) {
+        let before = self.fetch_once(route, network, key).await;
+        let with = self.fetch_once(route, network, own).await;
+        let after = self.fetch_once(route, network, key).await;
+        let (Some(before), Some(with), Some(after)) = (before, with, after) else { return };
+        let meaning = |answer: &Representation| {
+            let Meaning { digest, .. } = route.watch.rules.meaning(answer, answer.digest());
+            digest
+        };
+        if meaning(&before) != meaning(&after) {
+            return;
+        }
+        let differs = meaning(&with) != meaning(&before);
+        let Some(target) = Target::parse(&key.target) else { return };
+        if route.knowledge.record_audit(target.path, differs, clock::now()) && differs {
+            route.metrics.audience_mismatch();
+            warn!(
+                route = route.pattern.as_str(),
+                path = &*brief(target.path),
+                "shared although clients with credentials are answered otherwise: is its audience right?"
+            );
+        }
+    }
+
+    async fn fetch_once(
+        &self,
+        route: &Route,
+        network: Option<AddressBucket>,
+        key: &ResourceKey,
+    ) -> Option<Representation> {
+        route.metrics.triggered("sample");
+        let _permit = self.limiter.admit(Owner::of(network, key), Priority::Routine, clock::now()).await;
+        let (validators, affinity) = (Validators::default(), ReplicaAffinity::default());
+        let request = FetchRequest {
+            key,
+            validators,
+            max_body: route.watch.max_body,
+            affinity: &affinity,
+            ignored: &route.watch.ignored,
+        };
+        match self.upstream.fetch(&request).await {
+            FetchOutcome::Fresh(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Takes in what identifies the client of a request for `key`, which came with these headers: what is another with each of
+    /// its requests keeps it apart from itself, and operators are told how to leave it out.
+    pub(in crate::proxy) fn record_headers(
+        &self,
+        route: &Route,
+        client: &Client,
+        headers: &HeaderMap,
+        key: &ResourceKey,
+    ) {
+        let who = [USER_AGENT, COOKIE, AUTHORIZATION].map(|name| headers.get(name));
+        for name in route.unsteady.record((client.address, who), key) {
+            warn!(
+                route = route.pattern.as_str(),
+                url = &*brief(&key.target),
+                "nothing is shared, held or remembered: each request of a client bears another {name}; {}",
+                Unsteady::advice(name.as_str())
+            );
+        }
+    }
+
+    /// The backend answers `request` as one that is well does. What it is asked for and could not be read may be readable again; if
+    /// it was refused to one client for having asked too often, to that one.
+    pub(in crate::proxy) fn record_well(&self, request: &RequestView<'_>) {
+        if self.hub.is_empty() {
+            return;
+        }
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learning_route(path)) else {
+            return;
+        };
+        let now = clock::now();
+        // Made once, however many there are.
+        let own = OnceCell::new();
+        let is_same = |resource: &Resource| {
+            let own = own.get_or_init(|| {
+                let facts = route.facts(&request.client, request.target, request.headers(), now);
+                route.key(&request.client, request.target, request.headers(), &facts, false).identity
+            });
+            *own == resource.key().identity
+        };
+        for resource in self.hub.with_target(&route.canonical(request.target)) {
+            let ResourceStatus::Stale { status, .. } = resource.state().status else { continue };
+            if status != Some(StatusCode::TOO_MANY_REQUESTS.as_u16()) || is_same(&resource) {
+                resource.record_well(now);
+            }
+        }
+    }
+
+    /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Who is held
+    /// under the old one, and may be this client, is sent back to come with the new: what is fetched with cookies that
+    /// this client did not send is others'.
+    ///
+    /// Each answer that passes through, by whatever way, is shown to this.
+    pub(in crate::proxy) fn rotate_credentials(&self, request: &RequestView<'_>, answer: &HeaderMap) {
+        let changes = fields::changes_cookies(answer);
+        let replaced = if changes { fields::replaced(fields::cookies(request.headers()), answer) } else { Vec::new() };
+        if !replaced.is_empty() {
+            self.hub.cookies().replaced(fields::cookies(request.headers()).take(MAX_COOKIES), &replaced);
+        }
+        if request.is_plain_get() && request.headers().contains_key(COOKIE) {
+            self.credentials_rotated(request, replaced.first().map(|replaced| fields::cookie_name(replaced.pair)));
+        }
+    }
+
+    /// Takes in whether the answer to a client's own request replaced a cookie of it. Where each does, a fetch would use up what
+    /// only the client may use.
+    fn credentials_rotated(&self, request: &RequestView<'_>, replaced: Option<&[u8]>) {
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let Some(route) = routes.find(&request.head.method, path).or_else(|| routes.learning_route(path)) else {
+            return;
+        };
+        let canonical = route.canonical(request.target);
+        let asked = route.asked(&request.client, &canonical, request.headers());
+        let cookie = replaced.map(String::from_utf8_lossy);
+        if route.knowledge.record_rotation(&asked, cookie.as_deref(), clock::now())
+            && let Some(cookie) = cookie
+        {
+            let decline = Decline::Rotates { cookie: brief(&cookie).into_owned() };
+            warn!(route = route.pattern.as_str(), url = &*brief(&canonical), "{decline}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What a client that is held may ask for more: under the credentials that it came with, and in no other way.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode};
+use pingora::http::RequestHeader;
+
+use crate::clock;
+use crate::deliver::{
+    Kept, RequestMessage, RequestService, ResponseMessage, Source, SubscribeError, SubscribeRequest,
+    SubscriptionService, UrlSubscription,
+};
+use crate::model::{AddressBucket, EndReason, MediaType, Owner, fields};
+use crate::proxy::gateway::Gateway;
+use crate::proxy::request::forwarded::forward;
+use crate::proxy::request::view::{MAX_TARGET, Peer, RequestView};
+use crate::proxy::watched::settable_header::{is_forbidden_method, may_set, settable_header};
+use crate::proxy::watched::writes::BodySignature;
+use crate::resource::{ClientFence, Ended, Subscription, TaskNotify};
+use crate::route::{Client, Route, Target, is_unambiguous};
+use crate::telemetry::AccessGuard;
+use crate::upstream::rewrite;
+
+/// A client, by the request with which it came.
+pub(in crate::proxy) struct ClientContext {
+    gateway: Arc<Gateway>,
+    client: Client,
+    peer: Peer,
+    /// The headers of that request, without those of the connection.
+    headers: HeaderMap,
+    /// Of its writes.
+    pub(in crate::proxy) fence: Arc<ClientFence>,
+    /// Whether it is the browser script, which goes where routes have their pages given it, whatever else is offered there.
+    is_script: bool,
+    /// Whether it is signed in by its connection.
+    is_bound: bool,
+    /// On whose account its requests are.
+    owner: Owner,
+}
+
+const NO_PATH: &str = "is no path on this site: write \"/path?query\"";
+
+impl ClientContext {
+    pub(in crate::proxy) fn new(gateway: &Arc<Gateway>, request: &RequestView<'_>) -> Self {
+        let mut headers = request.headers().clone();
+        let handshake = headers.keys().filter(|name| name.as_str().starts_with("sec-websocket-")).cloned();
+        let gone: Vec<HeaderName> = fields::hop_by_hop(&headers)
+            .into_iter()
+            .chain(handshake)
+            .chain([header::CONTENT_LENGTH, header::CONTENT_TYPE, header::ORIGIN, header::EXPECT])
+            .chain([HeaderName::from_static("last-event-id")])
+            .collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        // What follows is asked for as the page would, from wherever its stream was opened.
+        gateway.hints.complete(&request.client, &mut headers);
+        let is_bound = gateway.bindings.concern(request);
+        let (client, peer) = (request.client.clone(), request.peer);
+        let owner = Owner { network: client.address.map(AddressBucket::of), client: clock::seed() };
+        let fence = gateway.writes.clients.fence(&gateway.who(request));
+        Self { gateway: Arc::clone(gateway), client, peer, headers, fence, is_script: false, is_bound, owner }
+    }
+
+    /// The same, if it `is_script`.
+    pub(in crate::proxy) fn of_script(self, is_script: bool) -> Self {
+        Self { is_script, ..self }
+    }
+
+    /// The target that `url` names on this site, if it is one that can be asked for through us.
+    fn target<'a>(&self, url: &'a str) -> Option<Target<'a>> {
+        let visible = url.bytes().all(|byte| byte.is_ascii_graphic());
+        let target =
+            Target::parse(url).filter(|target| visible && is_unambiguous(target.path) && url.len() <= MAX_TARGET)?;
+        self.gateway.own_path(target.path).is_none().then_some(target)
+    }
+
+    /// Follows `target`. Also returns from when on a fetch tells something new to a client that asked like this.
+    fn subscribe(
+        &self,
+        route: &Arc<Route>,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        asked: &SubscribeRequest,
+        delivery: &'static str,
+        notify: &Arc<TaskNotify>,
+    ) -> Result<(Subscription, tokio::time::Instant), SubscribeError> {
+        let now = clock::now();
+        if self.is_bound || fields::binds_connection(headers) {
+            // Only the client's own connection is signed in.
+            return Err(SubscribeError::Unavailable(EndReason::Gone));
+        }
+        let facts = route.facts(&self.client, target, headers, now);
+        if let Some(decline) = &facts.unwatchable {
+            return Err(SubscribeError::Unavailable(decline.reason()));
+        }
+        if facts.own_stream.get() == Some(&true) {
+            return Err(SubscribeError::Unavailable(EndReason::Gone));
+        }
+        let key = route.key(&self.client, target, headers, &facts, true);
+        self.gateway.record_headers(route, &self.client, headers, &key);
+        match self.gateway.hub.join(
+            &key,
+            self.client.address,
+            delivery,
+            Arc::clone(notify),
+            now,
+            self.gateway.new_resource(route),
+        ) {
+            Ok(subscription) => {
+                if !self.is_script {
+                    subscription.resource().vouch();
+                }
+                if asked.page {
+                    subscription.resource().page().show_by(&self.fence);
+                    if asked.resume_from.is_none() {
+                        // It has just been loaded.
+                        subscription.resource().pass(now);
+                    }
+                }
+                // Who holds something would not ask again any sooner than this.
+                let pace = asked.interval.filter(|_| asked.resume_from.is_some()).unwrap_or_default();
+                let recent = route.watch.schedule.every.max(pace);
+                let since = Gateway::current_since(recent, subscription.resource(), self.fence.at(), now);
+                Ok((subscription, since))
+            }
+            Err(full) => {
+                self.gateway.metrics.limit_hit(full.limit());
+                Err(SubscribeError::Unavailable(EndReason::Overload))
+            }
+        }
+    }
+
+    /// The headers with which this client would ask for something itself. `None`: they say something in place of what it came
+    /// with.
+    fn headers_for(&self, asked: &SubscribeRequest) -> Option<HeaderMap> {
+        let mut headers = self.headers.clone();
+        for (name, value) in &asked.headers {
+            if !may_set(&self.headers, name, value) {
+                return None;
+            }
+            headers.insert(name, value.clone());
+        }
+        Some(headers)
+    }
+}
+
+impl SubscriptionService for ClientContext {
+    fn subscribe(
+        &self,
+        asked: &SubscribeRequest,
+        delivery: &'static str,
+        notify: &Arc<TaskNotify>,
+    ) -> Result<Vec<UrlSubscription>, SubscribeError> {
+        let target = self.target(&asked.url).ok_or(SubscribeError::Invalid(NO_PATH))?;
+        let routes = self.gateway.routes.load();
+        // A page that may follow whatever it polls brings the rules of its own route along.
+        let learned = || routes.learning_route(target.path);
+        let watched =
+            routes.find(&Method::GET, target.path).or_else(learned).filter(|route| route.fetch && !asked.tick);
+        let route = watched
+            .or_else(|| routes.find_path(target.path))
+            .or_else(learned)
+            .ok_or(SubscribeError::Invalid("matches no route"))?;
+        let offered = match delivery {
+            "websocket" => route.websocket,
+            "iframe" => route.iframe,
+            _ => self.is_script || route.offers_stream(),
+        };
+        if !offered {
+            return Err(SubscribeError::Invalid("is on a route that does not offer this transport"));
+        }
+        let follower =
+            |source, since| UrlSubscription::new(asked.clone(), source, since, delivery, Arc::clone(&route.metrics));
+        let Some(headers) = self.headers_for(asked) else {
+            return Err(SubscribeError::Invalid(
+                "is asked for with another value of a header that the stream was opened with",
+            ));
+        };
+        if fields::overrides_method(&headers) {
+            return Err(SubscribeError::Invalid(
+                "is asked for with a header that makes it a request by another method",
+            ));
+        }
+        if watched.is_some() {
+            let (mut subscription, since) = self.subscribe(route, target, &headers, asked, delivery, notify)?;
+            if let Some(pace) = asked.interval {
+                subscription.set_client_interval(pace);
+            }
+            let identity = self.is_script.then(|| self.gateway.hub.identity_tag(subscription.resource().key()));
+            return Ok(vec![follower(Source::Resource(subscription), Some(since)).marked(identity)]);
+        }
+        // Only the client may ask for this; it is told when.
+        let listening = route.events.subscribe(Arc::clone(notify));
+        // One that says how often it asks is told no more often than it could use.
+        let gap = route.watch.schedule.refresh_gap.max(asked.interval.unwrap_or_default());
+        let mut found = vec![follower(Source::RouteEvents { listening, gap }, None)];
+        for reason in &route.tick_on {
+            let Some(target) = self.target(reason) else { continue };
+            let reason = SubscribeRequest::default();
+            let Some(watched) = routes.find(&Method::GET, target.path).filter(|route| route.fetch) else { continue };
+            if let Ok((subscription, since)) = self.subscribe(watched, target, &headers, &reason, delivery, notify) {
+                found.push(follower(Source::TickOn(subscription), Some(since)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn on_watch_ended(&self, asked: &SubscribeRequest, ended: &Ended) -> bool {
+        let Some(target) = self.target(&asked.url) else { return false };
+        let routes = self.gateway.routes.load();
+        let route = routes.find(&Method::GET, target.path);
+        let headers = self.headers_for(asked);
+        route
+            .zip(headers)
+            .is_some_and(|(route, headers)| self.gateway.on_watch_ended(route, &self.client, target, &headers, ended))
+    }
+}
+
+#[async_trait]
+impl RequestService for ClientContext {
+    async fn reply(&self, request: RequestMessage) -> (ResponseMessage, Kept) {
+        let id = request.id.clone();
+        let mut kept: Kept = Box::new(());
+        let replied = self.send(request, &mut kept).await.unwrap_or_else(|(status, text)| ResponseMessage {
+            id,
+            status: status.as_u16(),
+            headers: serde_json::Map::new(),
+            body: text,
+            encoding: None,
+        });
+        (replied, kept)
+    }
+}
+
+/// Whether `text` is no longer as a JSON string than in base64, as nearly all texts are: those that are not are full of control
+/// characters.
+fn is_shorter_as_text(text: &str) -> bool {
+    let escaped = text.bytes().filter(|byte| *byte < b' ' && !b"\x08\t\n\x0c\r".contains(byte)).count();
+    escaped * "\\u0000".len() <= text.len() / 3 + "\\u0000".len()
+}
+
+/// Why a request got no answer, in a status and in words.
+pub(in crate::proxy) type RequestError = (StatusCode, String);
+
+impl ClientContext {
+    /// Sends a request of the client as it would be proxied, and reads the whole answer, which is in the memory that is `kept`.
+    async fn send(&self, request: RequestMessage, kept: &mut Kept) -> Result<ResponseMessage, RequestError> {
+        let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
+        self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
+        let method = request.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes())
+            .ok()
+            .filter(|method| !is_forbidden_method(method.as_str()))
+            .ok_or_else(|| bad("not a method"))?;
+        let body = match (request.body, request.encoding.as_deref()) {
+            (None, _) => Bytes::new(),
+            (Some(text), None) => Bytes::from(text),
+            (Some(text), Some("base64")) => {
+                Bytes::from(STANDARD.decode(text).map_err(|_| bad("the body is not base64"))?)
+            }
+            (Some(_), Some(_)) => return Err(bad("encoding is \"base64\", or left out")),
+        };
+        let mut head = RequestHeader::build(method, request.url.as_bytes(), Some(self.headers.len() + 8))
+            .map_err(|_| bad(NO_PATH))?;
+        for (name, value) in &self.headers {
+            head.append_header(name.clone(), value.clone()).map_err(|_| bad("not a header"))?;
+        }
+        for (name, value) in &request.headers {
+            let (name, value) = settable_header(name, value)
+                .filter(|(name, value)| may_set(&self.headers, name, value))
+                .ok_or_else(|| bad(&format!("the header {name:?} cannot be set")))?;
+            head.insert_header(name, value).map_err(|_| bad("not a header"))?;
+        }
+        let has_meaning = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        if !body.is_empty() || has_meaning {
+            head.insert_header(header::CONTENT_LENGTH, body.len()).map_err(|_| bad("not a header"))?;
+        }
+        if !head.method.is_safe() || fields::overrides_method(&head.headers) {
+            // What a browser would say of a request of this page's.
+            let origin = format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public);
+            head.insert_header(header::ORIGIN, origin).map_err(|_| bad("not a header"))?;
+        }
+        let mut shape = BodySignature::default();
+        shape.push(&body);
+        let mut visit = self.gateway.access_guard(&head, self.peer, clock::now(), "request");
+        let mut sent = head.clone();
+        let upstream = self.gateway.upstream();
+        forward(&mut sent, self.peer, &self.gateway.options().trusted, &upstream).map_err(|_| bad("not a header"))?;
+        if let Some(trace) = visit.as_deref().and_then(AccessGuard::traceparent) {
+            sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
+        }
+        let asked = RequestView::new(&head, self.peer, &self.gateway.options().trusted);
+        let _writing = match &asked {
+            Some(asked) => self.gateway.begins(asked).await,
+            None => Vec::new(),
+        };
+        let (mut answer, places) = self.gateway.replies.exchange(&upstream, self.owner, sent, body).await;
+        *kept = places;
+        if let Ok(answer) = &mut answer {
+            let rewrites = upstream.response_rewrites(&answer.headers, &self.client.origin);
+            rewrite(&mut answer.headers, rewrites);
+        }
+        if let Some(visit) = &mut visit {
+            let (status, bytes) = match &answer {
+                Ok(answer) => (answer.status, answer.body.len()),
+                Err((status, text)) => (*status, text.len()),
+            };
+            visit.set_response(status.as_u16(), Some(bytes as u64));
+        }
+        if let Some(asked) = asked {
+            // Without an answer, too: the backend may have done what it was asked before it failed.
+            let none = HeaderMap::new();
+            let (status, headers) = match &answer {
+                Ok(answer) => (answer.status, &answer.headers),
+                Err((status, _)) => (*status, &none),
+            };
+            self.gateway.rotate_credentials(&asked, headers);
+            self.gateway.record_write(&asked, &shape, status, headers);
+            self.gateway.told_of_write(&asked).await;
+        }
+        let answer = answer?;
+        let mut headers = answer.headers;
+        let own = [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING];
+        for name in fields::hop_by_hop(&headers).into_iter().chain(own) {
+            headers.remove(name);
+        }
+        let media_type = MediaType::of(&headers);
+        let is_utf8 = media_type.charset.as_deref().is_none_or(|charset| charset == "utf-8");
+        let text = std::str::from_utf8(&answer.body).ok().filter(|text| is_utf8 && is_shorter_as_text(text));
+        let (body, encoding) = match text {
+            Some(text) => (text.to_owned(), None),
+            None => (STANDARD.encode(&answer.body), Some("base64")),
+        };
+        Ok(ResponseMessage {
+            id: request.id,
+            status: answer.status.as_u16(),
+            headers: crate::deliver::headers_object(&headers),
+            body,
+            encoding,
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! What is done with a request.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tracing::warn;
+
+use crate::clock;
+use crate::deliver::{AdmissionError, CachedResponse, Downstream, LocalResponse, Session, StreamPermit};
+use crate::model::fields;
+use crate::proxy::gateway::Gateway;
+use crate::proxy::request::forwarded::is_forwarding_loop;
+use crate::proxy::request::view::{RequestView, is_same_site};
+use crate::proxy::watched::endpoints::WebSocketOpening;
+use crate::resource::TaskNotify;
+use crate::telemetry::brief;
+
+/// What is done with a request.
+pub(in crate::proxy) enum Dispatch {
+    /// The backend answers it, through pingora's proxy.
+    Proxy,
+    /// The backend answers it, and the connection is its own from then on.
+    Tunnel,
+    /// This answers it.
+    Answer(LocalResponse),
+    /// This does, and has been made for others before.
+    Cached(CachedResponse),
+    /// The client is held.
+    HoldStream(Box<Session>),
+    /// The client is held on a WebSocket.
+    Socket(Box<WebSocketOpening>),
+    /// The client has gone.
+    ClientGone,
+}
+
+impl Dispatch {
+    /// A short text of our own.
+    pub(in crate::proxy) fn text(status: StatusCode, text: &str) -> Self {
+        Self::Answer(LocalResponse::text(status, text))
+    }
+}
+
+impl Gateway {
+    /// Decides about `request`, which came over `wire`. Whatever cannot be decided is proxied.
+    ///
+    /// What takes long is boxed: each request would have to make room for it, and most are none of that.
+    pub(in crate::proxy) async fn dispatch(
+        self: &Arc<Self>,
+        request: &RequestView<'_>,
+        wire: &mut Downstream,
+    ) -> Dispatch {
+        if is_forwarding_loop(request.headers()) {
+            self.circles.call_once(|| {
+                warn!(
+                    path = &*brief(request.target.path),
+                    "a request came here again and again, and was answered 508: the url of [upstream], or the application \
+                     itself, leads back to this server. Name where the application listens. This is said once"
+                );
+            });
+            let text = "This request passed through this proxy again and again: the upstream's url leads back here.";
+            return Dispatch::text(StatusCode::LOOP_DETECTED, text);
+        }
+        if let Some(rest) = self.own_path(request.target.path) {
+            if request.is_oversized() {
+                self.metrics.limit_hit("request_size");
+                let text = "The head of this request is too large.";
+                return Dispatch::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
+            }
+            return Box::pin(self.endpoint(rest, request, wire)).await;
+        }
+        if let Some(answer) = self.purge(request) {
+            return Dispatch::Answer(answer);
+        }
+        if self.bindings.concern(request) {
+            // Whatever it is, it belongs to the connection on which its client is signed in.
+            return Dispatch::Proxy;
+        }
+        if request.is_tunnelled() {
+            return Dispatch::Tunnel;
+        }
+        if self.habits.is_used() && request.is_navigation() {
+            self.habits.navigates(request.client.address, request.headers());
+        }
+        let routes = self.routes.load();
+        let path = request.target.path;
+        let route = routes.find(&request.head.method, path);
+        // What no route takes may be followed nevertheless.
+        let route = route.or_else(|| request.poll_target().and_then(|_| routes.learning_route(path))).cloned();
+        drop(routes);
+        match route {
+            Some(route)
+                if route.fetch && request.is_plain_get() && !request.is_upgrade() && self.may_watch(request) =>
+            {
+                match request.delivery(&route.transports) {
+                    Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
+                    None => self.answer_get(&route, request, wire).await,
+                }
+            }
+            _ if request.is_plain_get() && request.accepts("text/event-stream") => Dispatch::Tunnel,
+            _ => Dispatch::Proxy,
+        }
+    }
+
+    /// Whether an answer to `request` may come from memory, or wait. A page of another site is answered by the backend,
+    /// which alone knows whether it may read the answer.
+    fn may_watch(&self, request: &RequestView<'_>) -> bool {
+        if request.is_oversized() {
+            self.metrics.limit_hit("request_size");
+            return false;
+        }
+        is_same_site(request)
+    }
+
+    /// What follows our own prefix in `path`, if it is below that.
+    pub(in crate::proxy) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// A place for the client of `request`, which is woken by `notify`. With `optional` it asked for an ordinary answer.
+    pub(in crate::proxy) fn enter(
+        &self,
+        request: &RequestView<'_>,
+        notify: &Arc<TaskNotify>,
+        optional: bool,
+    ) -> Result<StreamPermit, AdmissionError> {
+        let place = self.streams.try_admit(Arc::clone(notify), request.admission(optional))?;
+        Ok(place.under(self.hub.cookies(), fields::cookies(request.headers()), notify, clock::now()))
+    }
+
+    /// 503: a limit was reached.
+    pub(in crate::proxy) fn reject_overloaded(&self, limit: &'static str, text: &str) -> Dispatch {
+        self.metrics.limit_hit(limit);
+        Dispatch::Answer(LocalResponse::overload(&format!("No further stream can be held now: {text}.")))
+    }
+}

@@ -1,0 +1,348 @@
+//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and what `doctor` asks.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONTENT_SECURITY_POLICY, EXPECT, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, X_FRAME_OPTIONS,
+};
+use http::{HeaderName, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::clock;
+use crate::deliver::{
+    Downstream, FormatRef, Iframe, LocalResponse, MAX_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
+    Options, SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions,
+    accept_key, resume_multiplexed,
+};
+use crate::model::{DeltaKind, EndReason, ParseDeltaKindError, ResumeFrom, fields};
+use crate::proxy::gateway::Gateway;
+use crate::proxy::request::view::{RequestView, is_own_origin};
+use crate::proxy::watched::client_context::ClientContext;
+use crate::proxy::watched::dispatch::Dispatch;
+use crate::proxy::watched::settable_header::settable_header;
+use crate::resource::TaskNotify;
+use crate::route::Table;
+
+/// A WebSocket that is about to be opened.
+pub(in crate::proxy) struct WebSocketOpening {
+    /// The headers of the 101.
+    pub(in crate::proxy) headers: HeaderMap,
+    /// What happens then.
+    pub(in crate::proxy) socket: Socket,
+}
+
+/// A posted list of what to follow is no larger than this.
+const MAX_BODY: u64 = 256 * 1024;
+
+const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
+
+/// How a client that follows many resources is held.
+#[derive(Default)]
+struct StreamOptions {
+    /// What else the head of the response says.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
+    lenient: bool,
+    /// Whether the stream ends when there was something to tell.
+    once: bool,
+}
+
+/// What is posted to `stream`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FollowBody {
+    follow: Vec<FollowUrl>,
+    /// Whether snapshots are to come with the headers of their responses.
+    #[serde(default)]
+    headers: bool,
+    /// Whether they are to come with headers, and with bodies as they were spelled.
+    #[serde(default)]
+    exact: bool,
+    /// Whether the stream ends when there was something to tell.
+    #[serde(default)]
+    once: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FollowUrl {
+    url: String,
+    since: Option<String>,
+    delta: Option<String>,
+    #[serde(default)]
+    tick: bool,
+    #[serde(default)]
+    headers: serde_json::Map<String, Value>,
+    /// Whether to say that what the client holds is current, if it is.
+    #[serde(default)]
+    confirm: bool,
+    /// Whether that can wait for the next fetch: until then the client asks the application.
+    #[serde(default)]
+    patient: bool,
+    /// How often the client would ask itself, in milliseconds.
+    every: Option<u64>,
+    /// Whether this is the page that the client shows.
+    #[serde(default)]
+    page: bool,
+}
+
+impl Gateway {
+    /// Answers a request below our prefix, whose path goes on with `rest`.
+    pub(in crate::proxy) async fn endpoint(
+        self: &Arc<Self>,
+        rest: &str,
+        request: &RequestView<'_>,
+        wire: &mut Downstream,
+    ) -> Dispatch {
+        if !matches!(rest, "/stream" | "/ws" | "/iframe" | "/shim.js" | "/doctor") {
+            return Dispatch::text(StatusCode::NOT_FOUND, "There is nothing here.");
+        }
+        if !is_own_origin(request) {
+            return Dispatch::text(StatusCode::FORBIDDEN, "Pages of other sites may not follow this one.");
+        }
+        match (rest, &request.head.method) {
+            ("/stream", &Method::GET) => self.stream(request),
+            ("/stream", &Method::POST) => self.posted_stream(request, wire).await,
+            ("/iframe", &Method::GET) => self.iframe(request),
+            ("/ws", &Method::GET) => self.websocket(request, wire),
+            ("/shim.js", &Method::GET) => Dispatch::Answer(self.script(request)),
+            ("/doctor", _) => Box::pin(self.doctor(request, wire)).await,
+            ("/stream", _) => not_allowed("GET, POST"),
+            _ => not_allowed("GET"),
+        }
+    }
+
+    /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
+    fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
+        match parse_query(request) {
+            Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
+            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    async fn posted_stream(self: &Arc<Self>, request: &RequestView<'_>, wire: &mut Downstream) -> Dispatch {
+        let length = request.content_length();
+        let Some(length) = length.filter(|length| *length <= MAX_BODY) else {
+            let (status, text) = match length {
+                Some(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The list of what to follow is too long."),
+                None => {
+                    (StatusCode::LENGTH_REQUIRED, "Say with Content-Length how long the list of what to follow is.")
+                }
+            };
+            return Dispatch::text(status, text);
+        };
+        let patience = self.options().head_timeout;
+        if fields::has_token(request.headers(), &EXPECT, "100-continue") && wire.send_continue(patience).await.is_err()
+        {
+            return Dispatch::ClientGone;
+        }
+        let Ok(body) = wire.read_body(length, patience).await else { return Dispatch::ClientGone };
+        match parse_body(&body) {
+            Ok((asked, posted)) => {
+                let form = match (posted.exact, posted.headers) {
+                    (true, _) => &MULTIPLEX_EXACT,
+                    (false, true) => &MULTIPLEX_WITH_HEADERS,
+                    (false, false) => &MULTIPLEX,
+                };
+                let manner = StreamOptions { lenient: posted.exact, once: posted.once, ..StreamOptions::default() };
+                self.hold_many(request, &asked, FormatRef::Static(form), manner)
+            }
+            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    fn iframe(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
+        // What it calls is in the page around it. As a page of its own it could reach only whoever opened it.
+        if request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
+            return Dispatch::text(StatusCode::FORBIDDEN, "This is for a frame in a page of this site.");
+        }
+        let callback = request.target.parameter("callback").unwrap_or_default();
+        let Some(frame) = Iframe::new(&callback) else {
+            let text = "callback is the name of a function, such as parent.update.";
+            return Dispatch::text(StatusCode::BAD_REQUEST, text);
+        };
+        let policy = "default-src 'none'; script-src 'unsafe-inline'; frame-ancestors 'self'";
+        let headers = [
+            (CONTENT_SECURITY_POLICY, policy),
+            (HeaderName::from_static("x-content-type-options"), "nosniff"),
+            // For browsers that need frames because they know nothing else: they do not know policies either.
+            (X_FRAME_OPTIONS, "SAMEORIGIN"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        ];
+        let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
+        match parse_query(request) {
+            Ok(asked) => {
+                let manner = StreamOptions { headers, ..StreamOptions::default() };
+                self.hold_many(request, &asked, FormatRef::Boxed(Box::new(frame)), manner)
+            }
+            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+        }
+    }
+
+    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is, unless it is to be held
+    /// leniently.
+    fn hold_many(
+        self: &Arc<Self>,
+        request: &RequestView<'_>,
+        asked: &[SubscribeRequest],
+        delivery: FormatRef,
+        manner: StreamOptions,
+    ) -> Dispatch {
+        let notify = Arc::<TaskNotify>::default();
+        let place = match self.enter(request, &notify, false) {
+            Ok(place) => place,
+            Err(overload) => return self.reject_overloaded("streams", &overload.to_string()),
+        };
+        // Nobody else asks to be held leniently.
+        let desk = Arc::new(ClientContext::new(self, request).of_script(manner.lenient));
+        let mut followers =
+            UrlSubscriptions::default().of_client(desk.fence.listen(Arc::clone(&notify), manner.lenient));
+        for asked in asked {
+            match desk.subscribe(asked, delivery.name(), &notify) {
+                Ok(found) => followers.add(found),
+                Err(SubscribeError::Invalid(_)) if manner.lenient => followers.refuse(asked, EndReason::Gone),
+                Err(SubscribeError::Invalid(text)) => {
+                    return Dispatch::text(StatusCode::BAD_REQUEST, &format!("{:?} {text}.", asked.url));
+                }
+                Err(SubscribeError::Unavailable(reason)) => followers.refuse(asked, reason),
+            }
+        }
+        let options = self.options_for(|routes| {
+            let paths = asked.iter().map(|asked| asked.url.split('?').next().unwrap_or_default());
+            paths.filter_map(|path| routes.find_path(path)).map(|route| route.deliver).collect()
+        });
+        Dispatch::HoldStream(Box::new(Session {
+            followers,
+            desk: Some(desk),
+            notify,
+            place,
+            delivery,
+            options,
+            gzip: request.accepts_gzip(),
+            headers: manner.headers,
+            once: manner.once,
+            seed: clock::seed(),
+        }))
+    }
+
+    /// Options that are right for all routes of which `deliver` finds those.
+    fn options_for(&self, deliver: impl FnOnce(&Table) -> Vec<Options>) -> Options {
+        let common = Options { write_timeout: self.options().write_timeout, ..Options::default() };
+        deliver(&self.routes.load()).into_iter().reduce(Options::stricter).unwrap_or(common)
+    }
+
+    fn websocket(self: &Arc<Self>, request: &RequestView<'_>, wire: &Downstream) -> Dispatch {
+        let headers = request.headers();
+        let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        let offered = fields::has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let (Some(key), true, true) =
+            (headers.get(SEC_WEBSOCKET_KEY), request.is_websocket(), matches!(wire, Downstream::H1(_)))
+        else {
+            let mut answer = LocalResponse::text(StatusCode::UPGRADE_REQUIRED, UPGRADE_REQUIRED);
+            answer.headers.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+            return Dispatch::Answer(answer);
+        };
+        if !version || !offered {
+            let mut answer = LocalResponse::text(StatusCode::BAD_REQUEST, UPGRADE_REQUIRED);
+            answer.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            return Dispatch::Answer(answer);
+        }
+        let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) else {
+            return Dispatch::text(StatusCode::BAD_REQUEST, UPGRADE_REQUIRED);
+        };
+        let notify = Arc::<TaskNotify>::default();
+        let place = match self.enter(request, &notify, false) {
+            Ok(place) => place,
+            Err(overload) => return self.reject_overloaded("streams", &overload.to_string()),
+        };
+        let mut answer = HeaderMap::new();
+        answer.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+        answer.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        answer.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        let visitor = Arc::new(ClientContext::new(self, request));
+        let socket = Socket {
+            writes: Arc::clone(&visitor.fence),
+            desk: Arc::clone(&visitor) as Arc<dyn SubscriptionService>,
+            replier: visitor,
+            notify,
+            place,
+            // What it will follow is not known yet.
+            options: self.options_for(|routes| {
+                routes.iter().filter(|route| route.websocket).map(|route| route.deliver).collect()
+            }),
+            seed: clock::seed(),
+        };
+        Dispatch::Socket(Box::new(WebSocketOpening { headers: answer, socket }))
+    }
+}
+
+fn parse_query(request: &RequestView<'_>) -> Result<Vec<SubscribeRequest>, String> {
+    let delta = delta_named(request.target.parameter("delta").as_deref())?.or_else(|| request.delta());
+    let urls = request.target.parameters("url").map(|url| (url, false));
+    let ticks = request.target.parameters("tick").map(|url| (url, true));
+    let mut since = request.target.parameters("since");
+    let asked: Vec<SubscribeRequest> = urls
+        .chain(ticks)
+        .enumerate()
+        .map(|(number, (url, tick))| {
+            let claim = since.next().and_then(|since| ResumeFrom::parse(&since)).map(Box::new);
+            SubscribeRequest { url: url.into(), number, resume_from: claim, delta, tick, ..SubscribeRequest::default() }
+        })
+        .collect();
+    let last = request.last_event_id();
+    let claims = last.map(|id| resume_multiplexed(&id, asked.len())).unwrap_or_default();
+    let asked = asked.into_iter().enumerate().map(|(number, asked)| match claims.get(number) {
+        Some(Some(claim)) => SubscribeRequest { resume_from: Some(Box::new(claim.clone())), ..asked },
+        _ => asked,
+    });
+    check_count(asked.collect())
+}
+
+fn parse_body(body: &Bytes) -> Result<(Vec<SubscribeRequest>, FollowBody), String> {
+    let mut posted: FollowBody =
+        serde_json::from_slice(body).map_err(|error| format!("The list of what to follow cannot be read: {error}."))?;
+    let asked = mem::take(&mut posted.follow).into_iter().enumerate().map(|(number, posted)| {
+        let delta = delta_named(posted.delta.as_deref())?;
+        let headers = posted.headers.iter().map(|(name, value)| {
+            settable_header(name, value).ok_or_else(|| format!("The header {name:?} cannot be set."))
+        });
+        Ok(SubscribeRequest {
+            url: posted.url.into(),
+            number,
+            resume_from: posted.since.as_deref().and_then(ResumeFrom::parse).map(Box::new),
+            delta,
+            tick: posted.tick,
+            headers: headers.collect::<Result<_, _>>()?,
+            confirm: posted.confirm,
+            patient: posted.patient,
+            interval: posted.every.map(Duration::from_millis),
+            page: posted.page,
+        })
+    });
+    let asked = check_count(asked.collect::<Result<_, String>>()?)?;
+    Ok((asked, posted))
+}
+
+fn delta_named(name: Option<&str>) -> Result<Option<DeltaKind>, String> {
+    name.map(str::parse).transpose().map_err(|error: ParseDeltaKindError| format!("{error}."))
+}
+
+fn check_count(asked: Vec<SubscribeRequest>) -> Result<Vec<SubscribeRequest>, String> {
+    match asked.len() {
+        0 => Err("Say what to follow: stream?url=/path&url=/other.".to_owned()),
+        1..=MAX_URLS => Ok(asked),
+        _ => Err(format!("One stream follows at most {MAX_URLS} URLs.")),
+    }
+}
+
+pub(in crate::proxy) fn not_allowed(allowed: &'static str) -> Dispatch {
+    let mut answer = LocalResponse::text(StatusCode::METHOD_NOT_ALLOWED, &format!("Allowed here: {allowed}."));
+    answer.headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    Dispatch::Answer(answer)
+}

@@ -1,0 +1,352 @@
+//! The state machine of one resource: fetches go in, heads come out.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use http::header::{CONTENT_TYPE, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue};
+
+use super::volatility::VolatilityMonitor;
+use super::{
+    CompletedFetch, Ended, Failure, FetchOutcome, FetchTimes, History, HistoryOptions, ResourceState, ResourceStatus,
+    patch,
+};
+use crate::explain::{Explanation, explain};
+use crate::model::{Digest, EncodingCache, Marks, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
+use crate::normalise::{Fallback, Meaning, Rules};
+
+/// What a fetch meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is a new version to tell everybody about.
+    Changed,
+    /// Only parts changed whose change alone is no change.
+    Insignificant,
+    /// Byte for byte the same.
+    Unchanged,
+    /// The upstream said 304.
+    NotModified,
+    /// The upstream could not be read.
+    Failed(Failure),
+    /// The watch is over.
+    Ended,
+}
+
+impl Verdict {
+    /// Its name in metrics and in the admin API.
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Insignificant | Self::Unchanged => "unchanged",
+            Self::NotModified => "not_modified",
+            Self::Failed(_) => "error",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Whether clients must be woken, given how things stood before.
+    fn rings(&self, before: &ResourceStatus) -> bool {
+        match self {
+            Self::Changed | Self::Ended => true,
+            Self::Failed(_) => !matches!(before, ResourceStatus::Stale { .. }),
+            Self::Insignificant | Self::Unchanged | Self::NotModified => matches!(before, ResourceStatus::Stale { .. }),
+        }
+    }
+}
+
+/// A resource as its poller knows it. Pure: everything that happens comes in as a [`CompletedFetch`].
+#[derive(Debug)]
+pub struct StateMachine {
+    head: Arc<ResourceState>,
+    rules: Arc<Rules>,
+    options: HistoryOptions,
+    share: Taken,
+    /// On whose account the history is.
+    owner: Owner,
+    observer: VolatilityMonitor,
+    /// In how many fetches in a row the upstream gave the same content another entity tag.
+    strays: u8,
+    /// Of the last fetch that brought another body.
+    why: Why,
+}
+
+/// Why a fetch came to its verdict.
+#[derive(Debug, Default)]
+struct Why {
+    explanation: Explanation,
+    /// Why the body was not compared in the way that its type suggests.
+    fallback: Option<Fallback>,
+}
+
+impl StateMachine {
+    /// A resource that nobody has fetched, whose history will stand in `room`.
+    pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Ration>) -> Self {
+        let share = Taken::nothing(room, Owner::default());
+        Self {
+            head: Arc::default(),
+            rules,
+            options,
+            share,
+            owner: Owner::default(),
+            observer: VolatilityMonitor::default(),
+            strays: 0,
+            why: Why::default(),
+        }
+    }
+
+    /// From now on its history is on the account of `owner`.
+    pub fn charge(&mut self, owner: Owner) {
+        self.owner = owner;
+    }
+
+    /// Whether the history is more than the one who pays for it may have, though nothing but the newest version is kept.
+    pub fn is_too_much(&self) -> bool {
+        self.head.ended().is_none() && self.share.is_too_much()
+    }
+
+    /// The view to publish.
+    pub fn head(&self) -> &Arc<ResourceState> {
+        &self.head
+    }
+
+    /// Takes in a fetch. Returns what it meant, and whether subscribers have something to be told.
+    ///
+    /// A fetch that began before the newest one that succeeded tells nothing new and is counted as unchanged: a client
+    /// never goes back to an older state.
+    pub fn observe(&mut self, fetch: CompletedFetch) -> (Verdict, bool) {
+        let CompletedFetch { started, finished, at, outcome } = fetch;
+        let fetched = FetchTimes { started, finished };
+        let before = self.head.status.clone();
+        if matches!(before, ResourceStatus::Ended(_)) {
+            return (Verdict::Ended, false);
+        }
+        let mut head = (*self.head).clone();
+        head.last_attempt = head.last_attempt.max(Some(started));
+        let overtaken = head.last_success.is_some_and(|newer| newer.started > started);
+        let verdict = match outcome {
+            _ if overtaken => Verdict::Unchanged,
+            FetchOutcome::Failed(failure) => {
+                let since = match before {
+                    ResourceStatus::Stale { since, .. } => since,
+                    _ => at,
+                };
+                head.status = ResourceStatus::Stale { since, status: failure.status };
+                Verdict::Failed(failure)
+            }
+            FetchOutcome::Refused(refusal) => {
+                head.status = ResourceStatus::Ended(Ended::Refused(Arc::new(refusal)));
+                Verdict::Ended
+            }
+            FetchOutcome::Declined(decline) => {
+                head.status = ResourceStatus::Ended(Ended::Declined(decline));
+                Verdict::Ended
+            }
+            FetchOutcome::NotModified(headers) => {
+                head.live(fetched);
+                let Validators { etag, last_modified } =
+                    head.newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+                // It was asked by nothing but the date: that is what it goes by.
+                let goes_by_date = etag.is_none() && last_modified.is_some();
+                self.refresh(&mut head, &headers, None, goes_by_date);
+                Verdict::NotModified
+            }
+            FetchOutcome::Fresh(representation) => {
+                head.live(fetched);
+                self.compare(&mut head, representation, fetched, at)
+            }
+        };
+        match verdict {
+            Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
+                self.observer.unchanged();
+            }
+            _ => {}
+        }
+        let rings = !overtaken && verdict.rings(&before);
+        self.head = Arc::new(head);
+        (verdict, rings)
+    }
+
+    /// Says of the fetch that just came to `verdict` why it did.
+    pub fn explain(&self, verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Changed if self.head.newest().is_some_and(|newest| newest.version.position == 1) => {
+                self.with_fallback("the first fetch".to_owned())
+            }
+            Verdict::Changed => self.with_fallback(self.why.explanation.to_string()),
+            Verdict::Insignificant => self.with_fallback(format!("nothing that counts ({})", self.why.explanation)),
+            Verdict::Unchanged => "byte for byte the same".to_owned(),
+            Verdict::NotModified => "the upstream says that it is not modified".to_owned(),
+            Verdict::Failed(failure) => failure.text.clone(),
+            Verdict::Ended => match self.head.ended() {
+                Some(Ended::Refused(refusal)) => format!("the upstream answered {}", refusal.status),
+                Some(Ended::Declined(decline)) => decline.to_string(),
+                Some(Ended::Closed(reason)) => format!("closed: {reason}"),
+                None => String::new(),
+            },
+        }
+    }
+
+    fn with_fallback(&self, text: String) -> String {
+        match &self.why.fallback {
+            Some(fallback) => format!("{text}; {fallback}"),
+            None => text,
+        }
+    }
+
+    /// Ends the watch from our side.
+    pub fn close(&mut self, ended: Ended) {
+        let mut head = (*self.head).clone();
+        head.status = ResourceStatus::Ended(ended);
+        self.head = Arc::new(head);
+    }
+
+    fn compare(
+        &mut self,
+        head: &mut ResourceState,
+        representation: Representation,
+        fetched: FetchTimes,
+        at: SystemTime,
+    ) -> Verdict {
+        let newest = head.newest().cloned();
+        if let Some(newest) = &newest
+            && newest.representation.same(&representation)
+        {
+            self.refresh(head, &representation.headers.clone(), Some(representation), false);
+            return Verdict::Unchanged;
+        }
+        let content = representation.digest();
+        let Meaning { digest: meaning, fallback } = self.rules.meaning(&representation, content);
+        let explanation = newest
+            .as_ref()
+            .map(|newest| explain(&newest.representation, &representation, &self.rules))
+            .unwrap_or_default();
+        self.why = Why { explanation, fallback };
+        let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
+        let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
+        // A run of versions with one meaning keeps its first, which most clients hold, and its latest.
+        let replace =
+            same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.meaning_position);
+        if let Some(newest) = &newest {
+            let step = head.history.iter().rev().nth(1).map(|before| before.version.position);
+            newest.encodings.evict(|key, patch| patch::is_kept(key, patch, step, newest));
+        }
+        let marks = self.marks(&head.history, content, &representation);
+        let snapshot = Arc::new(Snapshot {
+            version: Version { position, content, meaning },
+            representation,
+            arrived: fetched.finished,
+            at,
+            encodings: Arc::new(EncodingCache::default()),
+            marks,
+            heads: Default::default(),
+            gzipped: OnceLock::new(),
+        });
+        // Where memory is short, what clients come back for is a snapshot.
+        let versions = if self.share.has_room() { self.options.versions } else { 1 };
+        head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
+        self.share.set(self.owner, head.history.weight());
+        if same_meaning {
+            Verdict::Insignificant
+        } else {
+            head.meaning_position = position;
+            if newest.is_some()
+                && let Some(advice) = self.observer.changed(meaning, &self.why.explanation)
+            {
+                head.advice = Some(advice.into());
+            }
+            Verdict::Changed
+        }
+    }
+}
+
+impl StateMachine {
+    /// Takes over headers, validators and coded form of a newer answer with the same body (RFC 9111 section 3.2).
+    fn refresh(
+        &mut self,
+        head: &mut ResourceState,
+        headers: &HeaderMap,
+        newer: Option<Representation>,
+        goes_by_date: bool,
+    ) {
+        let Some(newest) = head.newest() else { return };
+        let known = &newest.representation;
+        let mut stored = known.headers.clone();
+        for name in headers.keys().filter(|name| *name != CONTENT_TYPE) {
+            stored.remove(name);
+            for value in headers.get_all(name) {
+                stored.append(name, value.clone());
+            }
+        }
+        let (validators, coded) = match newer {
+            // Of two coded forms of one body the first is as good as the second.
+            Some(newer) => {
+                let coded = known.coded.clone().filter(|_| newer.coded.is_some()).or(newer.coded);
+                (newer.validators, coded)
+            }
+            None => (known.validators.clone(), known.coded.clone()),
+        };
+        let representation = Representation { headers: stored, validators, coded, ..known.clone() };
+        let is_stray = representation.tag() != known.tag();
+        self.strays = if is_stray { self.strays.saturating_add(1) } else { 0 };
+        let content = newest.version.content;
+        let mut marks = self.marks(&head.history, content, &representation);
+        if representation.headers.get(LAST_MODIFIED) == known.headers.get(LAST_MODIFIED) {
+            // What it was when it was new may have been followed by something else in the same second.
+            marks.date = newest.marks.date || goes_by_date && is_alone(&head.history, content, &representation, date);
+        }
+        if representation.headers == known.headers
+            && representation.validators == known.validators
+            && representation.coded == known.coded
+            && marks == newest.marks
+        {
+            return;
+        }
+        let snapshot = Snapshot {
+            version: newest.version,
+            representation,
+            arrived: newest.arrived,
+            at: newest.at,
+            // Encoded forms say the tag.
+            encodings: if is_stray { Arc::default() } else { Arc::clone(&newest.encodings) },
+            marks,
+            heads: Default::default(),
+            gzipped: newest.gzipped.clone(),
+        };
+        let unbounded = HistoryOptions { versions: usize::MAX, bytes: u64::MAX };
+        head.history = head.history.with(Arc::new(snapshot), true, &unbounded);
+    }
+
+    /// What the validators of `representation`, which has this content, are worth.
+    fn marks(&self, history: &History, content: Digest, representation: &Representation) -> Marks {
+        Marks {
+            tag: self.strays < MAX_STRAYS && is_alone(history, content, representation, Representation::tag),
+            date: representation.validators.last_modified.is_some() && is_alone(history, content, representation, date),
+        }
+    }
+}
+
+/// An upstream that does that so often makes a tag for each answer.
+const MAX_STRAYS: u8 = 3;
+
+/// Whether `representation` has this validator, and no other content in `history` has the same.
+fn is_alone(
+    history: &History,
+    content: Digest,
+    representation: &Representation,
+    validator: impl Fn(&Representation) -> Option<&HeaderValue>,
+) -> bool {
+    let own = validator(representation);
+    let has = |snapshot: &Arc<Snapshot>| validator(&snapshot.representation) == own;
+    own.is_some() && !history.iter().any(|snapshot| snapshot.version.content != content && has(snapshot))
+}
+
+fn date(representation: &Representation) -> Option<&HeaderValue> {
+    representation.headers.get(LAST_MODIFIED)
+}
+
+impl ResourceState {
+    fn live(&mut self, fetched: FetchTimes) {
+        self.status = ResourceStatus::Live;
+        self.last_success = Some(fetched);
+    }
+}
