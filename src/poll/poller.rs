@@ -420,7 +420,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             state.head().newest().is_some_and(|newest| newest.representation.media_type().kind() == Kind::Html);
         match route_to_paste(advice, path, is_page && self.config.verify_safe) {
             Some(route) => {
-                warn!(url, "{path}: {advice}. As a route of its own, above {:?}:\n{route}", self.config.route)
+                warn!(url, "{path}: {advice}. As a route of its own, above {:?}:\n{route}", self.config.route);
             }
             None => warn!(url, "{path}: {advice}"),
         }
@@ -444,7 +444,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
 
     pub(super) fn log_fetch(&self, fetch: &CompletedFetch, trigger: Trigger, result: &'static str, reason: String) {
         self.metrics.fetched(result);
-        self.resource.log_fetch(FetchLogEntry { result, reason: reason, ..FetchLogEntry::from_fetch(fetch, trigger) });
+        self.resource.log_fetch(FetchLogEntry { result, reason, ..FetchLogEntry::from_fetch(fetch, trigger) });
     }
 }
 

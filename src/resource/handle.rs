@@ -89,7 +89,7 @@ impl Resource {
             askers: Askers::new(&key),
             key,
             handle,
-            route_events: route_events,
+            route_events,
             memory_budget: room,
             created_at: now,
             state: ArcSwap::default(),

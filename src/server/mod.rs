@@ -209,8 +209,7 @@ impl Server {
         let (mut admin, mut operators) = (None, None);
         if let (Some(_), Some((address, socket))) = (config.server.admin, admin_socket) {
             let reload = Arc::clone(&reloader) as Arc<dyn admin::Reload>;
-            let api =
-                Arc::new(Api { gateway: gateway, reload, token: Arc::clone(&running.token), started: clock::wall() });
+            let api = Arc::new(Api { gateway, reload, token: Arc::clone(&running.token), started: clock::wall() });
             let listener = TcpListener::from_std(socket.into()).map_err(|error| refuse(address, error))?;
             operators = Some(tokio::spawn(admin::serve(listener, api, allowance.operators, admin_stop.clone())));
             admin = Some(address);

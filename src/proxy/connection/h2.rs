@@ -58,7 +58,7 @@ pub(in crate::proxy) async fn serve(
     drop(request);
     match dispatch {
         Dispatch::HoldStream(held) => {
-            drop(gateway.tasks.spawn(spawn_held(wire, held, visit, ActivityGuard::Stream(in_use))))
+            drop(gateway.tasks.spawn(spawn_held(wire, held, visit, ActivityGuard::Stream(in_use))));
         }
         Dispatch::Answer(answer) => {
             if let Some(visit) = &mut visit {

@@ -168,7 +168,7 @@ impl HttpServerApp for H2Connection {
         let H2 { gateway, proxy, .. } = &*self.h2;
         match session {
             ServerSession::H2(session) => {
-                h2::serve(gateway, proxy, session, shutdown, InFlight::begin(&self.busy)).await
+                h2::serve(gateway, proxy, session, shutdown, InFlight::begin(&self.busy)).await;
             }
             other => drop(proxy.process_new_http(other, shutdown).await),
         }
