@@ -123,7 +123,7 @@ fn the_units_fit_together_and_to_the_program() {
     }
     let seconds: u64 = service["Service"]["TimeoutStopSec"][0].parse().unwrap();
     let defaults = good("defaults", "[upstream]\nurl = \"http://127.0.0.1:8000\"\n");
-    assert!(std::time::Duration::from_secs(seconds) > defaults.server.drain);
+    assert!(Duration::from_secs(seconds) > defaults.server.drain);
     let files: u64 = service["Service"]["LimitNOFILE"][0].parse().unwrap();
     assert!(files > 2 * defaults.streams.max_streams as u64);
 }
@@ -333,7 +333,7 @@ fn the_manifest_is_well_formed_and_its_configuration_good() {
         let command = sidecar[probe]["exec"]["command"].as_array().unwrap();
         assert_eq!((&command[0], &command[1]), (&"/sungrazer".into(), &"health".into()), "{probe}");
     }
-    let patience = std::time::Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
+    let patience = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
     assert!(patience > config.server.drain);
     // Names and ports that must be the same in several places.
     let port = u64::from(config.server.listen[0].port());

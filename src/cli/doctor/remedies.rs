@@ -241,7 +241,7 @@ fn squid(fault: Fault) -> &'static [&'static str] {
         Fault::Compression => &["# Squid compresses nothing: look for eCAP or ICAP modules"],
         Fault::Idle => &["read_timeout 1 hour", "client_lifetime 1 day"],
         Fault::Caching => &["acl sungrazer urlpath_regex ^PREFIX/", "cache deny sungrazer"],
-        Fault::WebSocket => &["http_upgrade_request_protocols WebSocket allow all"],
+        Fault::WebSocket => &["http_upgrade_request_protocols OTHER allow all"],
         Fault::OldHttp => &["# Squid speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["# remove: cache_peer … forceddomain"],
     }
