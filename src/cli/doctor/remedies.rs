@@ -76,7 +76,7 @@ fn nginx(fault: Fault) -> &'static [&'static str] {
             "proxy_set_header Upgrade $http_upgrade;",
             "proxy_set_header Connection $connection_upgrade;",
         ],
-        Fault::OldHttp => &["proxy_http_version 1.1;", "proxy_set_header Connection \"\";"],
+        Fault::OldHttp => &["proxy_http_version 1.1;"],
         Fault::Host => &["proxy_set_header Host $host;"],
     }
 }
