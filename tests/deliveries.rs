@@ -446,7 +446,7 @@ async fn a_websocket_follows_asks_and_is_told_what_is_wrong() {
     socket.say(&json!({ "subscribe": "/a" })).await;
     let first = socket.message().await.unwrap();
     assert_eq!((&first["event"], &first["body"]), (&json!("snapshot"), &json!("one")));
-    // A write over the socket reaches the backend with the client's cookies, and is fetched after like any other.
+    // A write over the socket reaches the backend with the client's cookies, and is followed by a fetch like any other.
     backend.set("/a", Page::text("two"));
     socket.say(&json!({ "request": { "id": 7, "method": "POST", "url": "/save", "headers": { "x-own": "v" }, "body": "text" } })).await;
     let (mut response, mut news) = (None, None);

@@ -143,9 +143,10 @@ async fn caddy() {
         };
         peers::serve("caddy", &text, args).await
     };
-    let wrong = start("    encode gzip {\n        match header Content-Type *\n    }\n    reverse_proxy UPSTREAM {\n        transport http {\n            response_header_timeout 5s\n        }\n    }\n").await;
-    let lines = ["encode @compressible zstd gzip", "response_header_timeout 1h"];
-    let read = is_found(&wrong, "8s", &["compression", "idle"], &lines).await;
+    // It heeds no-transform, and keeps nothing back.
+    let impatient = "    encode gzip\n    reverse_proxy UPSTREAM {\n        transport http {\n            response_header_timeout 5s\n        }\n    }\n";
+    let wrong = start(impatient).await;
+    let read = is_found(&wrong, "8s", &["idle"], &["response_header_timeout 1h"]).await;
     assert_eq!(read["path"][0]["name"], "Caddy", "{read:#}");
     let right = "    @compressible not path /.sungrazer/*\n    encode @compressible zstd gzip\n    reverse_proxy UPSTREAM {\n        flush_interval -1\n    }\n";
     is_good(start(right).await.address, "8s").await;
@@ -162,10 +163,10 @@ async fn squid() {
         ));
         peers::serve("squid", &text, |_, config, _| ["-N", "-f", &config].map(str::to_owned).to_vec()).await
     };
-    let lines = ["read_timeout 1 hour", "http_upgrade_request_protocols WebSocket allow all"];
+    let lines = ["read_timeout 1 hour", "http_upgrade_request_protocols OTHER allow all"];
     let read = is_found(&start("read_timeout 5 seconds").await, "8s", &["idle", "websocket"], &lines).await;
     assert_eq!(read["path"][0]["name"], "Squid", "{read:#}");
-    is_good(start("read_timeout 1 hour\nhttp_upgrade_request_protocols WebSocket allow all").await.address, "8s").await;
+    is_good(start("read_timeout 1 hour\nhttp_upgrade_request_protocols OTHER allow all").await.address, "8s").await;
 }
 
 /// Keeps what says that it is not to be kept, and is impatient.

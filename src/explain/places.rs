@@ -79,7 +79,7 @@ pub struct Explanation {
     partial: bool,
 }
 
-/// How many names are kept; they are fetched through for each place that is added.
+/// How many names are kept; they are looked through for each place that is added.
 const MAX_PLACES: usize = 64;
 
 /// How many of them are said.

@@ -74,11 +74,14 @@ const THEN: Duration = Duration::from_millis(100);
 pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     let (Some(first), Some(last)) = (beacons.first(), beacons.last()) else { return Flow::Nothing };
     let way = beacons.iter().map(|beacon| beacon.arrived.saturating_sub(beacon.sent)).min().unwrap_or_default();
-    let delays =
-        beacons.iter().filter(|beacon| beacon.is_small).map(|beacon| beacon.arrived.saturating_sub(beacon.sent + way));
-    let delays: Vec<Duration> = delays.collect();
-    if delays.iter().filter(|delay| **delay > LATE).count() < MAX_LATE {
-        return Flow::Prompt { worst: delays.into_iter().max().unwrap_or_default() };
+    let small: Vec<&Beacon> = beacons.iter().filter(|beacon| beacon.is_small).collect();
+    let delay = |beacon: &Beacon| beacon.arrived.saturating_sub(beacon.sent + way);
+    let late = |beacons: &[&Beacon]| beacons.iter().filter(|beacon| delay(beacon) > LATE).count();
+    // Where one moment was slow, what came behind it is in time. A buffer fills again and again.
+    let behind = small.partition_point(|beacon| beacon.arrived <= first.arrived + THEN);
+    let (all, again) = (late(&small), late(&small[behind..]));
+    if all < MAX_LATE || behind < small.len() && again * 3 < small.len() - behind {
+        return Flow::Prompt { worst: small.iter().map(|beacon| delay(beacon)).max().unwrap_or_default() };
     }
     // What was sent last when the first came is what filled the buffer. Each may have been completed by the one behind it, so
     // their own delays say too little of the way.
@@ -140,6 +143,7 @@ mod tests {
         assert_eq!(flow(through(|_, _, at| at)), Flow::Prompt { worst: Duration::ZERO });
         assert!(is_prompt(flow(through(|n, _, at| at + if n == 3 { 400 } else { 0 }))));
         assert!(is_prompt(flow(through(|n, _, at| if n < 3 { 600 } else { at }))), "a slow start");
+        assert!(is_prompt(flow(through(|n, _, at| if n < 6 { 1000 } else { at }))), "a slower start");
         assert!(is_prompt(flow(through(|n, _, at| at + if n > 8 { 3000 } else { 5 }))), "a slow line");
     }
 

@@ -227,6 +227,8 @@ async fn hear(
     let (mut line, mut last) = (Vec::new(), clock::now());
     let why = loop {
         match timeout_at(deadline, opened.piece()).await {
+            // The end of a stream may come as a piece of its own, in which there is nothing.
+            Ok(Some(Ok(piece))) if piece.is_empty() => {}
             Ok(Some(Ok(piece))) => {
                 last = clock::now();
                 let decoded = decoder.push(&piece).and_then(|()| decoder.take());

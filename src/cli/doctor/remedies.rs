@@ -76,7 +76,7 @@ fn nginx(fault: Fault) -> &'static [&'static str] {
             "proxy_set_header Upgrade $http_upgrade;",
             "proxy_set_header Connection $connection_upgrade;",
         ],
-        Fault::OldHttp => &["proxy_http_version 1.1;", "proxy_set_header Connection \"\";"],
+        Fault::OldHttp => &["proxy_http_version 1.1;"],
         Fault::Host => &["proxy_set_header Host $host;"],
     }
 }
@@ -100,7 +100,7 @@ fn apache(fault: Fault) -> &'static [&'static str] {
 fn haproxy(fault: Fault) -> &'static [&'static str] {
     match fault {
         Fault::Buffering => {
-            &["option http-no-delay", "# HAProxy itself keeps nothing back: fetch for what else is on the way"]
+            &["option http-no-delay", "# HAProxy itself keeps nothing back: look for what else is on the way"]
         }
         Fault::Compression => {
             &["compression type text/html text/css application/javascript    # without the types of streams"]
@@ -108,7 +108,7 @@ fn haproxy(fault: Fault) -> &'static [&'static str] {
         Fault::Idle => &["timeout client 1h", "timeout server 1h", "timeout tunnel 1h"],
         Fault::Caching => &["http-request cache-use NAME unless { path_beg PREFIX/ }"],
         Fault::WebSocket => &["timeout tunnel 1h", "# and no: option httpclose, http-request del-header Upgrade"],
-        Fault::OldHttp => &["# HAProxy speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::OldHttp => &["# HAProxy speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["# remove: http-request set-header Host"],
     }
 }
@@ -147,9 +147,9 @@ fn traefik(fault: Fault) -> &'static [&'static str] {
             "--entrypoints.NAME.transport.respondingtimeouts.idletimeout=1h",
             "--serverstransport.forwardingtimeouts.responseheadertimeout=0",
         ],
-        Fault::Caching => &["# Traefik has no cache: fetch for a plugin on the router"],
+        Fault::Caching => &["# Traefik has no cache: look for a plugin on the router"],
         Fault::WebSocket => &["# Traefik passes WebSockets on: remove customRequestHeaders for Upgrade and Connection"],
-        Fault::OldHttp => &["# Traefik speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::OldHttp => &["# Traefik speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["traefik.http.services.NAME.loadbalancer.passhostheader=true"],
     }
 }
@@ -169,7 +169,7 @@ fn envoy(fault: Fault) -> &'static [&'static str] {
         ],
         Fault::Caching => &["# take the route of PREFIX/ out of the cache filter: typed_per_filter_config"],
         Fault::WebSocket => &["upgrade_configs: [{ upgrade_type: websocket }]"],
-        Fault::OldHttp => &["# Envoy speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::OldHttp => &["# Envoy speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["# remove: host_rewrite_literal, auto_host_rewrite"],
     }
 }
@@ -177,7 +177,7 @@ fn envoy(fault: Fault) -> &'static [&'static str] {
 fn alb(fault: Fault) -> &'static [&'static str] {
     match fault {
         Fault::Buffering => &["# targets of the types instance or ip: those of the type lambda are buffered whole"],
-        Fault::Compression => &["# an ALB compresses nothing: fetch for what else is on the way"],
+        Fault::Compression => &["# an ALB compresses nothing: look for what else is on the way"],
         Fault::Idle => &[
             "aws elbv2 modify-load-balancer-attributes --load-balancer-arn ARN \\",
             "    --attributes Key=idle_timeout.timeout_seconds,Value=3600",
@@ -210,7 +210,7 @@ fn cloudflare(fault: Fault) -> &'static [&'static str] {
         ],
         Fault::Caching => &["Cache Rules: starts_with(http.request.uri.path, \"PREFIX/\") -> Bypass cache"],
         Fault::WebSocket => &["Network -> WebSockets: on"],
-        Fault::OldHttp => &["# Cloudflare speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::OldHttp => &["# Cloudflare speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["Origin Rules: remove the Host Header override"],
     }
 }
@@ -230,7 +230,7 @@ fn varnish(fault: Fault) -> &'static [&'static str] {
             "sub vcl_recv { if (req.http.Upgrade ~ \"(?i)websocket\") { return (pipe); } }",
             "sub vcl_pipe { set bereq.http.Upgrade = req.http.Upgrade; set bereq.http.Connection = req.http.Connection; }",
         ],
-        Fault::OldHttp => &["# Varnish speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::OldHttp => &["# Varnish speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["# remove: .host_header of the backend, set bereq.http.Host"],
     }
 }
@@ -238,11 +238,11 @@ fn varnish(fault: Fault) -> &'static [&'static str] {
 fn squid(fault: Fault) -> &'static [&'static str] {
     match fault {
         Fault::Buffering => &["read_ahead_gap 0 KB"],
-        Fault::Compression => &["# Squid compresses nothing: fetch for eCAP or ICAP modules"],
+        Fault::Compression => &["# Squid compresses nothing: look for eCAP or ICAP modules"],
         Fault::Idle => &["read_timeout 1 hour", "client_lifetime 1 day"],
         Fault::Caching => &["acl sungrazer urlpath_regex ^PREFIX/", "cache deny sungrazer"],
-        Fault::WebSocket => &["http_upgrade_request_protocols WebSocket allow all"],
-        Fault::OldHttp => &["# Squid speaks HTTP/1.1: fetch for what else is on the way"],
+        Fault::WebSocket => &["http_upgrade_request_protocols OTHER allow all"],
+        Fault::OldHttp => &["# Squid speaks HTTP/1.1: look for what else is on the way"],
         Fault::Host => &["# remove: cache_peer … forceddomain"],
     }
 }

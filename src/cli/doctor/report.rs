@@ -41,7 +41,8 @@ pub(super) fn text(examined: &Examined) -> String {
             }
         }
     }
-    if !fixes.is_empty() {
+    let mut all = fixes.iter().flat_map(|fix| &fix.lines).flat_map(|(_, lines)| lines);
+    if all.any(|line| ["SUNGRAZER", "NAME", "ARN"].iter().any(|name| line.contains(name))) {
         text.push_str("\nSUNGRAZER stands for the address at which it listens, NAME and ARN for names of your own.\n");
     }
     let _ = writeln!(text, "\n{}", sentence(examined));
@@ -92,9 +93,14 @@ fn fixes(examined: &Examined) -> Vec<Fix> {
     let known: Vec<&'static str> = examined.path.iter().map(|found| found.name).filter(has_lines).collect();
     let products = if known.is_empty() { PRODUCTS.to_vec() } else { known };
     let filled = |line: &&str| line.replace("PREFIX", &examined.prefix);
-    let of = |product: &'static str| Fix {
-        product,
-        lines: faults.iter().map(|fault| (*fault, lines(product, *fault).iter().map(filled).collect())).collect(),
+    let of = |product: &'static str| {
+        // What repairs two faults is written once.
+        let mut said = BTreeSet::new();
+        let mut new = |fault: Fault| -> Vec<String> {
+            lines(product, fault).iter().filter(|line| said.insert(**line)).map(filled).collect()
+        };
+        let all = faults.iter().map(|fault| (*fault, new(*fault)));
+        Fix { product, lines: all.filter(|(_, lines)| !lines.is_empty()).collect() }
     };
     products.into_iter().map(of).collect()
 }
