@@ -147,7 +147,7 @@ impl FetchLimiter {
         }
     }
 
-    /// Sees to it that somebody fetches again at `next`. Moments only grow, so one who is waiting for an earlier one will do.
+    /// Sees to it that somebody checks the queue again at `next`. Moments only grow, so one who is waiting for an earlier one will do.
     fn fetch_again_at(self: &Arc<Self>, next: Instant) {
         let Ok(runtime) = Handle::try_current() else { return };
         if !self.timed.swap(true, Ordering::AcqRel) {

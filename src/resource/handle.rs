@@ -255,7 +255,7 @@ impl Resource {
         self.untried.store(untried, Ordering::Release);
     }
 
-    /// A client has asked for it in words of our own: whoever wrote it knows that it is fetched.
+    /// A client has asked for it in words of our own: whoever wrote it knows that Sungrazer fetches it.
     pub fn vouch(&self) {
         if self.untried.swap(false, Ordering::AcqRel) {
             self.wake();
