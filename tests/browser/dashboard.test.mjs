@@ -144,7 +144,7 @@ test('why a resource is as it is can be asked with the keyboard alone', async ()
     await link.focus();
     await page.keyboard.press('Enter');
     const dialog = page.getByRole('dialog', { name: 'Why /status.json is as it is' });
-    await dialog.getByText('the first look').waitFor();
+    await dialog.getByText('the first fetch').waitFor();
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'hidden' });
     assert.ok(await link.evaluate((link) => link === document.activeElement), 'the focus is where it was');

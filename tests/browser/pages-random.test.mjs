@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { stage } from './stage.mjs';
+import { LEARNS, stage } from './stage.mjs';
 import { eventually } from './support.mjs';
 
 const SEED = Number(process.env.PAGES_SEED ?? 7);
@@ -62,7 +62,8 @@ const read = () => [document.getElementById('count').textContent, Object.fromEnt
 }))];
 
 let current = '';
-const on = stage({ '/page': (request, send) => send(200, 'text/html; charset=utf-8', current) });
+// A route of its own is followed from the first load on.
+const on = stage({ '/page': (request, send) => send(200, 'text/html; charset=utf-8', current) }, { routes: LEARNS.replace('"learn"', 'true') });
 
 test(`what is set in a row stays in it (seeds from ${SEED})`, async () => {
     let [kept, left] = [0, 0];

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { stage } from './stage.mjs';
+import { LEARNS, stage } from './stage.mjs';
 import { eventually } from './support.mjs';
 
 /** Seconds: longer than a test takes. */
@@ -62,7 +62,7 @@ const on = stage({
         if (times < 3) setTimeout(() => location.reload(), times * 1500 - 1000);</script>`, '')),
     '/token': html((count) => doc(`<p id="count">${count}</p><form><input type="hidden" name="token" value="${Math.random()}"></form>`, '<meta http-equiv="refresh" content="2">')),
     '/cookie': (request, send, { state }) => send(200, 'text/html', doc(`<p>${state.count}</p>`, '<meta http-equiv="refresh" content="2">'), { 'set-cookie': `t=${Math.random()}; HttpOnly; Path=/` }),
-});
+}, { routes: LEARNS.replace('/**', '/handler').replace('"learn"', 'true') + LEARNS });
 
 const loads = (page, path) => page.times(path);
 const ways = { directly: (path) => on.openPlain(path), through: (path) => on.open(path) };

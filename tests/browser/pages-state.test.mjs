@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { stage } from './stage.mjs';
+import { LEARNS, stage } from './stage.mjs';
 
 /** Seconds: none of these tests waits for it. */
 const REFRESH = 60;
@@ -219,7 +219,8 @@ Object.values(CASES).forEach(({ body }, at) => {
     pages[`/case${at}`] = (request, send, { state: { count } }) => send(200, 'text/html; charset=utf-8', `<!doctype html><html><head><meta charset="utf-8">
 <meta http-equiv="refresh" content="${REFRESH}"><title>t</title></head><body><h1 id="count">${count}</h1>${body(count)}</body></html>`);
 });
-const on = stage(pages);
+// A route of its own is followed from the first load on.
+const on = stage(pages, { routes: LEARNS.replace('"learn"', 'true') });
 
 /** Changes the page, and waits until it shows that. */
 async function shown(page, count) {
