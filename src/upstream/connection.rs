@@ -60,7 +60,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line behind a stream that is a [`Connection`], or the digest of one.
+    /// The line behind a stream that is a `Connection`, or the digest of one.
     pub fn of(digest: Option<Arc<ProxyDigest>>) -> Option<Arc<Self>> {
         digest?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
     }

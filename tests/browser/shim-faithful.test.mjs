@@ -155,7 +155,8 @@ async function repeated(base, work, argument) {
         const observe = eval(`(${work})`);
         window.observed = [];
         const poll = () => observe(argument).then((result) => observed.push(result));
-        poll();
+        // A validator comes from an answer.
+        (argument.conditional ? fetch(argument.path) : Promise.resolve()).then(poll);
         setInterval(poll, 250);
     }, [String(work), argument]);
     const count = () => page.evaluate(() => observed.length);

@@ -129,7 +129,8 @@ test('a page that was frozen shows what it has missed as soon as it goes on', as
     const begun = performance.now();
     await page.waitForFunction((count) => drawn.at(-1).count === count, count);
     const took = performance.now() - begun;
-    assert.ok(took < INTERVAL / 2, `${took} ms`);
+    // Without Sungrazer its next poll would show it.
+    assert.ok(took < INTERVAL, `${took} ms`);
     assert.equal(page.times('/state'), asked, 'it asked by itself');
     await live(page);
     assert.deepEqual(page.errors, []);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { stage } from './stage.mjs';
+import { LEARNS, stage } from './stage.mjs';
 import { eventually } from './support.mjs';
 
 /** Seconds. */
@@ -74,7 +74,7 @@ const on = stage({
         body: '<p>x</p>',
         headers: { 'content-security-policy-report-only': "worker-src 'none'; require-trusted-types-for 'script'" },
     })),
-});
+}, { routes: LEARNS.replace('/**', '/controls').replace('"learn"', 'true') + LEARNS });
 
 const bases = [['without', (path) => on.openPlain(path)], ['with', (path) => on.open(path)]];
 const even = () => (on.application.state = { count: on.application.state.count + on.application.state.count % 2 });

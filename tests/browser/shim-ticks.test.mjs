@@ -51,18 +51,6 @@ const on = stage({
     '/cursor': page(`
         const poll = () => fetch('/log?since=5').then((r) => r.json()).then(draw);
         poll(); setInterval(poll, ${INTERVAL});`),
-    '/lines': (request, send, { state: { count } }) => {
-        const since = Number(new URL(request.url, on.sidecar.url).searchParams.get('since'));
-        send(200, 'text/plain', count > since ? String(count) : '');
-    },
-    '/chat': page(`
-        let since = 0;
-        (async function poll() {
-            const text = await (await fetch('/lines?since=' + since)).text();
-            since = Number(text) || since;
-            draw({ count: since });
-            setTimeout(poll, ${INTERVAL});
-        })();`),
     '/doc': (request, send, application) => send(200, 'application/json', JSON.stringify(application.saved ?? {})),
     '/save': (request, send, application) => {
         application.saved = JSON.parse(request.body);
@@ -143,27 +131,6 @@ for (const path of ['/post/constant', '/post/ids', '/post/xhr', '/cursor']) {
         await page.close();
     });
 }
-
-test('in a conversation, where every second answer is empty, each message is shown at once', async () => {
-    on.change();
-    const page = await on.open('/chat');
-    await page.waitForFunction(() => draws > 2);
-    const took = [];
-    for (let round = 0; round < 14; round++) {
-        // One answer in between says that there is nothing, and never two in a row.
-        await page.waitForFunction((before) => draws > before, await page.evaluate(() => draws));
-        await sleep(INTERVAL / 5);
-        const begun = performance.now();
-        await fetch(`${on.sidecar.url}/comment`, { method: 'POST', body: `count ${token()}` });
-        await page.waitForFunction((count) => drawn.at(-1).count === count, on.application.state.count);
-        took.push(Math.round(performance.now() - begun));
-    }
-    console.log(`shown after ${took.join(', ')} ms; the page polls every ${INTERVAL} ms`);
-    const late = took.slice(2).filter((ms) => ms > INTERVAL / 3);
-    assert.ok(late.length <= 1, took.join());
-    assert.deepEqual(page.errors, []);
-    await page.close();
-});
 
 test('a page that saves numbers by a timer reads what it saved', async () => {
     const page = await on.open('/autosave');

@@ -23,6 +23,9 @@ pub(in crate::proxy) struct Observation {
 /// A larger answer is not kept, so its URL is not fetched before somebody configures that.
 const MAX_BODY: usize = 256 << 10;
 
+/// The same of what is neither text nor markup nor JSON.
+const MAX_OTHER_BODY: usize = 16 << 10;
+
 impl Gateway {
     /// Begins to observe the answer to `request`, before anybody changes it, if that is of use.
     pub(in crate::proxy) fn observation(
@@ -39,9 +42,14 @@ impl Gateway {
         let media_type = MediaType::of(&answer.headers);
         let length = answer.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let is_kept = answer.status.is_success()
-            && matches!(media_type.kind(), Kind::Json | Kind::Html | Kind::Text | Kind::Xml)
             && !media_type.is_event_stream()
-            && length.is_none_or(|length: usize| length <= MAX_BODY);
+            && match media_type.kind() {
+                Kind::Json | Kind::Html | Kind::Text | Kind::Xml => {
+                    length.is_none_or(|length: usize| length <= MAX_BODY)
+                }
+                // Downloads and pictures are many and large.
+                _ => length.is_some_and(|length| length <= MAX_OTHER_BODY),
+            };
         if !is_kept && answer.status != StatusCode::NOT_MODIFIED {
             return None;
         }

@@ -76,9 +76,6 @@ class Poll {
         this.said = new Map();
         this.vain = 0;
         this.rest = 0;
-        /** Whether a tick has come since the last answer, and whether that was what the tick was for. */
-        this.ticked = false;
-        this.settled = false;
         polls.set(key, this);
         const since = () => this.replica?.version;
         this.leave = link.follow({ url, headers, tick, every: this.pace, since }, (record) => this.take(record));
@@ -118,8 +115,6 @@ class Poll {
                 this.catchUp();
                 break;
             case 'tick':
-                this.ticked = true;
-                this.settled = false;
                 this.hurry(this.rest);
                 break;
             case 'end':
@@ -153,17 +148,16 @@ class Poll {
         }
     }
 
-    /** A tick has `run` ask, which is in vain until the answer says something else; or a poll under way has brought that already. */
+    /** A tick has `run` ask, which is in vain until the answer says something else. */
     heeds({ early }) {
-        if (early && !this.settled) {
+        if (early) {
             this.rest = now() + (this.pace || 0) * 2 ** ++this.vain;
         }
     }
 
     /**
      * `run` was answered `text` to a request of this `shape`. It is news if it is another one than before, though answers
-     * used to be the same: what differs each time says nothing. What there was before the last one counts as the same, too:
-     * a chat's answers are empty but for those that bring something.
+     * used to be the same: what differs each time says nothing.
      */
     hears(run, shape, text) {
         let hash = text.length;
@@ -171,17 +165,15 @@ class Poll {
             hash = (Math.imul(hash, 31) + text.charCodeAt(at)) | 0;
         }
         const known = this.said.get(shape);
-        const isSame = known?.hash === hash || known?.before === hash;
+        const isSame = known?.hash === hash;
         const same = isSame ? STEADY : (known?.same || 0) - 1;
         if (known || this.said.size < MOST_SHAPES) {
-            this.said.set(shape, { hash, before: known?.hash, same });
+            this.said.set(shape, { hash, same });
         }
-        if ((run.early || this.ticked) && !isSame && same >= 0) {
+        if (run.early && !isSame && same >= 0) {
             this.vain = this.rest = 0;
-            this.settled = true;
-            run.seen.told ||= !!run.early;
+            run.seen.told = true;
         }
-        this.ticked = false;
     }
 }
 
