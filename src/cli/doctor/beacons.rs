@@ -52,6 +52,8 @@ pub(super) enum Flow {
     Prompt {
         /// The longest delay of a small one, beyond what any of them took.
         worst: Duration,
+        /// Whether small ones wait for more again and again, though only for a moment.
+        waits: bool,
     },
     /// Only when so many bytes were sent: more than `over`, at most `until`.
     HeldBack { over: usize, until: usize },
@@ -67,6 +69,10 @@ const LATE: Duration = Duration::from_millis(150);
 /// So many late ones are no accident: with any buffer at all, half of them are.
 const MAX_LATE: usize = 4;
 
+/// What waits no longer than this waits for a timer: with a buffer of any size that is used, some wait for longer. Systems keep what
+/// they are told to join with more for 200 ms.
+const A_MOMENT: Duration = Duration::from_millis(300);
+
 /// What is sent within this time of a moment is sent then.
 const THEN: Duration = Duration::from_millis(100);
 
@@ -79,9 +85,13 @@ pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     let late = |beacons: &[&Beacon]| beacons.iter().filter(|beacon| delay(beacon) > LATE).count();
     // Where one moment was slow, what came behind it is in time. A buffer fills again and again.
     let behind = small.partition_point(|beacon| beacon.arrived <= first.arrived + THEN);
+    let worst = small.iter().map(|beacon| delay(beacon)).max().unwrap_or_default();
     let (all, again) = (late(&small), late(&small[behind..]));
     if all < MAX_LATE || behind < small.len() && again * 3 < small.len() - behind {
-        return Flow::Prompt { worst: small.iter().map(|beacon| delay(beacon)).max().unwrap_or_default() };
+        return Flow::Prompt { worst, waits: false };
+    }
+    if worst <= A_MOMENT {
+        return Flow::Prompt { worst, waits: true };
     }
     // What was sent last when the first came is what filled the buffer. Each may have been completed by the one behind it, so
     // their own delays say too little of the way.
@@ -140,11 +150,17 @@ mod tests {
     #[test]
     fn what_comes_at_once_is_prompt_even_if_a_moment_was_slow() {
         let flow = |beacons: Vec<Beacon>| flow(&beacons, TRIP);
-        assert_eq!(flow(through(|_, _, at| at)), Flow::Prompt { worst: Duration::ZERO });
+        assert_eq!(flow(through(|_, _, at| at)), Flow::Prompt { worst: Duration::ZERO, waits: false });
         assert!(is_prompt(flow(through(|n, _, at| at + if n == 3 { 400 } else { 0 }))));
         assert!(is_prompt(flow(through(|n, _, at| if n < 3 { 600 } else { at }))), "a slow start");
         assert!(is_prompt(flow(through(|n, _, at| if n < 6 { 1000 } else { at }))), "a slower start");
         assert!(is_prompt(flow(through(|n, _, at| at + if n > 8 { 3000 } else { 5 }))), "a slow line");
+    }
+
+    #[test]
+    fn small_pieces_that_wait_for_more_for_a_moment_are_told_from_a_buffer() {
+        let joined = through(|n, _, at| at + if n % 2 == 0 { 200 } else { 0 });
+        assert_eq!(flow(&joined, TRIP), Flow::Prompt { worst: Duration::from_millis(200), waits: true });
     }
 
     #[test]

@@ -97,8 +97,13 @@ impl Findings {
         }
         let flow = flow(&heard.beacons, trip);
         let (works, mut text) = match flow {
-            Flow::Prompt { worst } => {
-                (true, format!("each of {} beacons at once (within {} ms)", heard.beacons.len(), worst.as_millis()))
+            Flow::Prompt { worst, waits } => {
+                let text = format!("each of {} beacons at once (within {} ms)", heard.beacons.len(), worst.as_millis());
+                if waits {
+                    let text = "small pieces wait for more, which makes events late by up to";
+                    self.add(Fault::Buffering, format!("{name}: {text} {} ms", worst.as_millis()));
+                }
+                (true, text)
             }
             Flow::HeldBack { over, until } => {
                 let text = format!("kept back until more than {} were sent ({until} bytes were enough)", size(over));
@@ -190,20 +195,22 @@ impl Findings {
         }
     }
 
-    /// Two short answers: whether they are the same one, and what became of the requests.
-    pub(super) fn mirrors(&mut self, over: &str, mirrors: &[Mirror], sent: &Sent) {
-        let Some(first) = mirrors.first() else { return };
+    /// Short answers to what was sent: whether they are the same one, and what became of the requests.
+    pub(super) fn mirrors(&mut self, over: &str, answers: &[(&Mirror, &Sent)]) {
+        let Some((first, sent)) = answers.first() else { return };
         let Some(said) = &first.said else { return };
         let id = |mirror: &Mirror| mirror.said.as_ref().map(|said| said["id"].clone());
-        let mark = said["headers"]["x-sungrazer-doctor"].as_str();
-        let is_of_another_request = mark.is_some_and(|mark| mark != sent.mark);
-        if is_of_another_request || mirrors.iter().skip(1).any(|mirror| id(mirror) == id(first)) {
-            self.add(
-                Fault::Caching,
-                format!("{over}: the same answer came twice, although it says no-store: a cache keeps it"),
-            );
+        let is_of_another_request = |mirror: &Mirror, sent: &Sent| {
+            let mark = mirror.said.as_ref().and_then(|said| said["headers"]["x-sungrazer-doctor"].as_str());
+            mark.is_some_and(|mark| mark != sent.mark)
+        };
+        let repeats = answers.iter().skip(1).any(|(mirror, _)| id(mirror) == id(first));
+        if repeats || answers.iter().any(|(mirror, sent)| is_of_another_request(mirror, sent)) {
+            let text = "the same answer came twice, although it says no-store: a cache keeps it";
+            self.add(Fault::Caching, format!("{over}: {text}"));
         }
-        for mirror in mirrors {
+        let is_of_another_request = is_of_another_request(first, sent);
+        for (mirror, _) in answers {
             self.heads(&format!("{over}, short answers"), &mirror.headers);
         }
         if said["http"] == "HTTP/1.0" {

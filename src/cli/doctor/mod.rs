@@ -141,7 +141,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Examined> {
     let markers = first.said.iter().flat_map(|said| said["markers"].as_array()).flatten();
     let markers: Vec<&str> = markers.filter_map(serde_json::Value::as_str).collect();
     let path = intermediaries(responses.into_iter(), &markers);
-    findings.mirrors("HTTP/1.1", &[first.clone(), second], &sent);
+    findings.mirrors("HTTP/1.1", &[(&first, &sent), (&second, &again)]);
     let is_tls = request.url.address.is_tls();
     let browsers_use_h2 = is_tls && h2.mirror.is_ok();
     h2.tell(&mut findings, is_tls, &again, trip, silence);
@@ -164,7 +164,7 @@ async fn over_h2(far: &Far<'_>, base: &str, sent: &Sent, silence: Duration) -> S
 impl Second {
     fn tell(&self, findings: &mut Findings, is_tls: bool, sent: &Sent, trip: Duration, silence: Duration) {
         match &self.mirror {
-            Ok(mirror) => findings.mirrors("HTTP/2", std::slice::from_ref(mirror), sent),
+            Ok(mirror) => findings.mirrors("HTTP/2", &[(mirror, sent)]),
             // Browsers speak HTTP/2 over TLS alone.
             Err(_) if !is_tls => {}
             Err(error) => findings.absent("HTTP/2", &format!("{error:#}")),

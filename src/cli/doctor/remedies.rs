@@ -99,9 +99,10 @@ fn apache(fault: Fault) -> &'static [&'static str] {
 
 fn haproxy(fault: Fault) -> &'static [&'static str] {
     match fault {
-        Fault::Buffering => {
-            &["option http-no-delay", "# HAProxy itself keeps nothing back: look for what else is on the way"]
-        }
+        Fault::Buffering => &[
+            "option http-no-delay                  # or small pieces wait up to 200 ms for more",
+            "# HAProxy keeps nothing back for longer: look for what else is on the way",
+        ],
         Fault::Compression => {
             &["compression type text/html text/css application/javascript    # without the types of streams"]
         }
