@@ -162,8 +162,7 @@ for (const path of ['/ticks', '/ticks/timeout', '/ticks/drift']) {
 }
 
 for (const path of ['/guarded/timeout', '/guarded/interval', '/guarded/branches', '/guarded/async', '/guarded/swr', '/swr', '/query']) {
-    const known = path === '/swr' && 'the library sometimes leaves out a poll of its own after a tick';
-    test(`${path}: a page that asks no more often than it likes is never told later`, { todo: known || undefined }, async () => {
+    test(`${path}: a page that asks no more often than it likes is never told later`, async () => {
         const page = await on.open(path);
         await page.waitForFunction(() => draws > 2);
         const took = [];

@@ -2,6 +2,9 @@
 
 const timers = new Map();
 
+/** Browsers fire what is due this much later at most, if they are not busy. */
+const LATEST = 50;
+
 class Timer {
     constructor({ site, run, parent, handler, args, repeats, delay, depth }) {
         Object.assign(this, { site, run, parent, handler, args, repeats, delay, depth });
@@ -39,6 +42,11 @@ class Timer {
         }
         if (taken) {
             const { asked, told } = taken.seen;
+            if (!asked.size && !repeats && this.isAheadOfOthers()) {
+                this.taken = taken;
+                this.handle = this.arm(nativeSetTimeout, 1);
+                return true;
+            }
             taken.site.rests(!asked.size, this.delay);
             // A run that asked for nothing was none, and what was told of something real may ask again.
             if (asked.size && !told) {
@@ -105,6 +113,15 @@ class Timer {
         nativeClearTimeout(this.hurried);
     }
 
+    /**
+     * Whether the page has set others for the same moment before. Browsers fire timers that were set for long a little late, to wake
+     * up less often; this one was set anew for a shorter time, and would come before them.
+     */
+    isAheadOfOthers() {
+        const overdue = now() - LATEST;
+        return [...timers.values()].some((other) => other !== this && !other.repeats && other.due <= this.free && other.due > overdue);
+    }
+
     /** Fires now, in place of the next time. */
     hurry() {
         const early = this.ahead();
@@ -137,13 +154,13 @@ class Timer {
         const wait = Math.max(delay, shift + Math.min(delay, pace));
         this.due = now() + wait;
         this.pace = Math.min(delay, wait - shift);
-        // Clocks are coarse, and others that wait for the same moment came first.
-        const rest = Math.ceil(until - now()) + 1;
-        if (rest <= 1) {
+        const rest = Math.ceil(until - now());
+        if (rest <= 0 && parent.seen.asked.size > 0) {
             return wait;
         }
+        // A run that asked for nothing took nobody's place, though it may have ended after that time.
         this.taken = parent;
-        return rest;
+        return Math.max(rest, 1);
     }
 }
 
