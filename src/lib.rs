@@ -28,6 +28,7 @@
 //! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
 //! | [`proto`] | HTTP without policy: where messages end |
 //! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
+//! | [`post`] | whether a request that is no GET only reads, and whose its answer is |
 //! | [`explain`], [`probe`] | why something was a change; what changes by itself, and the rules against it |
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
 //! | [`poll`], [`hub`] | when and how to fetch; from keys to resources |
@@ -70,6 +71,7 @@ pub mod markup;
 pub mod model;
 pub mod normalise;
 pub mod poll;
+pub mod post;
 pub mod probe;
 pub mod proto;
 pub mod proxy;

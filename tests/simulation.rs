@@ -189,6 +189,7 @@ impl Simulation {
             variant: Arc::new([]),
             context: RequestContext::default(),
             identity: Identity::full(Vec::new()),
+            body: None,
         }
     }
 

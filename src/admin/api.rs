@@ -156,6 +156,8 @@ impl Api {
                 json!({
                     "resource": resource.handle(),
                     "url": &*resource.key().target,
+                    "method": resource.key().method().as_str(),
+                    "asks": resource.key().body.as_ref().map(|body| &*body.name),
                     "advice": resource.state().advice.as_deref(),
                     "looks": fetches,
                 })
@@ -217,6 +219,8 @@ impl Api {
         json!({
             "resource": resource.handle(),
             "url": &*resource.key().target,
+            "method": resource.key().method().as_str(),
+            "asks": resource.key().body.as_ref().map(|body| &*body.name),
             "host": &*resource.key().origin.public,
             "route": route,
             "version": head.newest().map(|newest| newest.version.to_string()),

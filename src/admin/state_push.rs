@@ -117,6 +117,7 @@ impl StatePush {
                 variant: Arc::new([]),
                 context: RequestContext::default(),
                 identity: Identity::selected(Vec::new()),
+                body: None,
             },
             plan: Arc::new(plan),
             fetch: Arc::new(SelfFetcher(api)),

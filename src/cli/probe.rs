@@ -13,22 +13,22 @@ use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::protocols::Stream;
 use tokio::time::{Instant, sleep_until};
 
-use super::request::{RequestArgs, Url, refuse};
+use super::request::{BodyArgs, RequestArgs, Url, refuse};
 use super::write::Target;
 use super::{print, say, usage};
 use crate::clock;
 use crate::config::{Period, default_max_body};
 use crate::model::{MediaType, Representation, Validators};
 use crate::normalise::Rules;
+use crate::post::FormRead;
 use crate::probe::{AnonymousResult, CachingFindings, Facts, Sample, Varying, examine, route_block, varying};
 use crate::route::is_unambiguous;
 use crate::upstream::{FullResponse, Upstream};
@@ -38,6 +38,8 @@ use crate::upstream::{FullResponse, Upstream};
 pub(super) struct ProbeArgs {
     #[command(flatten)]
     request: RequestArgs,
+    #[command(flatten)]
+    body: BodyArgs,
     /// The same poll as the page sends it another time: what differs in the query may only be there to get past caches
     other: Option<Url>,
     /// Write the configuration into this file, or add the route to it if it exists
@@ -62,6 +64,7 @@ const MIN_FETCHES: usize = 3;
 
 /// Fetches, says what they showed, and ends.
 pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let args = &ProbeArgs { request: args.request.clone().with(&args.body), ..args.clone() };
     if !is_unambiguous(&args.request.url.path) {
         return Ok(usage(&format!(
             "{} has a path that servers read differently (\"..\", \"//\", \";\", \"\\\" or encoded separators): no route takes it, it is always proxied",
@@ -127,12 +130,14 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
     let body = samples.last().map(|sample| sample.representation.body.clone()).unwrap_or_default();
     let when = humantime::format_rfc3339_seconds(clock::wall()).to_string();
     let origin = args.request.url.origin();
+    let post = (args.request.method() != Method::GET).then(|| post_rules(&args.request.body()));
     let facts = Facts {
         url: &args.request.url.shown(),
         upstream: (!names_upstream).then_some(&origin),
         insecure: args.request.insecure,
         path: &args.request.url.path,
         query: args.request.url.query.as_deref(),
+        post: post.as_deref(),
         varying: varying.as_deref(),
         when: &when,
         every: args.every.0,
@@ -159,13 +164,14 @@ struct Prober<'a> {
 
 impl Prober<'_> {
     async fn ask(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<FullResponse> {
-        let head = self.args.request.get(ours, credentials)?;
-        self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await.map_err(anyhow::Error::msg)
+        let head = self.args.request.head(ours, credentials)?;
+        self.upstream.exchange_once(head, self.args.request.body(), MAX_BYTES).await.map_err(anyhow::Error::msg)
     }
 
     /// The fetch that decides whether there is anything to probe.
     async fn first(&mut self) -> anyhow::Result<()> {
-        let incoming = self.upstream.open(self.args.request.get(&[], true)?).await.map_err(anyhow::Error::msg)?;
+        let (head, body) = (self.args.request.head(&[], true)?, self.args.request.body());
+        let incoming = self.upstream.open(head, body).await.map_err(anyhow::Error::msg)?;
         refuse(incoming.status, &incoming.headers)?;
         if MediaType::of(&incoming.headers).is_event_stream() {
             bail!(
@@ -196,12 +202,12 @@ impl Prober<'_> {
 
     async fn fetch(&mut self, spaced: bool, keep: bool) -> anyhow::Result<Sample> {
         let began = clock::now();
-        let head = self.args.request.get(&[], true)?;
+        let (head, body) = (self.args.request.head(&[], true)?, self.args.request.body());
         let exchanged = if keep {
-            self.upstream.exchange_keepalive(&mut self.kept, head, MAX_BYTES).await
+            self.upstream.exchange_keepalive(&mut self.kept, head, body, MAX_BYTES).await
         } else {
             self.kept = None;
-            self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await
+            self.upstream.exchange_once(head, body, MAX_BYTES).await
         };
         let FullResponse { status, headers, body } = exchanged.map_err(anyhow::Error::msg)?;
         refuse(status, &headers)?;
@@ -232,7 +238,8 @@ impl Prober<'_> {
             .into_iter()
             .filter_map(|(held, asked)| Some((asked, last.get(held)?.clone())))
             .collect();
-        if with.is_empty() {
+        // A condition on anything but a GET is a condition on doing it.
+        if with.is_empty() || self.args.request.method() != Method::GET {
             return None;
         }
         Some(self.ask(&with, true).await.ok()?.status.as_u16())
@@ -241,7 +248,8 @@ impl Prober<'_> {
     /// The head of the answer to who takes compressed bodies.
     async fn encoded(&self) -> Option<HeaderMap> {
         let takes = (ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, br, zstd"));
-        let incoming = self.upstream.open(self.args.request.get(&[takes], true).ok()?).await.ok()?;
+        let head = self.args.request.head(&[takes], true).ok()?;
+        let incoming = self.upstream.open(head, self.args.request.body()).await.ok()?;
         Some(incoming.headers)
     }
 
@@ -262,8 +270,9 @@ impl Prober<'_> {
                 "" => path.clone(),
                 rest => format!("{path}?{rest}"),
             };
-            let Ok(head) = self.args.request.get_target(&target, &[], true) else { continue };
-            if let (true, Ok(answer)) = (is_silent, self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await) {
+            let Ok(head) = self.args.request.head_of(&target, &[], true) else { continue };
+            let body = self.args.request.body();
+            if let (true, Ok(answer)) = (is_silent, self.upstream.exchange_once(head, body, MAX_BYTES).await) {
                 varying.trial = self.compare(answer, rules);
             }
         }
@@ -294,6 +303,26 @@ fn gzipped(body: &[u8]) -> anyhow::Result<usize> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(body)?;
     Ok(encoder.finish()?.len())
+}
+
+/// The value of `post` by which a route takes `body` for one that only reads, as far as can be guessed.
+fn post_rules(body: &[u8]) -> String {
+    let rules = |kind: &str, names: Vec<&str>| {
+        let names: Vec<String> = names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
+        format!("{{ kind = \"{kind}\", reads = [{}] }}", names.join(", "))
+    };
+    let said = serde_json::from_slice(body).unwrap_or(serde_json::Value::Null);
+    let calls = said.as_array().map_or(std::slice::from_ref(&said), Vec::as_slice);
+    let mut methods: Vec<&str> = calls.iter().filter_map(|call| call["method"].as_str()).collect();
+    methods.dedup();
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let field = text.split('&').next().filter(|field| field.parse::<FormRead>().is_ok());
+    match field {
+        _ if !methods.is_empty() => rules("json-rpc", methods),
+        _ if said["query"].is_string() => rules("graphql", vec!["queries"]),
+        Some(field) if said.is_null() => rules("form", vec![field]),
+        _ => "{ kind = \"whole\" }".to_owned(),
+    }
 }
 
 /// How far it is, for whoever waits at a terminal: the second half of all fetches has pauses of `every`.

@@ -4,8 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pingora::http::RequestHeader;
 
@@ -23,6 +24,20 @@ pub(super) struct RequestArgs {
     /// Do not check the certificate: anybody on the way can pretend to be the application
     #[arg(long)]
     pub(super) insecure: bool,
+    /// What it is asked for with, where that can be said.
+    #[arg(skip)]
+    body: BodyArgs,
+}
+
+/// How a poll is asked for that is no GET.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct BodyArgs {
+    /// The method, such as POST or QUERY; with a body it is POST unless this says otherwise
+    #[arg(short = 'X', long = "request", value_name = "METHOD")]
+    method: Option<Method>,
+    /// The body to send, of a poll that is a POST and only reads. Its type is JSON if it is that, else a form; -H says otherwise
+    #[arg(short = 'd', long = "data", value_name = "BODY")]
+    data: Option<String>,
 }
 
 /// An absolute URL.
@@ -102,6 +117,22 @@ impl FromStr for HeaderLine {
 const CREDENTIALS: [&str; 4] = ["cookie", "authorization", "x-api-key", "x-auth-token"];
 
 impl RequestArgs {
+    /// The same, asked for with `body`.
+    pub(super) fn with(self, body: &BodyArgs) -> Self {
+        Self { body: body.clone(), ..self }
+    }
+
+    /// The method.
+    pub(super) fn method(&self) -> Method {
+        let usual = if self.body.data.is_some() { Method::POST } else { Method::GET };
+        self.body.method.clone().unwrap_or(usual)
+    }
+
+    /// The body; empty if there is none.
+    pub(super) fn body(&self) -> Bytes {
+        self.body.data.clone().unwrap_or_default().into()
+    }
+
     /// Whom to ask.
     pub(super) fn upstream(&self, patience: Duration) -> anyhow::Result<Upstream> {
         Ok(Upstream::new(Options {
@@ -119,20 +150,20 @@ impl RequestArgs {
         self.headers.iter().any(|line| CREDENTIALS.contains(&line.0.as_str()))
     }
 
-    /// A GET with the headers that were given; `ours` are sent where those do not say otherwise.
-    pub(super) fn get(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<RequestHeader> {
-        self.get_target(&self.url.target(), ours, credentials)
+    /// A request with the headers that were given; `ours` are sent where those do not say otherwise.
+    pub(super) fn head(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<RequestHeader> {
+        self.head_of(&self.url.target(), ours, credentials)
     }
 
     /// The same for another `target` there.
-    pub(super) fn get_target(
+    pub(super) fn head_of(
         &self,
         target: &str,
         ours: &[(HeaderName, HeaderValue)],
         credentials: bool,
     ) -> anyhow::Result<RequestHeader> {
         let headers = self.headers(ours, credentials)?;
-        let mut head = RequestHeader::build(Method::GET, target.as_bytes(), Some(headers.len()))
+        let mut head = RequestHeader::build(self.method(), target.as_bytes(), Some(headers.len()))
             .context("the URL cannot be asked for")?;
         for (name, value) in &headers {
             head.append_header(name.clone(), value.clone()).context("a header cannot be sent")?;
@@ -147,6 +178,12 @@ impl RequestArgs {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sungrazer/", env!("CARGO_PKG_VERSION"))));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(data) = &self.body.data {
+            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok();
+            let media_type = if is_json { "application/json" } else { "application/x-www-form-urlencoded" };
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            headers.insert(CONTENT_LENGTH, data.len().into());
+        }
         for (name, value) in ours {
             headers.insert(name, value.clone());
         }

@@ -8,15 +8,16 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{self, Audience, AudienceName, Balance, File, Transport};
+use super::file::{self, Audience, AudienceName, Balance, File, Post, PostKind, Transport};
 use super::read::{Step, Tree};
 use super::value::{Parsed, Switch};
 use crate::deliver;
 use crate::files;
 use crate::hub;
 use crate::model::{Digest, RouteId, Secret};
-use crate::normalise::Rules;
+use crate::normalise::{Pointer, Rules};
 use crate::poll::{BudgetOptions, ScheduleOptions, WatchConfig};
+use crate::post::{Glob, ReadRules, Reads};
 use crate::proxy::{ConnectionOptions, GatewayOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
@@ -90,6 +91,8 @@ pub struct RouteOptions {
     pub plan: Arc<WatchConfig>,
     /// What splits them.
     pub variant: VariantOptions,
+    /// Which bodies of POST requests only read.
+    pub post: Option<Arc<ReadRules>>,
     /// How its streams are held.
     pub deliver: deliver::Options,
     /// In which forms.
@@ -279,6 +282,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
             ignore_query: route.ignore_query.clone(),
             ignore_headers: ignored.clone(),
         },
+        post: route.post.as_ref().and_then(read_rules).map(Arc::new),
         deliver: deliver::Options {
             heartbeat: route.heartbeat.value.0,
             max_age: route.max_age.value.0,
@@ -302,6 +306,27 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         },
     })
 }
+
+/// The rules of `post`, if they can be read.
+fn read_rules(post: &Post) -> Option<ReadRules> {
+    let globs = || post.reads.iter().map(|read| Glob::new(read)).collect();
+    let reads = match post.kind {
+        PostKind::JsonRpc => Reads::JsonRpc(globs()),
+        PostKind::Graphql => Reads::GraphQl(globs(), post.reads.iter().any(|read| read == ALL_QUERIES)),
+        PostKind::Form => Reads::Form(post.reads.iter().map(|read| read.parse()).collect::<Result<_, _>>().ok()?),
+        PostKind::Whole => Reads::Whole,
+    };
+    let pointers = |written: &[Parsed<Pointer>]| written.iter().map(|pointer| pointer.value.clone()).collect();
+    let echo = match (&post.echo, post.kind) {
+        (Some(echo), _) => pointers(echo),
+        (None, PostKind::JsonRpc) => "/id".parse().into_iter().collect(),
+        (None, _) => Vec::new(),
+    };
+    Some(ReadRules::new(reads, echo, pointers(&post.ignore)))
+}
+
+/// What stands for all queries of GraphQL.
+const ALL_QUERIES: &str = "queries";
 
 /// Reads a secret: `env:NAME`, `file:PATH`, or itself.
 fn secret(text: &str) -> Result<Secret, String> {

@@ -4,9 +4,40 @@ use std::collections::HashSet;
 
 use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{Audience, File, Route, Shim};
+use super::file::{Audience, File, Post, PostKind, Route, Shim};
 use super::read::{Step, Tree};
 use super::value::Switch;
+use crate::normalise::Token;
+use crate::post::FormRead;
+
+/// Looks at what is said of bodies that only read.
+fn check_post(post: &Post, mut report: impl FnMut(&str, String, &str)) {
+    if post.kind != PostKind::Whole && post.reads.is_empty() {
+        let example = match post.kind {
+            PostKind::JsonRpc => "reads = [\"torrent-get\"]",
+            PostKind::Graphql => "reads = [\"queries\"]",
+            PostKind::Form | PostKind::Whole => "reads = [\"action=list\"]",
+        };
+        report("reads", "nothing that is posted here only reads".to_owned(), &format!("write {example}"));
+    }
+    if post.kind == PostKind::Whole && !post.reads.is_empty() {
+        let help = "leave it out if whatever is posted here only reads, or name another kind";
+        report("reads", "kind = \"whole\" takes all bodies for reads".to_owned(), help);
+    }
+    if post.kind == PostKind::Form {
+        for read in &post.reads {
+            if let Err(error) = read.parse::<FormRead>() {
+                report("reads", format!("{read:?} is no field of a form"), &error.to_string());
+            }
+        }
+    }
+    for pointer in post.echo.iter().flatten() {
+        if pointer.value.tokens().contains(&Token::Any) {
+            let help = "name each of them; in a batch it is looked for in each member";
+            report("echo", format!("{:?} may be many values, and one is given back", pointer.text), help);
+        }
+    }
+}
 
 /// Looks at `file` as a whole. What follows from mistakes that are `found` already is not told as well.
 pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: &mut Diagnostics) {
@@ -101,6 +132,11 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
                     );
                 }
             }
+        }
+        if let Some(post) = &route.post {
+            check_post(post, |key, message, help| {
+                report(&[base[0], base[1], Step::Key("post"), Step::Key(key)], message, help);
+            });
         }
         for name in &route.ignore_headers {
             if ["authorization", "cookie", "proxy-authorization"].contains(&name.value.0.as_str()) {

@@ -196,7 +196,8 @@ pub struct Route {
     /// Which paths: `*` is one segment, or a part of one; `**` is any rest. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Parsed<Pattern>>,
-    /// Which methods. Only `GET` is ever asked by Sungrazer itself.
+    /// Which methods. Sungrazer itself asks by `GET`, by `QUERY` (RFC 10008) if it is one of these, and by `POST` as far as `post`
+    /// allows.
     pub methods: Vec<Parsed<MethodName>>,
     /// How often to fetch while somebody watches. A page with the browser script that asks more often itself is fetched as
     /// often; one that asks less often is not fetched more often for long, unless that finds something.
@@ -217,6 +218,9 @@ pub struct Route {
     /// Request headers that identify nobody, such as those of a tracing agent that is not known here: their values, which may
     /// differ with each request, keep no clients apart, and fetches do not carry them.
     pub ignore_headers: Vec<Parsed<FieldName>>,
+    /// Which `POST` requests only read: they are watched like a `GET`, with their body in the key. All others pass through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post: Option<Post>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
@@ -248,6 +252,40 @@ pub struct Route {
     /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
     /// and it follows any URL that the page polls.
     pub shim: Shim,
+}
+
+/// `post`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Post {
+    /// What the bodies are.
+    pub kind: PostKind,
+    /// Which of them only read: for `"json-rpc"` names of methods; for `"graphql"` names of operations, or `"queries"` for all
+    /// queries; for `"form"` fields with their values, such as `"action=list"`. `*` stands for anything.
+    #[serde(default)]
+    pub reads: Vec<String>,
+    /// JSON Pointers, in each member of a batch, to values that come back in the answer: requests that differ in nothing else are
+    /// one, and each client is given its own. For `"json-rpc"` they are `["/id"]` if nothing is said. Of a form, `"/name"` is a
+    /// field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Vec<Parsed<Pointer>>>,
+    /// JSON Pointers to parts of the body that make no difference, such as a counter of the page. Of a form, `"/name"` is a field.
+    #[serde(default)]
+    pub ignore: Vec<Parsed<Pointer>>,
+}
+
+/// What bodies are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PostKind {
+    /// JSON-RPC, or objects like it that name a `method`.
+    JsonRpc,
+    /// GraphQL over HTTP.
+    Graphql,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// Anything: whatever is posted to this route only reads.
+    Whole,
 }
 
 /// `audience`
@@ -416,6 +454,7 @@ impl Default for Route {
             vary: ["accept", "accept-language", "x-requested-with"].map(written).to_vec(),
             ignore_query: vec!["_".to_owned()],
             ignore_headers: Vec::new(),
+            post: None,
             ignore: Ignore::default(),
             transports: Transport::ALL.to_vec(),
             refresh_on: vec![written("* /**")],

@@ -223,6 +223,39 @@ impl Downstream {
         timeout(patience, reading).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
+    /// Reads the request's body, of `length` bytes, and leaves it where it is: whoever is handed the connection reads it, too.
+    ///
+    /// # Errors
+    /// As [`Downstream::read_body`]. What has arrived is still there.
+    pub async fn peek_body(&mut self, length: u64, patience: Duration) -> io::Result<Bytes> {
+        let whole = usize::try_from(length).map_err(io::Error::other)?;
+        match self {
+            Self::H1(h1) => {
+                let reading = async {
+                    while h1.buffer.len() < whole {
+                        if h1.stream.read_buf(&mut h1.buffer).await? == 0 {
+                            return Err(io::ErrorKind::UnexpectedEof.into());
+                        }
+                    }
+                    Ok(Bytes::copy_from_slice(&h1.buffer[..whole]))
+                };
+                timeout(patience, reading).await.map_err(|_| io::ErrorKind::TimedOut)?
+            }
+            Self::H2(h2) => {
+                h2.enable_retry_buffering();
+                self.read_body(length, patience).await
+            }
+        }
+    }
+
+    /// Takes away a body of `length` bytes that has been peeked at.
+    pub fn discard_body(&mut self, length: u64) {
+        if let Self::H1(h1) = self {
+            let length = usize::try_from(length).unwrap_or(usize::MAX).min(h1.buffer.len());
+            drop(h1.buffer.split_to(length));
+        }
+    }
+
     /// Begins a response of unknown length with `frames`.
     ///
     /// # Errors

@@ -30,13 +30,13 @@ pub use iframe::Iframe;
 pub use multiplex::{MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, resume as resume_multiplexed};
 pub use poll::{Hold, Holding, Poll, PollClients, PollOutcome};
 pub use record::headers_object;
-pub use response::{CACHE_STATUS, CachedResponse, LocalResponse, from_memory};
+pub use response::{CACHE_STATUS, CachedResponse, LocalResponse, from_memory, with_body};
 pub use resume::holds_unknown;
 pub use rhythm::Treatment;
 pub use session::{FirstState, STREAM_FIRST_STATE_TIMEOUT, Session, await_ready};
 pub use streams::{AdmissionError, AdmissionRequest, StreamLimiter, StreamPermit, StreamsOptions};
 pub use subscriptions::{
-    Source, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscription, UrlSubscriptions,
+    PostedBody, Source, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscription, UrlSubscriptions,
 };
 pub use websocket::{
     Kept, MAX_MESSAGE, MAX_URLS, RequestMessage, RequestService, ResponseMessage, SUBPROTOCOL, Socket, accept_key,

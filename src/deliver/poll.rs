@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use tokio::time::{Instant, sleep_until};
 
 use super::response::has_current_meaning;
@@ -132,7 +132,7 @@ impl PollClients {
         let agent = self.agent(address, headers);
         let mut said: Vec<_> = headers
             .iter()
-            .filter(|(name, _)| ![IF_NONE_MATCH, IF_MODIFIED_SINCE].contains(name))
+            .filter(|(name, _)| ![IF_NONE_MATCH, IF_MODIFIED_SINCE, CONTENT_LENGTH].contains(name))
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
         said.sort_unstable();

@@ -89,6 +89,13 @@ pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Option<Loca
     Some(LocalResponse { status: representation.status, headers, body: snapshot.body(form).clone() })
 }
 
+/// A plain answer with `snapshot`, in whose body something is another for each client: no validator names it.
+pub fn with_body(snapshot: &Snapshot, body: Bytes) -> LocalResponse {
+    let mut headers = headers_of(snapshot, Form::Decoded);
+    headers.remove(ETAG);
+    LocalResponse { status: snapshot.representation.status, headers, body }
+}
+
 /// Response headers that tell something of the bytes, coding included.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 

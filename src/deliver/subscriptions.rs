@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::STREAM_FIRST_STATE_TIMEOUT;
@@ -182,6 +183,33 @@ impl UrlSubscription {
     }
 }
 
+/// With what a client would ask for something by another method than GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostedBody {
+    /// The method.
+    pub method: Method,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl PostedBody {
+    /// That of a message that names a `method`, or a `body`, or neither: then it is a GET.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub fn of(method: Option<&str>, body: Option<String>) -> Result<Option<Box<Self>>, &'static str> {
+        let (method, body) = match (method, body) {
+            (None | Some("GET"), None) => return Ok(None),
+            (method, Some(body)) => (method.unwrap_or("POST"), body),
+            (Some(_), None) => return Err("is asked for by another method than GET without a body"),
+        };
+        let method = ["POST", "QUERY"].into_iter().find(|known| *known == method);
+        let method = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+        let method = method.ok_or("can be asked for with a body by POST or QUERY alone")?;
+        Ok(Some(Box::new(Self { method, body: body.into() })))
+    }
+}
+
 /// A URL that a client asks to follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeRequest {
@@ -205,6 +233,8 @@ pub struct SubscribeRequest {
     pub interval: Option<Duration>,
     /// Whether it shows this as the page that it is.
     pub page: bool,
+    /// With what it would ask for it, if not by GET. Then a fragment of the URL may tell it from others at the same URL.
+    pub posted: Option<Box<PostedBody>>,
 }
 
 /// Why a URL cannot be followed.

@@ -19,7 +19,9 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::format::{StreamFormat, Url, encode_once};
 use super::record::{json_string, record};
 use super::session::StreamDeadline;
-use super::subscriptions::{Disconnect, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions};
+use super::subscriptions::{
+    Disconnect, PostedBody, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions,
+};
 use super::{H1Connection, Options, StreamPermit};
 use crate::clock;
 use crate::model::{BodyForm, DeltaKind, EndReason, Frame, Representation, ResumeFrom, Update};
@@ -147,6 +149,9 @@ struct ClientMessage {
     tick: bool,
     unsubscribe: Option<String>,
     request: Option<RequestMessage>,
+    /// By which method, and with which body, the URL would be asked for, if not by GET.
+    method: Option<String>,
+    body: Option<String>,
 }
 
 /// One client on a WebSocket.
@@ -299,13 +304,27 @@ impl Socket {
             Err(error) => return Some(error_message(&format!("cannot be read: {error}"), None)),
         };
         match said {
-            ClientMessage { subscribe: Some(url), delta, since, tick, unsubscribe: None, request: None } => {
+            ClientMessage {
+                subscribe: Some(url),
+                delta,
+                since,
+                tick,
+                unsubscribe: None,
+                request: None,
+                method,
+                body,
+            } => {
+                let posted = match PostedBody::of(method.as_deref(), body) {
+                    Ok(posted) => posted,
+                    Err(text) => return Some(error_message(text, Some(&url))),
+                };
                 let claim = since.as_deref().and_then(ResumeFrom::parse).map(Box::new);
                 let asked = SubscribeRequest {
                     url: url.into(),
                     number: *number,
                     resume_from: claim,
                     tick,
+                    posted,
                     ..SubscribeRequest::default()
                 };
                 self.subscribe(asked, delta.as_deref(), followers, number)

@@ -331,7 +331,7 @@ impl Hub {
 
     /// The same for all variants of a target for clients with the same credentials.
     fn family(&self, key: &ResourceKey) -> u64 {
-        self.hasher.hash_one((&key.origin, &key.target, key.identity.credentials().collect::<Vec<_>>()))
+        self.hasher.hash_one((&key.origin, &key.target, &key.body, key.identity.credentials().collect::<Vec<_>>()))
     }
 
     /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.

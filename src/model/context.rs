@@ -1,6 +1,6 @@
 //! How a client asks for a resource, reduced to what tells no client from another.
 
-use http::header::{ACCEPT, HeaderMap, HeaderValue, REFERER, UPGRADE_INSECURE_REQUESTS};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, ORIGIN, REFERER, UPGRADE_INSECURE_REQUESTS};
 
 use super::{Origin, fields};
 
@@ -14,13 +14,16 @@ pub struct RequestContext {
     page: bool,
     /// The scheme of the page of this site that asks, by its `Referer`.
     referred: Option<&'static str>,
+    /// The scheme of the page of this site that asks with a body, by its `Origin`.
+    origin: Option<&'static str>,
 }
 
 impl RequestContext {
     /// The context of a request with these headers. `named` means that they name credentials: only then the `Referer` counts.
+    /// `Origin` does for those with a body, which applications refuse without it.
     ///
     /// A stream is opened by a script whatever it will follow, so a page is told by what `Accept` says, for all requests alike.
-    pub fn of(headers: &HeaderMap, origin: &Origin, named: bool) -> Self {
+    pub fn of(headers: &HeaderMap, origin: &Origin, named: bool, has_body: bool) -> Self {
         let site = headers.get("sec-fetch-site").and_then(|site| match site.as_bytes() {
             b"same-origin" | b"none" => Some("same-origin"),
             b"same-site" => Some("same-site"),
@@ -29,7 +32,8 @@ impl RequestContext {
         let page = fields::list(headers, &ACCEPT).any(|item| item.starts_with("text/html"))
             && !fields::is_from_script(headers);
         let referred = headers.get(REFERER).filter(|_| named && !page).and_then(|referer| origin.scheme_of(referer));
-        Self { site, page: page && site.is_some(), referred }
+        let own = headers.get(ORIGIN).filter(|_| has_body).and_then(|own| origin.scheme_of(own));
+        Self { site, page: page && site.is_some(), referred, origin: own }
     }
 
     /// The request headers that say the same to the backend of `origin`.
@@ -48,6 +52,11 @@ impl RequestContext {
         {
             headers.insert(REFERER, referer);
         }
+        if let Some(scheme) = self.origin
+            && let Ok(own) = HeaderValue::from_str(&format!("{scheme}://{}", origin.public))
+        {
+            headers.insert(ORIGIN, own);
+        }
     }
 }
 
@@ -61,7 +70,7 @@ mod tests {
             said.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
         let origin = Origin { scheme: Scheme::Https, host: "a.example".into(), public: "a.example".into() };
         let mut written = HeaderMap::new();
-        RequestContext::of(&headers, &origin, named).write(&origin, &mut written);
+        RequestContext::of(&headers, &origin, named, false).write(&origin, &mut written);
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         written.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
     }

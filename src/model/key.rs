@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue};
 
-use super::{Digest, RequestContext, Secret, fields};
+use super::{Digest, ReadBody, RequestContext, Secret, fields};
 
 /// Tells compiled routes apart; a route that a reload leaves unchanged keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,9 +141,16 @@ pub struct ResourceKey {
     pub context: RequestContext,
     /// The credentials.
     pub identity: Identity,
+    /// What is asked for in a body, if it is not asked for by GET.
+    pub body: Option<Arc<ReadBody>>,
 }
 
 impl ResourceKey {
+    /// The method by which it is asked for.
+    pub fn method(&self) -> &Method {
+        self.body.as_ref().map_or(&Method::GET, |body| &body.method)
+    }
+
     /// A short name for logs and for the admin API that tells resources with equal URLs apart and gives nothing away:
     /// it depends on `seed`, which is drawn anew for each process.
     pub fn handle(&self, seed: u64) -> String {
@@ -160,6 +168,9 @@ impl ResourceKey {
         }
         for (name, value) in self.identity.fields() {
             parts.extend([name.as_str().as_bytes(), value.expose()]);
+        }
+        if let Some(body) = &self.body {
+            parts.extend([body.method.as_str().as_bytes(), &body.canonical]);
         }
         Digest::of_parts(parts).to_string()[..8].to_owned()
     }
@@ -182,6 +193,7 @@ mod tests {
             variant: Arc::new([]),
             context: RequestContext::default(),
             identity,
+            body: None,
         };
         let shown = format!("{key:?}");
         assert!(shown.contains("cookie") && !shown.contains("hunter2") && !shown.contains("aHVu"), "{shown}");

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::entity::{self, Kind};
-use super::{EncodingCache, Form, Representation, Version};
+use super::{EchoPlace, EncodingCache, Form, Representation, Version};
 
 /// One state of a resource, with the forms in which clients are given it.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub heads: [OnceLock<Bytes>; 3],
     /// The body as we have gzipped it.
     pub gzipped: OnceLock<Bytes>,
+    /// Where in its body values stand that are others for each client.
+    pub echoes: OnceLock<Option<Box<[EchoPlace]>>>,
 }
 
 /// Which validators of the upstream name a state and no other, as far as has been seen (RFC 9110 section 8.8).

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, DATE, ETAG, LAST_MODIFIED, RETRY_AFTER, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, DATE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::FetchRequest;
@@ -25,6 +25,9 @@ pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTim
     let status = answer.status;
     match status.as_u16() {
         206 => return Err(failed(answer, now, "206 Partial Content to a request for the whole")),
+        201..=299 if request.key.body.is_some() => {
+            return Err(failed(answer, now, &format!("the upstream answered {status}, which is for whoever asked")));
+        }
         200..=299 => {}
         304 if !request.validators.is_empty() => {
             // Its head takes the place of the one that is kept, and may say what that did not (RFC 9111 section 4.3.4).
@@ -48,10 +51,19 @@ pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTim
     if MediaType::of(&answer.headers).is_event_stream() {
         return Err(Box::new(FetchOutcome::Declined(Decline::OwnStream)));
     }
-    match sharing_violation(request, &answer.headers) {
+    let decline = sharing_violation(request, &answer.headers).or_else(|| marks_of_one(request, &answer.headers));
+    match decline {
         Some(decline) => Err(Box::new(FetchOutcome::Declined(decline))),
         None => Ok(()),
     }
+}
+
+/// Why an answer to a request with a body is for whoever asked: such requests may be signing in, or be led somewhere.
+fn marks_of_one(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
+    let marks = [(SET_COOKIE, "Set-Cookie"), (LOCATION, "Location")];
+    let mut borne = marks.into_iter().filter(|(name, _)| headers.contains_key(name));
+    let (_, header) = borne.next().filter(|_| request.key.body.is_some())?;
+    Some(Decline::ForOne { header })
 }
 
 /// Decides with the decoded body at hand, and with the coded one if it came in a coding, after [`classify_head`] let the head

@@ -1,7 +1,10 @@
 //! The request by which a resource is fetched, made from its key.
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::model::{ResourceKey, Validators, fields};
 use crate::resource::ReplicaAffinity;
@@ -27,6 +30,17 @@ const OWN_USER_AGENT: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 const CODINGS: &str = "gzip, br;q=0.5, zstd;q=0.4";
 
 impl FetchRequest<'_> {
+    /// The body to send, if there is one.
+    pub fn body(&self) -> Option<&Bytes> {
+        let body = self.key.body.as_ref()?;
+        Some(body.sent(self.key.identity.is_of_one_client()))
+    }
+
+    /// The method by which to ask.
+    pub fn method(&self) -> &Method {
+        self.key.body.as_ref().map_or(&Method::GET, |body| body.sent_by())
+    }
+
     /// The headers to send, `Host` as the client gave it. `CDN-Loop` and `Accept-Encoding` are our own, and so is `User-Agent` unless
     /// the key holds a client's; all else is in the key.
     pub fn headers(&self) -> HeaderMap {
@@ -61,6 +75,9 @@ impl FetchRequest<'_> {
                 // Once, though `vary` may name it as well.
                 headers.insert(name, value);
             }
+        }
+        if let Some(body) = self.body() {
+            headers.insert(CONTENT_LENGTH, body.len().into());
         }
         if let Some(etag) = &self.validators.etag {
             headers.insert(IF_NONE_MATCH, etag.clone());

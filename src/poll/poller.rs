@@ -13,6 +13,7 @@ use super::{FetchLimiter, FetchRequest, Fetcher, Permit, Priority, Schedule, Sch
 use crate::clock::{self, roughly};
 use crate::model::{EndReason, Kind, Validators};
 use crate::normalise::Rules;
+use crate::post;
 use crate::resource::{
     CompletedFetch, Ended, Failure, FetchLogEntry, FetchOutcome, HistoryOptions, Resource, ResourceRegistry,
     ResourceStatus, StateMachine, Trigger, Verdict, route_to_paste,
@@ -279,8 +280,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         due: Instant,
     ) -> Option<CompletedFetch> {
         let priority = if trigger == Trigger::Timer { Priority::Routine } else { Priority::Triggered };
-        let validators =
-            state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
+        // A condition on anything but a GET is a condition on doing it (RFC 9110 section 13.1.2).
+        let newest = state.head().newest().filter(|_| self.resource.key().body.is_none());
+        let validators = newest.map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
         let (permit, started) = self.admit_while_wanted(priority, due).await?;
         // From here on a write waits for it; one that came before is seen.
@@ -299,7 +301,25 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         if outcome.is_none() {
             self.resource.fetch_abandoned();
         }
-        Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome: outcome? })
+        let outcome = self.for_all(state, outcome?);
+        Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome })
+    }
+
+    /// What a fetch came to for all who share the resource: an answer to a body that tells of an error is for whoever asked.
+    fn for_all(&self, state: &StateMachine, outcome: FetchOutcome) -> FetchOutcome {
+        let (Some(asked), FetchOutcome::Fresh(answer)) = (&self.resource.key().body, &outcome) else { return outcome };
+        // One that is the same as before has been looked into.
+        if state.head().newest().is_some_and(|newest| newest.representation.same(answer)) {
+            return outcome;
+        }
+        match post::check_answer(asked, &answer.body) {
+            Ok(_) => outcome,
+            Err(why) => FetchOutcome::Failed(Failure {
+                status: Some(answer.status.as_u16()),
+                retry_after: None,
+                text: format!("{why}, which is for whoever asked"),
+            }),
+        }
     }
 
     /// Does `work`, as long as anybody wants the resource. What calls for attention meanwhile is seen to afterwards.

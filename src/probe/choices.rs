@@ -40,7 +40,7 @@ impl Block {
             self.line("# path = \"/**\"", "whose timers fire when there is news. This route stands last");
             self.out.push_str("# shim = \"learn\"\n");
         }
-        if query.cursor.is_none() {
+        if query.cursor.is_none() && facts.post.is_none() {
             let target = match query.rest.as_str() {
                 "" => facts.path.to_owned(),
                 rest => format!("{}?{rest}", facts.path),

@@ -21,6 +21,8 @@ pub struct Facts<'f> {
     pub path: &'f str,
     /// Its query, if it has one.
     pub query: Option<&'f str>,
+    /// The body with which it was asked for, as a route would say that such bodies only read; `None` if it was a GET.
+    pub post: Option<&'f str>,
     /// What differs in the query of a second URL of the same poll, if one was given.
     pub varying: Option<&'f [Varying]>,
     /// When, as it is to be said.
@@ -161,6 +163,9 @@ impl Block {
             &format!("every = {}", quoted(&humantime::format_duration(every).to_string())),
             &format!("how often to fetch while somebody watches; an answer took {}", shown_time(took)),
         );
+        if let Some(post) = facts.post {
+            self.line(&format!("post = {post}"), "only if it changes nothing: Sungrazer asks this by itself");
+        }
         if !query.busters.is_empty() {
             let others = query.busters.iter().map(String::as_str).filter(|name| *name != "_");
             let names = std::iter::once("_").chain(others).map(quoted);

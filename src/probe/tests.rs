@@ -208,6 +208,7 @@ fn facts(samples: &[Sample]) -> Facts<'_> {
         insecure: false,
         path: "/a",
         query: None,
+        post: None,
         varying: None,
         when: "now",
         every: Duration::from_secs(2),

@@ -19,6 +19,7 @@ use crate::proxy::Hints;
 use crate::proxy::TrustedProxies;
 use crate::proxy::WriteLog;
 use crate::proxy::request::head::Heads;
+use crate::proxy::watched::body::Bodies;
 use crate::proxy::watched::replies::Replies;
 use crate::resource::{Resource, ResourceRegistry};
 use crate::route::{Route, Table};
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub replies: Replies,
     /// The memory for heads of requests that are being read.
     pub heads: Heads,
+    /// The memory for bodies that are looked into.
+    pub bodies: Bodies,
     /// The held clients.
     pub streams: Arc<StreamLimiter>,
     /// How clients poll.
@@ -92,16 +95,18 @@ pub struct Gateway {
 impl Gateway {
     /// Starts to watch `resource` under `route`'s rules. Must be called in a runtime.
     pub(super) fn watch(&self, route: &Route, resource: Arc<Resource>) {
+        let config = Arc::clone(route.watch_for(resource.key().body.as_deref()));
+        let is_untried = config.verify_safe;
         let poller = Poller {
             resource,
-            config: Arc::clone(&route.watch),
+            config,
             fetcher: Arc::clone(&self.upstream),
             limiter: Arc::clone(&self.limiter),
             registry: Arc::clone(&self.hub) as Arc<dyn ResourceRegistry>,
             metrics: Arc::clone(&route.metrics),
             seed: clock::seed(),
         };
-        poller.resource.set_untried(route.watch.verify_safe);
+        poller.resource.set_untried(is_untried);
         // Not tracked: a poller ends when its clients have gone, and has nothing to finish when the process does.
         tokio::spawn(poller.run());
     }

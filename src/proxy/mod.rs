@@ -26,6 +26,7 @@ pub use passthrough::pingora::PassthroughProxy;
 pub use request::client_hints::Hints;
 pub use request::forwarded::TrustedProxies;
 pub use request::head::Heads;
+pub use watched::body::Bodies;
 pub use watched::doctor::MAX_DOCTORS;
 pub use watched::replies::Replies;
 pub use watched::writes::WriteLog;

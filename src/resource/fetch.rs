@@ -132,6 +132,12 @@ pub enum Decline {
          shim = \"learn\", says otherwise"
     )]
     Unlike,
+    /// The answer was made for the one who asked.
+    #[error("the answer to this body is for one client alone: it bears {header}")]
+    ForOne {
+        /// What says so.
+        header: &'static str,
+    },
     /// The backend streams events itself.
     #[error("the backend answers text/event-stream itself")]
     OwnStream,
@@ -158,7 +164,9 @@ impl Decline {
     /// What streams that were open are told.
     pub fn reason(&self) -> EndReason {
         match self {
-            Self::TooLarge { .. } | Self::UnsafeToFetch | Self::Unlike | Self::Rotates { .. } => EndReason::Overload,
+            Self::TooLarge { .. } | Self::UnsafeToFetch | Self::Unlike | Self::Rotates { .. } | Self::ForOne { .. } => {
+                EndReason::Overload
+            }
             Self::OwnStream | Self::Undecodable(_) | Self::Vary { .. } | Self::Private { .. } => EndReason::Reload,
         }
     }

@@ -240,6 +240,7 @@ impl StateMachine {
             marks,
             heads: Default::default(),
             gzipped: OnceLock::new(),
+            echoes: OnceLock::new(),
         });
         // Where memory is short, what clients come back for is a snapshot.
         let versions = if self.share.has_room() { self.options.versions } else { 1 };
@@ -311,6 +312,7 @@ impl StateMachine {
             marks,
             heads: Default::default(),
             gzipped: newest.gzipped.clone(),
+            echoes: newest.echoes.clone(),
         };
         let unbounded = HistoryOptions { versions: usize::MAX, bytes: u64::MAX };
         head.history = head.history.with(Arc::new(snapshot), true, &unbounded);

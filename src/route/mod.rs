@@ -19,7 +19,7 @@ pub use path_knowledge::{Asked, PathFacts, PathKnowledge};
 pub use pattern::{ParsePatternError, ParseWritePatternError, Pattern, WritePattern};
 pub use table::Table;
 pub use unsteady::Unsteady;
-pub use variant::{Audience, RESUME_PARAMETER, VariantOptions};
+pub use variant::{Audience, RESUME_PARAMETER, ResourceRequest, VariantOptions};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,14 @@ use std::time::Duration;
 use http::Method;
 
 use crate::deliver::{self, StreamFormat};
-use crate::model::RouteId;
+use crate::model::{ReadBody, RouteId};
 use crate::poll::WatchConfig;
+use crate::post::ReadRules;
 use crate::resource::RouteEvents;
 use crate::telemetry::RouteMetrics;
+
+/// The method that reads by its body (RFC 10008).
+pub const QUERY: &str = "QUERY";
 
 /// Whether the browser script is injected into a route's pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +49,22 @@ pub enum Shim {
 }
 
 impl Route {
+    /// Whether requests by `method` are this route's.
+    pub fn takes(&self, method: &Method) -> bool {
+        self.methods.contains(method) || self.post.is_some() && *method == Method::POST
+    }
+
+    /// Whether a request by `method` may be one that reads by its body.
+    pub fn reads_bodies(&self, method: &Method) -> bool {
+        *method == Method::POST && self.post.is_some() || method.as_str() == QUERY && self.methods.contains(method)
+    }
+
+    /// How a resource is watched that is asked for with `body`, or without one. What reads by the word of the route need not be
+    /// found out to be safe.
+    pub fn watch_for(&self, body: Option<&ReadBody>) -> &Arc<WatchConfig> {
+        if body.is_some() { &self.watch_bodies } else { &self.watch }
+    }
+
     /// Whether its URLs can be followed on the stream below the prefix. Pages with the browser script need that.
     pub fn offers_stream(&self) -> bool {
         self.shim != Shim::Off || self.transports.iter().any(|delivery| delivery.name() == "sse")
@@ -72,6 +92,10 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// How its resources are watched.
     pub watch: Arc<WatchConfig>,
+    /// How those are that are asked for with a body.
+    pub watch_bodies: Arc<WatchConfig>,
+    /// Which bodies of POST requests only read.
+    pub post: Option<Arc<ReadRules>>,
     /// What splits them.
     pub variant: VariantOptions,
     /// How its streams are held.

@@ -211,7 +211,11 @@ impl PathKnowledge {
                 let rotation = Rotation { cookie: cookie.clone(), times: EACH_TIME, until };
                 return insert(&mut facts.rotations, asked.browser, rotation).is_none();
             }
-            Decline::TooLarge { .. } | Decline::Undecodable(_) | Decline::UnsafeToFetch | Decline::Unlike => {
+            Decline::TooLarge { .. }
+            | Decline::Undecodable(_)
+            | Decline::UnsafeToFetch
+            | Decline::Unlike
+            | Decline::ForOne { .. } => {
                 until = now + UNWATCHABLE_TTL;
                 insert(&mut facts.unwatchable, asked.identity, (decline.clone(), until)).is_none()
             }

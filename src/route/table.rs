@@ -27,7 +27,7 @@ impl Table {
 
     /// The route of a request, if it has one. A request with an odd path has none.
     pub fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
-        let route = self.routes.iter().find(|route| route.methods.contains(method) && route.pattern.matches(path))?;
+        let route = self.routes.iter().find(|route| route.takes(method) && route.pattern.matches(path))?;
         is_unambiguous(path).then_some(route)
     }
 
@@ -45,6 +45,14 @@ impl Table {
     /// The route by whose rules a GET of this path is followed, if it may be asked for by us.
     pub fn watch_route(&self, path: &str) -> Option<&Arc<Route>> {
         self.find(&Method::GET, path).or_else(|| self.learning_route(path)).filter(|route| route.fetch)
+    }
+
+    /// The same for a request by `method` that reads, which is a GET if it has no body.
+    pub fn route_of_read(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
+        if *method == Method::GET {
+            return self.watch_route(path);
+        }
+        self.find(method, path).filter(|route| route.fetch)
     }
 
     /// All routes, in order.

@@ -94,6 +94,7 @@ mod tests {
             variant: Arc::new([]),
             context: RequestContext::default(),
             identity: Identity::full(vec![field, (COOKIE, Secret::new(value.as_bytes()))]),
+            body: None,
         }
     }
 

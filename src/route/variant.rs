@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
@@ -13,7 +14,7 @@ use super::client::{Client, X_FORWARDED_FOR, X_REAL_IP};
 use super::path_knowledge::{Asked, PathFacts};
 use super::{Route, Target};
 use crate::deliver::{self, StreamFormat};
-use crate::model::{Identity, RequestContext, ResourceKey, Secret, address_text, fields};
+use crate::model::{Digest, Identity, ReadBody, RequestContext, ResourceKey, Secret, address_text, fields};
 
 /// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
 pub const RESUME_PARAMETER: &str = "last_event_id";
@@ -48,22 +49,41 @@ pub struct VariantOptions {
     pub ignore_headers: Vec<HeaderName>,
 }
 
+/// What a client asks for, as far as it makes a key.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourceRequest<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// The target.
+    pub target: Target<'a>,
+    /// With which headers.
+    pub headers: &'a HeaderMap,
+    /// With which body, if it is not asked for by GET.
+    pub body: Option<&'a Arc<ReadBody>>,
+}
+
 impl Route {
     /// How the resource of `target` is called.
     pub fn canonical(&self, target: Target<'_>) -> String {
         target.canonical(&self.variant.ignore_query)
     }
 
+    /// The same, as what is learned of it is kept: apart for each body.
+    pub fn known_as(&self, asked: &ResourceRequest<'_>) -> String {
+        let canonical = self.canonical(asked.target);
+        match asked.body {
+            None => canonical,
+            // No target has a space in it.
+            Some(body) => {
+                format!("{canonical} {}", Digest::of_parts([body.method.as_str().as_bytes(), &body.canonical]))
+            }
+        }
+    }
+
     /// The key of the resource that a request asks for. With `stream`, the request asks to be held: the part of its
     /// `Accept` that says so is for us, not for the backend, and so is the parameter that says what the client holds.
-    pub fn key(
-        &self,
-        client: &Client,
-        target: Target<'_>,
-        headers: &HeaderMap,
-        facts: &PathFacts,
-        stream: bool,
-    ) -> ResourceKey {
+    pub fn key(&self, asked: &ResourceRequest<'_>, facts: &PathFacts, stream: bool) -> ResourceKey {
+        let ResourceRequest { client, target, headers, body } = *asked;
         let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
         if headers.contains_key(CONTENT_TYPE) {
             // Of a request without a body it says what the client would like to be answered, to some applications.
@@ -119,18 +139,19 @@ impl Route {
             origin: client.origin.clone(),
             target: target.canonical(&ignored).into(),
             variant: variant.collect(),
-            context: RequestContext::of(headers, &client.origin, named),
+            context: RequestContext::of(headers, &client.origin, named, body.is_some()),
             identity,
+            body: body.cloned(),
         }
     }
 }
 
 impl Route {
-    /// What is known to a client that asks for `target` with these headers.
-    pub fn facts(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, now: Instant) -> PathFacts {
-        let canonical = OnceCell::new();
-        let asked = || self.asked(client, canonical.get_or_init(|| self.canonical(target)), headers);
-        self.knowledge.facts(target.path, asked, now)
+    /// What is known to a client that asks like this.
+    pub fn facts(&self, asked: &ResourceRequest<'_>, now: Instant) -> PathFacts {
+        let name = OnceCell::new();
+        let who = || self.asked(asked.client, name.get_or_init(|| self.known_as(asked)), asked.headers);
+        self.knowledge.facts(asked.target.path, who, now)
     }
 
     /// Who asks for `target`, as far as facts are kept apart by that.
@@ -174,16 +195,10 @@ impl Route {
     }
 
     /// The key of the resource as this client alone is answered it, whatever the route says of its audience.
-    pub fn key_with_credentials(
-        &self,
-        client: &Client,
-        target: Target<'_>,
-        headers: &HeaderMap,
-        facts: &PathFacts,
-    ) -> ResourceKey {
+    pub fn key_with_credentials(&self, asked: &ResourceRequest<'_>, facts: &PathFacts) -> ResourceKey {
         let mut facts = facts.clone();
         facts.private = Some("asked for by itself");
-        self.key(client, target, headers, &facts, true)
+        self.key(asked, &facts, true)
     }
 }
 

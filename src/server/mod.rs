@@ -53,9 +53,9 @@ use crate::config::reload::ReloadPlan;
 use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, StreamFormat, StreamLimiter};
 use crate::hub::Hub;
-use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
+use crate::poll::{FetchLimiter, FileWatch, WatchConfig, WatchedFiles};
 use crate::proxy::{
-    Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
+    Bindings, Bodies, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
 };
 use crate::resource::{RouteEvents, Trigger};
 use crate::route::{Route, Table};
@@ -357,6 +357,7 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
         limiter: FetchLimiter::new(config.budget),
         replies: Replies::default(),
         heads: Heads::default(),
+        bodies: Bodies::default(),
         streams: StreamLimiter::new(allowance.clamp(config.streams), now),
         habits: Arc::default(),
         agents: RandomState::new(),
@@ -512,6 +513,8 @@ fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
         pattern: options.pattern.clone(),
         methods: options.methods.clone(),
         watch: Arc::clone(&options.plan),
+        watch_bodies: Arc::new(WatchConfig { verify_safe: false, ..WatchConfig::clone(&options.plan) }),
+        post: options.post.clone(),
         variant: options.variant.clone(),
         deliver: options.deliver,
         hold: options.hold,

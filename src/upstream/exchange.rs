@@ -118,12 +118,12 @@ impl Upstream {
         self.in_time(async { self.send(head, body).await?.collect(limit).await }).await
     }
 
-    /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
+    /// Sends a request over a connection of its own, and returns when the head of the answer is there.
     ///
     /// # Errors
     /// What went wrong, in words.
-    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
-        self.in_time(self.send(head, Bytes::new())).await
+    pub async fn open(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+        self.in_time(self.send(head, body)).await
     }
 
     /// Sends one request, as [`exchange_once`](Upstream::exchange_once) does, and returns when the head of the answer is there and
@@ -151,7 +151,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a request without a body and reads the whole answer, over the connection in `kept` if there is one, which is
+    /// Sends a request that only reads and reads the whole answer, over the connection in `kept` if there is one, which is
     /// left there for the next: as fetches are made.
     ///
     /// # Errors
@@ -160,17 +160,18 @@ impl Upstream {
         &self,
         kept: &mut Option<Stream>,
         head: RequestHeader,
+        body: Bytes,
         limit: u64,
     ) -> Result<FullResponse, String> {
         let exchanging = async {
             let again = match kept.take() {
                 // It may have been closed in the meantime, which is no failure.
-                Some(stream) => send_on(stream, head.clone(), Bytes::new()).await.ok(),
+                Some(stream) => send_on(stream, head.clone(), body.clone()).await.ok(),
                 None => None,
             };
             let mut incoming = match again {
                 Some(incoming) => incoming,
-                None => self.send(head, Bytes::new()).await?,
+                None => self.send(head, body).await?,
             };
             let exchanged = incoming.collect_mut(limit).await?;
             *kept = incoming.connection().await;

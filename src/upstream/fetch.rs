@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
@@ -44,12 +44,18 @@ impl Upstream {
         fetched
     }
 
-    /// Sends a GET of a client's as it would be proxied and returns only the head of the answer, to see what kind of
-    /// thing the backend answers it with. `None` if there is no answer.
-    pub async fn probe_head(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
+    /// Sends a request of a client's that only reads as it would be proxied and returns only the head of the answer, to see
+    /// what kind of thing the backend answers it with. `None` if there is no answer.
+    pub async fn probe_head(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: Option<&Bytes>,
+    ) -> Option<Answer> {
         let asking = async {
             let mut session = ask_on(self.connect().await.ok()?, Expected::default());
-            ask(&mut session, target, headers).await.ok()
+            ask(&mut session, method, target, headers, body).await.ok()
         };
         timeout(self.options.fetch_timeout, asking).await.ok()?
     }
@@ -60,14 +66,21 @@ impl Upstream {
         let site = &request.key.origin;
         let rewrites = self.request_rewrites(&headers, site);
         rewrite(&mut headers, rewrites);
+        let mut method = request.method();
         loop {
             let (stream, reused) = match self.idle() {
                 Some(idle) => (idle, true),
                 None => (self.connect().await.map_err(|error| error.to_string())?, false),
             };
             let mut session = ask_on(stream, Expected::default());
-            match ask(&mut session, &request.key.target, &headers).await {
+            match ask(&mut session, method, &request.key.target, &headers, request.body()).await {
+                Ok(answer) if *method != Method::POST && may_need_post(request, answer.status) => {
+                    method = &Method::POST;
+                }
                 Ok(mut answer) => {
+                    if method != request.method() && answer.status.is_success() {
+                        request.key.body.iter().for_each(|body| body.needs_post());
+                    }
                     // So that nothing inside ever holds the backend's own name.
                     let rewrites = self.response_rewrites(&answer.headers, site);
                     rewrite(&mut answer.headers, rewrites);
@@ -153,13 +166,28 @@ impl Sent {
     }
 }
 
-/// Sends a GET and reads the head of the answer.
-async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pingora::Result<Answer> {
-    let mut request = RequestHeader::build(Method::GET, target.as_bytes(), Some(headers.len()))?;
+/// Whether the same is to be asked by POST of an application that answers `status`.
+fn may_need_post(request: &FetchRequest<'_>, status: StatusCode) -> bool {
+    request.key.body.as_ref().is_some_and(|body| body.may_need_post(status))
+}
+
+/// Sends a request and reads the head of the answer.
+async fn ask(
+    session: &mut HttpSession,
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    body: Option<&Bytes>,
+) -> pingora::Result<Answer> {
+    let mut request = RequestHeader::build(method.clone(), target.as_bytes(), Some(headers.len()))?;
     for (name, value) in headers {
         request.append_header(name.clone(), value.clone())?;
     }
     session.write_request_header(Box::new(request)).await?;
+    if let Some(body) = body {
+        session.write_body(body).await?;
+        session.finish_body().await?;
+    }
     session.read_response().await?;
     match session.resp_header() {
         Some(head) => Ok(Answer { status: head.status, headers: head.headers.clone() }),

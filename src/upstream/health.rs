@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{sleep, timeout};
 
 use super::Upstream;
@@ -38,7 +38,7 @@ async fn check(replica: &Upstream, path: Option<&str>, patience: Duration, bad: 
         headers.insert(HOST, host);
     }
     headers.insert(USER_AGENT, HeaderValue::from_static(OWN_USER_AGENT));
-    let trouble = match timeout(patience, replica.probe_head(path, &headers)).await {
+    let trouble = match timeout(patience, replica.probe_head(&Method::GET, path, &headers, None)).await {
         Ok(Some(answer)) if answer.status.as_u16() < 400 => None,
         Ok(Some(answer)) => Some(format!("{path} answers {}", answer.status)),
         Ok(None) | Err(_) => Some(format!("{path} is not answered")),

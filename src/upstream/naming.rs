@@ -17,7 +17,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LOCATION, FORWARDED, HOST, LINK, LOCATION, ORIGIN,
     REFERER, REFRESH, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
@@ -327,7 +327,7 @@ impl Upstream {
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(&fields::CDN_LOOP, HeaderValue::from_static(fields::PSEUDONYM));
-        self.probe_head(path, &headers).await
+        self.probe_head(&Method::GET, path, &headers, None).await
     }
 }
 

@@ -223,6 +223,11 @@ impl Events {
     /// The stream that was asked for on `connection`.
     pub async fn on(mut connection: Connection) -> Self {
         let head = connection.head().await;
+        Self::behind(head, connection)
+    }
+
+    /// The stream behind `head` on `connection`.
+    pub fn behind(head: Response, connection: Connection) -> Self {
         Self { head, connection, text: String::new(), asides: Vec::new() }
     }
 

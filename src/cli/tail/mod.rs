@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::show::{Form, Show};
 use self::source::Source;
 use super::note;
-use super::request::RequestArgs;
+use super::request::{BodyArgs, RequestArgs};
 use crate::clock;
 use crate::config::Period;
 
@@ -32,6 +32,8 @@ use crate::config::Period;
 pub(super) struct TailArgs {
     #[command(flatten)]
     request: RequestArgs,
+    #[command(flatten)]
+    body: BodyArgs,
     /// Print each body as it is, instead of what changed
     #[arg(long, conflicts_with = "ndjson")]
     raw: bool,
@@ -95,7 +97,7 @@ async fn follow(args: &TailArgs) -> anyhow::Result<()> {
         _ => Form::Changes,
     };
     let mut show = Show::new(form, args.color.is_on());
-    let mut source = Source::new(args.request.clone(), args.every.0)?;
+    let mut source = Source::new(args.request.clone().with(&args.body), args.every.0)?;
     let mut out = tokio::io::stdout();
     loop {
         let news = source.next().await?;

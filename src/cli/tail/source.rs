@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::events::{Event, Parser};
@@ -142,7 +142,7 @@ impl Source {
         if let Some(id) = self.last_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
             ours.push((HeaderName::from_static("last-event-id"), id));
         }
-        let incoming = match self.upstream.open(self.request.get(&ours, true)?).await {
+        let incoming = match self.upstream.open(self.request.head(&ours, true)?, self.request.body()).await {
             Ok(incoming) => incoming,
             Err(error) => return self.lost(None, error).await,
         };
@@ -163,11 +163,12 @@ impl Source {
     async fn fetch(&mut self) -> anyhow::Result<()> {
         self.mode = Mode::Fetch(clock::now() + self.every);
         let mut ours = Vec::new();
-        if let Some(held) = &self.held {
+        // A condition on anything but a GET is a condition on doing it.
+        if let Some(held) = self.held.as_ref().filter(|_| self.request.method() == Method::GET) {
             let with = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)];
             ours.extend(with.into_iter().filter_map(|(held_as, ask)| Some((ask, held.headers.get(held_as)?.clone()))));
         }
-        match self.upstream.open(self.request.get(&ours, true)?).await {
+        match self.upstream.open(self.request.head(&ours, true)?, self.request.body()).await {
             Ok(incoming) => self.judge(incoming).await,
             Err(error) => self.lost(None, error).await,
         }

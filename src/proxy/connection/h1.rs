@@ -16,6 +16,7 @@ use pingora::server::ShutdownWatch;
 use crate::clock::{self, LazyTimer};
 use crate::deliver::{Downstream, H1Connection, LocalResponse, Session, Socket, response_head};
 use crate::model::{AddressBucket, fields};
+use crate::post::BodyRead;
 use crate::proto::{Body, Framing, find_end};
 use crate::proxy::connection::held::{ActivityGuard, spawn_held};
 use crate::proxy::connection::limit::ConnectionPermit;
@@ -30,6 +31,7 @@ use crate::proxy::request::framing::{rejection, strip_h2c_upgrade};
 use crate::proxy::request::head::{ReadHead, head_for_pingora, parse_preserving_case, read_head, with_clean_target};
 use crate::proxy::request::view::{Peer, RequestView, length_of};
 use crate::proxy::watched::dispatch::Dispatch;
+use crate::proxy::watched::under_way::Witness;
 use crate::telemetry::AccessGuard;
 
 /// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
@@ -144,12 +146,15 @@ async fn next(
     let asked = RequestView::new(&request, peer, &options.trusted);
     // What follows a body that nobody has read cannot be told from it.
     let bodiless = length_of(&request) == Some(0);
-    let persistent =
-        bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
+    let may_persist = request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
+    let persistent = bodiless && may_persist;
     let dispatch = match &asked {
         Some(asked) => gateway.dispatch(asked, &mut wire).await,
         None => Dispatch::Proxy,
     };
+    let read = asked.as_ref().and_then(|asked| asked.read.get());
+    // Of one whose body has been read it is known where the next begins.
+    let persistent = persistent || read.is_some() && may_persist;
     match (dispatch, wire) {
         (Dispatch::Answer(answer), wire) => {
             let mut visit = gateway.access_guard(&request, peer, began, answer.from());
@@ -171,7 +176,7 @@ async fn next(
             let visit = gateway.access_guard(&request, peer, began, session.delivery.name());
             ConnectionState::Hold(shrink_buffer(connection), session, visit)
         }
-        (Dispatch::Tunnel, Downstream::H1(connection)) if connection.chunks => {
+        (Dispatch::Tunnel, Downstream::H1(connection)) if connection.chunks && read.is_none() => {
             let visit = gateway.access_guard(&request, peer, began, "tunnel");
             let written = parse_preserving_case(&raw).map(|mut written| {
                 strip_h2c_upgrade(&mut written);
@@ -204,7 +209,15 @@ async fn next(
         // What ends its answer with the connection is left to pingora, too: it takes what is in chunks out of them.
         (Dispatch::Proxy | Dispatch::Tunnel, Downstream::H1(connection)) => {
             let length = length_of(&request);
-            HandOver::ours(connection, &request, raw, length).run(gateway, proxy, shutdown).await
+            let witness = asked.as_ref().filter(|asked| asked.under_way.is_watched()).map(|_| Witness::default());
+            let knowing = Knowing { read: read.cloned(), witness: witness.clone() };
+            let next =
+                Box::pin(HandOver::ours(connection, &request, raw, length, knowing).run(gateway, proxy, shutdown))
+                    .await;
+            if let Some(asked) = asked.as_ref().filter(|_| witness.is_some_and(|witness| witness.has_seen())) {
+                asked.under_way.answered();
+            }
+            next
         }
         (Dispatch::ClientGone, _) => {
             drop(gateway.access_guard(&request, peer, began, "own"));
@@ -248,6 +261,13 @@ fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
     chunked.then(|| ahead(Body::new(Framing::Chunked), body)).transpose()
 }
 
+/// What is known of a request that pingora is handed.
+#[derive(Default)]
+struct Knowing {
+    read: Option<Arc<BodyRead>>,
+    witness: Option<Witness>,
+}
+
 /// A request that pingora is handed.
 struct HandOver {
     /// All that was read of it, behind a head that pingora takes.
@@ -270,11 +290,23 @@ impl HandOver {
         Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
     }
 
-    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`.
-    fn ours(mut connection: H1Connection, request: &RequestHeader, raw: BytesMut, length: Option<u64>) -> Self {
+    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`, unless they
+    /// have been read.
+    fn ours(
+        mut connection: H1Connection,
+        request: &RequestHeader,
+        raw: BytesMut,
+        length: Option<u64>,
+        Knowing { read, witness }: Knowing,
+    ) -> Self {
+        if let Some(read) = &read {
+            let behind = std::mem::replace(&mut connection.buffer, BytesMut::from(&read.raw[..]));
+            connection.buffer.unsplit(behind);
+        }
         let framing = length.map_or(Framing::Chunked, Framing::Length);
         let body = ahead(Body::new(framing), if length == Some(0) { &[] } else { &connection.buffer }).map(Some);
-        let (head, handed) = head_for_pingora(request, raw);
+        let (head, mut handed) = head_for_pingora(request, raw);
+        (handed.read, handed.witness) = (read, witness);
         let mut rest = std::mem::replace(&mut connection.buffer, head);
         // pingora gives up a connection on which it read more than one request. Where this one ends is known only if it has no
         // body.

@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn serve(
     let goes_on = !session.is_body_empty();
     let request = Box::new(session.req_header().clone());
     let mut wire = Downstream::H2(Box::new(session));
-    let mut under_way = UnderWay::default();
+    let (mut under_way, mut read) = (UnderWay::default(), None);
     let dispatch = match RequestView::new(&request, peer, &gateway.options().trusted) {
         _ if rejection(&request).is_some() => {
             Dispatch::text(StatusCode::BAD_REQUEST, error_text(StatusCode::BAD_REQUEST))
@@ -43,6 +43,7 @@ pub(in crate::proxy) async fn serve(
             asked.goes_on = goes_on;
             let dispatch = Box::pin(gateway.dispatch(&asked, &mut wire)).await;
             under_way = asked.under_way;
+            read = asked.read.into_inner();
             dispatch
         }
         None => Dispatch::Proxy,
@@ -78,7 +79,11 @@ pub(in crate::proxy) async fn serve(
         // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
         Dispatch::Proxy | Dispatch::Tunnel => {
             let Downstream::H2(mut session) = wire else { return };
-            if !goes_on {
+            let is_read = read.is_some();
+            if let Some(read) = read {
+                session.req_header_mut().extensions_mut().insert(read);
+            }
+            if !goes_on || is_read {
                 let witness = under_way.is_watched().then(Witness::default);
                 if let Some(witness) = &witness {
                     session.req_header_mut().extensions_mut().insert(witness.clone());

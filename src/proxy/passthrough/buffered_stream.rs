@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -23,7 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::clock;
+use crate::post::BodyRead;
 use crate::proto::Body;
+use crate::proxy::watched::under_way::Witness;
 use crate::upstream::Line;
 
 /// What pingora's proxy is given of a connection: it writes the head of a response, and the pieces of its body, one by
@@ -45,6 +47,10 @@ pub(in crate::proxy) struct Handed {
     pub(in crate::proxy) target: Option<Bytes>,
     /// Fields that would be too many for pingora.
     pub(in crate::proxy) fields: Mutex<Vec<(String, HeaderValue)>>,
+    /// What it reads by its body, if it is known to do only that.
+    pub(in crate::proxy) read: Option<Arc<BodyRead>>,
+    /// What sees whether the application's answer came whole.
+    pub(in crate::proxy) witness: Option<Witness>,
     /// The connection on which it is asked, if there is one yet.
     line: Mutex<Option<Arc<Line>>>,
     /// Whether the client has closed its side.
@@ -59,6 +65,16 @@ impl Handed {
     /// What is known of the request on the connection with this digest.
     pub(in crate::proxy) fn of(digest: Option<&Digest>) -> Option<Arc<Self>> {
         digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
+    }
+
+    /// Puts into `head`, as pingora has parsed it, what is known of the request.
+    pub(in crate::proxy) fn extend(&self, head: &mut RequestHeader) {
+        if let Some(read) = &self.read {
+            head.extensions_mut().insert(Arc::clone(read));
+        }
+        if let Some(witness) = &self.witness {
+            head.extensions_mut().insert(witness.clone());
+        }
     }
 
     /// The request is about to be sent on `line`.

@@ -53,8 +53,8 @@ impl Gateway {
         if !is_kept && answer.status != StatusCode::NOT_MODIFIED {
             return None;
         }
-        let facts = route.facts(&request.client, request.target, request.headers(), clock::now());
-        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        let facts = route.facts(&request.asks(), clock::now());
+        let key = route.key(&request.asks(), &facts, false);
         if answer.status == StatusCode::NOT_MODIFIED {
             self.hub.observe(&key, None, clock::now());
             return None;

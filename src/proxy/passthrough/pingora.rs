@@ -17,6 +17,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::clock;
 use crate::model::{Origin, fields};
+use crate::post::BodyRead;
 use crate::proto::Exchange;
 use crate::proxy::connection::bindings::Binding;
 use crate::proxy::gateway::Gateway;
@@ -26,12 +27,12 @@ use crate::proxy::passthrough::observe::{Observation, observe};
 use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
-use crate::proxy::request::view::{POLL_MARK, Peer, RequestView};
+use crate::proxy::request::view::{POLL_MARK, Peer, RequestView, is_unsafe};
 use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
 use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
-use crate::route::{Route, Target};
+use crate::route::{QUERY, Route, Target};
 use crate::telemetry::AccessGuard;
 use crate::upstream::{ConnectError, Expected, Line, ReplicaGuard, Upstream, summarize};
 
@@ -70,6 +71,8 @@ pub struct RequestCtx {
     observation: Option<Box<Observation>>,
     /// That it may be a write.
     writing: Vec<Writing>,
+    /// Whether it is a QUERY that is sent as POST, since it was refused.
+    as_post: bool,
 }
 
 #[async_trait]
@@ -94,10 +97,13 @@ impl ProxyHttp for PassthroughProxy {
         passage.visit = self.gateway.access_guard(session.req_header(), peer, clock::now(), "proxied");
         let handed = Handed::of(session.digest());
         let head = session.req_header_mut();
-        if let Some(handed) = handed {
+        if let Some(handed) = &handed {
             for (name, value) in std::mem::take(&mut *handed.fields.lock()) {
                 head.append_header(name, value)?;
             }
+        }
+        if let Some(handed) = handed {
+            handed.extend(head);
         }
         strip_h2c_upgrade(head);
         let bad = rejection(head).or_else(|| {
@@ -166,7 +172,9 @@ impl ProxyHttp for PassthroughProxy {
         _reused: bool,
     ) -> Box<Error> {
         let reused = passage.line.as_ref().is_some_and(|line| line.is_reused());
-        let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        let method = &session.req_header().method;
+        let repeatable =
+            (method.is_idempotent() || method.as_str() == QUERY) && !session.as_ref().retry_buffer_truncated();
         if repeatable {
             error.retry.decide_reuse(reused);
         } else {
@@ -217,6 +225,9 @@ impl ProxyHttp for PassthroughProxy {
             request.insert_header("traceparent", trace)?;
         }
         let asked = RequestView::new(session.req_header(), peer, &options.trusted);
+        if let Some(read) = asked.as_ref().and_then(|asked| asked.read.get()) {
+            request.set_method(if passage.as_post { Method::POST } else { read.body.sent_by().clone() });
+        }
         if let Some(asked) = &asked {
             passage.writing = self.gateway.begins(asked).await;
         }
@@ -238,7 +249,7 @@ impl ProxyHttp for PassthroughProxy {
             pace.record(end);
         }
         if let Some(piece) = body
-            && !session.req_header().method.is_safe()
+            && is_unsafe(session.req_header())
         {
             passage.shape.push(piece);
         }
@@ -272,6 +283,17 @@ impl ProxyHttp for PassthroughProxy {
             again.set_retry(true);
             return Err(again);
         }
+        if let Some(read) = session.req_header().extensions.get::<Arc<BodyRead>>() {
+            if passage.as_post && response.status.is_success() {
+                read.body.needs_post();
+            } else if !passage.as_post && read.body.may_need_post(response.status) {
+                // It has done nothing, and is asked again in the way that it knows.
+                passage.as_post = true;
+                let mut again = Error::new_up(ErrorType::HTTPStatus(response.status.as_u16()));
+                again.set_retry(true);
+                return Err(again);
+            }
+        }
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             strip_connection_headers(response);
         }
@@ -286,8 +308,7 @@ impl ProxyHttp for PassthroughProxy {
         }
         let is_page = passage.candidate.is_some();
         if !is_page
-            && head.method.is_safe()
-            && !fields::overrides_method(&head.headers)
+            && !is_unsafe(head)
             && !upstream.may_rewrite(&response.headers)
             && !fields::changes_cookies(&response.headers)
             && !self.gateway.is_routed(head)
@@ -456,7 +477,7 @@ impl Gateway {
         name_site(upstream, response, &request.client.origin)?;
         self.rotate_credentials(request, &response.headers);
         self.record_write(request, shape, response.status, &response.headers);
-        if !request.is_plain_get() {
+        if !request.is_plain_read() {
             return Ok(());
         }
         if is_well(response.status) {
@@ -468,7 +489,7 @@ impl Gateway {
         {
             response.append_header(VARY, negotiates)?;
         }
-        if let Some(route) = routes.watch_route(request.target.path) {
+        if let Some(route) = routes.route_of_read(&request.head.method, request.target.path) {
             self.hints.note(&request.client, request.headers());
             self.fence_direct_response(route, request);
             if let Some(identity) = self.identity_of(route, request, &response.headers) {
@@ -482,8 +503,8 @@ impl Gateway {
     /// nobody is to go back to an older state.
     fn fence_direct_response(&self, route: &Route, request: &RequestView<'_>) {
         let now = clock::now();
-        let facts = route.facts(&request.client, request.target, request.headers(), now);
-        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        let facts = route.facts(&request.asks(), now);
+        let key = route.key(&request.asks(), &facts, false);
         self.hub.shown(&key, now);
     }
 }

@@ -3,11 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN, PRAGMA,
-    RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    ORIGIN, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
@@ -15,9 +16,10 @@ use pingora::protocols::Digest;
 
 use crate::deliver::{AdmissionRequest, StreamFormat};
 use crate::model::{DeltaKind, ResumeFrom, fields};
+use crate::post::{BodyRead, MAX_BODY};
 use crate::proxy::request::forwarded::TrustedProxies;
 use crate::proxy::watched::under_way::UnderWay;
-use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
+use crate::route::{Client, Hop, QUERY, RESUME_PARAMETER, ResourceRequest, Target};
 
 /// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
 pub(in crate::proxy) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
@@ -28,6 +30,26 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// RFC 4918 section 10.4.
 pub(in crate::proxy) const IF: HeaderName = HeaderName::from_static("if");
+
+/// What a request says of the bytes of its body, or bears a signature of: a fetch could not say the same, nor may it be repeated.
+const OF_BODIES: [&str; 16] = [
+    "digest",
+    "expect",
+    "idempotency-key",
+    "if",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+    "repr-digest",
+    "signature",
+    "signature-input",
+    "transfer-encoding",
+    "upgrade",
+    "x-amz-content-sha256",
+];
 
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -63,6 +85,8 @@ pub(in crate::proxy) struct RequestView<'a> {
     pub(in crate::proxy) goes_on: bool,
     /// What is to be told when it has been answered.
     pub(in crate::proxy) under_way: UnderWay,
+    /// What it reads by its body, if it is known to do only that.
+    pub(in crate::proxy) read: OnceLock<Arc<BodyRead>>,
 }
 
 impl Peer {
@@ -104,6 +128,7 @@ impl<'a> RequestView<'a> {
             client: Client::new(trusted.client_address(peer.address, &head.headers), origin, peer.hop(trusted)),
             goes_on: false,
             under_way: UnderWay::default(),
+            read: head.extensions.get::<Arc<BodyRead>>().cloned().map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
@@ -122,6 +147,38 @@ impl<'a> RequestView<'a> {
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
     }
 
+    /// What it asks for, as far as it makes a key.
+    pub(in crate::proxy) fn asks(&self) -> ResourceRequest<'_> {
+        self.asks_for(self.target)
+    }
+
+    /// The same, if it asked for `target`.
+    pub(in crate::proxy) fn asks_for<'b>(&'b self, target: Target<'b>) -> ResourceRequest<'b> {
+        let body = self.read.get().map(|read| &read.body);
+        ResourceRequest { client: &self.client, target, headers: self.headers(), body }
+    }
+
+    /// Whether it asks for the whole of something, and for nothing else: a GET, or a request that is known to read by its body.
+    pub(in crate::proxy) fn is_plain_read(&self) -> bool {
+        self.read.get().is_some() || self.is_plain_get()
+    }
+
+    /// How long its body is, if that may be looked into: it is small, and all that is said of it can be said of another spelling.
+    pub(in crate::proxy) fn readable_body(&self) -> Option<u64> {
+        let headers = self.headers();
+        let describes = |name: &HeaderName| {
+            let name = name.as_str();
+            let is_content = name.starts_with("content-") && !["content-type", "content-length"].contains(&name);
+            is_content || OF_BODIES.contains(&name)
+        };
+        let is_plain = !fields::overrides_method(headers)
+            && !headers.keys().any(describes)
+            && !self.is_navigation()
+            && headers.get_all(CONTENT_TYPE).iter().nth(1).is_none()
+            && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+        self.content_length().filter(|length| is_plain && (1..=MAX_BODY).contains(length))
+    }
+
     /// Whether it asks for more than a state: on a condition that a fetch would not make, or for an answer of its own kind
     /// (RFC 7240).
     pub(in crate::proxy) fn has_unsupported_preconditions(&self) -> bool {
@@ -135,7 +192,7 @@ impl<'a> RequestView<'a> {
 
     /// Whether it may change something at the backend.
     pub(in crate::proxy) fn may_write(&self) -> bool {
-        !self.head.method.is_safe() || fields::overrides_method(self.headers())
+        self.read.get().is_none() && is_unsafe(self.head)
     }
 
     /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
@@ -215,7 +272,8 @@ impl<'a> RequestView<'a> {
     }
 
     /// The delivery that the client asks for, of those that are offered: none, if there is anything else that it would
-    /// rather have.
+    /// rather have, or if it is a poll of a library that names streams in whatever it asks for: Datastar reads streams of its own, and
+    /// clients of JSON-RPC such as MCP's one answer. htmx 4 reads ours.
     pub(in crate::proxy) fn delivery(
         &self,
         offered: &[&'static dyn StreamFormat],
@@ -224,7 +282,10 @@ impl<'a> RequestView<'a> {
             return None;
         }
         let best = fields::list(self.headers(), &ACCEPT).map(fields::quality).fold(f32::MIN_POSITIVE, f32::max);
-        offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
+        let whole = ["text/html", "application/json"].map(|kind| self.quality(kind)).into_iter().fold(0.0, f32::max);
+        let reads_ours = self.headers().contains_key("hx-request");
+        let is_wanted = |quality: f32| quality >= best && (reads_ours || quality > whole);
+        offered.iter().copied().find(|delivery| is_wanted(self.quality(delivery.accept())))
     }
 
     /// The quality that `Accept` gives to exactly this media type (RFC 9110 section 12.4.2); zero if it is not named.
@@ -298,6 +359,11 @@ impl<'a> RequestView<'a> {
         });
         AdmissionRequest { address: self.client.address, browser, optional }
     }
+}
+
+/// Whether a request with this head may change something, as far as the head says.
+pub(in crate::proxy) fn is_unsafe(head: &RequestHeader) -> bool {
+    !head.method.is_safe() && head.method.as_str() != QUERY || fields::overrides_method(&head.headers)
 }
 
 /// How long the body of a request is, if its head says so.

@@ -15,7 +15,7 @@ use crate::poll::{FetchRequest, Fetcher, Priority};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::RequestView;
 use crate::resource::{Decline, Ended, FetchOutcome, Refusal, ReplicaAffinity, Resource, ResourceStatus};
-use crate::route::{Client, PathFacts, Route, Target, Unsteady};
+use crate::route::{Client, PathFacts, ResourceRequest, Route, Target, Unsteady};
 use crate::telemetry::brief;
 
 /// Why a path is watched under each client's credentials though its answers bear no mark.
@@ -23,19 +23,13 @@ const REFUSED: Decline = Decline::Private { reason: "refused without credentials
 
 impl Gateway {
     /// Takes in why what a client asked for with `headers` could not be watched.
-    pub(in crate::proxy) fn record_decline(
-        &self,
-        route: &Route,
-        client: &Client,
-        target: Target<'_>,
-        headers: &HeaderMap,
-        decline: &Decline,
-    ) {
-        let canonical = route.canonical(target);
-        let asked = route.asked(client, &canonical, headers);
-        if !route.knowledge.record_decline(target.path, &asked, decline, clock::now()) {
+    pub(in crate::proxy) fn record_decline(&self, route: &Route, asked: &ResourceRequest<'_>, decline: &Decline) {
+        let name = route.known_as(asked);
+        let who = route.asked(asked.client, &name, asked.headers);
+        if !route.knowledge.record_decline(asked.target.path, &who, decline, clock::now()) {
             return;
         }
+        let canonical = route.canonical(asked.target);
         let (route, url) = (route.pattern.as_str(), &*brief(&canonical));
         match decline {
             Decline::Private { .. } => {
@@ -48,38 +42,24 @@ impl Gateway {
 
     /// Takes in how a watch ended for a client that asked with `headers`. Returns whether asking under another key may
     /// serve it.
-    pub(in crate::proxy) fn on_watch_ended(
-        &self,
-        route: &Route,
-        client: &Client,
-        target: Target<'_>,
-        headers: &HeaderMap,
-        ended: &Ended,
-    ) -> bool {
+    pub(in crate::proxy) fn on_watch_ended(&self, route: &Route, asked: &ResourceRequest<'_>, ended: &Ended) -> bool {
         match ended {
             Ended::Declined(decline) => {
-                self.record_decline(route, client, target, headers, decline);
+                self.record_decline(route, asked, decline);
                 decline.is_rekey()
             }
-            Ended::Refused(refusal) => self.on_refused(route, client, target, headers, refusal),
+            Ended::Refused(refusal) => self.on_refused(route, asked, refusal),
             Ended::Closed(reason) => *reason == EndReason::Reload,
         }
     }
 
     /// Whether the fetch was refused for want of credentials that it left out and the client has. Then the route is wrong
     /// about its audience, and the target is no longer shared.
-    pub(in crate::proxy) fn on_refused(
-        &self,
-        route: &Route,
-        client: &Client,
-        target: Target<'_>,
-        headers: &HeaderMap,
-        refusal: &Refusal,
-    ) -> bool {
-        let facts = route.facts(client, target, headers, clock::now());
-        let wrong = refusal.asks_for_credentials() && route.strips_credentials(headers, &facts);
+    pub(in crate::proxy) fn on_refused(&self, route: &Route, asked: &ResourceRequest<'_>, refusal: &Refusal) -> bool {
+        let facts = route.facts(asked, clock::now());
+        let wrong = refusal.asks_for_credentials() && route.strips_credentials(asked.headers, &facts);
         if wrong {
-            self.record_decline(route, client, target, headers, &REFUSED);
+            self.record_decline(route, asked, &REFUSED);
         }
         wrong
     }
@@ -97,7 +77,7 @@ impl Gateway {
         if !route.strips_credentials(request.headers(), facts) || !route.knowledge.should_audit(path, clock::now()) {
             return;
         }
-        let own = route.key_with_credentials(&request.client, request.target, request.headers(), facts);
+        let own = route.key_with_credentials(&request.asks(), facts);
         let (gateway, route, key) = (Arc::clone(self), Arc::clone(route), key.clone());
         let network = request.client.address.map(AddressBucket::of);
         tokio::spawn(async move { gateway.audit(&route, network, &key, &own).await });
@@ -186,8 +166,8 @@ impl Gateway {
         let own = OnceCell::new();
         let is_same = |resource: &Resource| {
             let own = own.get_or_init(|| {
-                let facts = route.facts(&request.client, request.target, request.headers(), now);
-                route.key(&request.client, request.target, request.headers(), &facts, false).identity
+                let facts = route.facts(&request.asks(), now);
+                route.key(&request.asks(), &facts, false).identity
             });
             *own == resource.key().identity
         };

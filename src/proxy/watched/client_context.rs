@@ -6,23 +6,24 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
 
 use crate::clock;
 use crate::deliver::{
-    Kept, RequestMessage, RequestService, ResponseMessage, Source, SubscribeError, SubscribeRequest,
+    Kept, PostedBody, RequestMessage, RequestService, ResponseMessage, Source, SubscribeError, SubscribeRequest,
     SubscriptionService, UrlSubscription,
 };
-use crate::model::{AddressBucket, EndReason, MediaType, Owner, fields};
+use crate::model::{AddressBucket, EndReason, MediaType, Owner, ReadBody, fields};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::view::{MAX_TARGET, Peer, RequestView};
+use crate::proxy::watched::body::Body;
 use crate::proxy::watched::settable_header::{is_forbidden_method, may_set, settable_header};
 use crate::proxy::watched::writes::BodySignature;
 use crate::resource::{ClientFence, Ended, Subscription, TaskNotify};
-use crate::route::{Client, Route, Target, is_unambiguous};
+use crate::route::{Client, ResourceRequest, Route, Table, Target, is_unambiguous};
 use crate::telemetry::AccessGuard;
 use crate::upstream::rewrite;
 
@@ -80,30 +81,29 @@ impl ClientContext {
         self.gateway.own_path(target.path).is_none().then_some(target)
     }
 
-    /// Follows `target`. Also returns from when on a fetch tells something new to a client that asked like this.
+    /// Follows what is `wanted`. Also returns from when on a fetch tells something new to a client that asked like this.
     fn subscribe(
         &self,
         route: &Arc<Route>,
-        target: Target<'_>,
-        headers: &HeaderMap,
+        wanted: &ResourceRequest<'_>,
         asked: &SubscribeRequest,
         delivery: &'static str,
         notify: &Arc<TaskNotify>,
     ) -> Result<(Subscription, tokio::time::Instant), SubscribeError> {
         let now = clock::now();
-        if self.is_bound || fields::binds_connection(headers) {
+        if self.is_bound || fields::binds_connection(wanted.headers) {
             // Only the client's own connection is signed in.
             return Err(SubscribeError::Unavailable(EndReason::Gone));
         }
-        let facts = route.facts(&self.client, target, headers, now);
+        let facts = route.facts(wanted, now);
         if let Some(decline) = &facts.unwatchable {
             return Err(SubscribeError::Unavailable(decline.reason()));
         }
         if facts.own_stream.get() == Some(&true) {
             return Err(SubscribeError::Unavailable(EndReason::Gone));
         }
-        let key = route.key(&self.client, target, headers, &facts, true);
-        self.gateway.record_headers(route, &self.client, headers, &key);
+        let key = route.key(wanted, &facts, true);
+        self.gateway.record_headers(route, &self.client, wanted.headers, &key);
         match self.gateway.hub.join(
             &key,
             self.client.address,
@@ -146,7 +146,51 @@ impl ClientContext {
             }
             headers.insert(name, value.clone());
         }
+        if asked.posted.is_some() {
+            // What a browser would say of a request of this page's.
+            headers.insert(header::ORIGIN, HeaderValue::try_from(self.own_origin()).ok()?);
+        }
         Some(headers)
+    }
+
+    fn own_origin(&self) -> String {
+        format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public)
+    }
+
+    /// The route under whose rules `method` asks for `path`, if we may ask for it. A page that may follow whatever it polls brings
+    /// the rules of its own route along.
+    fn watched<'r>(routes: &'r Table, method: &Method, path: &str) -> Option<&'r Arc<Route>> {
+        let learned = || routes.learning_route(path).filter(|_| *method == Method::GET);
+        routes.find(method, path).or_else(learned).filter(|route| route.fetch)
+    }
+
+    /// What `posted` reads, by the word of `route`.
+    fn read(
+        &self,
+        route: &Route,
+        target: Target<'_>,
+        headers: &mut HeaderMap,
+        posted: &PostedBody,
+    ) -> Option<Arc<ReadBody>> {
+        if let Some(rules) = &route.post {
+            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(rules.content_type()));
+        }
+        let body = Body { method: &posted.method, target, headers, bytes: &posted.body };
+        let is_taken = route.reads_bodies(&posted.method);
+        self.gateway.judge_body(route, &self.client, &body).filter(|_| is_taken).map(|read| read.body)
+    }
+}
+
+/// The method by which it is asked for.
+fn method_of(asked: &SubscribeRequest) -> &Method {
+    asked.posted.as_ref().map_or(&Method::GET, |posted| &posted.method)
+}
+
+/// Its URL, without what tells it from others that are asked for with bodies.
+fn url_of(asked: &SubscribeRequest) -> &str {
+    match asked.posted {
+        Some(_) => asked.url.split('#').next().unwrap_or_default(),
+        None => &asked.url,
     }
 }
 
@@ -157,15 +201,12 @@ impl SubscriptionService for ClientContext {
         delivery: &'static str,
         notify: &Arc<TaskNotify>,
     ) -> Result<Vec<UrlSubscription>, SubscribeError> {
-        let target = self.target(&asked.url).ok_or(SubscribeError::Invalid(NO_PATH))?;
+        let target = self.target(url_of(asked)).ok_or(SubscribeError::Invalid(NO_PATH))?;
         let routes = self.gateway.routes.load();
-        // A page that may follow whatever it polls brings the rules of its own route along.
-        let learned = || routes.learning_route(target.path);
-        let watched =
-            routes.find(&Method::GET, target.path).or_else(learned).filter(|route| route.fetch && !asked.tick);
+        let watched = Self::watched(&routes, method_of(asked), target.path).filter(|_| !asked.tick);
         let route = watched
             .or_else(|| routes.find_path(target.path))
-            .or_else(learned)
+            .or_else(|| routes.learning_route(target.path))
             .ok_or(SubscribeError::Invalid("matches no route"))?;
         let offered = match delivery {
             "websocket" => route.websocket,
@@ -177,7 +218,7 @@ impl SubscriptionService for ClientContext {
         }
         let follower =
             |source, since| UrlSubscription::new(asked.clone(), source, since, delivery, Arc::clone(&route.metrics));
-        let Some(headers) = self.headers_for(asked) else {
+        let Some(mut headers) = self.headers_for(asked) else {
             return Err(SubscribeError::Invalid(
                 "is asked for with another value of a header that the stream was opened with",
             ));
@@ -187,8 +228,15 @@ impl SubscriptionService for ClientContext {
                 "is asked for with a header that makes it a request by another method",
             ));
         }
+        let body = match &asked.posted {
+            Some(posted) if !asked.tick => Some(self.read(route, target, &mut headers, posted).ok_or(
+                SubscribeError::Invalid("is asked for with a body of which its route does not say that it only reads"),
+            )?),
+            _ => None,
+        };
+        let wanted = ResourceRequest { client: &self.client, target, headers: &headers, body: body.as_ref() };
         if watched.is_some() {
-            let (mut subscription, since) = self.subscribe(route, target, &headers, asked, delivery, notify)?;
+            let (mut subscription, since) = self.subscribe(route, &wanted, asked, delivery, notify)?;
             if let Some(pace) = asked.interval {
                 subscription.set_client_interval(pace);
             }
@@ -202,9 +250,10 @@ impl SubscriptionService for ClientContext {
         let mut found = vec![follower(Source::RouteEvents { listening, gap }, None)];
         for reason in &route.tick_on {
             let Some(target) = self.target(reason) else { continue };
+            let wanted = ResourceRequest { target, body: None, ..wanted };
             let reason = SubscribeRequest::default();
             let Some(watched) = routes.find(&Method::GET, target.path).filter(|route| route.fetch) else { continue };
-            if let Ok((subscription, since)) = self.subscribe(watched, target, &headers, &reason, delivery, notify) {
+            if let Ok((subscription, since)) = self.subscribe(watched, &wanted, &reason, delivery, notify) {
                 found.push(follower(Source::TickOn(subscription), Some(since)));
             }
         }
@@ -212,13 +261,13 @@ impl SubscriptionService for ClientContext {
     }
 
     fn on_watch_ended(&self, asked: &SubscribeRequest, ended: &Ended) -> bool {
-        let Some(target) = self.target(&asked.url) else { return false };
+        let Some(target) = self.target(url_of(asked)) else { return false };
         let routes = self.gateway.routes.load();
-        let route = routes.find(&Method::GET, target.path);
-        let headers = self.headers_for(asked);
-        route
-            .zip(headers)
-            .is_some_and(|(route, headers)| self.gateway.on_watch_ended(route, &self.client, target, &headers, ended))
+        let route = routes.find(method_of(asked), target.path);
+        let Some((route, mut headers)) = route.zip(self.headers_for(asked)) else { return false };
+        let body = asked.posted.as_ref().and_then(|posted| self.read(route, target, &mut headers, posted));
+        let wanted = ResourceRequest { client: &self.client, target, headers: &headers, body: body.as_ref() };
+        self.gateway.on_watch_ended(route, &wanted, ended)
     }
 }
 
@@ -283,8 +332,7 @@ impl ClientContext {
         }
         if !head.method.is_safe() || fields::overrides_method(&head.headers) {
             // What a browser would say of a request of this page's.
-            let origin = format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public);
-            head.insert_header(header::ORIGIN, origin).map_err(|_| bad("not a header"))?;
+            head.insert_header(header::ORIGIN, self.own_origin()).map_err(|_| bad("not a header"))?;
         }
         let mut shape = BodySignature::default();
         shape.push(&body);
@@ -296,6 +344,9 @@ impl ClientContext {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;
         }
         let asked = RequestView::new(&head, self.peer, &self.gateway.options().trusted);
+        if let Some(asked) = asked.as_ref().filter(|asked| asked.readable_body().is_some()) {
+            self.gateway.note_read(asked, &body);
+        }
         let _writing = match &asked {
             Some(asked) => self.gateway.begins(asked).await,
             None => Vec::new(),

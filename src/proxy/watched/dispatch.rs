@@ -87,15 +87,19 @@ impl Gateway {
         // What no route takes may be followed nevertheless.
         let route = route.or_else(|| request.poll_target().and_then(|_| routes.learning_route(path))).cloned();
         drop(routes);
-        match route {
-            Some(route)
-                if route.fetch && request.is_plain_get() && !request.is_upgrade() && self.may_watch(request) =>
-            {
-                match request.delivery(&route.transports) {
-                    Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
-                    None => self.answer_get(&route, request, wire).await,
-                }
+        let is_watched = match &route {
+            Some(route) if !route.fetch || request.is_upgrade() => false,
+            Some(_) if request.is_plain_get() => self.may_watch(request),
+            Some(route) if route.reads_bodies(&request.head.method) && self.may_watch(request) => {
+                Box::pin(self.reads_by_body(route, request, wire)).await
             }
+            _ => false,
+        };
+        match route {
+            Some(route) if is_watched => match request.delivery(&route.transports) {
+                Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
+                None => self.answer_get(&route, request, wire).await,
+            },
             _ if request.is_plain_get() && request.accepts("text/event-stream") => Dispatch::Tunnel,
             _ => Dispatch::Proxy,
         }

@@ -16,8 +16,8 @@ use serde_json::Value;
 use crate::clock;
 use crate::deliver::{
     Downstream, FormatRef, Iframe, LocalResponse, MAX_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
-    Options, SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions,
-    accept_key, resume_multiplexed,
+    Options, PostedBody, SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService,
+    UrlSubscriptions, accept_key, resume_multiplexed,
 };
 use crate::model::{DeltaKind, EndReason, ParseDeltaKindError, ResumeFrom, fields};
 use crate::proxy::gateway::Gateway;
@@ -89,6 +89,10 @@ struct FollowUrl {
     /// Whether this is the page that the client shows.
     #[serde(default)]
     page: bool,
+    /// The method by which the client would ask, if not by GET.
+    method: Option<String>,
+    /// With which body.
+    body: Option<String>,
 }
 
 impl Gateway {
@@ -312,7 +316,9 @@ fn parse_body(body: &Bytes) -> Result<(Vec<SubscribeRequest>, FollowBody), Strin
         let headers = posted.headers.iter().map(|(name, value)| {
             settable_header(name, value).ok_or_else(|| format!("The header {name:?} cannot be set."))
         });
+        let body = PostedBody::of(posted.method.as_deref(), posted.body);
         Ok(SubscribeRequest {
+            posted: body.map_err(|text| format!("{:?} {text}.", posted.url))?,
             url: posted.url.into(),
             number,
             resume_from: posted.since.as_deref().and_then(ResumeFrom::parse).map(Box::new),

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, USER_AGENT, VARY};
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -11,10 +12,11 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::deliver::{
     CACHE_STATUS, CachedResponse, Downstream, FirstState, Hold, Holding, LocalResponse, Poll, PollOutcome,
-    STREAM_FIRST_STATE_TIMEOUT, Treatment, await_ready, from_memory, holds_unknown,
+    STREAM_FIRST_STATE_TIMEOUT, Treatment, await_ready, from_memory, holds_unknown, with_body,
 };
 use crate::hub::Crowd;
 use crate::model::{AddressBucket, Owner, Representation, ResourceKey, Snapshot};
+use crate::post::{BodyRead, check_answer, restore};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::forwarded::has_own_via;
 use crate::proxy::request::view::RequestView;
@@ -33,6 +35,13 @@ enum HoldMode {
     Asked,
     /// The route says that polls are held.
     Routed,
+}
+
+/// The body of `snapshot` with what `read` is to be given back.
+fn echoed(snapshot: &Snapshot, read: &BodyRead) -> Option<Bytes> {
+    let body = &snapshot.representation.body;
+    let places = snapshot.echoes.get_or_init(|| check_answer(&read.body, body).ok()).as_ref()?;
+    restore(body, places, &read.echoed, &read.body)
 }
 
 /// A plain request for what may be watched.
@@ -56,7 +65,7 @@ impl Gateway {
         wire: &mut Downstream,
     ) -> Dispatch {
         let now = clock::now();
-        let facts = route.facts(&request.client, request.target, request.headers(), now);
+        let facts = route.facts(&request.asks(), now);
         let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
         let wait = request.wait_preference().filter(|_| route.long_poll);
         // What is in memory is the page as the backend made it, without the browser script.
@@ -65,7 +74,7 @@ impl Gateway {
         let dispatch = if !watchable || is_page || request.is_reload() || request.has_unsupported_preconditions() {
             Dispatch::Proxy
         } else {
-            let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+            let key = route.key(&request.asks(), &facts, false);
             let crowd = self.crowd(route, request, &key, now);
             let plain = Plain { route, request, facts, key, crowd, now };
             let held = match (wait, route.hold) {
@@ -80,7 +89,7 @@ impl Gateway {
             }
         };
         let dispatch = match dispatch {
-            Dispatch::Proxy if self.hub.has_consumed() => {
+            Dispatch::Proxy if self.hub.has_consumed() && request.read.get().is_none() => {
                 self.consumed_response(route, request).unwrap_or(Dispatch::Proxy)
             }
             other => other,
@@ -96,7 +105,7 @@ impl Gateway {
     /// What is known of others that ask for `key`. Where nobody has said that it may be fetched, nothing is shared on account
     /// of that.
     fn crowd(&self, route: &Route, request: &RequestView<'_>, key: &ResourceKey, now: Instant) -> Crowd {
-        if route.watch.verify_safe {
+        if route.watch_for(key.body.as_deref()).verify_safe {
             return Crowd::default();
         }
         // Those who come over one connection may be one, whatever they say.
@@ -129,15 +138,18 @@ impl Gateway {
     /// What a fetch has taken away that this request would have been given.
     fn consumed_response(&self, route: &Route, request: &RequestView<'_>) -> Option<Dispatch> {
         let now = clock::now();
-        let facts = route.facts(&request.client, request.target, request.headers(), now);
-        let key = route.key(&request.client, request.target, request.headers(), &facts, false);
+        let facts = route.facts(&request.asks(), now);
+        let key = route.key(&request.asks(), &facts, false);
         let fits = |answer: &Representation| request.takes_type(&answer.media_type().essence);
         self.hub.take_consumed(&key, fits, now).map(LocalResponse::from_representation).map(Dispatch::Answer)
     }
 
     /// A whole answer, marked as one of several that this URL can give. `None` if the client takes it in no form.
     fn cached_response(route: &Route, snapshot: &Arc<Snapshot>, request: &RequestView<'_>) -> Option<LocalResponse> {
-        let mut answer = from_memory(snapshot, request.headers())?;
+        let mut answer = match request.read.get().filter(|read| !read.body.echo_slots.is_empty()) {
+            Some(read) => with_body(snapshot, echoed(snapshot, read)?),
+            None => from_memory(snapshot, request.headers())?,
+        };
         if let Some(negotiates) = route.negotiates() {
             answer.headers.append(VARY, HeaderValue::from_static(negotiates));
         }
@@ -149,8 +161,7 @@ impl Gateway {
     async fn from_cache(self: &Arc<Self>, plain: &Plain<'_>) -> Option<Dispatch> {
         let Plain { route, request, facts, now, .. } = plain;
         // What a page asks for with something of its own in the URL is fetched for all as it is followed.
-        let followed =
-            request.poll_target().map(|target| route.key(&request.client, target, request.headers(), facts, true));
+        let followed = request.poll_target().map(|target| route.key(&request.asks_for(target), facts, true));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
         let is_followed = followed.is_some();
         self.record_headers(route, &request.client, request.headers(), &plain.key);
@@ -186,7 +197,7 @@ impl Gateway {
             since = *now;
         }
         if let Some(ended) = head.ended() {
-            self.on_watch_ended(route, &request.client, request.target, request.headers(), ended);
+            self.on_watch_ended(route, &request.asks(), ended);
         }
         // What the client did while others' fetch was waited for, that may not show.
         let snapshot = head.current_as_of(since.max(self.last_write(request)))?;
@@ -213,8 +224,9 @@ impl Gateway {
             }
             return Some(Dispatch::Answer(answer));
         }
+        let is_for_all = request.read.get().is_none_or(|read| read.body.echo_slots.is_empty());
         let whole = CachedResponse::of(snapshot, request.headers(), route.negotiates());
-        match whole {
+        match whole.filter(|_| is_for_all) {
             Some(whole) => Some(Dispatch::Cached(whole)),
             None => Self::cached_response(route, snapshot, request).map(Dispatch::Answer),
         }
@@ -228,7 +240,9 @@ impl Gateway {
             return known.map(|resource| (resource, true));
         }
         if !plain.crowd.concurrent {
-            return known.filter(|_| !plain.route.watch.verify_safe).map(|resource| (resource, false));
+            return known
+                .filter(|_| !plain.route.watch_for(key.body.as_deref()).verify_safe)
+                .map(|resource| (resource, false));
         }
         let found = self.hub.obtain(key, plain.request.client.address, plain.now, self.new_resource(plain.route));
         found.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok().map(|resource| (resource, true))
@@ -294,11 +308,11 @@ impl Gateway {
             FirstState::Gone => return Self::gone(request),
             FirstState::Stream => {}
             FirstState::Declined(decline) => {
-                self.record_decline(route, &request.client, request.target, request.headers(), &decline);
+                self.record_decline(route, &request.asks(), &decline);
                 return Dispatch::Proxy;
             }
             FirstState::Refused(refusal) => {
-                self.on_refused(route, &request.client, request.target, request.headers(), &refusal);
+                self.on_refused(route, &request.asks(), &refusal);
                 return Dispatch::Proxy;
             }
             FirstState::Ended | FirstState::Late => return Dispatch::Proxy,

@@ -25,8 +25,9 @@ impl Gateway {
     pub(in crate::proxy) fn identity_header(&self, route: &Route, request: &RequestView<'_>) -> Option<HeaderValue> {
         let target = request.poll_target()?;
         self.hints.note(&request.client, request.headers());
-        let facts = route.facts(&request.client, target, request.headers(), clock::now());
-        let key = route.key(&request.client, target, request.headers(), &facts, true);
+        let asked = request.asks_for(target);
+        let facts = route.facts(&asked, clock::now());
+        let key = route.key(&asked, &facts, true);
         with_nonce(&self.hub.identity_tag(&key), request)
     }
 

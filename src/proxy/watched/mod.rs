@@ -1,6 +1,7 @@
 //! Requests for what is watched: dispatch, memory, long polls, streams.
 
 pub(super) mod audience;
+pub(super) mod body;
 pub(super) mod client_context;
 pub(super) mod clients;
 pub(super) mod dispatch;

@@ -55,14 +55,14 @@ impl Gateway {
     ) -> Dispatch {
         for _ in 0..MAX_KEYS {
             let now = clock::now();
-            let facts = route.facts(&request.client, request.target, request.headers(), now);
+            let facts = route.facts(&request.asks(), now);
             if facts.own_stream.get() == Some(&true) {
                 return Dispatch::Tunnel;
             }
             if facts.unwatchable.is_some() {
                 return Dispatch::Proxy;
             }
-            let key = route.key(&request.client, request.target, request.headers(), &facts, true);
+            let key = route.key(&request.asks(), &facts, true);
             self.record_headers(route, &request.client, request.headers(), &key);
             let notify = Arc::<TaskNotify>::default();
             let place = match self.enter(request, &notify, false) {
@@ -92,13 +92,14 @@ impl Gateway {
                 await_ready(wire, &subscription, since, patience).await
             };
             // Who has left need not wait for what the backend would have shown.
+            let name = route.known_as(&request.asks());
             if delivery.accept() == "text/event-stream"
                 && leaves_open(&ready)
                 && !resource.is_stale()
                 && !is_counted(request)
             {
                 tokio::select! {
-                    own = route.knowledge.has_own_event_stream(&key.target, now, self.probe_event_stream(request)) => if own {
+                    own = route.knowledge.has_own_event_stream(&name, now, self.probe_event_stream(request)) => if own {
                         return Dispatch::Tunnel;
                     },
                     () = wire.closed() => return Dispatch::ClientGone,
@@ -106,10 +107,11 @@ impl Gateway {
             }
             match ready {
                 FirstState::Gone => return Dispatch::ClientGone,
-                FirstState::Refused(refusal)
-                    if self.on_refused(route, &request.client, request.target, request.headers(), &refusal) => {}
+                FirstState::Refused(refusal) if self.on_refused(route, &request.asks(), &refusal) => {}
                 // Where a client is sent, or what it is challenged with, is made for it alone.
-                FirstState::Refused(refusal) if refusal.is_for_one_request() => return Dispatch::Proxy,
+                FirstState::Refused(refusal) if refusal.is_for_one_request() || key.body.is_some() => {
+                    return Dispatch::Proxy;
+                }
                 FirstState::Refused(refusal) => return Dispatch::Answer(LocalResponse::refused(&refusal)),
                 FirstState::Ended if matches!(resource.state().ended(), Some(Ended::Closed(EndReason::Overload))) => {
                     let full = LimitReached::History(self.hub.memory_budget().most());
@@ -118,7 +120,7 @@ impl Gateway {
                 FirstState::Ended => {}
                 FirstState::Declined(decline) => {
                     debug!(resource = resource.handle(), "not watched: {decline}");
-                    self.record_decline(route, &request.client, request.target, request.headers(), &decline);
+                    self.record_decline(route, &request.asks(), &decline);
                     match decline {
                         Decline::OwnStream => return Dispatch::Tunnel,
                         decline if decline.is_rekey() => {}
@@ -182,7 +184,8 @@ impl Gateway {
         let upstream = self.upstream();
         forward(&mut head, request.peer, &self.options().trusted, &upstream).ok()?;
         let target = std::str::from_utf8(request.head.raw_path()).ok()?;
-        let answer = upstream.probe_head(target, &head.headers).await?;
+        let body = request.read.get().map(|read| &read.raw);
+        let answer = upstream.probe_head(&request.head.method, target, &head.headers, body).await?;
         answer.status.is_success().then(|| MediaType::of(&answer.headers).is_event_stream())
     }
 }

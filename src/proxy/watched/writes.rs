@@ -22,7 +22,7 @@ use crate::model::fields::{self, CACHE_GROUP_INVALIDATION, CACHE_GROUPS};
 use crate::poll::PostPollDetector;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::uri_reference::resolve;
-use crate::proxy::request::view::{Peer, RequestView};
+use crate::proxy::request::view::{Peer, RequestView, is_unsafe};
 use crate::proxy::watched::clients::{Clients, Who};
 use crate::resource::{Trigger, UNKNOWN_WRITE, Writing};
 use crate::route::Target;
@@ -132,7 +132,7 @@ impl Gateway {
 
     /// The same for a request of which nothing is known but its head, from `peer`: it fences, and is no reason to fetch.
     pub(in crate::proxy) fn wrote_unread(&self, head: &RequestHeader, peer: Peer) {
-        if !head.method.is_safe() || fields::overrides_method(&head.headers) {
+        if is_unsafe(head) {
             let address = self.options().trusted.client_address(peer.address, &head.headers);
             self.writes.clients.wrote(&self.writes.clients.who(address, &head.headers), clock::now());
         }

@@ -12,6 +12,7 @@ fn a_fetch_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
         variant: Arc::new([]),
         context: RequestContext::default(),
         identity: Identity::full(Vec::new()),
+        body: None,
     };
     let resource =
         Resource::new(key, String::new(), Arc::new(RouteEvents::new(created_at)), Arc::default(), created_at);

@@ -95,6 +95,7 @@ pub fn probed(data: &[u8]) {
         insecure: false,
         path: "/a",
         query: Some("_=1&x"),
+        post: None,
         varying: None,
         when: "now",
         every: Duration::from_secs(1),

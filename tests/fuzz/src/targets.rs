@@ -4,6 +4,8 @@
 mod bodies;
 #[path = "deltas.rs"]
 mod deltas;
+#[path = "posts.rs"]
+mod posts;
 #[path = "server.rs"]
 mod server;
 #[path = "texts.rs"]
@@ -34,6 +36,9 @@ pub const TARGETS: &[Target] = &[
     target("probe", bodies::probed, 5),
     target("diff", deltas::json, 50),
     target("splice", deltas::splice, 50),
+    target("json_rpc", posts::json_rpc, 50),
+    target("graphql", posts::graphql, 20),
+    target("form", posts::form, 50),
     target("requests", server::requests, 1),
     target("websocket", server::websocket, 1),
 ];

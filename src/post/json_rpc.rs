@@ -1,0 +1,27 @@
+//! JSON-RPC, and what is like it: an object that names a method, or a batch of those.
+
+use super::glob::Glob;
+use super::members::text;
+use crate::json::{Kind, Value};
+
+/// More members than any page asks for at a time.
+const MAX_BATCH: usize = 256;
+
+/// The methods that `body` calls, if all of them are among `reads`.
+pub(super) fn names(body: Value<'_>, reads: &[Glob]) -> Option<Vec<String>> {
+    let members: Vec<Value<'_>> = match body.kind() {
+        Kind::Object => vec![body],
+        Kind::Array => body.items().take(MAX_BATCH + 1).collect(),
+        _ => return None,
+    };
+    if members.is_empty() || members.len() > MAX_BATCH {
+        return None;
+    }
+    members
+        .into_iter()
+        .map(|member| {
+            let method = text(member, "method")?;
+            reads.iter().any(|read| read.matches(&method)).then(|| method.into_owned())
+        })
+        .collect()
+}
