@@ -54,7 +54,7 @@ fn the_reference_is_what_the_program_says_of_itself() {
 fn the_command_line_is_what_the_program_says_of_itself() {
     const BEGIN: &str = "<!-- Generated from the program's own help. -->\n";
     let root = Cli::command();
-    let mut text = options(&root, "Options of every command", |argument| argument.is_global_set());
+    let mut text = options(&root, "Options of every command", Arg::is_global_set);
     for command in root.get_subcommands() {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let title = format!("`sungrazer {}`\n\n{about}.", command.get_name());
