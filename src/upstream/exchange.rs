@@ -12,7 +12,7 @@ use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use tokio::time::timeout;
 
 use super::decode::Decoder;
-use super::fetch::summarize;
+use super::error::ExchangeError;
 use super::{Expected, Upstream, ask_on};
 use crate::proto::Exchange;
 
@@ -43,20 +43,20 @@ impl Incoming {
     ///
     /// # Errors
     /// If the connection breaks before.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         if let Some(piece) = self.begun.pop_front() {
             return Ok(Some(piece));
         }
-        self.session.read_body_bytes().await.map_err(|error| summarize(&error))
+        Ok(self.session.read_body_bytes().await?)
     }
 
     /// Reads the body until it ends or more than `most` bytes of it are here, as they were received. Returns whether it has ended.
     ///
     /// # Errors
     /// If the connection breaks before.
-    pub async fn begin(&mut self, most: usize) -> Result<bool, String> {
+    pub async fn begin(&mut self, most: usize) -> Result<bool, ExchangeError> {
         while self.begun.iter().map(Bytes::len).sum::<usize>() <= most {
-            match self.session.read_body_bytes().await.map_err(|error| summarize(&error))? {
+            match self.session.read_body_bytes().await? {
                 Some(piece) => self.begun.push_back(piece),
                 None => return Ok(true),
             }
@@ -72,26 +72,26 @@ impl Incoming {
         decoder.finish().ok()
     }
 
-    fn decoder(&mut self, limit: u64) -> Result<Decoder, String> {
+    fn decoder(&mut self, limit: u64) -> Result<Decoder, ExchangeError> {
         let none = HeaderMap::new();
         let is_empty = self.begun.is_empty() && self.session.is_body_done();
-        Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(|decline| decline.to_string())
+        Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(ExchangeError::Declined)
     }
 
     /// All of it, decoded.
     ///
     /// # Errors
     /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
-    pub async fn collect(mut self, limit: u64) -> Result<FullResponse, String> {
+    pub async fn collect(mut self, limit: u64) -> Result<FullResponse, ExchangeError> {
         self.collect_mut(limit).await
     }
 
-    async fn collect_mut(&mut self, limit: u64) -> Result<FullResponse, String> {
+    async fn collect_mut(&mut self, limit: u64) -> Result<FullResponse, ExchangeError> {
         let mut decoder = self.decoder(limit)?;
         while let Some(piece) = self.chunk().await? {
-            decoder.push(&piece).map_err(|decline| decline.to_string())?;
+            decoder.push(&piece).map_err(ExchangeError::Declined)?;
         }
-        let body = decoder.finish().map_err(|error| error.to_string())?;
+        let body = decoder.finish()?;
         Ok(FullResponse { status: self.status, headers: self.headers.clone(), body })
     }
 
@@ -113,16 +113,21 @@ impl Upstream {
     /// Over a connection of its own: what was sent once is not sent again.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<FullResponse, String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn exchange_once(
+        &self,
+        head: RequestHeader,
+        body: Bytes,
+        limit: u64,
+    ) -> Result<FullResponse, ExchangeError> {
         self.in_time(async { self.send(head, body).await?.collect(limit).await }).await
     }
 
     /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, ExchangeError> {
         self.in_time(self.send(head, Bytes::new())).await
     }
 
@@ -130,8 +135,13 @@ impl Upstream {
     /// its body has ended, or begun with more than `most` bytes; also whether it has ended.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub async fn begin_once(&self, head: RequestHeader, body: Bytes, most: usize) -> Result<(Incoming, bool), String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn begin_once(
+        &self,
+        head: RequestHeader,
+        body: Bytes,
+        most: usize,
+    ) -> Result<(Incoming, bool), ExchangeError> {
         let beginning = async {
             let mut incoming = self.send(head, body).await?;
             let ended = incoming.begin(most).await?;
@@ -143,11 +153,15 @@ impl Upstream {
     /// The result of `exchanging`, if that takes no longer than the application has.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub async fn in_time<T>(&self, exchanging: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        match timeout(self.options.fetch_timeout, exchanging).await {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn in_time<T>(
+        &self,
+        exchanging: impl Future<Output = Result<T, ExchangeError>>,
+    ) -> Result<T, ExchangeError> {
+        let limit = self.options.fetch_timeout;
+        match timeout(limit, exchanging).await {
             Ok(exchanged) => exchanged,
-            Err(_) => Err("the application did not answer in time".to_owned()),
+            Err(_) => Err(ExchangeError::Timeout(limit)),
         }
     }
 
@@ -155,13 +169,13 @@ impl Upstream {
     /// left there for the next: as fetches are made.
     ///
     /// # Errors
-    /// What went wrong, in words.
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
     pub async fn exchange_keepalive(
         &self,
         kept: &mut Option<Stream>,
         head: RequestHeader,
         limit: u64,
-    ) -> Result<FullResponse, String> {
+    ) -> Result<FullResponse, ExchangeError> {
         let exchanging = async {
             let again = match kept.take() {
                 // It may have been closed in the meantime, which is no failure.
@@ -179,12 +193,12 @@ impl Upstream {
         self.in_time(exchanging).await
     }
 
-    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
-        send_on(self.connect().await.map_err(|error| error.to_string())?, head, body).await
+    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, ExchangeError> {
+        send_on(self.connect().await?, head, body).await
     }
 }
 
-async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, ExchangeError> {
     let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
     let mut session = ask_on(stream, Expected { exchange, ..Expected::default() });
     let answered = async {
@@ -195,7 +209,7 @@ async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Inc
         session.finish_body().await?;
         session.read_resp_header_parts().await
     };
-    let answer = answered.await.map_err(|error| summarize(&error))?;
+    let answer = answered.await?;
     let (status, headers) = (answer.status, answer.headers.clone());
     Ok(Incoming { status, headers, session, begun: VecDeque::new() })
 }
