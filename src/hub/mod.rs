@@ -10,6 +10,7 @@
 mod consumed;
 mod observed;
 mod quotas;
+mod shard;
 mod traffic;
 
 use std::collections::HashMap;
@@ -26,13 +27,12 @@ use tokio::time::Instant;
 use self::consumed::{ConsumedResponses, without_busters};
 use self::observed::Observed;
 use self::quotas::{QuotaGuard, Quotas};
+use self::shard::{Entry, Shard, lock};
 pub use self::traffic::Crowd;
-use self::traffic::Traffic;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
 use crate::model::{AddressBucket, Owner, Ration, Representation, ResourceKey, fields};
 use crate::resource::{
-    CookieIndex, Evidence, Registered, Resource, ResourceRegistry, Revocable, RouteEvents, Siblings, Subscription,
-    TaskNotify,
+    CookieIndex, Evidence, Resource, ResourceRegistry, Revocable, RouteEvents, Subscription, TaskNotify,
 };
 
 /// What the hub may hold.
@@ -106,24 +106,6 @@ pub struct Hub {
     observed: Observed,
     /// Of the names by which resources appear in logs.
     seed: u64,
-}
-
-/// Resources whose targets hash alike, and the plain requests for them.
-#[derive(Debug, Default)]
-struct Shard {
-    /// By target, then by key: a write names a target, and all who watch it are to fetch.
-    targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
-    /// What is shown of one target to clients with the same credentials, by hash, and of how many resources.
-    siblings: HashMap<u64, (Arc<Siblings>, usize)>,
-    traffic: Traffic,
-}
-
-/// A watched resource, and on whose account it is.
-#[derive(Debug)]
-struct Entry {
-    resource: Arc<Resource>,
-    _quota: QuotaGuard,
-    _cookies: Option<Registered>,
 }
 
 const SHARDS: usize = 16;
@@ -467,26 +449,6 @@ impl Hub {
     }
 }
 
-impl Shard {
-    fn find(&self, key: &ResourceKey) -> Option<&Arc<Resource>> {
-        Some(&self.targets.get(&key.target)?.get(key)?.resource)
-    }
-
-    fn remove(&mut self, key: &ResourceKey, family: u64) {
-        if let Some((_, count)) = self.siblings.get_mut(&family) {
-            *count -= 1;
-            if *count == 0 {
-                self.siblings.remove(&family);
-            }
-        }
-        let Some(variants) = self.targets.get_mut(&key.target) else { return };
-        variants.remove(key);
-        if variants.is_empty() {
-            self.targets.remove(&key.target);
-        }
-    }
-}
-
 impl ResourceRegistry for Hub {
     fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool {
         self.remove_if(resource, |resource| resource.held() == 0 && !resource.is_triggered())
@@ -504,8 +466,4 @@ impl ResourceRegistry for Hub {
     fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence> {
         self.observed.evidence(self.client(resource.key()), &resource.key().target, now)
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

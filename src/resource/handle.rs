@@ -1,23 +1,24 @@
 //! The handle by which a poller and any number of clients share a resource.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use slab::Slab;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::Askers;
+use super::subscribers::Subscribers;
 use super::waiting::Waits;
 use super::{
-    Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings, TaskNotify, Trigger,
+    ClientInterval, Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings,
+    Subscription, TaskNotify, Trigger,
 };
-use crate::model::{AddressBucket, EndReason, Ration, Representation, ResourceKey};
+use crate::model::{AddressBucket, EndReason, Ration, ResourceKey};
 
 /// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
 pub const MIN_AGE_FOR_ROTATION: Duration = Duration::from_secs(1);
@@ -441,7 +442,7 @@ impl Resource {
         self.lock_subscribers().by_delivery.clone()
     }
 
-    fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
+    pub(super) fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -459,116 +460,12 @@ impl Revocable for Resource {
     }
 }
 
-/// How often the clients that are held would fetch by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientInterval {
-    /// The most eager of those who say so.
-    pub min: Option<Duration>,
-    /// Whether all say so.
-    pub declared_by_all: bool,
-}
-
-/// The held clients of a resource.
-#[derive(Default)]
-struct Subscribers {
-    tasks: Slab<Arc<TaskNotify>>,
-    by_delivery: Vec<(&'static str, usize)>,
-    /// How often those fetch by themselves who say so.
-    intervals: BTreeSet<(Duration, usize)>,
-}
-
-impl Subscribers {
-    fn min_interval(&self) -> Option<Duration> {
-        self.intervals.first().map(|(pace, _)| *pace)
-    }
-
-    fn count(&mut self, delivery: &'static str, change: isize) {
-        match self.by_delivery.iter_mut().find(|(name, _)| *name == delivery) {
-            Some((_, count)) => *count = count.saturating_add_signed(change),
-            None => self.by_delivery.push((delivery, usize::try_from(change).unwrap_or(0))),
-        }
-    }
-}
-
-/// What passed by of one URL for one client.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    /// How often.
-    pub count: usize,
-    /// When last.
-    pub at: Instant,
-    /// The last answer.
-    pub last: Representation,
-    /// The one before.
-    pub before: Option<Representation>,
-}
-
-/// Takes a resource out of the hub.
-pub trait ResourceRegistry: Send + Sync + 'static {
-    /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
-    fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool;
-
-    /// Removes it whoever still holds it; they have been told that it ended.
-    fn remove(&self, resource: &Arc<Resource>);
-
-    /// Fetching `resource` took these answers away. They are given to the next who ask for it themselves.
-    fn store_consumed(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
-
-    /// What the application has answered those who would fetch `resource` themselves, as far as that passed by.
-    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
-}
-
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource")
             .field("handle", &self.handle)
             .field("target", &self.key.target)
             .finish_non_exhaustive()
-    }
-}
-
-/// A held client's claim on a resource; dropping it gives the claim up.
-#[derive(Debug)]
-pub struct Subscription {
-    resource: Arc<Resource>,
-    network: Option<AddressBucket>,
-    delivery: &'static str,
-    slot: usize,
-    interval: Option<Duration>,
-}
-
-impl Subscription {
-    /// The resource.
-    pub fn resource(&self) -> &Arc<Resource> {
-        &self.resource
-    }
-
-    /// Its client would fetch this often by itself: while it is held it is not to learn of anything later than that.
-    pub fn set_client_interval(&mut self, pace: Duration) {
-        let mut roster = self.resource.lock_subscribers();
-        let before = roster.min_interval();
-        if let Some(before) = self.interval.replace(pace) {
-            roster.intervals.remove(&(before, self.slot));
-        }
-        roster.intervals.insert((pace, self.slot));
-        if before.is_none_or(|before| pace < before) {
-            self.resource.poller_wakeup.notify_one();
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.resource.askers.remove(self.network);
-        let mut roster = self.resource.lock_subscribers();
-        roster.tasks.remove(self.slot);
-        if let Some(pace) = self.interval {
-            roster.intervals.remove(&(pace, self.slot));
-        }
-        roster.count(self.delivery, -1);
-        if roster.tasks.is_empty() {
-            self.resource.poller_wakeup.notify_one();
-        }
     }
 }
 
