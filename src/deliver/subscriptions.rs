@@ -1,4 +1,4 @@
-//! What a held client follows, and what there is to tell it.
+//! The URL subscriptions of a held client, and the updates that they yield.
 
 use std::io;
 use std::sync::Arc;
@@ -14,50 +14,50 @@ use crate::clock;
 use crate::model::{DeltaKind, EndReason, Frame, ResumeFrom, Update};
 use crate::resource::{Ended, FenceListener, TaskNotify};
 
-/// When there are so many bytes to write, a client that follows many resources is told of the others later: what it does not read
-/// must not be made all at once.
+/// The maximum number of bytes collected at once. Beyond it, a client with many subscriptions receives the others
+/// later, so that frames for a client that does not read are not all created at once.
 const MAX_AT_ONCE: usize = 1 << 20;
 
-/// A URL that a client asks to follow.
+/// A client's request to subscribe to a URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeRequest {
-    /// As the client wrote it.
+    /// The URL as the client wrote it.
     pub url: Arc<str>,
-    /// Its number among those that the client asks for.
+    /// Its index among the client's URLs.
     pub number: usize,
-    /// What the client says it holds.
+    /// The state that the client says it holds.
     pub resume_from: Option<Box<ResumeFrom>>,
-    /// How it would like to be told of changes.
+    /// The kind of delta that the client accepts.
     pub delta: Option<DeltaKind>,
-    /// Whether it is only to be told when to ask for this itself.
+    /// Whether the client only wants to be told when to request the URL itself.
     pub tick: bool,
-    /// What it would ask with, besides what it came with.
+    /// The headers of the client's own requests, besides those of its stream.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether it is to be told, by `live`, that what it holds is current, if it is.
+    /// Whether to send `live` if the client's state is current.
     pub confirm: bool,
-    /// Whether it waits for the next fetch, whenever that is made.
+    /// Whether the client waits for the next fetch, whenever that takes place.
     pub patient: bool,
-    /// How often it would ask for this itself.
+    /// The client's own polling interval.
     pub interval: Option<Duration>,
-    /// Whether it shows this as the page that it is.
+    /// Whether the client displays the response as its page.
     pub page: bool,
 }
 
-/// Why a URL cannot be followed.
+/// The reason why a URL cannot be subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
-    /// It is none that can be.
+    /// The request is invalid.
     Invalid(&'static str),
-    /// It could be, but not now.
+    /// The subscription is not possible now.
     Unavailable(EndReason),
 }
 
-/// Where a held client finds what else it asks for: under its own credentials, whatever it asks by.
+/// Creates further subscriptions for a held client, always under the client's own credentials.
 pub trait SubscriptionService: Send + Sync + 'static {
-    /// Begins to follow what is asked for. Several followers if its news has several reasons.
+    /// Creates the subscriptions for a request. There are several if its updates have several sources.
     ///
     /// # Errors
-    /// Why it cannot be followed.
+    /// Returns [`SubscribeError`] if the URL cannot be subscribed to.
     fn subscribe(
         &self,
         asked: &SubscribeRequest,
@@ -65,17 +65,17 @@ pub trait SubscriptionService: Send + Sync + 'static {
         notify: &Arc<TaskNotify>,
     ) -> Result<Vec<UrlSubscription>, SubscribeError>;
 
-    /// Takes in how the watch of what was asked for ended. Returns whether another resource may serve it: this one was
-    /// keyed wrongly, or had just been given up.
+    /// Handles the end of a watch. Returns whether another resource may serve the URL, because this one had the wrong
+    /// key or had just been removed.
     fn on_watch_ended(&self, asked: &SubscribeRequest, ended: &Ended) -> bool;
 }
 
-/// How a client came to be held no more without being told.
+/// How a client was lost without a final message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {
-    /// It left, or its connection failed.
+    /// The client left, or its connection failed.
     Closed,
-    /// It did not read what was written to it.
+    /// The client did not read its data.
     TooSlow,
 }
 
@@ -89,21 +89,21 @@ impl Disconnect {
 }
 
 impl From<io::Error> for Disconnect {
-    /// Of a failed write.
+    /// Converts the error of a failed write.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::TimedOut { Self::TooSlow } else { Self::Closed }
     }
 }
 
-/// All that one client follows.
+/// All subscriptions of one client.
 #[derive(Debug, Default)]
 pub struct UrlSubscriptions {
     all: Vec<UrlSubscription>,
-    /// How many URLs the client asked for; those that ended still count.
+    /// The number of URLs that the client asked for, including those that ended.
     count: usize,
-    /// What could not be followed, and has not been told.
+    /// Rejected subscriptions that the client has not been told about.
     refused: Vec<(Arc<str>, EndReason)>,
-    /// The client's writes: nothing that was fetched before one is told after it. Boxed, for few clients write.
+    /// The client's writes: after a write, no state fetched before it is sent. Boxed, since few clients write.
     writes: Option<Box<OwnWrites>>,
 }
 
@@ -115,24 +115,24 @@ struct OwnWrites {
 }
 
 impl UrlSubscriptions {
-    /// One URL, and nothing else ever.
+    /// Creates the subscriptions of a client of one URL.
     pub fn one(follower: UrlSubscription) -> Self {
         Self { all: vec![follower], count: 1, ..Self::default() }
     }
 
-    /// The same, for a client whose writes `fence` hears of.
+    /// Adds the client's fence, which reports its writes.
     pub fn of_client(self, fence: FenceListener) -> Self {
         Self { writes: Some(Box::new(OwnWrites { fence, last: None })), ..self }
     }
 
-    /// What was collected has been sent: the client knows that what it holds may be from before its last write.
+    /// Records that the collected frames were sent: the client knows that its state may be from before its last write.
     pub fn sent(&self) {
         if let Some(OwnWrites { fence, last: Some(last) }) = self.writes.as_deref() {
             fence.told(*last);
         }
     }
 
-    /// Adds what [`SubscriptionService::subscribe`] gave.
+    /// Adds the result of [`SubscriptionService::subscribe`].
     pub fn add(&mut self, followers: Vec<UrlSubscription>) {
         for mut follower in followers {
             self.count = self.count.max(follower.request.number + 1);
@@ -141,35 +141,35 @@ impl UrlSubscriptions {
         }
     }
 
-    /// Notes what cannot be followed now: the client is told so with all else.
+    /// Records a rejected subscription. The client is told with the next frames.
     pub fn refuse(&mut self, asked: &SubscribeRequest, reason: EndReason) {
         self.count = self.count.max(asked.number + 1);
         self.refused.push((Arc::clone(&asked.url), reason));
     }
 
-    /// Stops following `url`. Whether it was followed.
+    /// Removes the subscription to `url`. Returns whether there was one.
     pub fn remove(&mut self, url: &str) -> bool {
         let before = self.all.len();
         self.all.retain(|follower| *follower.url.text != *url);
         self.all.len() < before
     }
 
-    /// Whether `url` is followed.
+    /// Returns whether there is a subscription to `url`.
     pub fn has(&self, url: &str) -> bool {
         self.all.iter().any(|follower| *follower.url.text == *url)
     }
 
-    /// How many URLs are followed.
+    /// Returns the number of subscriptions.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether none is.
+    /// Returns whether there are no subscriptions.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// The versions that the client holds, by number.
+    /// Returns the versions that the client holds, by index.
     pub fn versions(&self) -> Vec<Option<String>> {
         let mut versions = vec![None; self.count];
         for follower in &self.all {
@@ -183,7 +183,7 @@ impl UrlSubscriptions {
         versions
     }
 
-    /// When there may be something to tell of which nothing notifies: a tick that was held back, or that a state is late.
+    /// Returns the time of the next update without a notification: a deferred tick, or a state that is late.
     pub fn due(&self) -> Option<Instant> {
         let due = |follower: &UrlSubscription| match &follower.source {
             Source::Resource(_) if follower.since.is_some() => follower.late,
@@ -195,21 +195,21 @@ impl UrlSubscriptions {
         self.all.iter().filter_map(due).min()
     }
 
-    /// Tells the client that it is sent away: once for each URL, or once in all where URLs have no names.
+    /// Tells the client that its stream ends: once per URL, or once in total if the format has no URLs.
     pub fn end(&mut self, delivery: &dyn StreamFormat, reason: EndReason, frames: &mut Vec<Frame>) {
         for follower in self.all.drain(..).filter(|follower| !matches!(follower.source, Source::TickOn(_))) {
             follower.metrics.end(delivery, reason, &follower.url, frames);
         }
     }
 
-    /// The client cannot be told any more, and why.
+    /// Records that the client was lost, and the reason.
     pub fn disconnect(&mut self, loss: Disconnect) {
         for follower in self.all.drain(..).filter(|follower| !matches!(follower.source, Source::TickOn(_))) {
             follower.metrics.ended(loss.as_str());
         }
     }
 
-    /// Frames for all that the client has to be told. What has ended is followed no more, or is sought anew by `desk` under
+    /// Adds frames for all pending updates. Subscriptions that ended are removed, or `desk` creates them again with
     /// what the end has taught.
     pub fn collect(
         &mut self,
@@ -230,7 +230,7 @@ impl UrlSubscriptions {
         let mut at = 0;
         while at < self.all.len() {
             if frames.iter().map(|frame| frame.chunk().framed().len()).sum::<usize>() >= MAX_AT_ONCE {
-                // The rest comes when this has been written; and next time it comes first.
+                // The rest follows when this has been written, and comes first then.
                 self.all.rotate_left(at);
                 notify.notify();
                 break;

@@ -15,55 +15,55 @@ use crate::model::{DeltaRequest, EndReason, Frame, Update};
 use crate::resource::{Cursor, Ended, EventListener, Resource, ResourceState, ResourceStatus, Subscription};
 use crate::telemetry::{HeldGuard, RouteMetrics};
 
-/// Where news of a URL comes from.
+/// The source of updates for a URL.
 #[derive(Debug)]
 pub enum Source {
-    /// A resource that we fetch.
+    /// A resource that Sungrazer fetches.
     Resource(Subscription),
-    /// A resource whose changes are a reason to ask for something else.
+    /// A resource whose changes are a reason for the client to request the URL itself.
     TickOn(Subscription),
-    /// The triggers of a route that we may not ask for ourselves.
+    /// The triggers of a route that Sungrazer may not fetch itself.
     RouteEvents {
-        /// The route's.
+        /// The events of the route.
         listening: EventListener,
-        /// At most one tick in this time.
+        /// The minimum time between two ticks.
         gap: Duration,
     },
 }
 
-/// One URL that a client follows.
+/// One URL that a client subscribes to.
 #[derive(Debug)]
 pub struct UrlSubscription {
     pub(super) request: SubscribeRequest,
-    /// By which name it is told of.
+    /// The URL under which updates are sent.
     pub(super) url: Url,
     pub(super) source: Source,
     pub(super) cursor: Cursor,
-    /// No state is told before there is one that the upstream had at this moment or later.
+    /// No state is sent before there is one that the upstream had at this time or later.
     pub(super) since: Option<Instant>,
-    /// When the client is told that there is none, if it still waits for it then.
+    /// When the client is told that no state is available, if it is still waiting.
     pub(super) late: Option<Instant>,
-    /// When it came.
+    /// When the client arrived.
     pub(super) came: Instant,
-    /// Nothing that was fetched before this is told: it says that it holds something of which nobody here knows how new it is.
+    /// No state fetched before this time is sent, because the client holds a state of unknown age.
     pub(super) after: Option<Instant>,
-    /// Ticks that have been told of, and when.
+    /// The number of ticks already sent, and the time of the last one.
     pub(super) seen_events: u64,
     pub(super) last_told: Option<Instant>,
-    /// Whether the client has been told that what it holds may be old, and nothing since.
+    /// Whether the client's last message was that its state may be old.
     pub(super) down: bool,
-    /// How often another resource was sought because an answer taught something about the key.
+    /// How often the subscription moved to another resource because a response taught something about the key.
     pub(super) reresolved: usize,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) _counted: HeldGuard,
 }
 
-/// How often a follower may be sent to another resource.
+/// How often a subscription may move to another resource.
 pub(super) const MAX_RERESOLVED: usize = 4;
 
 impl UrlSubscription {
-    /// A client that follows what it asked for by `delivery`. No state is told before there is one that the upstream had at
-    /// `since` or later.
+    /// Creates the subscription for `asked` in the format `delivery`. No state is sent before there is one that the
+    /// upstream had at `since` or later.
     pub fn new(
         asked: SubscribeRequest,
         source: Source,
@@ -99,20 +99,19 @@ impl UrlSubscription {
         }
     }
 
-    /// The same for a client that came at `came`, before there was something to tell it.
+    /// Sets the arrival time of a client that arrived before there was an update for it.
     pub fn since(mut self, came: Instant) -> Self {
         self.came = came;
         self
     }
 
-    /// The same, told with each state whose it is.
+    /// Adds the identity tag that accompanies each state.
     pub fn marked(mut self, identity: Option<String>) -> Self {
         self.url.identity = identity.map(Into::into);
         self
     }
 
-    /// Has its resource fetched, if it does not know a state that is recent enough. If nothing has come of that at `late`, the
-    /// client is told so.
+    /// Requests a fetch if no recent enough state is known. If there is still none at `late`, the client is told so.
     pub fn demand_fresh(&mut self, late: Instant) {
         if self.request.patient && self.request.resume_from.is_some() && self.request.interval.is_some() {
             return;
@@ -126,7 +125,7 @@ impl UrlSubscription {
         }
     }
 
-    /// The client has written at `wrote`: if it has not been told anything yet, then nothing that was read before.
+    /// Handles a write of the client at `wrote`: if it has not received anything yet, older states no longer count.
     pub(super) fn require_after(&mut self, wrote: Instant) {
         if self.since.is_some_and(|since| since < wrote) {
             self.since = Some(wrote);
@@ -134,12 +133,12 @@ impl UrlSubscription {
         }
     }
 
-    /// Whether there is something to begin with, given that it may be waited for.
+    /// Returns whether the first state is available, if the subscription waits for one.
     pub(super) fn is_ready(&mut self, resource: &Resource, head: &ResourceState) -> bool {
         if let Some(since) = self.since {
             if !head.attempted_since(since) {
                 resource.wake_on_next_fetch();
-                // It may have been made before we said that we wait for it.
+                // The fetch may have ended before the registration.
                 if !resource.state().attempted_since(since) {
                     return false;
                 }
@@ -150,11 +149,12 @@ impl UrlSubscription {
         true
     }
 
-    /// What there is to tell instead, if the client waits in vain: the upstream is left alone, or what should be read is not
+    /// Returns `stale` for a waiting client if the upstream is resting after failures, or if no state will be available
     /// soon.
     pub(super) fn stale_instead(&mut self, resource: &Resource, head: &ResourceState, now: Instant) -> Option<Update> {
         if resource.is_untried() {
-            // The client's own next poll is waited for: nothing has failed, and a client that was told so would give up.
+            // Nothing has failed: the fetch waits for the client's own next poll, and a `stale` would make the client
+            // give up.
             self.late = None;
             return None;
         }
@@ -162,7 +162,8 @@ impl UrlSubscription {
         if is_late {
             self.late = None;
         }
-        // A fetch that is under way comes to an end by itself; but if the last one failed it is not waited for.
+        // A fetch that is in progress will end by itself, but if the previous one failed the client does not wait for
+        // it.
         let is_near = self.since.is_some_and(|since| resource.is_fetched_since(since)) && !resource.is_stale();
         if !resource.rests(now) && (!is_late || is_near) {
             return None;
@@ -183,7 +184,7 @@ impl UrlSubscription {
         }
     }
 
-    /// Frames for all that there is to tell a client that last wrote at `wrote`; `Some` if it is over.
+    /// Adds frames for all pending updates of a client that last wrote at `wrote`. Returns `Some` if the watch ended.
     pub(super) fn collect(
         &mut self,
         delivery: &dyn StreamFormat,
@@ -233,7 +234,7 @@ impl UrlSubscription {
         let ask = self.request.delta.zip(delivery.body_form()).map(|(kind, shape)| DeltaRequest { kind, form: shape });
         while let Some(update) = self.cursor.next(&head, ask) {
             if is_reason {
-                // Where it stands when the client comes is no news.
+                // The initial position of a client is not an update.
                 if self.last_told.replace(now).is_some() && matches!(update, Update::Snapshot(_)) {
                     self.metrics.tell(delivery, &Update::Tick, &self.url, frames);
                 }
@@ -245,7 +246,7 @@ impl UrlSubscription {
                 return Some(Ended::Closed(EndReason::Gone));
             }
             if let Update::Snapshot(snapshot) | Update::Patch { snapshot, .. } = &update {
-                // What a client begins with may have been known for long.
+                // The initial state may have been known for long, so its delay is not counted.
                 if self.last_told.replace(now).is_some() {
                     self.metrics.delayed(now.saturating_duration_since(snapshot.arrived));
                 }
@@ -263,7 +264,7 @@ impl UrlSubscription {
         None
     }
 
-    /// Takes the client at its word, the first time. What it holds may be newer than all that is known here.
+    /// Applies the client's resume position, once. The client's state may be newer than all known states.
     pub(super) fn resume(&mut self, head: &ResourceState) {
         if let Some(claim) = self.request.resume_from.take() {
             self.after = (!head.knows(&claim)).then_some(self.came);
@@ -271,11 +272,13 @@ impl UrlSubscription {
         }
     }
 
-    /// The head to tell of, if it is not from before `fence`, the client's last write. If it is, the client is told nothing until
-    /// there is another: not the news in it, nor that it is current. A client that answers requests from what it is told
-    /// hears that it must not.
+    /// Returns the state to send if it is not older than `fence`, the client's last write. Otherwise the client
+    /// receives nothing until there is a newer state: neither the older state nor a confirmation. A client that answers
+    /// requests from received data is told to stop.
     ///
-    /// *Races.* A fetch that ends while this decides wakes the client again, as it is awaited before the head is read.
+    /// # Races
+    /// A fetch that ends during this decision wakes the client again, because the registration for it precedes the read
+    /// of the state.
     pub(super) fn withhold(
         &mut self,
         resource: &Resource,
@@ -294,7 +297,7 @@ impl UrlSubscription {
             self.metrics.tell(delivery, &Update::Down, &self.url, frames);
         }
         if has_news && self.request.interval.is_none() {
-            // There is news for which nobody else may be waiting.
+            // There may be no other client waiting for this state.
             resource.demand(fence);
         }
         if let Some(update) = self.cursor.stale_head(&head) {
@@ -314,19 +317,19 @@ impl UrlSubscription {
     }
 }
 
-/// Whether what is known was fetched before a client wrote.
+/// Returns whether the last successful fetch began before the client's write.
 fn is_from_before(head: &ResourceState, wrote: Instant) -> bool {
     head.last_success.is_some_and(|fetched| fetched.started < wrote)
 }
 
 impl RouteMetrics {
-    /// Adds the frame that says `reason`, and counts the end.
+    /// Adds the frame that carries `reason`, and counts the end.
     pub(super) fn end(&self, delivery: &dyn StreamFormat, reason: EndReason, url: &Url, frames: &mut Vec<Frame>) {
         self.tell(delivery, &Update::End(reason), url, frames);
         self.ended(reason.as_str());
     }
 
-    /// Adds the frame of `update`, if `delivery` has words for it, and counts it.
+    /// Adds the frame of `update`, if `delivery` can represent it, and counts it.
     pub(super) fn tell(&self, delivery: &dyn StreamFormat, update: &Update, url: &Url, frames: &mut Vec<Frame>) {
         if let Some(frame) = delivery.frame(update, url) {
             frames.push(frame);

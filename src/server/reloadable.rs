@@ -20,17 +20,17 @@ use crate::route::{Route, Table};
 use crate::telemetry::Metrics;
 use crate::upstream::Replicas;
 
-/// What a reload can change.
+/// The state that a reload can change.
 pub(super) struct ReloadableState {
     pub(super) gateway: Arc<Gateway>,
-    /// Watches the files of routes.
+    /// The task that watches the files of routes.
     pub(super) files: StdMutex<Option<JoinHandle<()>>>,
     pub(super) drain: StdMutex<Duration>,
-    /// What operators must know.
+    /// The token that operators must present.
     pub(super) token: Arc<Token>,
-    /// Where operators come in.
+    /// The address of the admin listener.
     pub(super) admin: Option<SocketAddr>,
-    /// What the system allows, whatever is configured.
+    /// The limits of the system, independent of the configuration.
     pub(super) allowance: FdBudget,
 }
 
@@ -41,8 +41,8 @@ impl ReloadableState {
         Self { gateway, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
     }
 
-    /// Asks operators for what `config` says. The listener stays where it is until a restart: if other machines reach it, it
-    /// does so behind the token of before, however open the one may be that waits.
+    /// Updates the admin token according to `config`. The listener keeps its address until a restart: if it is
+    /// reachable from other machines, it keeps the previous token, even if the new address would need none.
     fn ask_for_token(&self, config: &Config) {
         let (Some(options), Some(here)) = (&config.server.admin, self.admin) else { return };
         if options.token.is_some() || here.ip().is_loopback() {
@@ -50,7 +50,7 @@ impl ReloadableState {
         }
     }
 
-    /// Puts `config` in force, as `plan` says.
+    /// Applies `config` according to `plan`.
     pub(super) fn apply(&self, config: &Config, plan: &ReloadPlan) {
         let gateway = &self.gateway;
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
@@ -66,7 +66,7 @@ impl ReloadableState {
         gateway.limiter.set_options(config.budget);
         let before = gateway.routes.load_full();
         self.route(&config.routes, plan);
-        // The new table is in force: who is sent away finds the new routes.
+        // The new table is in force, so clients that are sent away find the new routes.
         for route in before.iter().filter(|route| plan.removed.contains(&route.id)) {
             route.events.close();
         }
@@ -75,7 +75,7 @@ impl ReloadableState {
         }
     }
 
-    /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
+    /// Builds the new route table. Unchanged routes keep their objects with everything they have learned.
     pub(super) fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
         let before = self.gateway.routes.load_full();
         let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
@@ -104,7 +104,7 @@ impl ReloadableState {
     }
 }
 
-/// A route, joined to its metrics and to deliveries that exist.
+/// Builds a route with its metrics and its available stream formats.
 fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
     let chosen = |delivery: &&&'static dyn StreamFormat| options.transports.contains(&delivery.name());
     let metrics = metrics.route(&options.plan.route);
