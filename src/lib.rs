@@ -17,7 +17,7 @@
 //! a poller. Each *fetch* brings a *representation*; one that means something else than the last becomes a *snapshot* with
 //! a *version*, and joins the *history*. A held client is a *session* with a *URL subscription* for each URL: a
 //! *subscription* to the resource and a *cursor* into its history; one [`resource::TaskNotify`] wakes the client for all of them. A
-//! *stream format* encodes *updates* for its connection. `docs/lexicon.md` explains the words that are particular to this project.
+//! *stream format* encodes *updates* for its connection. `docs/internals/architecture.md` explains the words that are particular to this project.
 //!
 //! # Rooms
 //!

@@ -10,7 +10,6 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 /// framing use the payload inside; neither way copies it.
 ///
 /// The first caller that needs the compressed form creates it, and all share it.
-/// Its compressed form is made by whoever asks first and shared by all who ask, too.
 #[derive(Clone)]
 pub struct Frame(Arc<Inner>);
 

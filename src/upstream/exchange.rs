@@ -1,5 +1,4 @@
-//! Requests that are made as they are, over connections of their own: what clients ask for through a socket, and what the
-//! command line asks for.
+//! Unmodified requests over connections of their own: requests of WebSocket clients, and requests of the command line.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,30 +15,30 @@ use super::error::ExchangeError;
 use super::{Expected, Upstream, ask_on};
 use crate::proto::Exchange;
 
-/// A whole answer, decoded.
+/// A complete, decoded response.
 #[derive(Clone, Debug)]
 pub struct FullResponse {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, as they came.
+    /// The headers as received.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
-/// An answer of which the body is still to be read.
+/// A response with an unread body.
 pub struct Incoming {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, as they came.
+    /// The headers as received.
     pub headers: HeaderMap,
     session: HttpSessionV1,
-    /// What has been read ahead of the body.
+    /// Body bytes that were read ahead.
     begun: VecDeque<Bytes>,
 }
 
 impl Incoming {
-    /// The next piece of the body, as it was received; `None` at its end.
+    /// Returns the next piece of the body as received; `None` at its end.
     ///
     /// # Errors
     /// If the connection breaks before.
@@ -50,7 +49,8 @@ impl Incoming {
         Ok(self.session.read_body_bytes().await?)
     }
 
-    /// Reads the body until it ends or more than `most` bytes of it are here, as they were received. Returns whether it has ended.
+    /// Reads the body until it ends or more than `most` bytes of it are buffered, as received. Returns whether it has
+    /// ended.
     ///
     /// # Errors
     /// If the connection breaks before.
@@ -64,8 +64,8 @@ impl Incoming {
         Ok(false)
     }
 
-    /// The whole body, of which all has been [read](Incoming::begin), decoded; `None` if it is larger than `limit`, or cannot be
-    /// decoded.
+    /// Returns the whole body, decoded, after all of it has been [read](Incoming::begin). Returns `None` if it is
+    /// larger than `limit` or cannot be decoded.
     pub fn decoded(&mut self, limit: u64) -> Option<Bytes> {
         let mut decoder = self.decoder(limit).ok()?;
         self.begun.iter().try_for_each(|piece| decoder.push(piece)).ok()?;
@@ -78,7 +78,7 @@ impl Incoming {
         Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(ExchangeError::Declined)
     }
 
-    /// All of it, decoded.
+    /// Reads and decodes the whole body.
     ///
     /// # Errors
     /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
@@ -95,7 +95,7 @@ impl Incoming {
         Ok(FullResponse { status: self.status, headers: self.headers.clone(), body })
     }
 
-    /// The connection, if both sides are willing to go on with it.
+    /// Returns the connection, if both sides keep it open.
     async fn connection(mut self) -> Option<Stream> {
         self.session.respect_keepalive();
         self.session.reuse().await
@@ -109,8 +109,8 @@ impl fmt::Debug for Incoming {
 }
 
 impl Upstream {
-    /// Sends one request of a client's, whatever its method, and reads the whole answer, if that is no larger than `limit`.
-    /// Over a connection of its own: what was sent once is not sent again.
+    /// Sends one request of a client with any method, and reads the whole response, up to `limit` bytes. The connection
+    /// is new, so the request is never repeated.
     ///
     /// # Errors
     /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
@@ -123,7 +123,7 @@ impl Upstream {
         self.in_time(async { self.send(head, body).await?.collect(limit).await }).await
     }
 
-    /// Sends a request without a body, over a connection of its own, and returns when the head of the answer is there.
+    /// Sends a request without a body over a new connection, and returns when the head of the response has arrived.
     ///
     /// # Errors
     /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
@@ -131,8 +131,8 @@ impl Upstream {
         self.in_time(self.send(head, Bytes::new())).await
     }
 
-    /// Sends one request, as [`exchange_once`](Upstream::exchange_once) does, and returns when the head of the answer is there and
-    /// its body has ended, or begun with more than `most` bytes; also whether it has ended.
+    /// Sends one request, as [`exchange_once`](Upstream::exchange_once) does, and returns when the head of the response
+    /// has arrived and its body has ended or exceeds `most` bytes. Also returns whether the body has ended.
     ///
     /// # Errors
     /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
@@ -150,7 +150,7 @@ impl Upstream {
         self.in_time(beginning).await
     }
 
-    /// The result of `exchanging`, if that takes no longer than the application has.
+    /// Awaits `exchanging` for at most the fetch timeout.
     ///
     /// # Errors
     /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
@@ -165,8 +165,8 @@ impl Upstream {
         }
     }
 
-    /// Sends a request without a body and reads the whole answer, over the connection in `kept` if there is one, which is
-    /// left there for the next: as fetches are made.
+    /// Sends a request without a body and reads the whole response. Uses the connection in `kept` if there is one and
+    /// leaves a connection there for the next request, as fetches do.
     ///
     /// # Errors
     /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
@@ -178,7 +178,7 @@ impl Upstream {
     ) -> Result<FullResponse, ExchangeError> {
         let exchanging = async {
             let again = match kept.take() {
-                // It may have been closed in the meantime, which is no failure.
+                // The connection may have been closed in the meantime, which is not a failure.
                 Some(stream) => send_on(stream, head.clone(), Bytes::new()).await.ok(),
                 None => None,
             };

@@ -36,7 +36,7 @@ use crate::clock;
 const PAGE: &str = include_str!("viewer/page.html");
 const STYLE: &str = include_str!("viewer/style.css");
 const SCRIPT: &str = include_str!("viewer/script.js");
-const GUIDE: &str = include_str!("../../../docs/getting-started.md");
+const GUIDE: &str = include_str!("../../../docs/guide/getting-started.md");
 
 /// Nothing but what is served here, and the two frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
