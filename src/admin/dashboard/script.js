@@ -1,4 +1,4 @@
-// The dashboard: follows /api/state as any page could follow any resource behind Sungrazer, and shows what it is told.
+// The dashboard: subscribes to /api/state as any page could subscribe to a resource behind Sungrazer, and displays it.
 'use strict';
 
 (() => {
@@ -10,9 +10,9 @@
   let known = null; // the newest state
   let paused = false;
   let samples = []; // { at, polls, looks }, one a second
-  let told = 0; // the newest happening that is shown
+  let told = 0; // the number of the newest event that is shown
 
-  // Following.
+  // Subscription.
 
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const headers = (more) => {
@@ -34,7 +34,7 @@
           await read(response.body.getReader());
         }
       } catch {
-        // Away, or gone in the middle: the pill says so, and we come back.
+        // The connection is down or broke: the pill shows it, and the script reconnects.
       }
       connection('lost', 'connection lost');
       await pause(patience);
@@ -88,7 +88,7 @@
 
   function take(state) {
     if (known && known.started !== state.started) {
-      // Another process: it counts from nothing.
+      // This is another process, with counters that begin at zero.
       samples = [];
       told = 0;
     }
@@ -115,7 +115,7 @@
     });
   }
 
-  // Writing. Text is only touched where it changes, so that nothing is read out, selected or focused anew.
+  // Output. Text is only touched where it changes, so that screen readers, selections and the focus are not disturbed.
 
   function put(element, text) {
     if (element.textContent !== text) element.textContent = text;
@@ -183,7 +183,7 @@
     put(find('connection'), text);
   }
 
-  // Showing.
+  // Display.
 
   function show() {
     if (paused) connection('paused', 'paused');
@@ -315,7 +315,7 @@
     const quantile = (part) => {
       let rest = part * all;
       for (const [at, found] of counts.entries()) {
-        // Within a bucket, as if its changes were spread evenly.
+        // Interpolates within a bucket as if its changes were spread evenly.
         if (rest <= found && found > 0) {
           const low = at === 0 ? 0 : bounds[at - 1];
           const high = bounds[at] ?? bounds[at - 1] * 2;
@@ -336,7 +336,7 @@
   }
 
   const cells = (row, texts) => texts.forEach((text, at) => put(row.children[at], text));
-  // A narrow page shows rows as blocks, so each cell carries its column's name; the roles say that it is a table still.
+  // A narrow page shows rows as blocks, so each cell carries its column's name; the roles keep it a table.
   const rowOf = (columns) => make('tr', { role: 'row' }, ...columns.map(([label, name]) =>
     make('td', { role: 'cell', 'data-label': label, class: name ?? '' })));
 
@@ -419,7 +419,7 @@
     told = Math.max(told, ...known.happenings.map((one) => one.number));
   }
 
-  // Why a resource is as it is: its last looks.
+  // The recent history of a resource: its last fetches.
 
   async function why(url) {
     const body = find('why-body');
@@ -447,7 +447,7 @@
     }));
   }
 
-  // What can be pressed.
+  // Buttons.
 
   const pressed = (button, on) => button.setAttribute('aria-pressed', String(on));
 
