@@ -8,17 +8,17 @@ use super::traffic::Traffic;
 use crate::model::ResourceKey;
 use crate::resource::{Registered, Resource, Siblings};
 
-/// Resources whose targets hash alike, and the plain requests for them.
+/// Resources whose targets have the same hash, and the plain requests for them.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// By target, then by key: a write names a target, and all who watch it are to fetch.
+    /// By target, then by key, because a write names a target and triggers all its resources.
     pub(super) targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
-    /// What is shown of one target to clients with the same credentials, by hash, and of how many resources.
+    /// The states shown of one target to clients with the same credentials, by hash, with the number of resources.
     pub(super) siblings: HashMap<u64, (Arc<Siblings>, usize)>,
     pub(super) traffic: Traffic,
 }
 
-/// A watched resource, and on whose account it is.
+/// A watched resource and its quotas.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) resource: Arc<Resource>,

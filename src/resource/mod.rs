@@ -5,8 +5,8 @@
 //!          (poller's task)          └── notifications ───────────────▶ (each client's task)
 //! ```
 //!
-//! A subscriber is a cursor into the shared history and a wake-up, never a queue: a client that is slow finds the newest
-//! head when it comes back, and what it missed has cost nothing.
+//! A subscriber is a cursor into the shared history and a wake-up, never a queue: a slow client finds the newest state
+//! when it comes back, and missed versions cost nothing.
 
 mod askers;
 mod cookies;

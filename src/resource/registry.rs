@@ -7,30 +7,31 @@ use tokio::time::Instant;
 use super::Resource;
 use crate::model::Representation;
 
-/// What passed by of one URL for one client.
+/// Observed responses to one client's own requests for one URL.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// How often.
+    /// The number of responses.
     pub count: usize,
-    /// When last.
+    /// The time of the last one.
     pub at: Instant,
-    /// The last answer.
+    /// The last response.
     pub last: Representation,
-    /// The one before.
+    /// The response before that.
     pub before: Option<Representation>,
 }
 
-/// Takes a resource out of the hub.
+/// The hub as seen by pollers.
 pub trait ResourceRegistry: Send + Sync + 'static {
-    /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
+    /// Removes `resource` if it has no clients. Returns `false` if a client has just joined, so that the resource lives
+    /// on.
     fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool;
 
-    /// Removes it whoever still holds it; they have been told that it ended.
+    /// Removes `resource` even if it has clients; they have been told that it ended.
     fn remove(&self, resource: &Arc<Resource>);
 
-    /// Fetching `resource` took these answers away. They are given to the next who ask for it themselves.
+    /// Stores responses that fetches of `resource` consumed, for the next requests of its clients.
     fn store_consumed(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
 
-    /// What the application has answered those who would fetch `resource` themselves, as far as that passed by.
+    /// Returns the observed responses to clients' own requests for `resource`.
     fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
 }

@@ -9,12 +9,12 @@ use slab::Slab;
 use super::{Resource, TaskNotify};
 use crate::model::AddressBucket;
 
-/// How often the clients that are held would fetch by themselves.
+/// The polling intervals that held clients declare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientInterval {
-    /// The most eager of those who say so.
+    /// The shortest declared interval.
     pub min: Option<Duration>,
-    /// Whether all say so.
+    /// Whether all held clients declare one.
     pub declared_by_all: bool,
 }
 
@@ -23,7 +23,7 @@ pub struct ClientInterval {
 pub(super) struct Subscribers {
     pub(super) tasks: Slab<Arc<TaskNotify>>,
     pub(super) by_delivery: Vec<(&'static str, usize)>,
-    /// How often those fetch by themselves who say so.
+    /// The declared intervals.
     pub(super) intervals: BTreeSet<(Duration, usize)>,
 }
 
@@ -40,7 +40,7 @@ impl Subscribers {
     }
 }
 
-/// A held client's claim on a resource; dropping it gives the claim up.
+/// A held client's subscription to a resource. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
     pub(super) resource: Arc<Resource>,
@@ -51,12 +51,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The resource.
+    /// Returns the resource.
     pub fn resource(&self) -> &Arc<Resource> {
         &self.resource
     }
 
-    /// Its client would fetch this often by itself: while it is held it is not to learn of anything later than that.
+    /// Sets the client's own polling interval. While the client is held, it must not learn of a change later than it
+    /// would by polling.
     pub fn set_client_interval(&mut self, pace: Duration) {
         let mut roster = self.resource.lock_subscribers();
         let before = roster.min_interval();
