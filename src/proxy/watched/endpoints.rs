@@ -1,4 +1,5 @@
-//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and what `doctor` asks.
+//! The endpoints below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and those for
+//! `doctor`.
 
 use std::mem;
 use std::sync::Arc;
@@ -32,38 +33,38 @@ use crate::route::Table;
 pub(in crate::proxy) struct WebSocketOpening {
     /// The headers of the 101.
     pub(in crate::proxy) headers: HeaderMap,
-    /// What happens then.
+    /// The socket to serve afterwards.
     pub(in crate::proxy) socket: Socket,
 }
 
-/// A posted list of what to follow is no larger than this.
+/// The maximum size of a posted subscription list.
 const MAX_BODY: u64 = 256 * 1024;
 
 const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
 
-/// How a client that follows many resources is held.
+/// How a client with several subscriptions is held.
 #[derive(Default)]
 struct StreamOptions {
-    /// What else the head of the response says.
+    /// Additional headers of the response.
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
+    /// Whether URLs that cannot be subscribed to are reported as ended, while the others are still served.
     lenient: bool,
-    /// Whether the stream ends when there was something to tell.
+    /// Whether the stream ends after the first update.
     once: bool,
 }
 
-/// What is posted to `stream`.
+/// The body of a `POST` to `stream`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FollowBody {
     follow: Vec<FollowUrl>,
-    /// Whether snapshots are to come with the headers of their responses.
+    /// Whether snapshots include the headers of their responses.
     #[serde(default)]
     headers: bool,
-    /// Whether they are to come with headers, and with bodies as they were spelled.
+    /// Whether snapshots include headers, and bodies in their exact spelling.
     #[serde(default)]
     exact: bool,
-    /// Whether the stream ends when there was something to tell.
+    /// Whether the stream ends after the first update.
     #[serde(default)]
     once: bool,
 }
@@ -78,21 +79,21 @@ struct FollowUrl {
     tick: bool,
     #[serde(default)]
     headers: serde_json::Map<String, Value>,
-    /// Whether to say that what the client holds is current, if it is.
+    /// Whether to confirm that the client's state is current, if it is.
     #[serde(default)]
     confirm: bool,
-    /// Whether that can wait for the next fetch: until then the client asks the application.
+    /// Whether the confirmation may wait for the next fetch, while the client asks the application.
     #[serde(default)]
     patient: bool,
-    /// How often the client would ask itself, in milliseconds.
+    /// The client's own polling interval, in milliseconds.
     every: Option<u64>,
-    /// Whether this is the page that the client shows.
+    /// Whether this is the page that the client displays.
     #[serde(default)]
     page: bool,
 }
 
 impl Gateway {
-    /// Answers a request below our prefix, whose path goes on with `rest`.
+    /// Answers a request below our prefix, with `rest` as the rest of its path.
     pub(in crate::proxy) async fn endpoint(
         self: &Arc<Self>,
         rest: &str,
@@ -117,7 +118,7 @@ impl Gateway {
         }
     }
 
-    /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
+    /// Handles `stream?url=/a&url=/b`, with one `since=` per `url`, `delta=` and `tick=`.
     fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
         match parse_query(request) {
             Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
@@ -157,7 +158,7 @@ impl Gateway {
     }
 
     fn iframe(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
-        // What it calls is in the page around it. As a page of its own it could reach only whoever opened it.
+        // The callback is in the parent page. As a top-level page it could only reach its opener.
         if request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
             return Dispatch::text(StatusCode::FORBIDDEN, "This is for a frame in a page of this site.");
         }
@@ -170,7 +171,7 @@ impl Gateway {
         let headers = [
             (CONTENT_SECURITY_POLICY, policy),
             (HeaderName::from_static("x-content-type-options"), "nosniff"),
-            // For browsers that need frames because they know nothing else: they do not know policies either.
+            // Old browsers that need frames do not support policies either.
             (X_FRAME_OPTIONS, "SAMEORIGIN"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
@@ -184,8 +185,8 @@ impl Gateway {
         }
     }
 
-    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is, unless it is to be held
-    /// leniently.
+    /// Holds a client with these subscriptions. If one of them fails, the whole request fails, unless the client is
+    /// held leniently.
     fn hold_many(
         self: &Arc<Self>,
         request: &RequestView<'_>,
@@ -198,7 +199,7 @@ impl Gateway {
             Ok(place) => place,
             Err(overload) => return self.reject_overloaded("streams", &overload.to_string()),
         };
-        // Nobody else asks to be held leniently.
+        // Only the browser script asks to be held leniently.
         let desk = Arc::new(ClientContext::new(self, request).of_script(manner.lenient));
         let mut followers =
             UrlSubscriptions::default().of_client(desk.fence.listen(Arc::clone(&notify), manner.lenient));
@@ -230,7 +231,7 @@ impl Gateway {
         }))
     }
 
-    /// Options that are right for all routes of which `deliver` finds those.
+    /// Returns options that satisfy all routes that `deliver` selects.
     fn options_for(&self, deliver: impl FnOnce(&Table) -> Vec<Options>) -> Options {
         let common = Options { write_timeout: self.options().write_timeout, ..Options::default() };
         deliver(&self.routes.load()).into_iter().reduce(Options::stricter).unwrap_or(common)
@@ -272,7 +273,7 @@ impl Gateway {
             replier: visitor,
             notify,
             place,
-            // What it will follow is not known yet.
+            // The URLs that it will subscribe to are not known yet.
             options: self.options_for(|routes| {
                 routes.iter().filter(|route| route.websocket).map(|route| route.deliver).collect()
             }),
