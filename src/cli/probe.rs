@@ -23,7 +23,7 @@ use pingora::protocols::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::request::{RequestArgs, Url, refuse};
-use super::write::Target;
+use super::write::{Target, WriteError};
 use super::{print, say, usage};
 use crate::clock;
 use crate::config::{Period, default_max_body};
@@ -79,7 +79,7 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     }
     let target = match args.write.as_deref().map(|path| Target::open(path, &args.request.url.path)).transpose() {
         Ok(target) => target,
-        Err(text) => return Ok(usage(&text)),
+        Err(error) => return Ok(usage(&error.to_string())),
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
@@ -88,9 +88,10 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let block = block.with_context(|| format!("cannot probe {}", args.request.url.shown()))?;
     match target {
         None => print(&block)?,
-        Some(target) => match target.write(&block)? {
+        Some(target) => match target.write(&block) {
             Ok(done) => say(&format!("sungrazer: {done}")),
-            Err(found) => return Ok(usage(&found)),
+            Err(error @ WriteError::Write { .. }) => return Err(error.into()),
+            Err(error) => return Ok(usage(&error.to_string())),
         },
     }
     Ok(ExitCode::SUCCESS)
@@ -160,12 +161,12 @@ struct Prober<'a> {
 impl Prober<'_> {
     async fn ask(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<FullResponse> {
         let head = self.args.request.get(ours, credentials)?;
-        self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await.map_err(anyhow::Error::msg)
+        Ok(self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await?)
     }
 
     /// The fetch that decides whether there is anything to probe.
     async fn first(&mut self) -> anyhow::Result<()> {
-        let incoming = self.upstream.open(self.args.request.get(&[], true)?).await.map_err(anyhow::Error::msg)?;
+        let incoming = self.upstream.open(self.args.request.get(&[], true)?).await?;
         refuse(incoming.status, &incoming.headers)?;
         if MediaType::of(&incoming.headers).is_event_stream() {
             bail!(
@@ -203,7 +204,7 @@ impl Prober<'_> {
             self.kept = None;
             self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await
         };
-        let FullResponse { status, headers, body } = exchanged.map_err(anyhow::Error::msg)?;
+        let FullResponse { status, headers, body } = exchanged?;
         refuse(status, &headers)?;
         let representation = Representation {
             status,

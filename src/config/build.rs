@@ -1,5 +1,6 @@
 //! Converts the file's structure to the options of each feature.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -303,20 +304,37 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
     })
 }
 
-/// Resolves a secret: `env:NAME`, `file:PATH`, or the literal text.
-fn secret(text: &str) -> Result<Secret, String> {
+/// Why a secret cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum SecretError {
+    #[error("the environment has no {0}")]
+    Unset(String),
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("the token is empty")]
+    Empty,
+    #[error("the token is not one line of printable ASCII")]
+    Unprintable,
+}
+
+/// Reads a secret: `env:NAME`, `file:PATH`, or itself.
+fn secret(text: &str) -> Result<Secret, SecretError> {
     let value = if let Some(name) = text.strip_prefix("env:") {
-        let value = std::env::var(name).map_err(|_| format!("the environment has no {name}"))?;
+        let value = std::env::var(name).map_err(|_| SecretError::Unset(name.to_owned()))?;
         Zeroizing::new(value.into_bytes())
     } else if let Some(path) = text.strip_prefix("file:") {
-        files::secret(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?
+        files::secret(Path::new(path)).map_err(|error| SecretError::Unreadable { path: path.to_owned(), error })?
     } else {
         Zeroizing::new(text.as_bytes().to_vec())
     };
     match value.trim_ascii() {
-        b"" => Err("the token is empty".to_owned()),
-        // The token is compared with a header value.
+        b"" => Err(SecretError::Empty),
+        // It is compared with what comes in a header.
         token if token.iter().all(|byte| (b' '..=b'~').contains(byte)) => Ok(Secret::new(token)),
-        _ => Err("the token is not one line of printable ASCII".to_owned()),
+        _ => Err(SecretError::Unprintable),
     }
 }

@@ -22,6 +22,7 @@ mod session;
 mod sse;
 mod streams;
 mod subscriptions;
+mod url_subscription;
 mod websocket;
 
 pub use downstream::{Coding, Disconnected, Downstream, H1Connection, response_head};
@@ -35,9 +36,8 @@ pub use resume::holds_unknown;
 pub use rhythm::Treatment;
 pub use session::{FirstState, STREAM_FIRST_STATE_TIMEOUT, Session, await_ready};
 pub use streams::{AdmissionError, AdmissionRequest, StreamLimiter, StreamPermit, StreamsOptions};
-pub use subscriptions::{
-    Source, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscription, UrlSubscriptions,
-};
+pub use subscriptions::{SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions};
+pub use url_subscription::{Source, UrlSubscription};
 pub use websocket::{
     Kept, MAX_MESSAGE, MAX_URLS, RequestMessage, RequestService, ResponseMessage, SUBPROTOCOL, Socket, accept_key,
 };

@@ -11,6 +11,7 @@
 mod consumed;
 mod observed;
 mod quotas;
+mod shard;
 mod traffic;
 
 use std::collections::HashMap;
@@ -27,13 +28,12 @@ use tokio::time::Instant;
 use self::consumed::{ConsumedResponses, without_busters};
 use self::observed::Observed;
 use self::quotas::{QuotaGuard, Quotas};
+use self::shard::{Entry, Shard, lock};
 pub use self::traffic::Crowd;
-use self::traffic::Traffic;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
 use crate::model::{AddressBucket, Owner, Ration, Representation, ResourceKey, fields};
 use crate::resource::{
-    CookieIndex, Evidence, Registered, Resource, ResourceRegistry, Revocable, RouteEvents, Siblings, Subscription,
-    TaskNotify,
+    CookieIndex, Evidence, Resource, ResourceRegistry, Revocable, RouteEvents, Subscription, TaskNotify,
 };
 
 /// The limits of the hub.
@@ -107,24 +107,6 @@ pub struct Hub {
     observed: Observed,
     /// The seed for the names of resources in logs.
     seed: u64,
-}
-
-/// Resources whose targets have the same hash, and the plain requests for them.
-#[derive(Debug, Default)]
-struct Shard {
-    /// By target, then by key, because a write names a target and triggers all its resources.
-    targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
-    /// The states shown of one target to clients with the same credentials, by hash, with the number of resources.
-    siblings: HashMap<u64, (Arc<Siblings>, usize)>,
-    traffic: Traffic,
-}
-
-/// A watched resource and its quotas.
-#[derive(Debug)]
-struct Entry {
-    resource: Arc<Resource>,
-    _quota: QuotaGuard,
-    _cookies: Option<Registered>,
 }
 
 const SHARDS: usize = 16;
@@ -471,26 +453,6 @@ impl Hub {
     }
 }
 
-impl Shard {
-    fn find(&self, key: &ResourceKey) -> Option<&Arc<Resource>> {
-        Some(&self.targets.get(&key.target)?.get(key)?.resource)
-    }
-
-    fn remove(&mut self, key: &ResourceKey, family: u64) {
-        if let Some((_, count)) = self.siblings.get_mut(&family) {
-            *count -= 1;
-            if *count == 0 {
-                self.siblings.remove(&family);
-            }
-        }
-        let Some(variants) = self.targets.get_mut(&key.target) else { return };
-        variants.remove(key);
-        if variants.is_empty() {
-            self.targets.remove(&key.target);
-        }
-    }
-}
-
 impl ResourceRegistry for Hub {
     fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool {
         self.remove_if(resource, |resource| resource.held() == 0 && !resource.is_triggered())
@@ -508,8 +470,4 @@ impl ResourceRegistry for Hub {
     fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence> {
         self.observed.evidence(self.client(resource.key()), &resource.key().target, now)
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

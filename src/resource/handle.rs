@@ -1,23 +1,24 @@
 //! The handle through which a poller and any number of clients share a resource.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use slab::Slab;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::Askers;
+use super::subscribers::Subscribers;
 use super::waiting::Waits;
 use super::{
-    Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings, TaskNotify, Trigger,
+    ClientInterval, Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings,
+    Subscription, TaskNotify, Trigger,
 };
-use crate::model::{AddressBucket, EndReason, Ration, Representation, ResourceKey};
+use crate::model::{AddressBucket, EndReason, Ration, ResourceKey};
 
 /// How long a client is held at least when one of its cookies is replaced, because a cookie may change with each
 /// response.
@@ -445,7 +446,7 @@ impl Resource {
         self.lock_subscribers().by_delivery.clone()
     }
 
-    fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
+    pub(super) fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -463,118 +464,12 @@ impl Revocable for Resource {
     }
 }
 
-/// The polling intervals that held clients declare.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientInterval {
-    /// The shortest declared interval.
-    pub min: Option<Duration>,
-    /// Whether all held clients declare one.
-    pub declared_by_all: bool,
-}
-
-/// The held clients of a resource.
-#[derive(Default)]
-struct Subscribers {
-    tasks: Slab<Arc<TaskNotify>>,
-    by_delivery: Vec<(&'static str, usize)>,
-    /// The declared intervals.
-    intervals: BTreeSet<(Duration, usize)>,
-}
-
-impl Subscribers {
-    fn min_interval(&self) -> Option<Duration> {
-        self.intervals.first().map(|(pace, _)| *pace)
-    }
-
-    fn count(&mut self, delivery: &'static str, change: isize) {
-        match self.by_delivery.iter_mut().find(|(name, _)| *name == delivery) {
-            Some((_, count)) => *count = count.saturating_add_signed(change),
-            None => self.by_delivery.push((delivery, usize::try_from(change).unwrap_or(0))),
-        }
-    }
-}
-
-/// Observed responses to one client's own requests for one URL.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    /// The number of responses.
-    pub count: usize,
-    /// The time of the last one.
-    pub at: Instant,
-    /// The last response.
-    pub last: Representation,
-    /// The response before that.
-    pub before: Option<Representation>,
-}
-
-/// The hub as seen by pollers.
-pub trait ResourceRegistry: Send + Sync + 'static {
-    /// Removes `resource` if it has no clients. Returns `false` if a client has just joined, so that the resource lives
-    /// on.
-    fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool;
-
-    /// Removes `resource` even if it has clients; they have been told that it ended.
-    fn remove(&self, resource: &Arc<Resource>);
-
-    /// Stores responses that fetches of `resource` consumed, for the next requests of its clients.
-    fn store_consumed(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
-
-    /// Returns the observed responses to clients' own requests for `resource`.
-    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
-}
-
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource")
             .field("handle", &self.handle)
             .field("target", &self.key.target)
             .finish_non_exhaustive()
-    }
-}
-
-/// A held client's subscription to a resource. Dropping it unsubscribes.
-#[derive(Debug)]
-pub struct Subscription {
-    resource: Arc<Resource>,
-    network: Option<AddressBucket>,
-    delivery: &'static str,
-    slot: usize,
-    interval: Option<Duration>,
-}
-
-impl Subscription {
-    /// Returns the resource.
-    pub fn resource(&self) -> &Arc<Resource> {
-        &self.resource
-    }
-
-    /// Sets the client's own polling interval. While the client is held, it must not learn of a change later than it
-    /// would by polling.
-    pub fn set_client_interval(&mut self, pace: Duration) {
-        let mut roster = self.resource.lock_subscribers();
-        let before = roster.min_interval();
-        if let Some(before) = self.interval.replace(pace) {
-            roster.intervals.remove(&(before, self.slot));
-        }
-        roster.intervals.insert((pace, self.slot));
-        if before.is_none_or(|before| pace < before) {
-            self.resource.poller_wakeup.notify_one();
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.resource.askers.remove(self.network);
-        let mut roster = self.resource.lock_subscribers();
-        roster.tasks.remove(self.slot);
-        if let Some(pace) = self.interval {
-            roster.intervals.remove(&(pace, self.slot));
-        }
-        roster.count(self.delivery, -1);
-        if roster.tasks.is_empty() {
-            self.resource.poller_wakeup.notify_one();
-        }
     }
 }
 

@@ -137,12 +137,12 @@ impl Exporter {
         waiting.clear();
         let sent = match self.head(body.len()) {
             Ok(head) => self.collector.exchange_once(head, body, MAX_ANSWER).await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         let trouble = match sent {
             Ok(answer) if answer.status.is_success() => None,
             Ok(answer) => Some(format!("it answered {}", answer.status)),
-            Err(text) => Some(text),
+            Err(error) => Some(error.to_string()),
         };
         match &trouble {
             Some(text) if self.well => warn!(spans, "the collector does not take spans: {text}"),

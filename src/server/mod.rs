@@ -15,19 +15,18 @@ mod handover;
 mod listen;
 mod redirect;
 mod reload;
+mod reloadable;
 
 pub use handover::Failed as HandOverFailed;
 pub use listen::Inherited;
 pub use reload::ConfigSource;
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex as StdMutex, Once, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Once, PoisonError};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -47,18 +46,17 @@ use tracing::{error, info, warn};
 use self::descriptors::FdBudget;
 use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
-use crate::admin::{self, Api, Token};
+use self::reloadable::ReloadableState;
+use crate::admin::{self, Api};
 use crate::clock;
+use crate::config::Config;
 use crate::config::reload::ReloadPlan;
-use crate::config::{Config, RouteOptions};
-use crate::deliver::{self, StreamFormat, StreamLimiter};
+use crate::deliver::StreamLimiter;
 use crate::hub::Hub;
 use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
 use crate::proxy::{
     Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
 };
-use crate::resource::{RouteEvents, Trigger};
-use crate::route::{Route, Table};
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
 use crate::tls::{Certificate, Unusable};
@@ -114,20 +112,6 @@ pub struct Server {
     services: Vec<JoinHandle<()>>,
     /// The task that exports spans.
     exporting: Option<JoinHandle<()>>,
-}
-
-/// The state that a reload can change.
-struct ReloadableState {
-    gateway: Arc<Gateway>,
-    /// The task that watches the files of routes.
-    files: StdMutex<Option<JoinHandle<()>>>,
-    drain: StdMutex<Duration>,
-    /// The token that operators must present.
-    token: Arc<Token>,
-    /// The address of the admin listener.
-    admin: Option<SocketAddr>,
-    /// The limits of the system, independent of the configuration.
-    allowance: FdBudget,
 }
 
 impl Server {
@@ -376,76 +360,6 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
     }
 }
 
-impl ReloadableState {
-    fn new(gateway: Arc<Gateway>, config: &Config, admin: Option<SocketAddr>, allowance: FdBudget) -> Self {
-        let token = config.server.admin.as_ref().and_then(|admin| admin.token.clone());
-        let (files, drain) = (StdMutex::default(), StdMutex::new(config.server.drain));
-        Self { gateway, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
-    }
-
-    /// Updates the admin token according to `config`. The listener keeps its address until a restart: if it is
-    /// reachable from other machines, it keeps the previous token, even if the new address would need none.
-    fn ask_for_token(&self, config: &Config) {
-        let (Some(options), Some(here)) = (&config.server.admin, self.admin) else { return };
-        if options.token.is_some() || here.ip().is_loopback() {
-            self.token.set(options.token.clone());
-        }
-    }
-
-    /// Applies `config` according to `plan`.
-    fn apply(&self, config: &Config, plan: &ReloadPlan) {
-        let gateway = &self.gateway;
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
-        if *gateway.replicas().options() != config.upstream {
-            gateway.upstream.replace(Replicas::new(config.upstream.clone()));
-        }
-        self.ask_for_token(config);
-        if **gateway.options.load() != config.gateway {
-            gateway.options.store(Arc::new(config.gateway.clone()));
-        }
-        gateway.hub.set_options(config.hub);
-        gateway.streams.set_options(self.allowance.clamp(config.streams));
-        gateway.limiter.set_options(config.budget);
-        let before = gateway.routes.load_full();
-        self.route(&config.routes, plan);
-        // The new table is in force, so clients that are sent away find the new routes.
-        for route in before.iter().filter(|route| plan.removed.contains(&route.id)) {
-            route.events.close();
-        }
-        for resource in gateway.hub.resources().iter().filter(|resource| plan.removed.contains(&resource.key().route)) {
-            resource.close();
-        }
-    }
-
-    /// Builds the new route table. Unchanged routes keep their objects with everything they have learned.
-    fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
-        let before = self.gateway.routes.load_full();
-        let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
-        let kept = |options: &RouteOptions| {
-            plan.kept.contains(&options.id).then(|| known.get(&options.id).map(|route| Arc::clone(route))).flatten()
-        };
-        let mut watched = Vec::new();
-        let routes = options.iter().map(|options| {
-            let route = kept(options).unwrap_or_else(|| Arc::new(route(options, &self.gateway.metrics)));
-            let route_events = Arc::clone(&route.events);
-            let changed = Arc::new(move || route_events.publish(Trigger::File, clock::now()));
-            watched.push(WatchedFiles { globs: options.watch_files.clone(), changed });
-            route
-        });
-        let table = Table::new(routes.collect());
-        self.gateway.routes.store(Arc::new(table));
-        self.watch_files(watched);
-    }
-
-    fn watch_files(&self, watched: Vec<WatchedFiles>) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = files.take() {
-            before.abort();
-        }
-        *files = FileWatch::new(watched).map(|watch| tokio::spawn(watch.run()));
-    }
-}
-
 /// Directs the access log to `to`.
 fn log_requests(access: &AccessLog, to: &AccessLogTarget) -> Result<(), StartError> {
     access.set(to).map_err(|error| match to {
@@ -496,33 +410,4 @@ fn watch_static_files(
 fn literal(path: &Path) -> Option<globset::Glob> {
     let path = std::path::absolute(path).ok()?;
     globset::Glob::new(&globset::escape(path.to_str()?)).ok()
-}
-
-/// Builds a route with its metrics and its available stream formats.
-fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
-    let chosen = |delivery: &&&'static dyn StreamFormat| options.transports.contains(&delivery.name());
-    let metrics = metrics.route(&options.plan.route);
-    metrics.set_interval(options.plan.schedule.every);
-    Route {
-        metrics,
-        transports: deliver::ALL.iter().filter(chosen).copied().collect(),
-        websocket: options.transports.contains(&"websocket"),
-        iframe: options.transports.contains(&"iframe"),
-        long_poll: options.transports.contains(&"long-poll"),
-        tick_on: options.tick_on.clone(),
-        id: options.id,
-        pattern: options.pattern.clone(),
-        methods: options.methods.clone(),
-        watch: Arc::clone(&options.plan),
-        variant: options.variant.clone(),
-        deliver: options.deliver,
-        hold: options.hold,
-        fetch: options.fetch,
-        shim: options.shim,
-        groups: Arc::clone(&options.groups),
-        refresh_on: options.refresh_on.clone(),
-        events: Arc::new(RouteEvents::new(clock::now())),
-        knowledge: Arc::default(),
-        unsteady: Arc::default(),
-    }
 }

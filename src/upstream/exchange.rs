@@ -11,7 +11,7 @@ use pingora::protocols::http::v1::client::HttpSession as HttpSessionV1;
 use tokio::time::timeout;
 
 use super::decode::Decoder;
-use super::fetch::summarize;
+use super::error::ExchangeError;
 use super::{Expected, Upstream, ask_on};
 use crate::proto::Exchange;
 
@@ -41,22 +41,22 @@ impl Incoming {
     /// Returns the next piece of the body as received; `None` at its end.
     ///
     /// # Errors
-    /// Returns a description if the connection breaks before the end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+    /// If the connection breaks before.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         if let Some(piece) = self.begun.pop_front() {
             return Ok(Some(piece));
         }
-        self.session.read_body_bytes().await.map_err(|error| summarize(&error))
+        Ok(self.session.read_body_bytes().await?)
     }
 
     /// Reads the body until it ends or more than `most` bytes of it are buffered, as received. Returns whether it has
     /// ended.
     ///
     /// # Errors
-    /// Returns a description if the connection breaks before that.
-    pub async fn begin(&mut self, most: usize) -> Result<bool, String> {
+    /// If the connection breaks before.
+    pub async fn begin(&mut self, most: usize) -> Result<bool, ExchangeError> {
         while self.begun.iter().map(Bytes::len).sum::<usize>() <= most {
-            match self.session.read_body_bytes().await.map_err(|error| summarize(&error))? {
+            match self.session.read_body_bytes().await? {
                 Some(piece) => self.begun.push_back(piece),
                 None => return Ok(true),
             }
@@ -72,27 +72,26 @@ impl Incoming {
         decoder.finish().ok()
     }
 
-    fn decoder(&mut self, limit: u64) -> Result<Decoder, String> {
+    fn decoder(&mut self, limit: u64) -> Result<Decoder, ExchangeError> {
         let none = HeaderMap::new();
         let is_empty = self.begun.is_empty() && self.session.is_body_done();
-        Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(|decline| decline.to_string())
+        Decoder::new(if is_empty { &none } else { &self.headers }, limit).map_err(ExchangeError::Declined)
     }
 
     /// Reads and decodes the whole body.
     ///
     /// # Errors
-    /// Returns a description if the connection breaks before the end, or if the body is larger than `limit` or cannot
-    /// be decoded.
-    pub async fn collect(mut self, limit: u64) -> Result<FullResponse, String> {
+    /// If the connection breaks before its end, if it is larger than `limit`, or if it cannot be decoded.
+    pub async fn collect(mut self, limit: u64) -> Result<FullResponse, ExchangeError> {
         self.collect_mut(limit).await
     }
 
-    async fn collect_mut(&mut self, limit: u64) -> Result<FullResponse, String> {
+    async fn collect_mut(&mut self, limit: u64) -> Result<FullResponse, ExchangeError> {
         let mut decoder = self.decoder(limit)?;
         while let Some(piece) = self.chunk().await? {
-            decoder.push(&piece).map_err(|decline| decline.to_string())?;
+            decoder.push(&piece).map_err(ExchangeError::Declined)?;
         }
-        let body = decoder.finish().map_err(|error| error.to_string())?;
+        let body = decoder.finish()?;
         Ok(FullResponse { status: self.status, headers: self.headers.clone(), body })
     }
 
@@ -114,16 +113,21 @@ impl Upstream {
     /// is new, so the request is never repeated.
     ///
     /// # Errors
-    /// Returns a description of the failure.
-    pub async fn exchange_once(&self, head: RequestHeader, body: Bytes, limit: u64) -> Result<FullResponse, String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn exchange_once(
+        &self,
+        head: RequestHeader,
+        body: Bytes,
+        limit: u64,
+    ) -> Result<FullResponse, ExchangeError> {
         self.in_time(async { self.send(head, body).await?.collect(limit).await }).await
     }
 
     /// Sends a request without a body over a new connection, and returns when the head of the response has arrived.
     ///
     /// # Errors
-    /// Returns a description of the failure.
-    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn open(&self, head: RequestHeader) -> Result<Incoming, ExchangeError> {
         self.in_time(self.send(head, Bytes::new())).await
     }
 
@@ -131,8 +135,13 @@ impl Upstream {
     /// has arrived and its body has ended or exceeds `most` bytes. Also returns whether the body has ended.
     ///
     /// # Errors
-    /// Returns a description of the failure.
-    pub async fn begin_once(&self, head: RequestHeader, body: Bytes, most: usize) -> Result<(Incoming, bool), String> {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn begin_once(
+        &self,
+        head: RequestHeader,
+        body: Bytes,
+        most: usize,
+    ) -> Result<(Incoming, bool), ExchangeError> {
         let beginning = async {
             let mut incoming = self.send(head, body).await?;
             let ended = incoming.begin(most).await?;
@@ -144,11 +153,15 @@ impl Upstream {
     /// Awaits `exchanging` for at most the fetch timeout.
     ///
     /// # Errors
-    /// Returns a description of the failure.
-    pub async fn in_time<T>(&self, exchanging: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        match timeout(self.options.fetch_timeout, exchanging).await {
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
+    pub async fn in_time<T>(
+        &self,
+        exchanging: impl Future<Output = Result<T, ExchangeError>>,
+    ) -> Result<T, ExchangeError> {
+        let limit = self.options.fetch_timeout;
+        match timeout(limit, exchanging).await {
             Ok(exchanged) => exchanged,
-            Err(_) => Err("the application did not answer in time".to_owned()),
+            Err(_) => Err(ExchangeError::Timeout(limit)),
         }
     }
 
@@ -156,13 +169,13 @@ impl Upstream {
     /// leaves a connection there for the next request, as fetches do.
     ///
     /// # Errors
-    /// Returns a description of the failure.
+    /// If there is no connection, if it breaks, or if the response is not complete within `fetch_timeout`.
     pub async fn exchange_keepalive(
         &self,
         kept: &mut Option<Stream>,
         head: RequestHeader,
         limit: u64,
-    ) -> Result<FullResponse, String> {
+    ) -> Result<FullResponse, ExchangeError> {
         let exchanging = async {
             let again = match kept.take() {
                 // The connection may have been closed in the meantime, which is not a failure.
@@ -180,12 +193,12 @@ impl Upstream {
         self.in_time(exchanging).await
     }
 
-    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
-        send_on(self.connect().await.map_err(|error| error.to_string())?, head, body).await
+    async fn send(&self, head: RequestHeader, body: Bytes) -> Result<Incoming, ExchangeError> {
+        send_on(self.connect().await?, head, body).await
     }
 }
 
-async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, String> {
+async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Incoming, ExchangeError> {
     let exchange = Exchange { is_head: head.method == Method::HEAD, ..Exchange::default() };
     let mut session = ask_on(stream, Expected { exchange, ..Expected::default() });
     let answered = async {
@@ -196,7 +209,7 @@ async fn send_on(stream: Stream, head: RequestHeader, body: Bytes) -> Result<Inc
         session.finish_body().await?;
         session.read_resp_header_parts().await
     };
-    let answer = answered.await.map_err(|error| summarize(&error))?;
+    let answer = answered.await?;
     let (status, headers) = (answer.status, answer.headers.clone());
     Ok(Incoming { status, headers, session, begun: VecDeque::new() })
 }

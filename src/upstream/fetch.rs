@@ -1,7 +1,5 @@
 //! Makes fetches the real backend.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Method};
@@ -11,6 +9,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use tokio::time::timeout;
 
 use super::decode::{Decoder, Undecoded};
+use super::error::ExchangeError;
 use super::naming::rewrite;
 use super::{Expected, Upstream, ask_on};
 use crate::clock;
@@ -18,25 +17,10 @@ use crate::model::Coded;
 use crate::poll::{Answer, FetchRequest, classify_body, classify_head};
 use crate::resource::FetchOutcome;
 
-/// Why a fetch brought no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
-    /// There was no connection, or it broke. Another replica may do better, and at once.
-    #[error("{0}")]
-    Connection(String),
-    /// The time was over.
-    #[error("no complete answer within fetch_timeout ({})", humantime::format_duration(*.0))]
-    Timeout(Duration),
-}
-
 impl Upstream {
     /// Makes one fetch, and takes note of whether anybody is there.
-    pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, FetchError> {
-        let patience = self.options.fetch_timeout;
-        let fetched = match timeout(patience, self.exchange(request)).await {
-            Ok(fetched) => fetched.map_err(FetchError::Connection),
-            Err(_) => Err(FetchError::Timeout(patience)),
-        };
+    pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
+        let fetched = self.in_time(self.exchange(request)).await;
         match &fetched {
             Ok(_) => self.health.mark_up(),
             Err(unread) => self.health.mark_down(&unread.to_string()),
@@ -55,7 +39,7 @@ impl Upstream {
     }
 
     /// One fetch. An idle connection that turns out to be closed is no failure of the backend: the fetch is made again.
-    async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, String> {
+    async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
         let mut headers = request.headers();
         let site = &request.key.origin;
         let rewrites = self.request_rewrites(&headers, site);
@@ -63,7 +47,7 @@ impl Upstream {
         loop {
             let (stream, reused) = match self.idle() {
                 Some(idle) => (idle, true),
-                None => (self.connect().await.map_err(|error| error.to_string())?, false),
+                None => (self.connect().await?, false),
             };
             let mut session = ask_on(stream, Expected::default());
             match ask(&mut session, &request.key.target, &headers).await {
@@ -74,7 +58,7 @@ impl Upstream {
                     return self.read(request, answer, session).await;
                 }
                 Err(_) if reused => {}
-                Err(error) => return Err(summarize(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -84,7 +68,7 @@ impl Upstream {
         request: &FetchRequest<'_>,
         answer: Answer,
         mut session: HttpSession,
-    ) -> Result<FetchOutcome, String> {
+    ) -> Result<FetchOutcome, ExchangeError> {
         if let Err(outcome) = classify_head(request, &answer, clock::wall()) {
             // A 304 leaves the connection ready for the next fetch; any other body is not worth waiting for.
             if matches!(*outcome, FetchOutcome::NotModified(_)) && session.is_body_done() {
@@ -100,7 +84,7 @@ impl Upstream {
             Err(decline) => return Ok(FetchOutcome::Declined(decline)),
         };
         let mut coded = Sent::of(&answer.headers, request.max_body);
-        while let Some(piece) = session.read_body_ref().await.map_err(|error| summarize(&error))? {
+        while let Some(piece) = session.read_body_ref().await? {
             if let Err(decline) = decoder.push(piece) {
                 return Ok(FetchOutcome::Declined(decline));
             }
@@ -110,7 +94,7 @@ impl Upstream {
         match decoder.finish() {
             Ok(body) => Ok(classify_body(&answer, body, coded.and_then(Sent::finish), clock::wall())),
             Err(Undecoded::Declined(decline)) => Ok(FetchOutcome::Declined(decline)),
-            Err(truncated) => Err(truncated.to_string()),
+            Err(truncated) => Err(truncated.into()),
         }
     }
 }
@@ -164,35 +148,5 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
     match session.resp_header() {
         Some(head) => Ok(Answer { status: head.status, headers: head.headers.clone() }),
         None => pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head"),
-    }
-}
-
-/// What went wrong, without the library's own bookkeeping.
-pub fn summarize(error: &pingora::Error) -> String {
-    let what = match &error.etype {
-        ErrorType::ConnectRefused => "nobody listens there",
-        ErrorType::ConnectTimedout => "no answer in time",
-        ErrorType::ConnectNoRoute => "there is no way to it",
-        ErrorType::ConnectError => "no connection",
-        ErrorType::TLSHandshakeFailure => "the TLS handshake failed",
-        ErrorType::TLSHandshakeTimedout => "the TLS handshake took too long",
-        ErrorType::ConnectionClosed => "it closed the connection without an answer",
-        ErrorType::ReadError => "the connection broke before the answer",
-        ErrorType::WriteError => "the connection broke before the request was sent",
-        ErrorType::ReadTimedout => "no answer in time",
-        ErrorType::InvalidHTTPHeader => "what it answers is not HTTP",
-        other => other.as_str(),
-    };
-    // The library wraps its own errors in one another; the innermost is what happened.
-    let mut inner = error;
-    while let Some(next) = inner.cause.as_ref().and_then(|cause| cause.downcast_ref::<Box<pingora::Error>>()) {
-        inner = next;
-    }
-    // Of a failure after the connection was there, the cause says no more than from where it was.
-    let cause = inner.cause.as_ref().map(ToString::to_string).filter(|cause| !cause.starts_with("local address"));
-    match (cause, &inner.context) {
-        (Some(cause), _) => format!("{what} ({cause})"),
-        (None, Some(context)) => format!("{what} ({})", context.as_str()),
-        (None, None) => what.to_owned(),
     }
 }

@@ -13,6 +13,7 @@ mod address;
 mod availability;
 mod connection;
 mod decode;
+mod error;
 mod exchange;
 mod fetch;
 mod handle;
@@ -28,8 +29,8 @@ pub use address::{Address, HostMode, ParseAddressError};
 pub use availability::Health;
 pub use connection::{Expected, Line};
 pub use decode::Decoder;
+pub use error::{ConnectError, ExchangeError, describe_connect, summarize};
 pub use exchange::{FullResponse, Incoming};
-pub use fetch::summarize;
 pub use handle::UpstreamHandle;
 pub use naming::{Rewrite, rewrite};
 pub use replicas::{Balance, ReplicaGuard, Replicas, ReplicasOptions};
@@ -40,7 +41,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
-use pingora::ErrorType;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::protocols::{ALPN, Stream};
@@ -99,37 +99,6 @@ pub struct Upstream {
     health: Health,
     /// The number of requests in flight.
     busy: AtomicUsize,
-}
-
-/// The reason why there is no connection to the backend.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Its name cannot be resolved.
-    #[error("cannot resolve {host}: {error}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// The resolver's error.
-        error: std::io::Error,
-    },
-    /// It does not accept connections.
-    #[error("cannot connect to {address}: {why}")]
-    Connect {
-        /// The backend.
-        address: Address,
-        /// A description of the failure.
-        why: String,
-        /// Whether the attempt timed out.
-        late: bool,
-    },
-}
-
-impl ConnectError {
-    /// Returns the error of a failed attempt to connect to `address`.
-    pub fn of(address: &Address, error: &pingora::Error) -> Self {
-        let late = matches!(error.etype, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        Self::Connect { address: address.clone(), why: hint::explain(address, summarize(error)), late }
-    }
 }
 
 impl Upstream {
@@ -195,7 +164,7 @@ impl Upstream {
         let sni = self.options.tls.server_name.clone().unwrap_or_else(|| own.to_owned());
         let mut peer = match &self.options.address {
             Address::Unix { path } => HttpPeer::new_uds(path, false, String::new())
-                .map_err(|error| ConnectError::of(&self.options.address, &error))?,
+                .map_err(|error| ConnectError::new(&self.options.address, error))?,
             Address::Tcp { host, .. } => match self.resolver.resolve().await {
                 Ok(address) => HttpPeer::new(address, tls, sni),
                 Err(error) => return Err(ConnectError::Resolve { host: host.clone(), error }),
@@ -252,7 +221,7 @@ impl Upstream {
                 Err(error) => {
                     self.unreachable();
                     if attempt >= self.attempts() {
-                        return Err(ConnectError::of(&self.options.address, &error));
+                        return Err(ConnectError::new(&self.options.address, error));
                     }
                     attempt += 1;
                 }
@@ -268,7 +237,7 @@ impl Upstream {
         let mut peer = self.peer().await?;
         peer.options.alpn = alpn;
         let stream = self.transport.new_stream(&peer).await;
-        stream.map_err(|error| ConnectError::of(&self.options.address, &error))
+        stream.map_err(|error| ConnectError::new(&self.options.address, error))
     }
 
     async fn connect_to(&self, peer: &HttpPeer) -> pingora::Result<Stream> {

@@ -16,7 +16,6 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio_util::task::AbortOnDropHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::fetch::FetchError;
 use super::naming::Naming;
 use super::{ConnectError, Options, Upstream, health};
 use crate::model::Validators;
@@ -167,7 +166,7 @@ impl Replicas {
                     }
                     return outcome;
                 }
-                Err(FetchError::Connection(_)) if tried < self.all.len() && !self.all_down() => tried += 1,
+                Err(error) if error.is_of_connection() && tried < self.all.len() && !self.all_down() => tried += 1,
                 Err(unread) => {
                     return FetchOutcome::Failed(Failure { status: None, retry_after: None, text: unread.to_string() });
                 }

@@ -65,9 +65,18 @@ pub(super) enum Socket {
     Refused(StatusCode, HeaderMap),
 }
 
+/// The connection broke before the end of the body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("{}", chain(.0))]
+    H1(#[source] hyper::Error),
+    #[error("{}", chain(.0))]
+    H2(#[source] h2::Error),
+}
+
 impl Opened {
     /// The next piece of the body; `None` at its end.
-    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, String>> {
+    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, BodyError>> {
         match &mut self.body {
             Body::H1(body) => loop {
                 match body.frame().await? {
@@ -76,7 +85,7 @@ impl Opened {
                             return Some(Ok(data));
                         }
                     }
-                    Err(error) => return Some(Err(chain(&error))),
+                    Err(error) => return Some(Err(BodyError::H1(error))),
                 }
             },
             Body::H2(body) => {
@@ -85,7 +94,7 @@ impl Opened {
                     // If the window cannot be opened, the connection is over, and the next piece says so.
                     let _ = body.flow_control().release_capacity(piece.len());
                 }
-                Some(piece.map_err(|error| chain(&error)))
+                Some(piece.map_err(BodyError::H2))
             }
         }
     }

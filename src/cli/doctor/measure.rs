@@ -206,7 +206,7 @@ async fn whole(opened: &mut Opened) -> anyhow::Result<Vec<u8>> {
     let mut decoder = Decoder::new(&opened.headers, MAX_ANSWER as u64).map_err(undecodable)?;
     let mut body = Vec::new();
     while let Some(piece) = opened.piece().await {
-        decoder.push(&piece.map_err(anyhow::Error::msg)?).map_err(undecodable)?;
+        decoder.push(&piece?).map_err(undecodable)?;
         body.extend(decoder.take().map_err(undecodable)?);
         if body.len() > MAX_ANSWER {
             bail!("the answer is larger than any of Sungrazer's");
@@ -241,7 +241,7 @@ async fn hear(
                 }
             }
             Ok(None) => break "it ended".to_owned(),
-            Ok(Some(Err(error))) => break error,
+            Ok(Some(Err(error))) => break error.to_string(),
             Err(_) => break "nothing more came".to_owned(),
         }
     };

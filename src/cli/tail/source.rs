@@ -144,7 +144,7 @@ impl Source {
         }
         let incoming = match self.upstream.open(self.request.get(&ours, true)?).await {
             Ok(incoming) => incoming,
-            Err(error) => return self.lost(None, error).await,
+            Err(error) => return self.lost(None, error.to_string()).await,
         };
         let status = incoming.status;
         if MediaType::of(&incoming.headers).is_event_stream() && status == StatusCode::OK {
@@ -169,7 +169,7 @@ impl Source {
         }
         match self.upstream.open(self.request.get(&ours, true)?).await {
             Ok(incoming) => self.judge(incoming).await,
-            Err(error) => self.lost(None, error).await,
+            Err(error) => self.lost(None, error.to_string()).await,
         }
     }
 
@@ -188,7 +188,7 @@ impl Source {
         let headers = incoming.headers.clone();
         let body = match timeout(FETCH_TIMEOUT, incoming.collect(MAX_BYTES)).await {
             Ok(Ok(exchanged)) => exchanged.body,
-            Ok(Err(error)) => return self.lost(None, error).await,
+            Ok(Err(error)) => return self.lost(None, error.to_string()).await,
             Err(_) => return self.lost(None, "the answer did not end in time".to_owned()).await,
         };
         self.answered();
@@ -229,7 +229,7 @@ impl Source {
                 return Ok(());
             }
             Ok(Ok(None)) => "the stream has ended".to_owned(),
-            Ok(Err(error)) => error,
+            Ok(Err(error)) => error.to_string(),
             Err(_) => format!("nothing was heard for {} s", MAX_SILENCE.as_secs()),
         };
         self.mode = Mode::Open;

@@ -33,7 +33,7 @@ use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
 use crate::route::{Route, Target};
 use crate::telemetry::AccessGuard;
-use crate::upstream::{ConnectError, Expected, Line, ReplicaGuard, Upstream, summarize};
+use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
 
 /// The phases of a proxied request.
 pub struct PassthroughProxy {
@@ -187,7 +187,7 @@ impl ProxyHttp for PassthroughProxy {
         error.set_retry(passage.attempts < replicas.attempts());
         if let Some(upstream) = &passage.upstream {
             upstream.unreachable();
-            let text = ConnectError::of(&upstream.options().address, &error).to_string();
+            let text = describe_connect(&upstream.options().address, &error);
             if replicas.iter().count() > 1 {
                 // The next request goes to another replica.
                 upstream.health().mark_down(&text);

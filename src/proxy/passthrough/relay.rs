@@ -346,7 +346,7 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let late = matches!(error, ConnectError::Connect { late: true, .. });
+        let late = error.is_timeout();
         Self::Upstream { text: error.to_string(), late, closed: false }
     }
 }

@@ -1,31 +1,25 @@
 //! The endpoints below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and those for
 //! `doctor`.
 
-use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{
     ALLOW, CONTENT_SECURITY_POLICY, EXPECT, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, Method, StatusCode};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::clock;
 use crate::deliver::{
-    Downstream, FormatRef, Iframe, LocalResponse, MAX_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
-    Options, SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions,
-    accept_key, resume_multiplexed,
+    Downstream, FormatRef, Iframe, LocalResponse, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, Options,
+    SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions, accept_key,
 };
-use crate::model::{DeltaKind, EndReason, ParseDeltaKindError, ResumeFrom, fields};
+use crate::model::{EndReason, fields};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::{RequestView, is_own_origin};
 use crate::proxy::watched::client_context::ClientContext;
 use crate::proxy::watched::dispatch::Dispatch;
-use crate::proxy::watched::settable_header::settable_header;
+use crate::proxy::watched::follow_list;
 use crate::resource::TaskNotify;
 use crate::route::Table;
 
@@ -51,45 +45,6 @@ struct StreamOptions {
     lenient: bool,
     /// Whether the stream ends after the first update.
     once: bool,
-}
-
-/// The body of a `POST` to `stream`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FollowBody {
-    follow: Vec<FollowUrl>,
-    /// Whether snapshots include the headers of their responses.
-    #[serde(default)]
-    headers: bool,
-    /// Whether snapshots include headers, and bodies in their exact spelling.
-    #[serde(default)]
-    exact: bool,
-    /// Whether the stream ends after the first update.
-    #[serde(default)]
-    once: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FollowUrl {
-    url: String,
-    since: Option<String>,
-    delta: Option<String>,
-    #[serde(default)]
-    tick: bool,
-    #[serde(default)]
-    headers: serde_json::Map<String, Value>,
-    /// Whether to confirm that the client's state is current, if it is.
-    #[serde(default)]
-    confirm: bool,
-    /// Whether the confirmation may wait for the next fetch, while the client asks the application.
-    #[serde(default)]
-    patient: bool,
-    /// The client's own polling interval, in milliseconds.
-    every: Option<u64>,
-    /// Whether this is the page that the client displays.
-    #[serde(default)]
-    page: bool,
 }
 
 impl Gateway {
@@ -120,9 +75,9 @@ impl Gateway {
 
     /// Handles `stream?url=/a&url=/b`, with one `since=` per `url`, `delta=` and `tick=`.
     fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
-        match parse_query(request) {
+        match follow_list::from_query(request) {
             Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
@@ -143,17 +98,17 @@ impl Gateway {
             return Dispatch::ClientGone;
         }
         let Ok(body) = wire.read_body(length, patience).await else { return Dispatch::ClientGone };
-        match parse_body(&body) {
-            Ok((asked, posted)) => {
-                let form = match (posted.exact, posted.headers) {
+        match follow_list::from_body(&body) {
+            Ok((asked, options)) => {
+                let form = match (options.exact, options.headers) {
                     (true, _) => &MULTIPLEX_EXACT,
                     (false, true) => &MULTIPLEX_WITH_HEADERS,
                     (false, false) => &MULTIPLEX,
                 };
-                let manner = StreamOptions { lenient: posted.exact, once: posted.once, ..StreamOptions::default() };
+                let manner = StreamOptions { lenient: options.exact, once: options.once, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Static(form), manner)
             }
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
@@ -176,12 +131,12 @@ impl Gateway {
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
         let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
-        match parse_query(request) {
+        match follow_list::from_query(request) {
             Ok(asked) => {
                 let manner = StreamOptions { headers, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Boxed(Box::new(frame)), manner)
             }
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
@@ -280,65 +235,6 @@ impl Gateway {
             seed: clock::seed(),
         };
         Dispatch::Socket(Box::new(WebSocketOpening { headers: answer, socket }))
-    }
-}
-
-fn parse_query(request: &RequestView<'_>) -> Result<Vec<SubscribeRequest>, String> {
-    let delta = delta_named(request.target.parameter("delta").as_deref())?.or_else(|| request.delta());
-    let urls = request.target.parameters("url").map(|url| (url, false));
-    let ticks = request.target.parameters("tick").map(|url| (url, true));
-    let mut since = request.target.parameters("since");
-    let asked: Vec<SubscribeRequest> = urls
-        .chain(ticks)
-        .enumerate()
-        .map(|(number, (url, tick))| {
-            let claim = since.next().and_then(|since| ResumeFrom::parse(&since)).map(Box::new);
-            SubscribeRequest { url: url.into(), number, resume_from: claim, delta, tick, ..SubscribeRequest::default() }
-        })
-        .collect();
-    let last = request.last_event_id();
-    let claims = last.map(|id| resume_multiplexed(&id, asked.len())).unwrap_or_default();
-    let asked = asked.into_iter().enumerate().map(|(number, asked)| match claims.get(number) {
-        Some(Some(claim)) => SubscribeRequest { resume_from: Some(Box::new(claim.clone())), ..asked },
-        _ => asked,
-    });
-    check_count(asked.collect())
-}
-
-fn parse_body(body: &Bytes) -> Result<(Vec<SubscribeRequest>, FollowBody), String> {
-    let mut posted: FollowBody =
-        serde_json::from_slice(body).map_err(|error| format!("The list of what to follow cannot be read: {error}."))?;
-    let asked = mem::take(&mut posted.follow).into_iter().enumerate().map(|(number, posted)| {
-        let delta = delta_named(posted.delta.as_deref())?;
-        let headers = posted.headers.iter().map(|(name, value)| {
-            settable_header(name, value).ok_or_else(|| format!("The header {name:?} cannot be set."))
-        });
-        Ok(SubscribeRequest {
-            url: posted.url.into(),
-            number,
-            resume_from: posted.since.as_deref().and_then(ResumeFrom::parse).map(Box::new),
-            delta,
-            tick: posted.tick,
-            headers: headers.collect::<Result<_, _>>()?,
-            confirm: posted.confirm,
-            patient: posted.patient,
-            interval: posted.every.map(Duration::from_millis),
-            page: posted.page,
-        })
-    });
-    let asked = check_count(asked.collect::<Result<_, String>>()?)?;
-    Ok((asked, posted))
-}
-
-fn delta_named(name: Option<&str>) -> Result<Option<DeltaKind>, String> {
-    name.map(str::parse).transpose().map_err(|error: ParseDeltaKindError| format!("{error}."))
-}
-
-fn check_count(asked: Vec<SubscribeRequest>) -> Result<Vec<SubscribeRequest>, String> {
-    match asked.len() {
-        0 => Err("Say what to follow: stream?url=/path&url=/other.".to_owned()),
-        1..=MAX_URLS => Ok(asked),
-        _ => Err(format!("One stream follows at most {MAX_URLS} URLs.")),
     }
 }
 

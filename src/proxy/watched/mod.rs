@@ -6,6 +6,7 @@ pub(super) mod clients;
 pub(super) mod dispatch;
 pub(super) mod doctor;
 pub(super) mod endpoints;
+mod follow_list;
 pub(super) mod get;
 pub(super) mod identity;
 pub(super) mod purge;

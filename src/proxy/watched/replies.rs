@@ -23,7 +23,7 @@ use crate::deliver::Kept;
 use crate::model::Owner;
 use crate::poll::{BudgetOptions, FetchLimiter, Permit, Priority};
 use crate::proxy::watched::client_context::RequestError;
-use crate::upstream::{FullResponse, ReplicaGuard};
+use crate::upstream::{ExchangeError, FullResponse, ReplicaGuard};
 
 /// The maximum number of requests in progress or with unread responses.
 const MAX_SMALL: usize = 512;
@@ -80,7 +80,7 @@ impl Replies {
         head: RequestHeader,
         body: Bytes,
     ) -> Result<FullResponse, RequestError> {
-        let failed = |text| (StatusCode::BAD_GATEWAY, text);
+        let failed = |error: ExchangeError| (StatusCode::BAD_GATEWAY, error.to_string());
         places.push(place(&self.small, owner).await?);
         let (mut incoming, ended) = upstream.begin_once(head, body, SMALL).await.map_err(failed)?;
         if ended && let Some(body) = incoming.decoded(SMALL_DECODED) {
