@@ -1,8 +1,8 @@
-// The page that shows both sides. It measures in this browser alone: an edit is told by the server or begins with a click,
-// and each frame says by a message when it shows the text.
+// The page that displays both sides. All measurements take place in this browser: an edit begins with a server event or
+// a click, and each frame reports by a message when it displays the text.
 'use strict';
 
-/** Edits in a chart, and behind a median. */
+/** The number of edits in a chart, and in a median. */
 const MOST = 12;
 
 /** Requests a minute are counted over this time, in milliseconds. */
@@ -45,7 +45,7 @@ Object.assign(Side.prototype, {
     /** There is an edit that the frame does not show yet. */
     await(edit) {
         this.pending.push(edit);
-        // The frame's message can be here first.
+        // The frame's message may arrive first.
         if (this.shown?.text === edit.text) {
             this.show(this.shown.text, this.shown.at);
         }
@@ -129,7 +129,7 @@ function reachable(url) {
 
 function begin(told) {
     if (setup.polled) {
-        // The connection was lost: what was missed is not measured.
+        // The connection was lost, so missed edits are not measured.
         sides.forEach((side) => (side.pending = []));
         return;
     }
