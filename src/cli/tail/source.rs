@@ -24,7 +24,7 @@ use crate::upstream::{Incoming, Upstream};
 pub(super) enum News {
     /// The current state of the resource.
     Body(Body),
-    /// The source cannot be read; what was shown may be old.
+    /// The source cannot be read; the last state may be old.
     Stale { url: Option<String>, status: Option<u16>, why: String },
     /// The source can be read again.
     Live { url: Option<String> },
