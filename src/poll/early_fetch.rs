@@ -36,7 +36,7 @@ impl EarlyFetchPolicy {
     /// Records a fetch. `early` means that it was made before the clients' own polls; `every` is the interval of early
     /// fetches.
     pub(super) fn record(&mut self, trigger: Trigger, verdict: &Verdict, early: bool, every: Duration) {
-        // An announced change proves nothing about unannounced ones.
+        // A change after an announcement may have that cause or another one.
         let found = matches!(trigger, Trigger::Timer | Trigger::Demand);
         match verdict {
             Verdict::Changed => {
