@@ -584,7 +584,7 @@ async fn queries_are_watched_with_their_bodies() {
         Page::json(&json!({ "said": said }).to_string()).header("Accept-Query", "application/sql")
     });
     let routes = "[[route]]\npath = \"/q\"\nmethods = [\"GET\", \"QUERY\"]\nevery = \"50ms\"\nevery_max = \"50ms\"\n\
-                  [[route]]\npath = \"/other\"\nevery = \"1h\"\n";
+                  [[route]]\npath = \"/other\"\nevery = \"1h\"\nevery_max = \"1h\"\n";
     let sidecar = Sidecar::start(&backend, routes);
     backend.set("/other", Page::json("1"));
     let mut other = sidecar.events("/other").await;

@@ -220,6 +220,7 @@ pub struct Route {
     pub ignore_headers: Vec<Parsed<FieldName>>,
     /// Which `POST` requests only read: they are watched like a `GET`, with their body in the key. All others pass through.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = post_example())]
     pub post: Option<Post>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
@@ -254,15 +255,22 @@ pub struct Route {
     pub shim: Shim,
 }
 
+/// What is shown of `post` where nothing is written.
+fn post_example() -> serde_json::Value {
+    serde_json::json!({ "kind": "json-rpc", "reads": ["torrent-get", "session-*"], "echo": ["/tag"], "ignore": [] })
+}
+
 /// `post`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Post {
     /// What the bodies are.
+    #[schemars(example = "json-rpc")]
     pub kind: PostKind,
     /// Which of them only read: for `"json-rpc"` names of methods; for `"graphql"` names of operations, or `"queries"` for all
     /// queries; for `"form"` fields with their values, such as `"action=list"`. `*` stands for anything.
     #[serde(default)]
+    #[schemars(example = ["torrent-get", "session-*"])]
     pub reads: Vec<String>,
     /// JSON Pointers, in each member of a batch, to values that come back in the answer: requests that differ in nothing else are
     /// one, and each client is given its own. For `"json-rpc"` they are `["/id"]` if nothing is said. Of a form, `"/name"` is a

@@ -1,4 +1,4 @@
-//! Sees what the application answers polls that nobody configured, as it passes by.
+//! Observes the responses to polls on unconfigured paths as they pass by.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
@@ -11,7 +11,7 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::RequestView;
 use crate::upstream::Decoder;
 
-/// An answer that is passing by, of which a copy is kept.
+/// A copy of a response that is passing by.
 #[derive(Debug)]
 pub(in crate::proxy) struct Observation {
     key: ResourceKey,
@@ -20,14 +20,14 @@ pub(in crate::proxy) struct Observation {
     body: Vec<u8>,
 }
 
-/// A larger answer is not kept, so its URL is not fetched before somebody configures that.
+/// The maximum size of an observed body. The URL of a larger response is not fetched unless configured.
 const MAX_BODY: usize = 256 << 10;
 
-/// The same of what is neither text nor markup nor JSON.
+/// The same for bodies other than text, markup and JSON.
 const MAX_OTHER_BODY: usize = 16 << 10;
 
 impl Gateway {
-    /// Begins to observe the answer to `request`, before anybody changes it, if that is of use.
+    /// Begins to observe the unmodified response to `request`, if that is useful.
     pub(in crate::proxy) fn observation(
         &self,
         request: &RequestView<'_>,
@@ -47,7 +47,7 @@ impl Gateway {
                 Kind::Json | Kind::Html | Kind::Text | Kind::Xml => {
                     length.is_none_or(|length: usize| length <= MAX_BODY)
                 }
-                // Downloads and pictures are many and large.
+                // Downloads and images are many and large.
                 _ => length.is_some_and(|length| length <= MAX_OTHER_BODY),
             };
         if !is_kept && answer.status != StatusCode::NOT_MODIFIED {
@@ -63,7 +63,7 @@ impl Gateway {
         Some(Box::new(Observation { key, status, headers, body: Vec::new() }))
     }
 
-    /// The answer is complete.
+    /// Handles the end of the observed response.
     pub(in crate::proxy) fn observed(&self, observation: Observation) {
         let Observation { key, status, mut headers, body } = observation;
         let decode = || {
@@ -88,7 +88,7 @@ impl Gateway {
 }
 
 impl Observation {
-    /// Takes in a piece of the body. `false` if there is too much of it.
+    /// Adds a piece of the body. Returns `false` if the body is too large.
     pub(in crate::proxy) fn push(&mut self, piece: &[u8]) -> bool {
         let fits = self.body.len() + piece.len() <= MAX_BODY;
         if fits {
@@ -98,7 +98,7 @@ impl Observation {
     }
 }
 
-/// Takes in `piece` for what observes an answer, and all of it when that was the last.
+/// Adds `piece` to the observation of a response, and completes it after the last piece.
 pub(in crate::proxy) fn observe(
     gateway: &Gateway,
     observation: &mut Option<Box<Observation>>,

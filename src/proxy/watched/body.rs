@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::Method;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
 
 use crate::deliver::Downstream;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
@@ -94,6 +95,27 @@ impl Gateway {
             let _ = request.read.set(Arc::new(read));
         }
     }
+}
+
+/// Returns whether the QUERY with this `head` is to be sent again as POST, because of a response with `status`. Records in `as_post`
+/// that it is, and for the route that the application needs that once such a POST succeeds.
+pub(in crate::proxy) fn needs_post(head: &RequestHeader, status: StatusCode, as_post: &mut bool) -> bool {
+    let Some(read) = head.extensions.get::<Arc<BodyRead>>() else { return false };
+    if *as_post {
+        if status.is_success() {
+            read.body.needs_post();
+        }
+        return false;
+    }
+    *as_post = read.body.may_need_post(status);
+    *as_post
+}
+
+/// The error by which pingora sends a request again that was refused with `status`: it has done nothing.
+pub(in crate::proxy) fn retry(status: StatusCode) -> Box<Error> {
+    let mut again = Error::new_up(ErrorType::HTTPStatus(status.as_u16()));
+    again.set_retry(true);
+    again
 }
 
 fn judge(route: &Route, body: &Body<'_>, memory: Taken) -> Option<BodyRead> {
