@@ -41,6 +41,8 @@
 //!
 //! # In another program
 //!
+//! Sungrazer is a program. This library serves its binary, tests and benchmarks; its API changes without notice.
+//!
 //! ```no_run
 //! use sungrazer::config::{self, Overrides};
 //! use sungrazer::server::{ConfigSource, Inherited, Server};
