@@ -312,7 +312,6 @@ enum SecretError {
     #[error("cannot read {path}: {error}")]
     Unreadable {
         path: String,
-        #[source]
         error: io::Error,
     },
     #[error("the token is empty")]

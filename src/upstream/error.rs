@@ -1,4 +1,7 @@
 //! Why the application could not be asked, or did not answer.
+//!
+//! The texts name the cause in the words of users. The errors behind them are fields, and not `source()`: whoever prints the
+//! chain of sources would print the cause twice.
 
 use std::time::Duration;
 
@@ -18,7 +21,6 @@ pub enum ConnectError {
         /// The host name.
         host: String,
         /// The error of the resolver.
-        #[source]
         error: std::io::Error,
     },
     /// The application does not accept a connection.
@@ -27,7 +29,6 @@ pub enum ConnectError {
         /// The address of the application.
         address: Address,
         /// The error of the connector.
-        #[source]
         error: pingora::BError,
     },
 }
@@ -57,7 +58,7 @@ pub enum ExchangeError {
     Connect(#[from] ConnectError),
     /// The connection broke, or the response is not HTTP.
     #[error("{}", summarize(.0))]
-    Broken(#[from] pingora::BError),
+    Broken(pingora::BError),
     /// The body is too large, or cannot be decoded.
     #[error("{0}")]
     Declined(Decline),
@@ -67,6 +68,12 @@ pub enum ExchangeError {
     /// The response was not complete in time.
     #[error("no complete response within fetch_timeout ({})", humantime::format_duration(*.0))]
     Timeout(Duration),
+}
+
+impl From<pingora::BError> for ExchangeError {
+    fn from(error: pingora::BError) -> Self {
+        Self::Broken(error)
+    }
 }
 
 impl ExchangeError {
