@@ -1,4 +1,4 @@
-//! `sungrazer probe`: fetches a URL again and again, and says what of it changes by itself.
+//! `sungrazer probe`: fetches a URL repeatedly and detects which parts change by themselves.
 //!
 //! ```text
 //! fetches in direct succession ─┐
@@ -51,16 +51,16 @@ pub(super) struct ProbeArgs {
     every: Period,
 }
 
-/// How long an answer may take.
+/// The timeout of a response.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Larger answers are not read.
+/// The maximum size of a response.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Fetches without the answer to which nothing can be said.
+/// The minimum number of successful fetches.
 const MIN_FETCHES: usize = 3;
 
-/// Fetches, says what they showed, and ends.
+/// Probes the URL and prints the result.
 pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     if !is_unambiguous(&args.request.url.path) {
         return Ok(usage(&format!(
@@ -150,7 +150,7 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
 struct Prober<'a> {
     args: &'a ProbeArgs,
     upstream: Upstream,
-    /// A connection for those fetches that share one.
+    /// The connection of fetches that share one.
     kept: Option<Stream>,
     begun: Instant,
     samples: Vec<Sample>,
@@ -164,7 +164,7 @@ impl Prober<'_> {
         Ok(self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await?)
     }
 
-    /// The fetch that decides whether there is anything to probe.
+    /// Makes the first fetch, which decides whether there is anything to probe.
     async fn first(&mut self) -> anyhow::Result<()> {
         let incoming = self.upstream.open(self.args.request.get(&[], true)?).await?;
         refuse(incoming.status, &incoming.headers)?;
@@ -226,7 +226,7 @@ impl Prober<'_> {
         })
     }
 
-    /// What a fetch that asks with the validators of the last answer is answered.
+    /// Returns the status of a fetch with the validators of the last response.
     async fn conditional(&self) -> Option<u16> {
         let last = &self.samples.last()?.headers;
         let with: Vec<(HeaderName, HeaderValue)> = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)]
@@ -239,7 +239,7 @@ impl Prober<'_> {
         Some(self.ask(&with, true).await.ok()?.status.as_u16())
     }
 
-    /// The head of the answer to who takes compressed bodies.
+    /// Returns the head of the response to a request that accepts compressed bodies.
     async fn encoded(&self) -> Option<HeaderMap> {
         let takes = (ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, br, zstd"));
         let incoming = self.upstream.open(self.args.request.get(&[takes], true).ok()?).await.ok()?;
@@ -253,8 +253,8 @@ impl Prober<'_> {
         self.compare(self.ask(&[], false).await.ok()?, rules)
     }
 
-    /// What differs between the queries of the two URLs, if there are two, and what the answer is without each part of it.
-    /// That can only be told where all answers to the first URL mean the same under `rules`.
+    /// Returns the differences between the queries of the two URLs, if there are two, and tests the response without
+    /// each of them. That is only possible if all responses to the first URL have the same meaning under `rules`.
     async fn varying(&self, rules: &Rules, is_silent: bool) -> Option<Vec<Varying>> {
         let Url { path, query, .. } = &self.args.request.url;
         let mut found = varying(query.as_deref(), self.args.other.as_ref()?.query.as_deref());
@@ -271,7 +271,7 @@ impl Prober<'_> {
         Some(found)
     }
 
-    /// Whether `answer` means the same under `rules` as the last one to the whole request.
+    /// Compares the meaning of `answer` under `rules` with the last response to the complete request.
     fn compare(&self, answer: FullResponse, rules: &Rules) -> Option<AnonymousResult> {
         if !answer.status.is_success() {
             return Some(AnonymousResult::Refused(answer.status.as_u16()));
@@ -284,9 +284,10 @@ impl Prober<'_> {
     }
 }
 
-/// Whether the fetch `at`, of twice `times`, goes over the connection of the one before. Some applications count
-/// connections as well as requests, and a watch has both: it keeps its connection for as long as the application does.
-/// So do the first half of the fetches in direct succession and the last half of those with pauses.
+/// Returns whether fetch `at`, of twice `times`, uses the connection of the previous one. Some applications count
+/// connections as well as requests, and a watched resource has both: its connection is kept as long as the application
+/// keeps it. The first half of the fetches in direct succession and the last half of those with pauses share a
+/// connection.
 fn keeps(at: usize, times: usize) -> bool {
     at < times.div_ceil(2) || at >= times + times / 2
 }
@@ -297,7 +298,7 @@ fn gzipped(body: &[u8]) -> anyhow::Result<usize> {
     Ok(encoder.finish()?.len())
 }
 
-/// How far it is, for whoever waits at a terminal: the second half of all fetches has pauses of `every`.
+/// Prints the progress if stderr is a terminal. The second half of all fetches has pauses of `every`.
 fn progress(done: usize, all: usize, every: Duration) {
     let mut stderr = std::io::stderr();
     if !stderr.is_terminal() {

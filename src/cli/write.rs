@@ -1,4 +1,4 @@
-//! The file into which `probe` writes.
+//! The file to which `probe` writes.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Diagnostics, Overrides};
 use crate::files;
 
-/// Why a route cannot be added to a file.
+/// The reason why a route cannot be added to a file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// The file cannot be read.
@@ -31,19 +31,19 @@ pub(super) enum WriteError {
     },
 }
 
-/// A file that is there, or is to be.
+/// An existing or a new file.
 #[derive(Debug)]
 pub(super) struct Target {
     path: PathBuf,
-    /// What it says now.
+    /// Its current content.
     text: Option<String>,
 }
 
 impl Target {
-    /// Sees to it before anything is fetched that a route for `route` can be added to the file at `path`.
+    /// Checks before any fetch that a route for `route` can be added to the file at `path`.
     ///
     /// # Errors
-    /// If the file cannot be read, is not valid, or has such a route.
+    /// Returns an error if the file cannot be read, is not valid, or has such a route.
     pub(super) fn open(path: &Path, route: &str) -> Result<Self, WriteError> {
         let text = match files::text(path) {
             Ok(text) => Some(text),
@@ -62,15 +62,15 @@ impl Target {
         Ok(target)
     }
 
-    /// Whether the file says which application it is for.
+    /// Returns whether the file names an application.
     pub(super) fn names_upstream(&self) -> bool {
         self.text.as_deref().is_some_and(config::names_upstream)
     }
 
-    /// Writes `block`, and says what was done.
+    /// Writes `block` and returns a message about the result.
     ///
     /// # Errors
-    /// If the file would not be valid then, or cannot be written.
+    /// Returns an error if the file would be invalid with it, or cannot be written.
     pub(super) fn write(&self, block: &str) -> Result<String, WriteError> {
         let written = match &self.text {
             Some(text) => config::with_route(text, block),

@@ -332,7 +332,7 @@ fn secret(text: &str) -> Result<Secret, SecretError> {
     };
     match value.trim_ascii() {
         b"" => Err(SecretError::Empty),
-        // It is compared with what comes in a header.
+        // The token is compared with a header value.
         token if token.iter().all(|byte| (b' '..=b'~').contains(byte)) => Ok(Secret::new(token)),
         _ => Err(SecretError::Unprintable),
     }

@@ -238,7 +238,7 @@ impl FromStr for Network {
 pub enum Switch<T> {
     /// `"off"`.
     Off,
-    /// What it is when it is on.
+    /// The value when it is on.
     On(T),
 }
 

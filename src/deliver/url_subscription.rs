@@ -1,4 +1,4 @@
-//! One URL that a held client follows.
+//! One URL that a held client subscribes to.
 
 use std::mem;
 use std::sync::Arc;

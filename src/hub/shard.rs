@@ -1,4 +1,4 @@
-//! A part of all resources, behind a lock of its own.
+//! One shard of the resources, with its own lock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -16,7 +16,7 @@ pub struct RouteId(pub u64);
 pub enum Scheme {
     /// Plain text.
     Http,
-    /// Plain text.
+    /// Over TLS, as known from our own listener or a trusted proxy.
     Https,
 }
 

@@ -1,4 +1,4 @@
-//! What a resource needs of the place where all resources are kept.
+//! The interface between pollers and the registry of all resources.
 
 use std::sync::Arc;
 

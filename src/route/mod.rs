@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request ──▶ Table::find ──▶ Route ──▶ Route::key ──▶ ResourceKey
-//!                               └── Learned: what answers have taught about single paths
+//!                               └── PathKnowledge: facts about single paths, learned from responses
 //! ```
 
 mod client;

@@ -1,7 +1,7 @@
-//! Why the application could not be asked, or did not answer.
+//! The errors of connections and requests to the application.
 //!
-//! The texts name the cause in the words of users. The errors behind them are fields, and not `source()`: whoever prints the
-//! chain of sources would print the cause twice.
+//! Their texts include the cause, in the words of users. The causes are fields and not `source()`: a caller that prints the
+//! chain of sources would print each cause twice.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::decode::Undecoded;
 use super::hint;
 use crate::resource::Decline;
 
-/// Why there is no connection to the application.
+/// The reason why there is no connection to the application.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The host name of the application has no address.
@@ -34,12 +34,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// An attempt to connect to `address` that failed.
+    /// Creates the error of a failed attempt to connect to `address`.
     pub fn new(address: &Address, error: pingora::BError) -> Self {
         Self::Connect { address: address.clone(), error }
     }
 
-    /// Whether the attempt was given up because it took too long.
+    /// Returns whether the attempt timed out.
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::Resolve { .. } => false,
@@ -50,7 +50,7 @@ impl ConnectError {
     }
 }
 
-/// Why a request brought no complete response.
+/// The reason why a request brought no complete response.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// There is no connection.
@@ -77,7 +77,7 @@ impl From<pingora::BError> for ExchangeError {
 }
 
 impl ExchangeError {
-    /// Whether another replica may answer the same request at once.
+    /// Returns whether another replica may answer the same request at once.
     pub(super) fn is_of_connection(&self) -> bool {
         !matches!(self, Self::Timeout(_))
     }
@@ -109,7 +109,7 @@ pub fn summarize(error: &pingora::Error) -> String {
     while let Some(next) = inner.cause.as_ref().and_then(|cause| cause.downcast_ref::<Box<pingora::Error>>()) {
         inner = next;
     }
-    // Of a failure after the connection was there, the cause says no more than from where it was.
+    // For a failure on an established connection, pingora's cause is only the local address.
     let cause = inner.cause.as_ref().map(ToString::to_string).filter(|cause| !cause.starts_with("local address"));
     match (cause, &inner.context) {
         (Some(cause), _) => format!("{what} ({cause})"),

@@ -1,4 +1,4 @@
-//! Makes fetches the real backend.
+//! Fetches from the real backend.
 
 use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
@@ -18,7 +18,7 @@ use crate::poll::{Answer, FetchRequest, classify_body, classify_head};
 use crate::resource::FetchOutcome;
 
 impl Upstream {
-    /// Makes one fetch, and takes note of whether anybody is there.
+    /// Makes one fetch, and records whether the backend is available.
     pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
         let fetched = self.in_time(self.exchange(request)).await;
         match &fetched {
@@ -28,8 +28,8 @@ impl Upstream {
         fetched
     }
 
-    /// Sends a GET of a client's as it would be proxied and returns only the head of the answer, to see what kind of
-    /// thing the backend answers it with. `None` if there is no answer.
+    /// Sends a client's GET as it would be proxied and returns only the head of the response, to determine its kind.
+    /// Returns `None` if there is no response.
     pub async fn probe_head(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
         let asking = async {
             let mut session = ask_on(self.connect().await.ok()?, Expected::default());
@@ -38,7 +38,8 @@ impl Upstream {
         timeout(self.options.fetch_timeout, asking).await.ok()?
     }
 
-    /// One fetch. An idle connection that turns out to be closed is no failure of the backend: the fetch is made again.
+    /// Makes one fetch. If an idle connection turns out to be closed, the fetch is repeated, because that is not a
+    /// failure of the backend.
     async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
         let mut headers = request.headers();
         let site = &request.key.origin;
@@ -52,7 +53,7 @@ impl Upstream {
             let mut session = ask_on(stream, Expected::default());
             match ask(&mut session, &request.key.target, &headers).await {
                 Ok(mut answer) => {
-                    // So that nothing inside ever holds the backend's own name.
+                    // The stored representation must never contain the backend's own name.
                     let rewrites = self.response_rewrites(&answer.headers, site);
                     rewrite(&mut answer.headers, rewrites);
                     return self.read(request, answer, session).await;
@@ -70,13 +71,13 @@ impl Upstream {
         mut session: HttpSession,
     ) -> Result<FetchOutcome, ExchangeError> {
         if let Err(outcome) = classify_head(request, &answer, clock::wall()) {
-            // A 304 leaves the connection ready for the next fetch; any other body is not worth waiting for.
+            // A 304 leaves the connection ready for the next fetch; it is not worth waiting for any other body.
             if matches!(*outcome, FetchOutcome::NotModified(_)) && session.is_body_done() {
                 self.release(session).await;
             }
             return Ok(*outcome);
         }
-        // Where there is no body its coding means nothing.
+        // Without a body, the content coding is meaningless.
         let none = HeaderMap::new();
         let coded = if session.is_body_done() { &none } else { &answer.headers };
         let mut decoder = match Decoder::new(coded, request.max_body) {
@@ -100,7 +101,7 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// Keeps the connection of an exchange that is over, if both sides are willing to go on with it.
+    /// Keeps the connection of a completed exchange, if both sides keep it open.
     async fn release(&self, mut session: HttpSession) {
         session.respect_keepalive();
         if let Some(stream) = session.reuse().await {
@@ -109,7 +110,7 @@ impl Upstream {
     }
 }
 
-/// A coded body, as it comes: clients that take its coding are sent it as it is.
+/// A coded body as received, for clients that accept its coding.
 struct Sent {
     coding: HeaderValue,
     body: BytesMut,
@@ -125,19 +126,19 @@ impl Sent {
         Some(Self { coding: HeaderValue::from_static(coding), body: BytesMut::new(), limit })
     }
 
-    /// `None` if it becomes larger than what it decodes to may be.
+    /// Adds a piece. Returns `None` if the coded body exceeds the limit for the decoded one.
     fn with(mut self, piece: &[u8]) -> Option<Self> {
         self.body.extend_from_slice(piece);
         (self.body.len() as u64 <= self.limit).then_some(self)
     }
 
-    /// `None` if there was nothing to code.
+    /// Returns the coded body; `None` if it is empty.
     fn finish(self) -> Option<Coded> {
         (!self.body.is_empty()).then(|| Coded { coding: self.coding, body: self.body.freeze() })
     }
 }
 
-/// Sends a GET and reads the head of the answer.
+/// Sends a GET and reads the head of the response.
 async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pingora::Result<Answer> {
     let mut request = RequestHeader::build(Method::GET, target.as_bytes(), Some(headers.len()))?;
     for (name, value) in headers {

@@ -58,7 +58,7 @@
     }
   }
 
-  /** A JSON document after a JSON Patch (RFC 6902), which is known to apply to it. */
+  /** Applies a JSON Patch (RFC 6902) that is known to match the document, and returns the result. */
   function patched(document, operations) {
     const holder = { '': document };
     const steps = (pointer) => pointer.split('/').map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'));
@@ -131,7 +131,7 @@
     return element;
   }
 
-  /** Brings the children of `parent` in line with `items`: `create` makes one, `update` brings it up to date. */
+  /** Makes the children of `parent` match `items`: `create` creates a child, `update` updates it. */
   function each(parent, items, keyOf, create, update) {
     const before = new Map([...parent.children].map((child) => [child.dataset.key, child]));
     items.forEach((item, at) => {
@@ -171,7 +171,7 @@
     return `${Math.floor(seconds / 86400)} days`;
   }
 
-  /** How long ago something was, in whole seconds or more. */
+  /** Formats how long ago something was, in whole seconds or larger units. */
   const age = (time) => duration(Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000) * 1000) || 1000);
   const ago = (time) => (time ? `${age(time)} ago` : '–');
   const sum = (counts) => Object.values(counts).reduce((all, one) => all + one, 0);
@@ -242,7 +242,7 @@
     draw();
   }
 
-  /** Rates a second around the sample at this place: over as much of the span before it as there is. */
+  /** Returns the rates per second at this sample, over as much of the preceding period as exists. */
   function rates(at) {
     const last = samples[at];
     const first = samples[Math.max(0, at - SPAN)];

@@ -225,7 +225,6 @@ impl Relay<'_> {
 
     /// Returns the response's head for the client, and whether the body is sent in chunks: if the backend sends chunks
     /// or no length.
-    /// not say how long it is.
     fn client_head(
         &self,
         upstream: &Upstream,

@@ -1,4 +1,5 @@
-//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and what `doctor` asks.
+//! The endpoints below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and those for
+//! `doctor`.
 
 use std::sync::Arc;
 
@@ -26,28 +27,28 @@ use crate::route::Table;
 pub(in crate::proxy) struct WebSocketOpening {
     /// The headers of the 101.
     pub(in crate::proxy) headers: HeaderMap,
-    /// What happens then.
+    /// The socket to serve afterwards.
     pub(in crate::proxy) socket: Socket,
 }
 
-/// A posted list of what to follow is no larger than this.
+/// The maximum size of a posted subscription list.
 const MAX_BODY: u64 = 256 * 1024;
 
 const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
 
-/// How a client that follows many resources is held.
+/// How a client with several subscriptions is held.
 #[derive(Default)]
 struct StreamOptions {
-    /// What else the head of the response says.
+    /// Additional headers of the response.
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
+    /// Whether URLs that cannot be subscribed to are reported as ended, while the others are still served.
     lenient: bool,
-    /// Whether the stream ends when there was something to tell.
+    /// Whether the stream ends after the first update.
     once: bool,
 }
 
 impl Gateway {
-    /// Answers a request below our prefix, whose path goes on with `rest`.
+    /// Answers a request below our prefix, with `rest` as the rest of its path.
     pub(in crate::proxy) async fn endpoint(
         self: &Arc<Self>,
         rest: &str,
@@ -72,7 +73,7 @@ impl Gateway {
         }
     }
 
-    /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
+    /// Handles `stream?url=/a&url=/b`, with one `since=` per `url`, `delta=` and `tick=`.
     fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
         match follow_list::from_query(request) {
             Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
@@ -112,7 +113,7 @@ impl Gateway {
     }
 
     fn iframe(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
-        // What it calls is in the page around it. As a page of its own it could reach only whoever opened it.
+        // The callback is in the parent page. As a top-level page it could only reach its opener.
         if request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
             return Dispatch::text(StatusCode::FORBIDDEN, "This is for a frame in a page of this site.");
         }
@@ -125,7 +126,7 @@ impl Gateway {
         let headers = [
             (CONTENT_SECURITY_POLICY, policy),
             (HeaderName::from_static("x-content-type-options"), "nosniff"),
-            // For browsers that need frames because they know nothing else: they do not know policies either.
+            // Old browsers that need frames do not support policies either.
             (X_FRAME_OPTIONS, "SAMEORIGIN"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
@@ -139,8 +140,8 @@ impl Gateway {
         }
     }
 
-    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is, unless it is to be held
-    /// leniently.
+    /// Holds a client with these subscriptions. If one of them fails, the whole request fails, unless the client is
+    /// held leniently.
     fn hold_many(
         self: &Arc<Self>,
         request: &RequestView<'_>,
@@ -153,7 +154,7 @@ impl Gateway {
             Ok(place) => place,
             Err(overload) => return self.reject_overloaded("streams", &overload.to_string()),
         };
-        // Nobody else asks to be held leniently.
+        // Only the browser script asks to be held leniently.
         let desk = Arc::new(ClientContext::new(self, request).of_script(manner.lenient));
         let mut followers =
             UrlSubscriptions::default().of_client(desk.fence.listen(Arc::clone(&notify), manner.lenient));
@@ -185,7 +186,7 @@ impl Gateway {
         }))
     }
 
-    /// Options that are right for all routes of which `deliver` finds those.
+    /// Returns options that satisfy all routes that `deliver` selects.
     fn options_for(&self, deliver: impl FnOnce(&Table) -> Vec<Options>) -> Options {
         let common = Options { write_timeout: self.options().write_timeout, ..Options::default() };
         deliver(&self.routes.load()).into_iter().reduce(Options::stricter).unwrap_or(common)
@@ -227,7 +228,7 @@ impl Gateway {
             replier: visitor,
             notify,
             place,
-            // What it will follow is not known yet.
+            // The URLs that it will subscribe to are not known yet.
             options: self.options_for(|routes| {
                 routes.iter().filter(|route| route.websocket).map(|route| route.deliver).collect()
             }),

@@ -1,4 +1,4 @@
-//! The list of URLs that a multiplexed stream follows, as clients write it: in the query, or as a posted JSON object.
+//! The list of URLs of a multiplexed stream, from the query or from a posted JSON object.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::{DeltaKind, ParseDeltaKindError, ResumeFrom};
 use crate::proxy::request::view::RequestView;
 use crate::proxy::watched::settable_header::settable_header;
 
-/// Why a list of URLs is refused. The texts are the bodies of 400 responses.
+/// The reason why a list of URLs is refused. The texts are the bodies of 400 responses.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowListError {
     /// The body is not the JSON object that `POST {prefix}/stream` takes.
@@ -34,9 +34,9 @@ pub(super) enum FollowListError {
 /// Options that a posted list sets for the whole stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FollowOptions {
-    /// Whether snapshots come with the headers of their responses.
+    /// Whether snapshots include the headers of their responses.
     pub(super) headers: bool,
-    /// Whether they come with headers, and with bodies exactly as the application wrote them.
+    /// Whether snapshots include headers, and bodies in their exact spelling.
     pub(super) exact: bool,
     /// Whether the stream ends after the first update.
     pub(super) once: bool,
@@ -64,20 +64,20 @@ struct FollowUrl {
     tick: bool,
     #[serde(default)]
     headers: serde_json::Map<String, Value>,
-    /// Whether to say that what the client holds is current, if it is.
+    /// Whether to confirm that the client's state is current, if it is.
     #[serde(default)]
     confirm: bool,
-    /// Whether that can wait for the next fetch: until then the client asks the application.
+    /// Whether the confirmation may wait for the next fetch, while the client asks the application.
     #[serde(default)]
     patient: bool,
-    /// How often the client would ask itself, in milliseconds.
+    /// The client's own polling interval, in milliseconds.
     every: Option<u64>,
-    /// Whether this is the page that the client shows.
+    /// Whether this is the page that the client displays.
     #[serde(default)]
     page: bool,
 }
 
-/// Reads `url=`, `tick=`, `since=` (one for each URL in turn) and `delta=` of the query.
+/// Parses `url=`, `tick=`, `since=` (one for each URL in turn) and `delta=` in the query.
 pub(super) fn from_query(request: &RequestView<'_>) -> Result<Vec<SubscribeRequest>, FollowListError> {
     let delta = parse_delta(request.target.parameter("delta").as_deref())?.or_else(|| request.delta());
     let urls = request.target.parameters("url").map(|url| (url, false));
@@ -100,7 +100,7 @@ pub(super) fn from_query(request: &RequestView<'_>) -> Result<Vec<SubscribeReque
     check_count(list.collect())
 }
 
-/// Reads a posted list.
+/// Parses a posted list.
 pub(super) fn from_body(body: &Bytes) -> Result<(Vec<SubscribeRequest>, FollowOptions), FollowListError> {
     let FollowBody { follow, headers, exact, once } = serde_json::from_slice(body)?;
     let list = follow.into_iter().enumerate().map(|(number, item)| {

@@ -1,4 +1,4 @@
-//! Requests for what is watched: dispatch, memory, long polls, streams.
+//! Requests for watched resources: dispatch, memory, long polls, streams.
 
 pub(super) mod audience;
 pub(super) mod client_context;
