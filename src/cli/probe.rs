@@ -79,7 +79,7 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     }
     let target = match args.write.as_deref().map(|path| Target::open(path, &args.request.url.path)).transpose() {
         Ok(target) => target,
-        Err(error) => return Ok(usage(&error.to_string())),
+        Err(error) => return Ok(usage(&format!("{:#}", anyhow::Error::from(error)))),
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
@@ -91,7 +91,7 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         Some(target) => match target.write(&block) {
             Ok(done) => say(&format!("sungrazer: {done}")),
             Err(error @ WriteError::Write { .. }) => return Err(error.into()),
-            Err(error) => return Ok(usage(&error.to_string())),
+            Err(error) => return Ok(usage(&format!("{:#}", anyhow::Error::from(error)))),
         },
     }
     Ok(ExitCode::SUCCESS)
