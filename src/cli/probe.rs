@@ -38,15 +38,15 @@ use crate::upstream::{FullResponse, Upstream};
 pub(super) struct ProbeArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// The same poll as the page sends it another time: what differs in the query may only be there to get past caches
+    /// Another URL of the same poll: parameters that differ may only be cache busters
     other: Option<Url>,
     /// Write the configuration into this file, or add the route to it if it exists
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// How many fetches in direct succession, and then how many with pauses
+    /// Number of fetches in direct succession, and of fetches with pauses
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=1000))]
     times: u16,
-    /// How long the pauses are
+    /// Length of the pauses
     #[arg(long, value_name = "TIME", default_value = "2s")]
     every: Period,
 }
