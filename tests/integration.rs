@@ -50,6 +50,7 @@ mod passthrough;
 mod posts;
 mod probing;
 mod process;
+mod prose;
 mod proxies;
 mod relaying;
 mod reload;

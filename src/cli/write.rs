@@ -10,7 +10,7 @@ use crate::files;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Read {
         path: PathBuf,
         #[source]
@@ -23,7 +23,7 @@ pub(super) enum WriteError {
     #[error(transparent)]
     Invalid(#[from] Diagnostics),
     /// The file cannot be written.
-    #[error("cannot write {}: {error}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,
         #[source]

@@ -27,12 +27,12 @@ use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
 use crate::proxy::request::view::{POLL_MARK, Peer, RequestView, is_unsafe};
-use crate::proxy::watched::body::{needs_post, retry};
+use crate::proxy::watched::body::{is_idempotent, needs_post, retry, set_method};
 use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
 use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
-use crate::route::{QUERY, Route, Target};
+use crate::route::{Route, Target};
 use crate::telemetry::AccessGuard;
 use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
 
@@ -172,9 +172,7 @@ impl ProxyHttp for PassthroughProxy {
         _reused: bool,
     ) -> Box<Error> {
         let reused = passage.line.as_ref().is_some_and(|line| line.is_reused());
-        let method = &session.req_header().method;
-        let repeatable =
-            (method.is_idempotent() || method.as_str() == QUERY) && !session.as_ref().retry_buffer_truncated();
+        let repeatable = is_idempotent(&session.req_header().method) && !session.as_ref().retry_buffer_truncated();
         if repeatable {
             error.retry.decide_reuse(reused);
         } else {
@@ -225,9 +223,7 @@ impl ProxyHttp for PassthroughProxy {
             request.insert_header("traceparent", trace)?;
         }
         let asked = RequestView::new(session.req_header(), peer, &options.trusted);
-        if let Some(read) = asked.as_ref().and_then(|asked| asked.read.get()) {
-            request.set_method(if passage.as_post { Method::POST } else { read.body.sent_by().clone() });
-        }
+        set_method(request, passage.as_post);
         if let Some(asked) = &asked {
             passage.writing = self.gateway.begins(asked).await;
         }

@@ -97,6 +97,18 @@ impl Gateway {
     }
 }
 
+/// Returns whether a request by `method` may be repeated (RFC 9110 section 9.2.2).
+pub(in crate::proxy) fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent() || method.as_str() == QUERY
+}
+
+/// Makes the QUERY that is sent as `request` a POST if the application needs that, or is to be asked so now (`as_post`).
+pub(in crate::proxy) fn set_method(request: &mut RequestHeader, as_post: bool) {
+    if let Some(read) = request.extensions.get::<Arc<BodyRead>>().cloned() {
+        request.set_method(if as_post { Method::POST } else { read.body.sent_by().clone() });
+    }
+}
+
 /// Returns whether the QUERY with this `head` is to be sent again as POST, because of a response with `status`. Records in `as_post`
 /// that it is, and for the route that the application needs that once such a POST succeeds.
 pub(in crate::proxy) fn needs_post(head: &RequestHeader, status: StatusCode, as_post: &mut bool) -> bool {
