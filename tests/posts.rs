@@ -197,10 +197,13 @@ async fn polls_of_one_page_with_bodies_are_held() {
     polling.abort();
 }
 
+/// Headers and a body.
+type Posted = (Vec<(&'static str, &'static str)>, Vec<u8>);
+
 /// Bodies on a route for `kind` of which it is not certain that they only read.
-fn uncertain(kind: &str) -> Vec<(Vec<(&'static str, &'static str)>, Vec<u8>)> {
+fn uncertain(kind: &str) -> Vec<Posted> {
     let plain = vec![JSON];
-    let mut bodies: Vec<(Vec<_>, Vec<u8>)> = match kind {
+    let mut bodies: Vec<Posted> = match kind {
         "json-rpc" => [
             "{\"method\":\"add\"}",
             "{\"method\":\"get\",\"method\":\"add\"}",
