@@ -592,6 +592,7 @@ async fn queries_are_watched_with_their_bodies() {
     backend.set("/other", Page::json("1"));
     let mut other = sidecar.events("/other").await;
     other.snapshot().await;
+    let before = backend.hits("/other");
     let sql = ("Content-Type", "application/sql");
     let query = async |body: &str, headers: &[(&str, &str)]| {
         Connection::open(sidecar.address).await.request("QUERY", "/q", headers, body.as_bytes()).await
@@ -612,7 +613,7 @@ async fn queries_are_watched_with_their_bodies() {
         assert!(!answer.is_from_memory(), "{answer:?}");
         assert_eq!(own(&answer)["said"], format!("QUERY {body}"));
     }
-    assert_eq!(backend.hits("/other"), 1, "no write");
+    assert_eq!(backend.hits("/other"), before, "no write");
 }
 
 #[tokio::test(flavor = "multi_thread")]
