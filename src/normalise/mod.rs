@@ -5,7 +5,7 @@
 //!      ├─ JSON:      canonical form, without the places of `ignore.json` ─┐
 //!      ├─ HTML, XML: without the elements and attributes of `ignore.css` ─┼─ without matches of `ignore.regex` ─▶ Digest
 //!      ├─ text ───────────────────────────────────────────────────────────┘
-//!      └─ bytes: unchanged, if there is no rule, no known charset, or the grammar is violated
+//!      └─ bytes: unchanged, for a binary type without rules, and for an unknown or violated charset
 //! ```
 //!
 //! A difference between two representations with the same meaning never wakes a client. A body that is byte for byte
