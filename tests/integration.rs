@@ -24,6 +24,7 @@ mod differential;
 mod doctor;
 mod doctor_peers;
 mod documents;
+mod effort;
 mod examples;
 mod fairness;
 mod floods;
@@ -39,6 +40,7 @@ mod leaks;
 mod memory;
 mod names;
 mod naming;
+mod noise;
 mod operations;
 mod operators;
 #[cfg(feature = "otel")]
