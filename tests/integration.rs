@@ -25,6 +25,7 @@ mod differential;
 mod doctor;
 mod doctor_peers;
 mod documents;
+mod effort;
 mod examples;
 mod fairness;
 mod floods;
@@ -40,6 +41,7 @@ mod leaks;
 mod memory;
 mod names;
 mod naming;
+mod noise;
 mod operations;
 mod operators;
 #[cfg(feature = "otel")]
