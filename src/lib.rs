@@ -28,7 +28,7 @@
 //! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
 //! | [`proto`] | HTTP without policy: where messages end |
 //! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
-//! | [`explain`], [`probe`] | why something was a change; what changes by itself, and the rules against it |
+//! | [`explain`], [`probe`], [`observe`] | why something was a change; what changes by itself, and the rules against it; what traffic tells about polling |
 //! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
 //! | [`poll`], [`hub`] | when and how to fetch; from keys to resources |
 //! | [`deliver`] | the ways to hold a client |
@@ -69,6 +69,7 @@ pub mod json;
 pub mod markup;
 pub mod model;
 pub mod normalise;
+pub mod observe;
 pub mod poll;
 pub mod probe;
 pub mod proto;

@@ -39,6 +39,7 @@ mod leaks;
 mod memory;
 mod names;
 mod naming;
+mod observe;
 mod operations;
 mod operators;
 #[cfg(feature = "otel")]

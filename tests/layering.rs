@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diff", &["json", "model"]),
     ("explain", &["diff", "json", "markup", "model", "normalise"]),
     ("probe", &["diff", "explain", "json", "markup", "model", "normalise"]),
+    ("observe", &["explain", "json", "markup", "model", "probe"]),
     ("resource", &["model", "normalise", "diff", "explain"]),
     ("poll", &["clock", "model", "normalise", "resource", "telemetry"]),
     ("hub", &["model", "resource"]),
@@ -32,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hub",
             "model",
             "normalise",
+            "observe",
             "poll",
             "proto",
             "resource",
@@ -66,6 +68,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hub",
             "model",
             "normalise",
+            "observe",
             "poll",
             "proxy",
             "resource",
@@ -84,6 +87,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "deliver",
             "files",
             "hub",
+            "observe",
             "poll",
             "proxy",
             "resource",
@@ -104,6 +108,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "json",
             "model",
             "normalise",
+            "observe",
             "probe",
             "route",
             "server",
@@ -125,7 +130,7 @@ const PROXY_EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe"];
+const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe", "observe"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

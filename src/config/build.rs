@@ -47,6 +47,8 @@ pub struct Config {
     pub routes: Vec<RouteOptions>,
     /// Of the text that all of this was read from.
     pub written: Digest,
+    /// Whether everything passes, and is only observed.
+    pub observes: bool,
     /// What of it most likely does not do what was meant, if anything.
     pub warnings: Option<Diagnostics>,
 }
@@ -159,7 +161,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
     let write_timeout = server.write_timeout.value.0;
     // What a route watches is another thing behind another application.
     let behind = serde_json::to_vec(&(&upstream.url, upstream.host)).unwrap_or_default();
-    Config {
+    let config = Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
             admin,
@@ -195,7 +197,22 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
         },
         routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
         written: Digest::of_parts([text.as_bytes()]),
+        observes: false,
         warnings: None,
+    };
+    if server.mode == file::Mode::Observe { config.observing() } else { config }
+}
+
+impl Config {
+    /// The same, but everything passes and is only observed: nothing is answered, held, injected or fetched, not even to find
+    /// out how the application wants to be called.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.observes = true;
+        for replica in self.upstream.replicas.iter_mut().filter(|replica| replica.host == HostMode::Auto) {
+            replica.host = HostMode::Preserve;
+        }
+        self
     }
 }
 

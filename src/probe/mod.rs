@@ -27,6 +27,7 @@ pub use caching_findings::{CachingFindings, cache_buster, cursor};
 pub use query::{Varying, varying};
 pub use report::{Finding, Report};
 pub use route::{AnonymousResult, Facts, route_block};
+pub use time_value::tells_time;
 
 use std::time::Duration;
 

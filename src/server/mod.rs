@@ -53,9 +53,11 @@ use crate::config::reload::ReloadPlan;
 use crate::config::{Config, RouteOptions};
 use crate::deliver::{self, StreamFormat, StreamLimiter};
 use crate::hub::Hub;
+use crate::observe::Observer;
 use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
 use crate::proxy::{
-    Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
+    Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, PassiveObserver, Replies,
+    WriteLog,
 };
 use crate::resource::{RouteEvents, Trigger};
 use crate::route::{Route, Table};
@@ -364,6 +366,7 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
         bindings: Bindings::default(),
         hints: Hints::default(),
         shim: ShimState::new(),
+        passive: config.observes.then(|| PassiveObserver { observer: Observer::new(RandomState::new()), began: now }),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
         doctors: Semaphore::new(MAX_DOCTORS),
@@ -417,6 +420,8 @@ impl ReloadableState {
 
     /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
     fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
+        // Where all is only observed, no route takes anything.
+        let options = if self.gateway.passive.is_some() { &[] } else { options };
         let before = self.gateway.routes.load_full();
         let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
         let kept = |options: &RouteOptions| {

@@ -22,7 +22,7 @@ use crate::proxy::connection::bindings::Binding;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::buffered_stream::Handed;
 use crate::proxy::passthrough::inject::{Candidate, Injection};
-use crate::proxy::passthrough::observe::{Observation, observe};
+use crate::proxy::passthrough::observe::{Observation, UploadCopy, observe};
 use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
@@ -66,6 +66,8 @@ pub struct RequestCtx {
     candidate: Option<Box<Candidate>>,
     /// The page that is.
     injection: Option<Box<Injection>>,
+    /// What is kept of an upload, where all is observed.
+    upload: Option<Box<UploadCopy>>,
     /// What is kept of an answer as it passes.
     observation: Option<Box<Observation>>,
     /// That it may be a write.
@@ -241,6 +243,9 @@ impl ProxyHttp for PassthroughProxy {
             && !session.req_header().method.is_safe()
         {
             passage.shape.push(piece);
+            if self.gateway.passive.is_some() {
+                passage.upload.get_or_insert_default().push(piece);
+            }
         }
         // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
         // would take the second for the beginning of another request.
@@ -299,7 +304,8 @@ impl ProxyHttp for PassthroughProxy {
             self.gateway.wrote_unread(head, peer);
             return Ok(());
         };
-        passage.observation = self.gateway.observation(&request, response);
+        let began = passage.visit.as_deref().map(AccessGuard::began);
+        passage.observation = self.gateway.observation(&request, passage.upload.as_deref(), began, response);
         self.gateway.on_response(&request, &passage.shape, upstream, response)?;
         self.gateway.told_of_write(&request).await;
         if let Some(candidate) = passage.candidate.take() {
@@ -365,6 +371,12 @@ impl ProxyHttp for PassthroughProxy {
             && let Some(witness) = session.req_header().extensions.get::<Witness>()
         {
             witness.saw_whole_answer();
+        }
+        // An answer without a body has no last piece of it.
+        if error.is_none()
+            && let Some(observation) = passage.observation.take_if(|observation| observation.is_report())
+        {
+            self.gateway.observed(*observation);
         }
         if let Some(visit) = &mut passage.visit
             && let Some(written) = session.response_written()
@@ -435,8 +447,11 @@ pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHe
 }
 
 impl Gateway {
-    /// Whether a route takes the request, as far as can be told without taking it apart.
+    /// Whether a route takes the request, as far as can be told without taking it apart; or all is observed.
     fn is_routed(&self, head: &RequestHeader) -> bool {
+        if self.passive.is_some() {
+            return true;
+        }
         let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
         let routes = self.routes.load();
         target.is_some_and(|target| {
