@@ -1,4 +1,4 @@
-//! The one place that reads the clocks and draws real randomness. Everything else takes `now` and a seed.
+//! The only place that reads clocks and randomness. All other code takes `now` and a seed as arguments.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -6,25 +6,25 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The monotonic time; under a paused test runtime, the time of that runtime.
+/// Returns the monotonic time; under a paused test runtime, the time of that runtime.
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The time of day.
+/// Returns the wall-clock time.
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// A timer that is put off again and again, and hardly ever goes off. Putting it off costs nothing: it is left to go off early,
-/// and looks then whether it is time. Setting one anew takes a lock that all tasks share.
+/// A timer that is postponed often and hardly ever fires. Postponing it is free: the inner timer fires early and is
+/// then checked against the deadline. Resetting a timer would take a lock that all tasks share.
 #[derive(Debug)]
 pub struct LazyTimer(Pin<Box<Sleep>>);
 
 impl LazyTimer {
-    /// One that was never waited for.
+    /// Creates a timer that has not been awaited yet.
     #[must_use]
     pub fn new() -> Self {
         Self(Box::pin(sleep_until(now())))
@@ -51,13 +51,13 @@ impl Default for LazyTimer {
     }
 }
 
-/// A seed that nobody can tell who does not know the process's own keys, which come from the operating system: what hash
-/// tables are protected by.
+/// Returns a random seed, derived from the process's hash keys, which come from the operating system and protect hash
+/// tables.
 pub fn seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// A time as people read it: whole seconds, or milliseconds where it is less than one.
+/// Formats a duration for people: in whole seconds, or in milliseconds below one second.
 pub fn roughly(time: Duration) -> humantime::FormattedDuration {
     let unit = if time.as_secs() > 0 { 1_000_000_000 } else { 1_000_000 };
     humantime::format_duration(time - Duration::from_nanos(u64::from(time.subsec_nanos()) % unit))

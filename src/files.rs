@@ -1,4 +1,4 @@
-//! Reads files that the configuration names: small ones, and nothing that never ends. Writes files that others may be reading.
+//! Reads the small files that the configuration names, with size limits, and replaces files atomically.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,16 +7,17 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// Secrets, certificates and keys are smaller than this.
+/// The maximum size of secrets, certificates and keys.
 const MAX_SECRET: u64 = 1 << 20;
 
-/// And so is any configuration that somebody wrote.
+/// The maximum size of a configuration.
 const MAX_TEXT: u64 = 16 << 20;
 
-/// Reads what may be a secret. What was read is overwritten when it is dropped.
+/// Reads a file that may contain a secret. The bytes are overwritten when dropped.
 ///
 /// # Errors
-/// If it cannot be read, is larger than a mebibyte, or is no regular file: a device or a pipe would be read for ever.
+/// Returns an error if the file cannot be read, is larger than a mebibyte, or is not a regular file: a device or a pipe
+/// might never end.
 pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     if !is_regular(path)? {
         return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file: write what it should say into one"));
@@ -29,26 +30,26 @@ pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 /// Reads a configuration, which may come through a pipe.
 ///
 /// # Errors
-/// If it cannot be read, is larger than 16 MiB, or is not UTF-8.
+/// Returns an error if the file cannot be read, is larger than 16 MiB, or is not UTF-8.
 pub fn text(path: &Path) -> Result<String> {
     let mut content = Vec::new();
     bounded(path, MAX_TEXT, &mut content)?;
     String::from_utf8(content).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Whether there is a file that can be read again and again.
+/// Returns whether the file is regular, so that it can be read more than once.
 ///
 /// # Errors
-/// If there is nothing.
+/// Returns an error if the file does not exist.
 pub fn is_regular(path: &Path) -> Result<bool> {
     Ok(fs::metadata(path)?.is_file())
 }
 
-/// Puts `text` in place of what the file at `path` says, if there is one, in one step: who reads it meanwhile reads the one or the
-/// other. Its permissions stay; of a symbolic link, the file that it leads to is replaced.
+/// Replaces the content of the file at `path` by `text` atomically, or creates the file. Readers see either the old or
+/// the new content. Permissions are kept; a symbolic link is followed.
 ///
 /// # Errors
-/// If it cannot be written; the file is as it was then.
+/// Returns an error if the file cannot be written; it is unchanged then.
 pub fn replace(path: &Path, text: &str) -> Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = OsString::from(".");
@@ -57,7 +58,7 @@ pub fn replace(path: &Path, text: &str) -> Result<()> {
     let new = path.with_file_name(name);
     let written = write_new(&new, &path, text).and_then(|()| fs::rename(&new, &path));
     if written.is_err() {
-        // There may be none. What went wrong is told in any case.
+        // The new file may not exist. The original error is returned in any case.
         let _ = fs::remove_file(&new);
     }
     written

@@ -9,19 +9,20 @@
 //!                                                                 │ ResourceState (history, status), notifications
 //! upstream ─▶ FetchOutcome ─ classify ─▶ CompletedFetch ─ StateMachine::observe ┘
 //!              ▲
-//!         poll: Schedule, Trigger, FetchLimiter; one task a resource, while somebody waits for it
+//!         poll: Schedule, Trigger, FetchLimiter; one task a resource, while a client waits for it
 //! ```
 //!
 //! A request that matches a *route* is for a *resource*, which its *key* names: the route, the origin, the target, the
-//! *variant* (headers that split it) and the *identity* (credentials). The [`hub`] finds the resource, or starts it with
-//! a poller. Each *fetch* brings a *representation*; one that means something else than the last becomes a *snapshot* with
-//! a *version*, and joins the *history*. A held client is a *session* with a *URL subscription* for each URL: a
-//! *subscription* to the resource and a *cursor* into its history; one [`resource::TaskNotify`] wakes the client for all of them. A
-//! *stream format* encodes *updates* for its connection. `docs/lexicon.md` explains the words that are particular to this project.
+//! *variant* (headers that split it) and the *identity* (credentials). The [`hub`] finds the resource, or creates it
+//! with a poller. Each *fetch* yields a *representation*. A representation with a different meaning than the previous
+//! one becomes a *snapshot* with a *version*, and joins the *history*. A held client is a *session* with a *URL
+//! subscription* for each URL: a *subscription* to the resource and a *cursor* into its history. One
+//! [`resource::TaskNotify`] wakes the client for all of them. A *stream format* encodes *updates* for its connection.
+//! `docs/internals/architecture.md` explains the terms of this project.
 //!
 //! # Rooms
 //!
-//! Imports run one way, from the bottom of this list to its top; a test holds the exact table.
+//! Imports run in one direction, from the bottom of this list to its top; a test checks the exact table.
 //!
 //! | room | |
 //! | --- | --- |
@@ -39,6 +40,8 @@
 //! | [`clock`], [`files`], [`telemetry`] | the only reader of clocks; files that the configuration names; logs and metrics |
 //!
 //! # In another program
+//!
+//! Sungrazer is a program. This library serves its binary, tests and benchmarks; its API changes without notice.
 //!
 //! ```no_run
 //! use sungrazer::config::{self, Overrides};

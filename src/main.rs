@@ -1,4 +1,4 @@
-//! Reads the command line, runs the command, and says why if it could not.
+//! Parses the command line, runs the command, and reports errors.
 
 use std::process::ExitCode;
 

@@ -16,7 +16,7 @@ use rustls::{InconsistentKeys, RootCertStore};
 
 use crate::files;
 
-/// A certificate chain and its key, as files in PEM.
+/// A certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// The chain, the leaf first.
@@ -29,9 +29,9 @@ pub struct Files {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use {path}: {why}")]
 pub struct Unusable {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub why: String,
 }
 
@@ -49,7 +49,7 @@ impl Certificate {
     /// Reads `files`.
     ///
     /// # Errors
-    /// If they hold no certificate and key that belong together.
+    /// Returns an error if the files do not contain a matching certificate and key.
     pub fn read(files: &Files) -> Result<Self, Unusable> {
         Ok(Self { current: ArcSwap::from_pointee(certified(files)?), files: files.clone() })
     }
@@ -57,21 +57,21 @@ impl Certificate {
     /// Reads the files again.
     ///
     /// # Errors
-    /// If they cannot be used; the certificate of before stays in force.
+    /// Returns an error if the files cannot be used; the previous certificate stays in force.
     pub fn read_again(&self) -> Result<(), Unusable> {
         self.current.store(Arc::new(certified(&self.files)?));
         Ok(())
     }
 
-    /// The files.
+    /// Returns the files.
     pub fn files(&self) -> &Files {
         &self.files
     }
 
-    /// How a listener uses it: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+    /// Returns the TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
     ///
     /// # Errors
-    /// If pingora does not want it so.
+    /// Returns an error if pingora rejects the settings.
     pub fn settings(self: &Arc<Self>) -> Result<TlsSettings, Unusable> {
         let mut settings = TlsSettings::intermediate("", "").map_err(|error| unusable(&self.files.cert, &error))?;
         settings.set_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
@@ -115,26 +115,26 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| unusable(path, &error))
 }
 
-/// How TLS is spoken to a backend.
+/// The TLS settings for connections to a backend.
 #[derive(Clone, Default)]
 pub struct Outgoing {
-    /// The name that is asked for and checked, if it is not the address's own.
+    /// The server name for SNI and certificate verification, if it differs from the address.
     pub server_name: Option<String>,
-    /// Whether the backend's certificate is checked. Without that, anybody on the way can be the backend.
+    /// Whether the backend's certificate is verified. If not, an attacker on the network can impersonate the backend.
     pub verify: bool,
-    /// Whose signature is trusted, in place of the system's list.
+    /// The trusted certificate authorities, in place of the system's list.
     pub ca: Option<Arc<[WrappedX509]>>,
-    /// What we show of ourselves.
+    /// The client certificate.
     pub client: Option<Arc<CertKey>>,
-    /// The files that all this came from, to tell one configuration from another.
+    /// The files that the settings came from, for comparing two configurations.
     from: (Option<PathBuf>, Option<Files>),
 }
 
 impl Outgoing {
-    /// Reads what `ca` and `client` name.
+    /// Reads the files that `ca` and `client` name.
     ///
     /// # Errors
-    /// If a file cannot be used.
+    /// Returns an error if a file cannot be used.
     pub fn read(
         server_name: Option<String>,
         verify: bool,

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::{Arg, Command, CommandFactory};
+use sungrazer::cli::Cli;
 use sungrazer::config::{self, Overrides};
 use sungrazer::telemetry::ALL_METRICS;
 
@@ -34,19 +36,75 @@ fn editors_find_the_schema_that_the_shipped_file_names() {
     holds("config/sungrazer.schema.json", &format!("{:#}\n", config::schema()));
 }
 
+/// Replaces the generated part of `name`, which is everything after the line `begin`.
+fn generated(name: &str, begin: &str, text: &str) {
+    let found = fs::read_to_string(root().join(name)).unwrap();
+    let (before, _) =
+        found.split_once(begin).unwrap_or_else(|| panic!("{name} has lost the line behind which it is generated"));
+    holds(name, &format!("{before}{begin}\n{text}"));
+}
+
 #[test]
 fn the_reference_is_what_the_program_says_of_itself() {
     const BEGIN: &str = "<!-- What follows is made of the program's own schema. -->\n";
-    let name = "docs/configuration.md";
-    let text = fs::read_to_string(root().join(name)).unwrap();
-    let (before, _) =
-        text.split_once(BEGIN).expect("docs/configuration.md has lost the line behind which it is generated");
-    holds(name, &format!("{before}{BEGIN}\n{}", config::reference()));
+    generated("docs/reference/configuration.md", BEGIN, &config::reference());
+}
+
+#[test]
+fn the_command_line_is_what_the_program_says_of_itself() {
+    const BEGIN: &str = "<!-- Generated from the program's own help. -->\n";
+    let root = Cli::command();
+    let mut text = options(&root, "Options of every command", Arg::is_global_set);
+    for command in root.get_subcommands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let title = format!("`sungrazer {}`\n\n{about}.", command.get_name());
+        text += &options(command, &title, |argument| !argument.is_global_set());
+    }
+    generated("docs/reference/cli.md", BEGIN, text.trim_start());
+}
+
+const HEADS: &str = "\n| argument | environment | default | meaning |\n| --- | --- | --- | --- |\n";
+
+/// A section about `command`: its arguments that are `wanted`, as a table.
+fn options(command: &Command, title: &str, wanted: fn(&Arg) -> bool) -> String {
+    let rows: Vec<String> = command.get_arguments().filter(|argument| wanted(argument)).map(option).collect();
+    let heads = if rows.is_empty() { "" } else { HEADS };
+    format!("\n## {title}\n{heads}{}", rows.concat())
+}
+
+/// The row of `argument`. A default that the program only finds at run time stands at the end of its help.
+fn option(argument: &Arg) -> String {
+    let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+    let values = argument.get_action().takes_values();
+    let value = match argument.get_value_names() {
+        Some([name, ..]) if values => format!(" <{name}>"),
+        _ => String::new(),
+    };
+    let name = match (argument.get_short(), argument.get_long()) {
+        (Some(short), Some(long)) => format!("`-{short}`, `--{long}{value}`"),
+        (None, Some(long)) => format!("`--{long}{value}`"),
+        _ => format!("`{}`", value.trim()),
+    };
+    let variable = code(&argument.get_env().unwrap_or_default().to_string_lossy());
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let (meaning, said) = help.split_once(" [default: ").unwrap_or((&help, ""));
+    let mut default = said.trim_end_matches(']').to_owned();
+    let mut meaning = meaning.to_owned();
+    if values {
+        if let [first, ..] = argument.get_default_values() {
+            default = code(&first.to_string_lossy());
+        }
+        let words: Vec<String> = argument.get_possible_values().iter().map(|value| code(value.get_name())).collect();
+        if !words.is_empty() {
+            meaning = format!("{meaning}: {}", words.join(", "));
+        }
+    }
+    format!("| {name} | {variable} | {default} | {meaning} |\n")
 }
 
 #[test]
 fn the_table_of_metrics_is_what_there_is() {
-    let text = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/reference/metrics.md")).unwrap();
     let (_, table) = text.split_once("| metric | |\n").expect("the table of metrics");
     let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let mut rows: Vec<(String, Vec<String>)> = table
@@ -179,7 +237,7 @@ fn is_a_test(name: &str) -> bool {
 
 #[test]
 fn every_threat_has_a_test_that_exists() {
-    let text = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/internals/threats.md")).unwrap();
     let (_, table) = text.split_once("| threat | what stands against it | test |\n").expect("the table of threats");
     let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
     assert!(rows.len() > 10, "the table has lost its rows");
@@ -188,7 +246,7 @@ fn every_threat_has_a_test_that_exists() {
         let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "no test covers this: {row}");
         for name in named {
-            assert!(is_a_test(name), "docs/security.md names {name}, and there is no such test");
+            assert!(is_a_test(name), "docs/internals/threats.md names {name}, and there is no such test");
         }
     }
     assert!(!is_a_test("security::nothing") && !is_a_test("nothing") && !is_a_test("proxy::nothing"));

@@ -1,4 +1,4 @@
-//! The commands of docs/getting-started.md, as they are printed there. curl must be there, so this is only run on request:
+//! The commands of docs/guide/getting-started.md, as they are printed there. curl must be there, so this is only run on request:
 //! `tests/run clients`.
 
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::support::program::Scratch;
 /// `probe` takes its time, and says nothing meanwhile where no terminal shows it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const GUIDE: &str = include_str!("../docs/getting-started.md");
+const GUIDE: &str = include_str!("../docs/guide/getting-started.md");
 
 /// What the commands say that do not start a server, by how they begin.
 const SAYS: &[(&str, &str)] = &[

@@ -170,7 +170,7 @@ fn the_image_holds_the_program_and_little_else() {
         "Cargo.lock",
         "src",
         "config",
-        "docs/getting-started.md",
+        "docs/guide/getting-started.md",
         "examples/wiki",
         "tests/integration.rs",
     ];

@@ -250,7 +250,7 @@ async fn nginx(backend: &Backend) -> Peer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs nginx; writes docs/smuggling.md"]
+#[ignore = "needs nginx; writes docs/internals/smuggling.md"]
 async fn beside_nginx() {
     let mut table = String::from(
         "# Ambiguous requests\n\nWhat is answered to requests that servers may take apart differently, beside nginx as Debian has \
@@ -284,5 +284,5 @@ async fn beside_nginx() {
         }
         table.push_str("|\n");
     }
-    std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/smuggling.md"), table).unwrap();
+    std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/internals/smuggling.md"), table).unwrap();
 }

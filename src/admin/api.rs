@@ -1,4 +1,4 @@
-//! The answers of the admin listener.
+//! The responses of the admin listener.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,13 +25,13 @@ use crate::route::{Table, Target, Unsteady};
 use crate::shim::PolicyHit;
 use crate::telemetry::plain_metrics;
 
-/// What the admin listener tells of.
+/// The admin API.
 pub struct Api {
-    /// The public listener's site.
+    /// The gateway of the public listener.
     pub gateway: Arc<Gateway>,
-    /// Who reads the configuration again.
+    /// Reloads the configuration.
     pub reload: Arc<dyn Reload>,
-    /// What operators must know.
+    /// The token that operators must present.
     pub token: Arc<Token>,
     /// When the process began to serve.
     pub started: SystemTime,
@@ -63,7 +63,7 @@ impl Api {
         {
             return text(StatusCode::FORBIDDEN, objection);
         }
-        // The page itself tells nothing; it asks for the token.
+        // The dashboard page contains no data; it asks for the token itself.
         if let Some(page) = dashboard::serve(path).filter(|_| reads) {
             return page;
         }
@@ -120,7 +120,7 @@ impl Api {
         })
     }
 
-    /// What stands in the way of the browser script, on all pages or on one.
+    /// Returns the obstacles to the browser script, on all pages or on one.
     fn obstacles(&self, page: Option<&str>) -> Vec<Value> {
         let sightings = self.gateway.shim.injections.sightings();
         let on_page = |sighting: &PolicyHit| page.is_none_or(|page| sighting.page == page);
@@ -179,7 +179,7 @@ impl Api {
         json_answer(StatusCode::OK, &json!({ "resources": resources, "learned": learned, "obstacles": obstacles }))
     }
 
-    /// What answers have taught about the path of `url`, if that is anything.
+    /// Returns the learned facts about the path of `url`, if there are any.
     fn learned(&self, url: &str) -> Option<Value> {
         let path = url.split('?').next().unwrap_or_default();
         let routes = self.gateway.routes.load();
@@ -241,7 +241,7 @@ impl Api {
         })
     }
 
-    /// What has been learned of those who poll without being able to say so.
+    /// Returns the observed behaviour of plain polling clients.
     fn polls(&self, resource: &Resource) -> Value {
         let learned = self.gateway.habits.learned(self.gateway.hub.hash(resource.key()));
         json!({
@@ -261,7 +261,7 @@ impl Api {
         }
     }
 
-    /// Wakes the resources of a URL, of a group, or of a route. Nobody is told of a resource that nobody watches.
+    /// Triggers the resources of a URL, a group, or a route. The response does not mention resources without clients.
     fn refresh(&self, target: Target<'_>) -> Answer {
         let [url, route, group] = ["url", "route", "group"].map(|name| target.parameter(name));
         if url.is_none() && route.is_none() && group.is_none() {
@@ -292,7 +292,7 @@ fn observed(passive: &PassiveObserver, gateway: &Gateway) -> Value {
     value
 }
 
-/// Metrics in the form that who asks for them prefers, as Prometheus does: the older one unless the newer is asked for.
+/// Returns the metrics in the format that the client prefers: the older one unless it asks for the newer.
 fn metrics(headers: &HeaderMap, open_metrics: String) -> Answer {
     let wanted = fields::list(headers, &ACCEPT).any(|item| {
         let mut parts = item.split(';').map(str::trim);
@@ -334,7 +334,7 @@ fn trusted_types(status: StatusCode, content_type: &'static str, body: String) -
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // What clients made up, such as URLs, is shown here: no browser is to take it for a page.
+    // The response may contain texts from clients, such as URLs, so a browser must not render it as a page.
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Authentication of the admin listener.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -7,17 +7,17 @@ use tokio::sync::watch;
 
 use crate::model::Secret;
 
-/// What operators must know, if anything: a new configuration may say something else.
+/// The token that operators must send, if any. A reload may change it.
 #[derive(Debug)]
 pub struct Token(watch::Sender<Option<Secret>>);
 
 impl Token {
-    /// Asks for `token`; `None`: for nothing.
+    /// Creates the check for `token`; `None` requires no token.
     pub fn new(token: Option<Secret>) -> Self {
         Self(watch::Sender::new(token))
     }
 
-    /// Asks for `token` from now on. Whoever is held because he knew another is sent away.
+    /// Changes the token. Held clients that used another token are disconnected.
     pub fn set(&self, token: Option<Secret>) {
         self.0.send_if_modified(|known| {
             let is_another = *known != token;
@@ -26,22 +26,22 @@ impl Token {
         });
     }
 
-    /// What is asked for now.
+    /// Returns the current token.
     pub(super) fn now(&self) -> Option<Secret> {
         self.0.borrow().clone()
     }
 
-    /// Returns, when the result is awaited, once something else is asked for than now.
+    /// Returns a future that completes once the token differs from the current one.
     pub(super) fn token_changed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut token = self.0.subscribe();
         async move {
-            // Nobody asks for anything any more when the listener is gone.
+            // An error means that the listener is gone, so no token is needed any more.
             let _ = token.changed().await;
         }
     }
 }
 
-/// Whether a request with `headers` knows the token, if there is one. Takes the same time however wrong it is.
+/// Returns whether a request with `headers` contains the token, if one is required. Runs in constant time.
 pub(super) fn is_allowed(token: Option<&Secret>, headers: &HeaderMap) -> bool {
     let Some(token) = token else { return true };
     let given = headers.get(AUTHORIZATION).and_then(|value| {

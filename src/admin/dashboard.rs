@@ -1,4 +1,4 @@
-//! The page on which operators see what goes on. It holds nothing itself: all that it shows it is pushed from `/api/state`.
+//! The dashboard page for operators. It contains no data itself: everything is pushed from `/api/state`.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -9,11 +9,11 @@ const PAGE: &str = include_str!("dashboard/page.html");
 const STYLE: &str = include_str!("dashboard/style.css");
 const SCRIPT: &str = include_str!("dashboard/script.js");
 
-/// Nothing but what we serve ourselves, and nobody may show the page inside another.
+/// Allows only resources of this server, and no embedding in other pages.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page, or a part of it.
+/// Returns the page or one of its parts.
 pub(super) fn serve(path: &str) -> Option<Response<Full<Bytes>>> {
     let (content_type, text) = match path {
         "/" => ("text/html; charset=utf-8", PAGE),

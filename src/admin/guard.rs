@@ -1,13 +1,13 @@
-//! Keeps pages of other sites away from the admin listener: a browser on the operator's machine reaches it too.
+//! Protects the admin listener from pages of other sites, which a browser on the operator's machine can send here.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Method};
 
-/// Why a request that no token vouches for is refused, if it is.
+/// Returns the reason why a request without a token is refused, if it is.
 ///
-/// A page of another site may send requests here, though it cannot read the answers; and where its name is made to mean
-/// this machine (DNS rebinding) it can. So the host must be an address, or a name that means this machine and no other, and
-/// what changes something must come from no other page.
+/// A page of another site can send requests here although it cannot read the responses; with DNS rebinding it can read
+/// them too. The host must therefore be an address, or a name that can only mean this machine, and requests that change
+/// something must not come from a page of another origin.
 pub(super) fn cross_site_rejection(
     method: &Method,
     authority: Option<&str>,

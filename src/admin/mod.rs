@@ -1,4 +1,4 @@
-//! The operators' listener: health, metrics, and what is being watched.
+//! The admin listener: health, metrics, and watched resources.
 //!
 //! ```text
 //! hyper ─▶ Api::answer ─┬▶ a whole answer
@@ -41,14 +41,14 @@ use self::reserve_fd::ReserveFd;
 use self::state_push::StatePush;
 use crate::proxy::serve_gracefully;
 
-/// How long an operator's client may take to send the head of a request.
+/// The timeout for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the process has no file descriptor left, accepting is tried again after this.
+/// The delay before accepting again when the process has no free file descriptor.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Serves the admin API on `listener` to at most so many `connections` until `stopped`, and whoever has come until then. Whoever
-/// comes beyond that is told of the health of the process and of nothing else.
+/// Serves the admin API on `listener` to at most `connections` connections until `stopped`, and finishes those that
+/// exist then. Connections beyond the limit only receive health responses.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, stopped: CancellationToken) {
     let live = Arc::new(StatePush::new(Arc::clone(&api)));
     let places = Arc::new(Semaphore::new(connections));
@@ -83,7 +83,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, connections: usize, sto
                 if !std::mem::replace(&mut complained, true) {
                     warn!("admin listener: {error}");
                 }
-                // Without a descriptor the error would come again at once, and nothing tells when there is one.
+                // Without a free descriptor the error would return at once, and no event signals when there is one.
                 if !spare.give_up() {
                     reserve.clear();
                     sleep(ACCEPT_RETRY_DELAY).await;
@@ -109,7 +109,7 @@ async fn connection(
         let (api, live) = (Arc::clone(&api), Arc::clone(&live));
         async move { Ok::<_, Infallible>(answer(&api, &live, &request).await) }
     });
-    // News is small, and must not wait for more.
+    // Updates are small and must not be delayed.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -120,7 +120,7 @@ async fn connection(
 
 type Body = Either<Full<Bytes>, state_push::PushBody>;
 
-/// Who is answered with the state may be held instead, and told of it as it changes.
+/// Answers a request; a request for the state may be held and receive updates instead.
 async fn answer<B>(api: &Api, live: &Arc<StatePush>, request: &Request<B>) -> Response<Body> {
     let distrusted = api.token.token_changed();
     let answer = api.answer(request).await;

@@ -1,51 +1,51 @@
-//! What the admin API knows of reloading.
+//! The reload interface of the admin API.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 
-/// How a reload went.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
     /// The new configuration is in force.
     Applied {
-        /// Routes that are as before.
+        /// The number of unchanged routes.
         kept: usize,
-        /// Routes that are new.
+        /// The number of new routes.
         added: usize,
-        /// Routes that are there no more.
+        /// The number of removed routes.
         removed: usize,
         /// Keys whose change waits for a restart.
         needs_restart: Vec<&'static str>,
     },
-    /// The file says something that cannot be; the configuration of before stays in force.
+    /// The file is invalid; the previous configuration stays in force.
     Wrong(String),
 }
 
-/// How the configuration in force stands to the file.
+/// The state of the configuration in force compared with the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigStatus {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// When what is in force was read.
+    /// When the configuration in force was read.
     pub read_at: SystemTime,
-    /// What is wrong with the file, if it could not be used when it was last read.
+    /// The error of the last read, if the file could not be used.
     pub wrong: Option<String>,
-    /// Keys that say something else in the file, and wait for a restart.
+    /// Changed keys that take effect after a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
-/// Somebody who can have the configuration read again.
+/// Reloads the configuration.
 #[async_trait]
 pub trait Reload: Send + Sync + 'static {
-    /// Reads it, and puts it in force if it can be used.
+    /// Reads the configuration and applies it if it is valid.
     async fn reload(&self) -> Reloaded;
 
-    /// How what is in force stands to the file.
+    /// Returns the state of the configuration in force.
     fn status(&self) -> ConfigStatus;
 
-    /// What is wrong with the file, if it could not be used when it was last read.
+    /// Returns the error of the last read, if the file could not be used.
     fn wrong(&self) -> Option<String> {
         self.status().wrong
     }

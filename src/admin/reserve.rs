@@ -1,4 +1,4 @@
-//! Connections that are answered when all others are taken: for those who ask whether the process is well.
+//! Reserve connections for health checks when all other connections are taken.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,18 +16,19 @@ use tokio_util::sync::CancellationToken;
 use super::Api;
 use super::api::text;
 
-/// So many at a time; the next takes the place of the oldest. A probe is over before so many others have come.
+/// The maximum number of reserve connections. A new connection replaces the oldest; a health check ends before that
+/// many others have arrived.
 const MAX_ENTRIES: usize = 16;
 
-/// How long the head of a request may take.
+/// The timeout for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The connections that are left.
+/// The reserve connections.
 #[derive(Debug, Default)]
 pub(super) struct Reserve(Mutex<VecDeque<CancellationToken>>);
 
 impl Reserve {
-    /// A place for one more, which ends when what is returned is cancelled.
+    /// Adds a connection, which must end when the returned token is cancelled.
     pub(super) fn enter(&self) -> CancellationToken {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= MAX_ENTRIES
@@ -40,14 +41,14 @@ impl Reserve {
         place
     }
 
-    /// Ends all of them.
+    /// Ends all reserve connections.
     pub(super) fn clear(&self) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         places.drain(..).for_each(|place| place.cancel());
     }
 }
 
-/// Answers one request on `stream`, if it asks for health, until `place` is another's.
+/// Answers one request on `stream`, if it is for health, until `place` is cancelled.
 pub(super) async fn probe(stream: TcpStream, api: Arc<Api>, place: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
         let api = Arc::clone(&api);
@@ -64,7 +65,7 @@ pub(super) async fn probe(stream: TcpStream, api: Arc<Api>, place: CancellationT
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // Whether it hears of it is its own affair.
+        // Errors are ignored: the connection ends either way.
         _ = connection => {}
         () = place.cancelled() => {}
     }

@@ -1,4 +1,4 @@
-//! All that the dashboard shows, as one JSON document.
+//! The state for the dashboard, as one JSON document.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::route::{Route, Table};
 use crate::telemetry::{Event, Metrics, RouteStats};
 use crate::upstream::Upstream;
 
-/// As many resources are shown one by one; of the others only how many there are.
+/// The maximum number of resources that are listed; the others are only counted.
 const MAX_RESOURCES: usize = 100;
 
 impl Api {
-    /// What there is to see now. Nothing in it depends on the time of day alone, so that it changes only with what it tells
-    /// of.
+    /// Returns the current state. No part of it depends on the time of day alone, so it changes only when something
+    /// happens.
     pub(super) fn state(&self) -> Value {
         let routes = self.gateway.routes.load();
         json!({
@@ -70,13 +70,13 @@ impl Api {
         })
     }
 
-    /// Routes with the same pattern are counted together, and so shown once.
+    /// Returns the routes. Routes with the same pattern share metrics, so they appear once.
     fn routes(&self, routes: &Table) -> Vec<Value> {
         let mut seen = HashSet::new();
         routes.iter().filter(|route| seen.insert(route.pattern.as_str())).map(|route| describe_route(route)).collect()
     }
 
-    /// The resources that most want to be seen: those that are stale, then those with the most clients.
+    /// Returns the most relevant resources: stale ones first, then those with the most clients.
     fn shown(&self, routes: &Table) -> Vec<Value> {
         let mut resources: Vec<_> = self
             .gateway
@@ -98,7 +98,7 @@ impl Api {
     fn show(&self, resource: &Resource, routes: &Table) -> Value {
         let mut shown = self.describe(resource, routes);
         if let (Some(fields), Some(last)) = (shown.as_object_mut(), resource.last_fetch()) {
-            // When it was last fetched, and that it is as it was, is no news.
+            // The time of an unchanged fetch must not change the state.
             fields.remove("last_fetch");
             let failed = last.result == "error";
             fields.insert("because".to_owned(), if failed { last.reason.into() } else { Value::Null });
@@ -138,8 +138,8 @@ fn count(counts: &[(&'static str, u64)], wanted: &[&str]) -> u64 {
     counts.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, count)| count).sum()
 }
 
-/// What the application was spared: the requests that clients would have made, or made and had answered from memory, less
-/// the fetches that were made in their place. Each is taken to weigh what a body of this route weighs on average.
+/// Returns the savings of the application: the requests that clients did not make, or that were answered from memory,
+/// minus the fetches made for them. Each counts with the average body size of this route.
 fn spared(figures: &RouteStats) -> Value {
     let fetches: u64 = figures.fetches.iter().map(|(_, count)| count).sum();
     let asked = figures.replaced + count(&figures.polls, &["memory", "held"]);

@@ -1,11 +1,11 @@
-//! The state of the process as a resource of our own: fetched while somebody watches, and pushed as any other.
+//! The state of the process as a resource of our own: fetched while an operator watches, and pushed like any other.
 //!
 //! ```text
 //! Api::state ◀── Poller ──▶ Resource ──▶ Session ──▶ a pipe ──▶ the body of hyper's response
 //! ```
 //!
-//! What is fetched is not the backend but this process, and that costs no request; all else is what clients of the public
-//! listener are held by.
+//! A fetch reads the state of this process and sends no request. Everything else is the same code that holds clients of
+//! the public listener.
 
 use std::io;
 use std::sync::Arc;
@@ -40,29 +40,29 @@ use crate::telemetry::{Metrics, RouteMetrics};
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// Where it is.
+/// The path of the state.
 pub(super) const PATH: &str = "/api/state";
 
-/// How often we fetch ourselves while somebody watches.
+/// The fetch interval while an operator watches.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// How long the state is kept for a page that is reloaded.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// States that are kept, so that a page can be told what changed.
+/// The number of states kept, so that a page can receive patches.
 const HISTORY: usize = 8;
 const HISTORY_BYTES: u64 = 1 << 20;
 
-/// Operators that watch at a time.
+/// The maximum number of operators that watch at a time.
 const MAX_WATCHERS: usize = 32;
 
-/// How long the first state is waited for.
+/// How long to wait for the first state.
 const FETCH_WAIT: WaitLimit = WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: Duration::from_secs(10) };
 
-/// What may wait in the pipe for a reader that is slow.
+/// The size of the pipe to a slow reader.
 const PIPE: usize = 64 * 1024;
 
-/// The state, and those who watch it.
+/// The state resource and its watchers.
 pub(super) struct StatePush {
     key: ResourceKey,
     plan: Arc<WatchConfig>,
@@ -71,11 +71,11 @@ pub(super) struct StatePush {
     route_events: Arc<RouteEvents>,
     budget: Arc<FetchLimiter>,
     streams: Arc<StreamLimiter>,
-    /// Counted apart: operators are no clients.
+    /// Counted separately, because operators are not clients.
     metrics: Arc<RouteMetrics>,
 }
 
-/// A fetch of ourselves.
+/// Fetches the state of this process.
 struct SelfFetcher(Arc<Api>);
 
 #[async_trait]
@@ -87,7 +87,7 @@ impl Fetcher for SelfFetcher {
     }
 }
 
-/// The body of a response that goes on.
+/// The body of a streaming response.
 pub(super) type PushBody = StreamBody<Pieces>;
 type Pieces = futures_util::stream::MapOk<ReaderStream<DuplexStream>, fn(Bytes) -> Frame<Bytes>>;
 
@@ -97,7 +97,7 @@ impl StatePush {
         let name: Arc<str> = PATH.into();
         let here: Arc<str> = "admin".into();
         let rules = Rules::default();
-        // Nobody needs to be told that this changes often.
+        // This resource is expected to change often, so the warning is suppressed.
         rules.warn_once();
         let plan = WatchConfig {
             route: Arc::clone(&name),
@@ -131,12 +131,12 @@ impl StatePush {
         }
     }
 
-    /// Sends all watchers away: the next process will take them.
+    /// Disconnects all watchers; they reconnect to the next process.
     pub(super) fn leave(&self) {
         self.streams.drain(clock::now(), Duration::ZERO);
     }
 
-    /// In which form `request` asks to be held, if it does.
+    /// Returns the stream format that `request` asks for, if any.
     pub(super) fn delivery<B>(request: &Request<B>) -> Option<&'static dyn StreamFormat> {
         if request.method() != http::Method::GET || request.uri().path() != PATH {
             return None;
@@ -149,8 +149,8 @@ impl StatePush {
         deliver::ALL.iter().copied().find(accepts)
     }
 
-    /// Holds a watcher. The response ends when it leaves or is `distrusted`, and otherwise after a while: whoever still
-    /// watches comes back.
+    /// Holds a watcher. The response ends when the client leaves, when it is `distrusted`, or after a while; a client
+    /// that still watches reconnects.
     pub(super) async fn hold<B>(
         self: &Arc<Self>,
         request: &Request<B>,
@@ -178,7 +178,7 @@ impl StatePush {
             }
         });
         let mut body = far;
-        // What is written for a bare connection begins with a head; hyper writes its own.
+        // The output for a bare connection begins with a head; hyper writes its own head.
         skip_head(&mut body).await.ok()?;
         let whole: fn(Bytes) -> Frame<Bytes> = Frame::data;
         let mut response = Response::new(StreamBody::new(ReaderStream::new(body).map_ok(whole)));

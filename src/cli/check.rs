@@ -20,7 +20,7 @@ pub(super) struct CheckArgs {
     print: bool,
 }
 
-/// Says whether the configuration can be used, as `run` would with the same flags.
+/// Checks whether the configuration can be used, as `run` would with the same flags.
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     let (path, overrides) = (args.run.file.path(), args.run.overrides());
     if path.is_none() && overrides.upstream.is_none() {
@@ -57,7 +57,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     }
 }
 
-/// The application's URLs.
+/// Returns the application's URLs, separated by commas.
 pub(super) fn upstreams(config: &Config) -> String {
     let urls: Vec<_> = config.upstream.replicas.iter().map(|replica| replica.address.to_string()).collect();
     urls.join(", ")
@@ -67,7 +67,7 @@ fn in_colour(found: Diagnostics) -> Diagnostics {
     found.colored(std::io::stderr().is_terminal())
 }
 
-/// Loads the configuration, or reports what is wrong with it.
+/// Loads the configuration, or reports its mistakes.
 pub(super) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, ExitCode> {
     config::load(path, overrides).map_err(|error| match error {
         config::Error::Wrong(found) => usage(&in_colour(found).to_string()),

@@ -1,4 +1,4 @@
-//! `sungrazer health`: asks the admin listener whether all is well, for health checks in images that have no other program.
+//! `sungrazer health`: asks the admin listener for its health, for health checks in images without another program.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,15 +10,15 @@ use anyhow::{Context, bail};
 use super::{HealthArgs, check, say, usage};
 use crate::config::Overrides;
 
-/// How long each step of asking may take.
+/// The timeout of each step.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An answer is not read beyond this.
+/// The maximum number of bytes read of a response.
 const MAX_BODY: u64 = 4096;
 
-/// Exits with 0 if the listener says that all is well, with 1 if it does not.
+/// Exits with 0 if the listener reports health, with 1 if it does not.
 pub(super) fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
-    // Only where the admin listener is matters here, and that the application is named elsewhere is no mistake.
+    // Only the address of the admin listener matters here, so a missing application is not an error.
     let overrides =
         Overrides { upstream: Some("http://localhost".to_owned()), listen: None, admin: args.admin.clone() };
     let config = match check::load(args.file.path().as_deref(), &overrides) {
@@ -41,7 +41,7 @@ pub(super) fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who listens at all addresses listens here.
+/// Returns the address at which this machine reaches the listener; a wildcard address is replaced by loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! The command line: one file a verb.
+//! The command line: one file per verb.
 
 mod check;
 mod demo;
@@ -114,20 +114,20 @@ struct LogArgs {
     log_format: telemetry::Format,
 }
 
-/// The command ran, but not as it was asked to.
+/// The exit code of a failure.
 const FAILED: u8 = 1;
 
-/// The command was not understood, or the configuration is wrong.
+/// The exit code of wrong usage or an invalid configuration.
 const USAGE: u8 = 2;
 
 impl Cli {
-    /// Reads the command line. Ends the process where it cannot be understood.
+    /// Parses the command line. Exits the process on an error.
     pub fn from_command_line() -> Self {
         let matches = Self::command().get_matches();
         Self::of(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// Flags of `run` may stand before the verb. Those verbs that do not take them must not seem to.
+    /// Flags of `run` may precede the verb. Verbs that do not accept them must reject them.
     fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let verb = matches.subcommand_name().filter(|verb| !["run", "check"].contains(verb));
         let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -144,7 +144,7 @@ impl Cli {
             (Some(Verb::Check(args)), Some((_, own))) => (&mut args.run, own),
             _ => return Ok(cli),
         };
-        // Flags win over the environment, wherever they stand.
+        // Flags take precedence over the environment, in either position.
         let before = |id: &str| is_given(id) && own.value_source(id) != Some(ValueSource::CommandLine);
         for (id, value, other) in [
             ("upstream", &mut args.upstream, &cli.run.upstream),
@@ -164,7 +164,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// What ends the process with exit code 1; wrong use is reported here and returned as code 2.
+    /// Returns errors that end the process with exit code 1; wrong usage is reported here and returned as code 2.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if let Err(error) = telemetry::init(&self.log.log, self.log.log_format) {
             return Ok(usage(&format!("SUNGRAZER_LOG or --log: {error}")));
@@ -190,7 +190,7 @@ impl Cli {
 }
 
 impl FileArgs {
-    /// The file to read: the one that was named, else the usual one if it exists.
+    /// Returns the file to read: the given one, else the default one if it exists.
     fn path(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| {
             let usual = PathBuf::from("sungrazer.toml");
@@ -205,15 +205,15 @@ impl RunArgs {
     }
 }
 
-/// A line of the program's own output.
+/// Prints a line of the program's own output.
 #[allow(clippy::print_stdout, reason = "what was asked for goes to stdout")]
 fn say(text: &str) {
     use std::io::Write;
-    // Nobody reads any more: nothing to be done about it.
+    // A closed stdout is ignored.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// All of what was asked for. That nobody reads it any more is no failure.
+/// Prints the complete output. A closed stdout is not a failure.
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout();
@@ -225,13 +225,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Something beside what was asked for.
+/// Prints a note besides the output.
 #[allow(clippy::print_stderr, reason = "what was asked for is on stdout")]
 fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// Reports wrong use.
+/// Reports wrong usage.
 #[allow(clippy::print_stderr, reason = "before or beside the log, to whoever typed the command")]
 fn usage(text: &str) -> ExitCode {
     eprintln!("{text}");

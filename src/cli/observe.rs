@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::info;
 
 use super::check::{self, upstreams};
-use super::write::Routes;
+use super::write::{Routes, WriteError};
 use super::{FileArgs, note, print, say, usage};
 use crate::clock;
 use crate::config::{Config, Overrides, Period};
@@ -64,7 +64,7 @@ const MAX_LINE: u64 = 64 << 10;
 pub(super) fn observe(args: &ObserveArgs) -> anyhow::Result<ExitCode> {
     let target = match args.write.as_deref().map(Routes::open).transpose() {
         Ok(target) => target,
-        Err(text) => return Ok(usage(&text)),
+        Err(error) => return Ok(usage(&error.to_string())),
     };
     let (report, upstream) = if let Some(path) = &args.access_log {
         (read(path)?, args.upstream.clone())
@@ -186,10 +186,11 @@ fn conclude(
         print(&text(report))?;
     }
     match target {
-        Some(target) => match target.write(&written, &routes(report))? {
-            // Beside what was asked for, so that JSON stays JSON.
+        Some(target) => match target.write(&written, &routes(report)) {
+            // On stderr, so that JSON on stdout stays JSON.
             Ok(done) => note(&format!("sungrazer: {done}")),
-            Err(found) => return Ok(usage(&found)),
+            Err(error @ WriteError::Write { .. }) => return Err(error.into()),
+            Err(error) => return Ok(usage(&error.to_string())),
         },
         None if !args.json && !report.polls.is_empty() => {
             print(&format!("\nA configuration for this (--write FILE writes it):\n\n{written}"))?;

@@ -1,4 +1,4 @@
-//! `sungrazer probe`: fetches a URL again and again, and says what of it changes by itself.
+//! `sungrazer probe`: fetches a URL repeatedly and detects which parts change by themselves.
 //!
 //! ```text
 //! fetches in direct succession ─┐
@@ -23,7 +23,7 @@ use pingora::protocols::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::request::{RequestArgs, Url, refuse};
-use super::write::Target;
+use super::write::{Target, WriteError};
 use super::{print, say, usage};
 use crate::clock;
 use crate::config::{Period, default_max_body};
@@ -51,16 +51,16 @@ pub(super) struct ProbeArgs {
     every: Period,
 }
 
-/// How long an answer may take.
+/// The timeout of a response.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Larger answers are not read.
+/// The maximum size of a response.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Fetches without the answer to which nothing can be said.
+/// The minimum number of successful fetches.
 const MIN_FETCHES: usize = 3;
 
-/// Fetches, says what they showed, and ends.
+/// Probes the URL and prints the result.
 pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     if !is_unambiguous(&args.request.url.path) {
         return Ok(usage(&format!(
@@ -79,7 +79,7 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     }
     let target = match args.write.as_deref().map(|path| Target::open(path, &args.request.url.path)).transpose() {
         Ok(target) => target,
-        Err(text) => return Ok(usage(&text)),
+        Err(error) => return Ok(usage(&error.to_string())),
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
@@ -88,9 +88,10 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let block = block.with_context(|| format!("cannot probe {}", args.request.url.shown()))?;
     match target {
         None => print(&block)?,
-        Some(target) => match target.write(&block)? {
+        Some(target) => match target.write(&block) {
             Ok(done) => say(&format!("sungrazer: {done}")),
-            Err(found) => return Ok(usage(&found)),
+            Err(error @ WriteError::Write { .. }) => return Err(error.into()),
+            Err(error) => return Ok(usage(&error.to_string())),
         },
     }
     Ok(ExitCode::SUCCESS)
@@ -149,7 +150,7 @@ async fn run(args: &ProbeArgs, names_upstream: bool) -> anyhow::Result<String> {
 struct Prober<'a> {
     args: &'a ProbeArgs,
     upstream: Upstream,
-    /// A connection for those fetches that share one.
+    /// The connection of fetches that share one.
     kept: Option<Stream>,
     begun: Instant,
     samples: Vec<Sample>,
@@ -160,12 +161,12 @@ struct Prober<'a> {
 impl Prober<'_> {
     async fn ask(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<FullResponse> {
         let head = self.args.request.get(ours, credentials)?;
-        self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await.map_err(anyhow::Error::msg)
+        Ok(self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await?)
     }
 
-    /// The fetch that decides whether there is anything to probe.
+    /// Makes the first fetch, which decides whether there is anything to probe.
     async fn first(&mut self) -> anyhow::Result<()> {
-        let incoming = self.upstream.open(self.args.request.get(&[], true)?).await.map_err(anyhow::Error::msg)?;
+        let incoming = self.upstream.open(self.args.request.get(&[], true)?).await?;
         refuse(incoming.status, &incoming.headers)?;
         if MediaType::of(&incoming.headers).is_event_stream() {
             bail!(
@@ -203,7 +204,7 @@ impl Prober<'_> {
             self.kept = None;
             self.upstream.exchange_once(head, Bytes::new(), MAX_BYTES).await
         };
-        let FullResponse { status, headers, body } = exchanged.map_err(anyhow::Error::msg)?;
+        let FullResponse { status, headers, body } = exchanged?;
         refuse(status, &headers)?;
         let representation = Representation {
             status,
@@ -225,7 +226,7 @@ impl Prober<'_> {
         })
     }
 
-    /// What a fetch that asks with the validators of the last answer is answered.
+    /// Returns the status of a fetch with the validators of the last response.
     async fn conditional(&self) -> Option<u16> {
         let last = &self.samples.last()?.headers;
         let with: Vec<(HeaderName, HeaderValue)> = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)]
@@ -238,7 +239,7 @@ impl Prober<'_> {
         Some(self.ask(&with, true).await.ok()?.status.as_u16())
     }
 
-    /// The head of the answer to who takes compressed bodies.
+    /// Returns the head of the response to a request that accepts compressed bodies.
     async fn encoded(&self) -> Option<HeaderMap> {
         let takes = (ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, br, zstd"));
         let incoming = self.upstream.open(self.args.request.get(&[takes], true).ok()?).await.ok()?;
@@ -252,8 +253,8 @@ impl Prober<'_> {
         self.compare(self.ask(&[], false).await.ok()?, rules)
     }
 
-    /// What differs between the queries of the two URLs, if there are two, and what the answer is without each part of it.
-    /// That can only be told where all answers to the first URL mean the same under `rules`.
+    /// Returns the differences between the queries of the two URLs, if there are two, and tests the response without
+    /// each of them. That is only possible if all responses to the first URL have the same meaning under `rules`.
     async fn varying(&self, rules: &Rules, is_silent: bool) -> Option<Vec<Varying>> {
         let Url { path, query, .. } = &self.args.request.url;
         let mut found = varying(query.as_deref(), self.args.other.as_ref()?.query.as_deref());
@@ -270,7 +271,7 @@ impl Prober<'_> {
         Some(found)
     }
 
-    /// Whether `answer` means the same under `rules` as the last one to the whole request.
+    /// Compares the meaning of `answer` under `rules` with the last response to the complete request.
     fn compare(&self, answer: FullResponse, rules: &Rules) -> Option<AnonymousResult> {
         if !answer.status.is_success() {
             return Some(AnonymousResult::Refused(answer.status.as_u16()));
@@ -283,9 +284,10 @@ impl Prober<'_> {
     }
 }
 
-/// Whether the fetch `at`, of twice `times`, goes over the connection of the one before. Some applications count
-/// connections as well as requests, and a watch has both: it keeps its connection for as long as the application does.
-/// So do the first half of the fetches in direct succession and the last half of those with pauses.
+/// Returns whether fetch `at`, of twice `times`, uses the connection of the previous one. Some applications count
+/// connections as well as requests, and a watched resource has both: its connection is kept as long as the application
+/// keeps it. The first half of the fetches in direct succession and the last half of those with pauses share a
+/// connection.
 fn keeps(at: usize, times: usize) -> bool {
     at < times.div_ceil(2) || at >= times + times / 2
 }
@@ -296,7 +298,7 @@ fn gzipped(body: &[u8]) -> anyhow::Result<usize> {
     Ok(encoder.finish()?.len())
 }
 
-/// How far it is, for whoever waits at a terminal: the second half of all fetches has pauses of `every`.
+/// Prints the progress if stderr is a terminal. The second half of all fetches has pauses of `every`.
 fn progress(done: usize, all: usize, every: Duration) {
     let mut stderr = std::io::stderr();
     if !stderr.is_terminal() {

@@ -1,4 +1,4 @@
-//! What `probe`, `tail` and `doctor` ask, and whom.
+//! The requests of `probe`, `tail` and `doctor`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct RequestArgs {
 #[derive(Clone, Debug)]
 pub(super) struct Url {
     pub(super) address: Address,
-    /// Host and port, as they were written.
+    /// Host and port as written.
     authority: String,
     pub(super) path: String,
     pub(super) query: Option<String>,
@@ -58,7 +58,7 @@ impl FromStr for Url {
 }
 
 impl Url {
-    /// Path and query.
+    /// Returns path and query.
     pub(super) fn target(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -66,24 +66,24 @@ impl Url {
         }
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Scheme, host and port.
+    /// Returns scheme, host and port.
     pub(super) fn origin(&self) -> String {
         let scheme = if self.address.is_tls() { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
     }
 
-    /// As it is shown.
+    /// Returns the URL for display.
     pub(super) fn shown(&self) -> String {
         format!("{}{}", self.origin(), self.target())
     }
 }
 
-/// A line of a request's head.
+/// A header line.
 #[derive(Clone, Debug)]
 struct HeaderLine(HeaderName, HeaderValue);
 
@@ -98,11 +98,11 @@ impl FromStr for HeaderLine {
     }
 }
 
-/// Headers by which applications tell who asks, as far as everybody knows them.
+/// The common request headers that carry credentials.
 const CREDENTIALS: [&str; 4] = ["cookie", "authorization", "x-api-key", "x-auth-token"];
 
 impl RequestArgs {
-    /// Whom to ask.
+    /// Returns the upstream of the request.
     pub(super) fn upstream(&self, patience: Duration) -> anyhow::Result<Upstream> {
         Ok(Upstream::new(Options {
             address: self.url.address.clone(),
@@ -114,17 +114,17 @@ impl RequestArgs {
         }))
     }
 
-    /// Whether any of the headers says who asks.
+    /// Returns whether any of the headers carries credentials.
     pub(super) fn has_credentials(&self) -> bool {
         self.headers.iter().any(|line| CREDENTIALS.contains(&line.0.as_str()))
     }
 
-    /// A GET with the headers that were given; `ours` are sent where those do not say otherwise.
+    /// Returns a GET with the user's headers; `ours` are added unless the user set them.
     pub(super) fn get(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<RequestHeader> {
         self.get_target(&self.url.target(), ours, credentials)
     }
 
-    /// The same for another `target` there.
+    /// The same for another `target` on the same host.
     pub(super) fn get_target(
         &self,
         target: &str,
@@ -140,7 +140,7 @@ impl RequestArgs {
         Ok(head)
     }
 
-    /// What is sent: the headers that were given, and `ours` where those do not say otherwise.
+    /// Returns the headers to send: the user's, and `ours` unless the user set them.
     pub(super) fn headers(&self, ours: &[(HeaderName, HeaderValue)], credentials: bool) -> anyhow::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(&self.url.authority).context("the host")?);
@@ -159,7 +159,7 @@ impl RequestArgs {
         Ok(headers)
     }
 
-    /// The values of the header `name` that were given.
+    /// Returns the user's values of the header `name`.
     pub(super) fn given(&self, name: &HeaderName) -> Option<String> {
         let given = self.headers.iter().filter(|line| line.0 == *name);
         let values: Vec<_> = given.map(|line| String::from_utf8_lossy(line.1.as_bytes())).collect();
@@ -167,7 +167,7 @@ impl RequestArgs {
     }
 }
 
-/// Why an answer with `status` is nothing to fetch, and what to do about it.
+/// Returns an error with advice if a response with `status` cannot be used.
 pub(super) fn refuse(status: StatusCode, headers: &HeaderMap) -> anyhow::Result<()> {
     let text =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -192,7 +192,7 @@ pub(super) fn refuse(status: StatusCode, headers: &HeaderMap) -> anyhow::Result<
     }
 }
 
-/// What somebody else wrote, as it may be shown on a terminal.
+/// Returns a foreign text with control characters replaced, for display on a terminal.
 pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

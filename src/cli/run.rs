@@ -12,7 +12,7 @@ use super::{RunArgs, say};
 use crate::config::Config;
 use crate::server::{ConfigSource, Inherited, Server};
 
-/// Serves until a signal says to stop.
+/// Serves until a signal stops the process.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let source = ConfigSource { path: args.file.path(), overrides: args.overrides() };
     let config = match check::load(source.path.as_deref(), &source.overrides) {
@@ -23,7 +23,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(serve(config, source, inherited))?;
-    // Whatever still runs has had its time.
+    // Remaining tasks have had their time.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
@@ -45,7 +45,7 @@ async fn serve(config: Config, source: ConfigSource, inherited: Inherited) -> an
             "mode = \"observe\": all passes as it is, and nothing is pushed; the dashboard and /api/observed tell what is polled"
         );
     }
-    // Whoever started us may wait for this: systemd, or the process whose place we take. If nobody does, it is nothing.
+    // Notifies the process that waits for readiness, if any: systemd, or the previous process.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let which = loop {
         tokio::select! {
@@ -56,7 +56,7 @@ async fn serve(config: Config, source: ConfigSource, inherited: Inherited) -> an
                 None => break "SIGHUP",
             },
             _ = upgrade.recv() => {
-                // Who wants us gone need not wait for a successor; it ends with the attempt.
+                // A signal to stop also cancels the handover.
                 let handed_over = tokio::select! {
                     handed_over = server.hand_over() => handed_over,
                     _ = terminate.recv() => break "SIGTERM",
@@ -82,7 +82,7 @@ async fn serve(config: Config, source: ConfigSource, inherited: Inherited) -> an
     Ok(())
 }
 
-/// Says to whoever has started it what runs here, and what to open.
+/// Prints the configuration and the URLs to open.
 fn introduce(server: &Server, source: &ConfigSource, upstream: &str, routes: usize) {
     let configuration = source.path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     let open = server.page().unwrap_or_default();
@@ -93,13 +93,13 @@ fn introduce(server: &Server, source: &ConfigSource, upstream: &str, routes: usi
     );
 }
 
-/// SIGHUP. With a configuration file it asks to read that again, as it does of other servers. Without one there is nothing to
-/// read, and it comes from a terminal that was closed: the program ends, as others do then.
+/// SIGHUP. With a configuration file it triggers a reload, as in other servers. Without a file there is nothing to
+/// reload: the signal means that the terminal was closed, and the program ends like others.
 struct HangUp(Option<Signal>);
 
 impl HangUp {
     fn new(has_file: bool) -> anyhow::Result<Self> {
-        // Who starts it with `nohup` wants it to go on.
+        // A program started with `nohup` must continue.
         let heeds = has_file || !is_ignored(SignalKind::hangup());
         let signal = heeds.then(|| signal(SignalKind::hangup())).transpose();
         Ok(Self(signal.context("cannot wait for SIGHUP")?))
@@ -113,7 +113,7 @@ impl HangUp {
     }
 }
 
-/// Whether whoever started this process had `signal` ignored, where the system says so.
+/// Returns whether the parent process set `signal` to be ignored, where the system reports it.
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);

@@ -1,4 +1,4 @@
-//! `sungrazer completions` and `sungrazer man`: what packages install beside the program, made of its own command line.
+//! `sungrazer completions` and `sungrazer man`: files for packages, generated from the command line.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the manual page, or writes it and those of all verbs into `folder`.
+/// Prints the manual page, or writes it and the pages of all verbs to `folder`.
 pub(super) fn man(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
     let command = Cli::command();
     match folder {

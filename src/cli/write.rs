@@ -1,11 +1,9 @@
-//! The files into which `probe` and `observe` write.
+//! The files to which `probe` and `observe` write.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
-use crate::config::{self, Overrides};
+use crate::config::{self, Diagnostics, Overrides};
 use crate::files;
 use crate::observe::RouteText;
 
@@ -16,17 +14,20 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Sees to it, before anything is observed, that the file at `path` is none that nothing can be added to.
+    /// Checks before anything is observed that routes can be added to the file at `path`.
     ///
     /// # Errors
-    /// Why not, as it is to be said.
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
+    /// Returns an error if the file cannot be read or is not valid.
+    pub(super) fn open(path: &Path) -> Result<Self, WriteError> {
         Target::of(path).map(|target| Self { target })
     }
 
-    /// Writes `whole` into a file that is new, and those of `routes` that it does not have yet into one that is not. Says what
-    /// was done; or, as the inner error, why the file would be none that can be used.
-    pub(super) fn write(self, whole: &str, routes: &[RouteText]) -> anyhow::Result<Result<String, String>> {
+    /// Writes `whole` to a new file, or adds those of `routes` that an existing file does not have. Returns a message about the
+    /// result.
+    ///
+    /// # Errors
+    /// Returns an error if the file would be invalid with them, or cannot be written.
+    pub(super) fn write(self, whole: &str, routes: &[RouteText]) -> Result<String, WriteError> {
         let name = self.target.path.display().to_string();
         let (written, done) = match &self.target.text {
             None => (
@@ -47,45 +48,64 @@ impl Routes {
                 (written, format!("added {} routes to {name}, above the others; read what they say", new.len()))
             }
         };
-        if let Err(found) = self.target.check(&written) {
-            return Ok(Err(found));
-        }
-        files::replace(&self.target.path, &written).with_context(|| format!("cannot write {name}"))?;
-        Ok(Ok(done))
+        self.target.replace(&written)?;
+        Ok(done)
     }
 }
 
-/// A file that is there, or is to be.
+/// The reason why a route cannot be added to a file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// The file has a route with the same path.
+    #[error("{} has a route with path = {route:?} already: remove it first, or probe without --write", .path.display())]
+    RouteExists { path: PathBuf, route: String },
+    /// The file is not valid, or would not be with the new route.
+    #[error(transparent)]
+    Invalid(#[from] Diagnostics),
+    /// The file cannot be written.
+    #[error("cannot write {}: {error}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// An existing or a new file.
 #[derive(Debug)]
 pub(super) struct Target {
     path: PathBuf,
-    /// What it says now.
+    /// Its current content.
     text: Option<String>,
 }
 
 impl Target {
-    /// Sees to it before anything is fetched that a route for `route` can be added to the file at `path`.
+    /// Checks before any fetch that a route for `route` can be added to the file at `path`.
     ///
     /// # Errors
-    /// Why not, as it is to be said.
-    pub(super) fn open(path: &Path, route: &str) -> Result<Self, String> {
+    /// Returns an error if the file cannot be read, is not valid, or has such a route.
+    pub(super) fn open(path: &Path, route: &str) -> Result<Self, WriteError> {
         let target = Self::of(path)?;
         if let Some(text) = &target.text
             && config::has_route(text, route)
         {
-            return Err(format!(
-                "{} has a route with path = {route:?} already: remove it first, or probe without --write",
-                path.display()
-            ));
+            return Err(WriteError::RouteExists { path: path.to_owned(), route: route.to_owned() });
         }
         Ok(target)
     }
 
-    fn of(path: &Path) -> Result<Self, String> {
+    fn of(path: &Path) -> Result<Self, WriteError> {
         let text = match files::text(path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+            Err(error) => return Err(WriteError::Read { path: path.to_owned(), error }),
         };
         let target = Self { path: path.to_owned(), text };
         if let Some(text) = target.text.as_ref().filter(|_| target.names_upstream()) {
@@ -94,30 +114,35 @@ impl Target {
         Ok(target)
     }
 
-    /// Whether the file says which application it is for.
+    /// Returns whether the file names an application.
     pub(super) fn names_upstream(&self) -> bool {
         self.text.as_deref().is_some_and(config::names_upstream)
     }
 
-    /// Writes `block`, and says what was done; or, as the inner error, why the file would be none that can be used.
-    pub(super) fn write(&self, block: &str) -> anyhow::Result<Result<String, String>> {
+    /// Writes `block` and returns a message about the result.
+    ///
+    /// # Errors
+    /// Returns an error if the file would be invalid with it, or cannot be written.
+    pub(super) fn write(&self, block: &str) -> Result<String, WriteError> {
         let written = match &self.text {
             Some(text) => config::with_route(text, block),
             None => block.to_owned(),
         };
-        if let Err(found) = self.check(&written) {
-            return Ok(Err(found));
-        }
+        self.replace(&written)?;
         let name = self.path.display();
-        files::replace(&self.path, &written).with_context(|| format!("cannot write {name}"))?;
-        Ok(Ok(match &self.text {
+        Ok(match &self.text {
             Some(_) => format!("added a route to {name}, above all others; read what it says is not decided"),
             None => format!("wrote {name}; read what it says is not decided, then start with: sungrazer -c {name}"),
-        }))
+        })
     }
 
-    fn check(&self, text: &str) -> Result<(), String> {
+    fn replace(&self, text: &str) -> Result<(), WriteError> {
+        self.check(text)?;
+        files::replace(&self.path, text).map_err(|error| WriteError::Write { path: self.path.clone(), error })
+    }
+
+    fn check(&self, text: &str) -> Result<(), Diagnostics> {
         let name = self.path.display().to_string();
-        config::parse(&name, text, &Overrides::default()).map(drop).map_err(|found| found.to_string())
+        config::parse(&name, text, &Overrides::default()).map(drop)
     }
 }

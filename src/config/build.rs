@@ -1,5 +1,6 @@
-//! From the file's shape to the options of each feature.
+//! Converts the file's structure to the options of each feature.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,98 +25,98 @@ use crate::telemetry::AccessLogTarget;
 use crate::tls;
 use crate::upstream::{self, HostMode, ReplicasOptions};
 
-/// All that the process needs to know.
+/// The complete configuration of the process.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The listeners.
     pub server: ServerOptions,
-    /// The public listener's site.
+    /// The gateway of the public listener.
     pub gateway: GatewayOptions,
-    /// What it speaks.
+    /// The protocols of the public listener.
     pub front: ConnectionOptions,
     /// The backend.
     pub upstream: ReplicasOptions,
-    /// Where requests are logged.
+    /// The target of the access log.
     pub access: AccessLogTarget,
-    /// The caps over all looks.
+    /// The limits on all fetches.
     pub budget: BudgetOptions,
-    /// How much may be watched.
+    /// The limits on watched resources.
     pub hub: hub::Options,
-    /// How many may be held.
+    /// The limits on held clients.
     pub streams: deliver::StreamsOptions,
     /// The routes, in order.
     pub routes: Vec<RouteOptions>,
-    /// Of the text that all of this was read from.
+    /// The digest of the text from which all of this was read.
     pub written: Digest,
     /// Whether everything passes, and is only observed.
     pub observes: bool,
-    /// What of it most likely does not do what was meant, if anything.
+    /// Warnings about settings that most likely do not have the intended effect.
     pub warnings: Option<Diagnostics>,
 }
 
 /// The listeners.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// For clients.
+    /// The addresses for clients.
     pub listen: Vec<SocketAddr>,
-    /// For operators.
+    /// The admin listener.
     pub admin: Option<AdminOptions>,
-    /// For clients that do not speak TLS yet.
+    /// The address of the listener that redirects plain HTTP to TLS.
     pub redirect: Option<SocketAddr>,
-    /// The port that they are sent to, if it is not the first of `listen`.
+    /// The target port of the redirect, if it is not the first of `listen`.
     pub redirect_port: Option<u16>,
     /// TLS for clients.
     pub tls: Option<tls::Files>,
-    /// How long clients may take to leave.
+    /// How long draining may take.
     pub drain: Duration,
 }
 
 /// The admin listener.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
-    /// Where it is.
+    /// Its address.
     pub listen: SocketAddr,
-    /// What operators must know.
+    /// The token that operators must send.
     pub token: Option<Secret>,
 }
 
-/// One route, before it is joined to metrics and to what is learned.
+/// One route, before it is joined with metrics and learned facts.
 #[derive(Clone, Debug)]
 pub struct RouteOptions {
-    /// Depends on everything below and on the upstream: a route that a reload leaves alone keeps it.
+    /// A digest of everything below and of the upstream: a route that a reload leaves unchanged keeps its id.
     pub id: RouteId,
-    /// Which paths.
+    /// The paths that it matches.
     pub pattern: Pattern,
-    /// Which methods.
+    /// The methods that it matches.
     pub methods: Vec<http::Method>,
     /// How its resources are watched.
     pub plan: Arc<WatchConfig>,
-    /// What splits them.
+    /// The request properties that split its resources.
     pub variant: VariantOptions,
-    /// How its streams are held.
+    /// The timing of its streams.
     pub deliver: deliver::Options,
-    /// In which forms.
+    /// Its stream formats.
     pub transports: Vec<&'static str>,
     /// How long plain polls are held.
     pub hold: Option<Duration>,
-    /// After which requests to look.
+    /// The requests that trigger a fetch.
     pub refresh_on: Vec<WritePattern>,
-    /// Which response headers name groups.
+    /// The response headers that name groups.
     pub groups: Arc<[http::HeaderName]>,
-    /// After changes of which files.
+    /// The files that trigger a fetch when they change.
     pub watch_files: Vec<globset::Glob>,
-    /// Whether we may ask.
+    /// Whether Sungrazer may fetch its URLs itself.
     pub fetch: bool,
-    /// After changes of which watched URLs the page is told to ask.
+    /// The watched URLs that trigger a tick when they change.
     pub tick_on: Vec<Arc<str>>,
-    /// Whether pages get the browser script.
+    /// Whether its pages receive the browser script.
     pub shim: Shim,
 }
 
-/// Reconnecting clients find their resource for this long after the last of them left.
+/// How long a resource is kept after its last client left, for clients that reconnect.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Makes options of `file`, which has been checked.
+/// Builds the options from `file`, which has been checked.
 pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagnostics) -> Config {
     let mut refuse = |table: &str, key: &str, message: String, help: &str| {
         found.push(Diagnostic {
@@ -159,7 +160,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
     };
     let upstream = &file.upstream;
     let write_timeout = server.write_timeout.value.0;
-    // What a route watches is another thing behind another application.
+    // The same route in front of another application is a different route.
     let behind = serde_json::to_vec(&(&upstream.url, upstream.host)).unwrap_or_default();
     let config = Config {
         server: ServerOptions {
@@ -320,20 +321,37 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
     })
 }
 
+/// Why a secret cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum SecretError {
+    #[error("the environment has no {0}")]
+    Unset(String),
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("the token is empty")]
+    Empty,
+    #[error("the token is not one line of printable ASCII")]
+    Unprintable,
+}
+
 /// Reads a secret: `env:NAME`, `file:PATH`, or itself.
-fn secret(text: &str) -> Result<Secret, String> {
+fn secret(text: &str) -> Result<Secret, SecretError> {
     let value = if let Some(name) = text.strip_prefix("env:") {
-        let value = std::env::var(name).map_err(|_| format!("the environment has no {name}"))?;
+        let value = std::env::var(name).map_err(|_| SecretError::Unset(name.to_owned()))?;
         Zeroizing::new(value.into_bytes())
     } else if let Some(path) = text.strip_prefix("file:") {
-        files::secret(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?
+        files::secret(Path::new(path)).map_err(|error| SecretError::Unreadable { path: path.to_owned(), error })?
     } else {
         Zeroizing::new(text.as_bytes().to_vec())
     };
     match value.trim_ascii() {
-        b"" => Err("the token is empty".to_owned()),
-        // It is compared with what comes in a header.
+        b"" => Err(SecretError::Empty),
+        // The token is compared with a header value.
         token if token.iter().all(|byte| (b' '..=b'~').contains(byte)) => Ok(Secret::new(token)),
-        _ => Err("the token is not one line of printable ASCII".to_owned()),
+        _ => Err(SecretError::Unprintable),
     }
 }

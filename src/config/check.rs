@@ -1,4 +1,4 @@
-//! What no single value shows to be wrong.
+//! Checks constraints between several values.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::file::{Audience, File, Route, Shim};
 use super::read::{Step, Tree};
 use super::value::Switch;
 
-/// Looks at `file` as a whole. What follows from mistakes that are `found` already is not told as well.
+/// Checks `file` as a whole. Consequences of mistakes that are already in `found` are not reported again.
 pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: &mut Diagnostics) {
     let suspects = tree.suspects(found);
     let mut report = |path: &[Step<'_>], message: String, help: &str| {
@@ -21,7 +21,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
         });
     };
     let upstream = [Step::Key("upstream")];
-    // A url that was given and could not be read has been reported already.
+    // A URL that was given but could not be parsed has already been reported.
     let is_named = overrides.upstream.is_some() || tree.has(&[Step::Key("upstream"), Step::Key("url")]);
     if file.upstream.url.is_none() && !is_named {
         report(
@@ -130,8 +130,8 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
     }
 }
 
-/// Looks at one route. Of a suspect one, where something could not be read, values are not compared with one another: one of
-/// them may be none that was written.
+/// Checks one route. In a suspect route, which contains a value that could not be parsed, values are not compared with
+/// one another, since one of them may be a default.
 fn check_route(route: &Route, is_suspect: bool, report: &mut impl FnMut(&'static str, String, &str)) {
     let (every, every_max) = (route.every.value.0, route.every_max.value.0);
     if every < std::time::Duration::from_millis(10) {

@@ -1,56 +1,56 @@
-//! What is wrong in a file, shown where it stands.
+//! Mistakes in a configuration file, shown at their location.
 
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Severity {
     /// The file cannot be used.
     #[default]
     Mistake,
-    /// It can be used, and most likely does not do what was meant.
+    /// The file can be used, but a setting most likely does not have the intended effect.
     Warning,
 }
 
-/// One mistake.
+/// A mistake or a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong.
+    /// The description of the mistake.
     pub message: String,
-    /// The bytes of the text that are; empty where something is missing.
+    /// The byte range of the mistake in the text; empty if something is missing.
     pub span: Range<usize>,
-    /// A word at the place.
+    /// A short label at the location.
     pub label: String,
-    /// What to write instead.
+    /// The suggested correction.
     pub help: Option<String>,
 }
 
-/// All mistakes of one file, or as many as anybody reads, and the file.
+/// The mistakes in one file, up to a maximum, and the text of the file.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
     name: String,
     text: String,
     all: Vec<Diagnostic>,
-    /// Whether there are more than are kept.
+    /// Whether further mistakes were dropped.
     more: bool,
     color: bool,
 }
 
-/// More are not kept: each is shown within the whole file.
+/// The maximum number of mistakes. Each is shown with its context in the file.
 const MAX_ENTRIES: usize = 50;
 
 impl Diagnostics {
-    /// None yet, in the file `name` that holds `text`.
+    /// Creates an empty list for the file `name` with the content `text`.
     pub fn new(name: &str, text: &str) -> Self {
         Self { name: name.to_owned(), text: text.to_owned(), all: Vec::new(), more: false, color: false }
     }
 
-    /// Adds one, if there are not too many already.
+    /// Adds a mistake, unless the list is full.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         if self.is_full() {
             self.more = true;
@@ -59,36 +59,36 @@ impl Diagnostics {
         }
     }
 
-    /// Whether further mistakes are of no interest before some of these are repaired.
+    /// Returns whether the list is full, so that further mistakes need not be searched.
     pub fn is_full(&self) -> bool {
         self.all.len() >= MAX_ENTRIES
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of mistakes.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// All of them, in the order of the file.
+    /// Returns the mistakes in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         let mut all: Vec<_> = self.all.iter().collect();
         all.sort_by_key(|diagnostic| diagnostic.span.start);
         all.into_iter()
     }
 
-    /// Shows them in colour, for a terminal.
+    /// Enables colours, for a terminal.
     #[must_use]
     pub fn colored(mut self, color: bool) -> Self {
         self.color = color;
         self
     }
 
-    /// The line and column, from 1, of a byte.
+    /// Returns the line and column, from 1, of a byte offset.
     pub fn place(&self, at: usize) -> (usize, usize) {
         let before = &self.text[..at.min(self.text.len())];
         let line = before.matches('\n').count() + 1;

@@ -1,4 +1,4 @@
-//! What is in force: every key with its value, whether a file, the command line or nobody says it.
+//! The effective configuration: every key with its value and the source of the value.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,8 +9,8 @@ use super::file::File;
 use super::reference::{Key, Section, toml_of};
 use super::{Error, Overrides, diagnostic, read};
 
-/// The configuration that `run` would use with the file at `path` and `overrides`, as TOML with every key. Tokens that are written
-/// in it are not shown.
+/// Returns the configuration that `run` would use with the file at `path` and `overrides`, as TOML with every key.
+/// Tokens in it are redacted.
 ///
 /// # Errors
 /// As [`super::load`].
@@ -52,7 +52,7 @@ fn written(file: &File, overrides: &Overrides) -> String {
     text
 }
 
-/// Where comments begin.
+/// The column of trailing comments.
 const COLUMN: usize = 48;
 
 fn line(text: &mut String, key: &Key<'_>, value: Option<&Value>, overrides: &Overrides) {

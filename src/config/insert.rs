@@ -1,16 +1,16 @@
-//! Adds a route to the text of a file, above all that are there.
+//! Inserts a route into the text of a file, above all existing routes.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Whether `text` says which application it is for.
+/// Returns whether `text` names an application.
 pub fn names_upstream(text: &str) -> bool {
     DeTable::parse(text).is_ok_and(|root| root.get_ref().contains_key("upstream"))
 }
 
-/// Whether `text` has a route that is written with `path`.
+/// Returns whether `text` contains a route with exactly this `path`.
 pub fn has_route(text: &str, path: &str) -> bool {
     let Ok(root) = DeTable::parse(text) else { return false };
     routes(root.get_ref()).iter().any(|route| {
@@ -19,7 +19,8 @@ pub fn has_route(text: &str, path: &str) -> bool {
     })
 }
 
-/// `text` with `block` above its first route and the comments that belong to that, since the first route that matches wins.
+/// Returns `text` with `block` inserted above its first route and that route's comments, since the first matching route
+/// wins.
 pub fn with_route(text: &str, block: &str) -> String {
     let first = DeTable::parse(text).ok().and_then(|root| routes(root.get_ref()).first().map(Spanned::span));
     let at = first.map_or(text.len(), |header: Range<usize>| above_comments(text, header.start));
@@ -41,7 +42,7 @@ fn routes<'t, 'i>(root: &'t DeTable<'i>) -> &'t [Spanned<DeValue<'i>>] {
     }
 }
 
-/// Where the comments begin that stand directly above the line of `at`.
+/// Returns the beginning of the comments directly above the line of `at`.
 fn above_comments(text: &str, at: usize) -> usize {
     let mut start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     while let Some(line) =

@@ -1,4 +1,4 @@
-//! The configuration file: from text to the options of each feature.
+//! The configuration file: from its text to the options of each feature.
 //!
 //! ```text
 //! TOML text ─ read ─▶ File (serde shape) ─ check ─▶ build ─▶ Config (each feature's own Options)
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// What the command line and the environment say, which wins over the file.
+/// Settings from the command line and the environment, which override the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--upstream`.
@@ -43,14 +43,14 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// What the environment alone says.
+    /// Returns the overrides from the environment alone.
     pub fn from_env() -> Self {
         let [upstream, listen, admin] = [UPSTREAM, LISTEN, ADMIN].map(|name| std::env::var(name).ok());
         Self { upstream, listen, admin }
     }
 }
 
-/// The variables of the environment that win over the file.
+/// The environment variables that override the file.
 const UPSTREAM: &str = "SUNGRAZER_UPSTREAM";
 const LISTEN: &str = "SUNGRAZER_LISTEN";
 const ADMIN: &str = "SUNGRAZER_ADMIN";
@@ -63,37 +63,37 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
-    /// The file says something that cannot be.
+    /// The content of the file is invalid.
     #[error("{0}")]
     Wrong(Diagnostics),
 }
 
-/// Reads the file at `path`, or takes the defaults if there is none, and applies `overrides`.
+/// Loads the file at `path`, or the defaults without a path, and applies `overrides`.
 ///
 /// # Errors
-/// Everything that is wrong, at once.
+/// Returns all mistakes at once.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Error> {
     let (name, text) = source(path)?;
     parse(&name, &text, overrides).map_err(Error::Wrong)
 }
 
-/// What the file at `path` is called, and what it says.
+/// Returns the name and the content of the file at `path`.
 fn source(path: Option<&Path>) -> Result<(String, String), Error> {
     let Some(path) = path else { return Ok(("(no file)".to_owned(), String::new())) };
     let text = files::text(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
     Ok((path.display().to_string(), text))
 }
 
-/// Reads `text`, which comes from the file called `name`, and applies `overrides`.
+/// Parses `text` from the file called `name`, and applies `overrides`.
 ///
 /// # Errors
-/// Everything that is wrong, at once.
+/// Returns all mistakes at once.
 pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
     let mut found = Diagnostics::new(name, text);
-    // What else is missing in what is no TOML, nobody can say.
+    // If the text is not TOML, nothing else can be checked.
     let Some((tree, mut file)) = read::read(text, &mut found) else { return Err(found) };
     read::apply(&mut file, overrides, text.trim().is_empty(), &mut found);
     check::check(&file, overrides, &tree, &mut found);
@@ -108,7 +108,7 @@ pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, Di
     Err(found)
 }
 
-/// The largest body that a route takes unless it says otherwise, in bytes.
+/// Returns the default maximum size of a response body, in bytes.
 pub fn default_max_body() -> u64 {
     file::Route::default().max_body.value.0
 }

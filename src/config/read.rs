@@ -1,4 +1,4 @@
-//! From text to [`File`], finding every mistake on the way rather than the first.
+//! Parses a text into a [`File`] and reports all mistakes, not only the first.
 
 use std::collections::HashSet;
 use std::mem;
@@ -14,13 +14,13 @@ use super::file::{File, LearnWord, Route, Shim, Transport};
 use super::value::{OneOrMany, Parsed};
 use super::{Overrides, schema};
 
-/// The parsed text, by which mistakes find their places.
+/// The parsed text, used to locate mistakes.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     root: Spanned<DeTable<'a>>,
 }
 
-/// A step towards a value.
+/// A step in the path to a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step<'a> {
     Key(&'a str),
@@ -28,7 +28,7 @@ pub(super) enum Step<'a> {
 }
 
 impl Tree<'_> {
-    /// Where the value at `path` stands; as much of it as exists.
+    /// Returns the span of the value at `path`, or of the longest existing prefix of the path.
     pub(super) fn span(&self, path: &[Step<'_>]) -> Range<usize> {
         let mut span = self.root.span();
         let mut here = Node::Table(self.root.get_ref());
@@ -40,7 +40,8 @@ impl Tree<'_> {
         span
     }
 
-    /// The routes, by number, in which there are mistakes of those `found`: between a route's header and the next.
+    /// Returns the numbers of the routes that contain one of the `found` mistakes: between a route's header and the
+    /// next.
     pub(super) fn suspects(&self, found: &Diagnostics) -> HashSet<usize> {
         let root = self.root.get_ref();
         let routes = match root.get("route").map(Spanned::get_ref) {
@@ -55,7 +56,7 @@ impl Tree<'_> {
         found.iter().filter_map(|mistake| within(mistake.span.start)).collect()
     }
 
-    /// Whether the file has a value at `path`.
+    /// Returns whether the file has a value at `path`.
     pub(super) fn has(&self, path: &[Step<'_>]) -> bool {
         let mut here = Node::Table(self.root.get_ref());
         for step in path {
@@ -92,8 +93,8 @@ impl<'t, 'i> Node<'t, 'i> {
     }
 }
 
-/// Reads `text`. What cannot be read is reported and left at its default, so that the rest can be looked at too. `None` if it
-/// is no TOML at all.
+/// Parses `text`. Invalid values are reported and replaced by their defaults, so that the rest can be checked too.
+/// Returns `None` if the text is not TOML at all.
 pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'a>, File)> {
     let (mut root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -121,13 +122,13 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'
             label: "one table".to_owned(),
             help: Some("write [[route]], with two brackets".to_owned()),
         });
-        // What it says is looked at all the same.
+        // Its content is still checked.
         if let Some(DeValue::Array(routes)) = root.get_mut().get_mut("route").map(Spanned::get_mut) {
             routes.push(Spanned::new(span, one));
         }
     }
     unknown_keys(root.get_mut(), &schema(), "", found);
-    // Each by itself: a mistake in one is no reason to read all others again.
+    // Each route is read separately, so that a mistake in one does not require reading all others again.
     let routes = take_routes(root.get_mut());
     let mut file: File = without_mistakes(root, found);
     if let Some(routes) = routes {
@@ -136,7 +137,7 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'
     Some((tree, file))
 }
 
-/// Takes the tables of `[[route]]` out of `root`, if that is what is written there.
+/// Takes the `[[route]]` tables out of `root`, if there are any.
 fn take_routes<'i>(root: &mut DeTable<'i>) -> Option<Vec<Spanned<DeTable<'i>>>> {
     let DeValue::Array(array) = root.get("route")?.get_ref() else { return None };
     if !array.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) {
@@ -151,7 +152,7 @@ fn take_routes<'i>(root: &mut DeTable<'i>) -> Option<Vec<Spanned<DeTable<'i>>>> 
     Some(tables)
 }
 
-/// What `root` says, leaving out what cannot be read.
+/// Deserialises `root` without its invalid values.
 fn without_mistakes<'de, T: Deserialize<'de> + Default>(mut root: Spanned<DeTable<'de>>, found: &mut Diagnostics) -> T {
     loop {
         let error = match T::deserialize(Deserializer::from(root.clone())) {
@@ -197,7 +198,7 @@ fn sentence(message: &str) -> String {
     }
 }
 
-/// Words that people write for others.
+/// Words that users write in place of the correct ones.
 const SYNONYMS: &[(&str, &str)] = &[
     ("all", "public"),
     ("anonymous", "public"),
@@ -221,7 +222,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("ws", "websocket"),
 ];
 
-/// Of a word that is none of those that are known: which was meant, if that can be guessed.
+/// Guesses the intended variant from the message about an unknown one.
 fn meant(message: &str) -> Option<String> {
     let (found, known) = message.strip_prefix("unknown variant ")?.split_once(", expected ")?;
     let found = found.trim_matches('`').to_lowercase();
@@ -233,8 +234,9 @@ fn meant(message: &str) -> Option<String> {
     }
 }
 
-/// Takes the smallest thing that holds `span` out of `table`, so that the next mistake can be found: of a list its one item,
-/// unless no other is left. A table with a header of its own has only that header for a span, so all of them are searched.
+/// Removes the smallest element that contains `span` from `table`, so that the next mistake can be found: one item of a
+/// list, unless it is the last one. The span of a table with its own header covers only the header, so all tables are
+/// searched.
 fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
     let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
     let inside = table.iter_mut().any(|(_, value)| match value.get_mut() {
@@ -258,7 +260,7 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
     inside || key.is_some_and(|key| table.remove(&key).is_some())
 }
 
-/// Reports the keys of `table` that `schema` does not know, and takes them out.
+/// Reports and removes the keys of `table` that `schema` does not define.
 fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut Diagnostics) {
     let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
     let unknown: Vec<_> =
@@ -296,7 +298,7 @@ fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut
     }
 }
 
-/// The schema of the table that a key can hold, of several things that it can.
+/// Returns the schema of the table among the alternatives for a key.
 fn object_of(schema: &Value) -> &Value {
     let choices = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
     choices.and_then(|choices| choices.iter().find(|choice| choice.get("properties").is_some())).unwrap_or(schema)
@@ -310,8 +312,8 @@ fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> S
     }
 }
 
-/// Puts what the command line and the environment say in place of what the file says. Without a file, an upstream alone
-/// stands for one route that takes everything and lets the browser script find out what is polled.
+/// Applies the overrides from the command line and the environment. Without a file, an upstream alone implies one route
+/// that matches everything and lets the browser script detect polls.
 pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found: &mut Diagnostics) {
     let mut refuse = |flag: &str, variable: &str, text: &str, error: String| {
         let name = if std::env::var(variable).is_ok_and(|value| value == text) { variable } else { flag };

@@ -1,4 +1,4 @@
-//! What is told about every key, made of the schema: a reference in Markdown, and a file that says all defaults.
+//! Generates documentation from the schema: a reference in Markdown, and an example file with all defaults.
 
 use std::fmt::Write;
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::file;
 use super::schema;
 
-/// Keys of which not all that is said holds yet, and what of it does not.
+/// Keys whose description is not fully implemented yet, and the missing part.
 const PENDING: &[(&str, &str, &str)] = &[];
 
 /// A table of the file.
 pub(super) struct Section {
     pub(super) name: &'static str,
-    /// As a header in the file.
+    /// The header of the table in the file.
     pub(super) header: &'static str,
-    /// Its schema.
+    /// The schema of the table.
     table: Value,
     defaults: Value,
 }
@@ -27,7 +27,7 @@ pub(super) struct Key<'a> {
     pub(super) section: &'static str,
     pub(super) name: &'a str,
     schema: &'a Value,
-    /// What it is if it is not written.
+    /// The default value.
     pub(super) default: Option<&'a Value>,
     pending: Option<&'static str>,
 }
@@ -41,7 +41,7 @@ impl Section {
                 let property = &schema["properties"][name];
                 let table = property.get("items").unwrap_or(property);
                 let mut table = table.clone();
-                // What is said of a list of routes is said of the route.
+                // A list of routes is described by the description of a route.
                 table["description"] = property["description"].clone();
                 let defaults = match property.get("items") {
                     Some(_) => serde_json::to_value(file::Route::default()).unwrap_or_default(),
@@ -52,7 +52,7 @@ impl Section {
             .collect()
     }
 
-    /// Its keys, in the order in which the file's shape declares them.
+    /// Returns its keys in the order of declaration.
     pub(super) fn keys(&self) -> Vec<Key<'_>> {
         let order = match self.name {
             "server" => declared::<file::Server>(),
@@ -78,7 +78,7 @@ impl Key<'_> {
         self.schema["description"].as_str().unwrap_or_default().replace('\n', " ")
     }
 
-    /// The keys of the tables that it can hold, in the order in which they are declared.
+    /// Returns the keys of a table value in the order of declaration.
     pub(super) fn order(&self) -> &'static [&'static str] {
         match (self.section, self.name) {
             ("server", "tls") => declared::<file::TlsFiles>(),
@@ -96,7 +96,7 @@ impl Key<'_> {
         self.order().iter().filter_map(move |name| Some((*name, table?["properties"].get(name)?)))
     }
 
-    /// Its default as it would be written, or nothing.
+    /// Returns the default in TOML syntax, if there is one.
     fn written(&self) -> Option<String> {
         match self.default? {
             Value::Object(table) => Some(self.table(|name, _| toml_of(&table[name]))),
@@ -104,7 +104,7 @@ impl Key<'_> {
         }
     }
 
-    /// What to write if there is no default: an example.
+    /// Returns an example value for a key without a default.
     fn example(&self) -> String {
         match self.schema.get("examples").and_then(|examples| examples.get(0)) {
             Some(example) => toml_of(example),
@@ -118,7 +118,7 @@ impl Key<'_> {
         format!("{{ {} }}", pairs.join(", "))
     }
 
-    /// What can be written for it.
+    /// Describes the possible values.
     fn value(&self) -> String {
         match (kind(self.schema), self.inner().next()) {
             (Some("object"), Some(_)) => format!("a table: `{}`", self.table(|_, _| "…".to_owned())),
@@ -127,7 +127,7 @@ impl Key<'_> {
     }
 }
 
-/// Every key with its default and its meaning, in Markdown.
+/// Returns a Markdown reference of every key with its default and description.
 pub fn reference() -> String {
     let mut text = String::new();
     for section in Section::all() {
@@ -159,10 +159,10 @@ fn row(text: &mut String, key: &str, default: Option<String>, value: &str, meani
     let _ = writeln!(text, "| `{key}` | {} | {} | {} |", cell(&default), cell(value), cell(meaning));
 }
 
-/// What can be written where `schema` holds.
+/// Describes the values that `schema` allows.
 fn value(schema: &Value) -> String {
     if let Some(title) = schema["title"].as_str() {
-        // The introduction shows how values of each kind are written.
+        // The introduction of the reference explains how such values are written.
         return title.split(" such as ").next().unwrap_or(title).to_owned();
     }
     if let Some(only) = schema.get("const") {
@@ -180,7 +180,7 @@ fn value(schema: &Value) -> String {
     }
 }
 
-/// The JSON type of a value that is there.
+/// Returns the JSON type of a value other than null.
 fn kind(schema: &Value) -> Option<&str> {
     match &schema["type"] {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
@@ -188,8 +188,8 @@ fn kind(schema: &Value) -> Option<&str> {
     }
 }
 
-/// A whole file in which every key stands with its default, and what it means above it. What has no default is an
-/// example: the application's address and one route, and, behind a `#`, what may be left out.
+/// Returns a complete file in which every key has its default, with its description above it. Keys without a default
+/// have an example: the application's address and one route are active, optional keys are commented out.
 pub fn example() -> String {
     let mut text = String::from(
         "#:schema sungrazer.schema.json\n\
@@ -215,7 +215,7 @@ pub fn example() -> String {
 
 const WIDTH: usize = 110;
 
-/// `text` as comment lines.
+/// Formats `text` as comment lines.
 fn comment(text: &str) -> String {
     let mut lines = String::from("#");
     let mut width = 1;
@@ -234,17 +234,17 @@ fn comment(text: &str) -> String {
 
 pub(super) fn toml_of(value: &Value) -> String {
     match value {
-        // JSON leaves this one as it is, TOML does not.
+        // JSON does not escape this character, but TOML must.
         Value::String(text) if text.contains('\u{7f}') => value.to_string().replace('\u{7f}', "\\u007f"),
         Value::Array(array) => format!("[{}]", array.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
 }
 
-/// The names of a struct's fields, in the order in which they are declared: what `serde` asks a deserializer for.
+/// Returns the names of a struct's fields in the order of declaration, as `serde` passes them to a deserializer.
 fn declared<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    // The answer is in what was asked; there is nothing to be read.
+    // The names are captured on the call; there is no value to read.
     let _ = T::deserialize(Fields(&mut names));
     names
 }
@@ -309,7 +309,7 @@ mod tests {
         let written = parse("example", &text, &Overrides::default()).expect("a good file");
         let short = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n[[route]]\npath = \"/api/messages\"\n";
         let mut unwritten = parse("short", short, &Overrides::default()).expect("a good file");
-        // The texts themselves are others.
+        // The texts themselves differ.
         unwritten.written = written.written;
         assert_eq!(format!("{written:?}"), format!("{unwritten:?}"));
     }

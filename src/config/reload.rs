@@ -1,20 +1,20 @@
-//! What a new configuration changes. Pure: it compares, and leaves the doing to the server.
+//! Compares two configurations. Pure: the server applies the result.
 
 use std::collections::HashSet;
 
 use super::Config;
 use crate::model::RouteId;
 
-/// What is to be done about a new configuration.
+/// The steps to apply a new configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadPlan {
-    /// Routes that are in both: their streams go on without a blink.
+    /// Routes in both configurations: their streams continue without interruption.
     pub kept: HashSet<RouteId>,
-    /// Routes that are in the old one alone: their streams end.
+    /// Routes only in the old configuration: their streams end.
     pub removed: HashSet<RouteId>,
-    /// How many are new.
+    /// The number of new routes.
     pub added: usize,
-    /// What cannot be changed while the server runs, by the names of the keys.
+    /// The names of the changed keys that take effect only after a restart.
     pub needs_restart: Vec<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Values as people write them.
+//! Configuration values in the form that users write.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,9 +13,9 @@ use serde::{Serialize, Serializer};
 
 use super::file::{Audience, AudienceName, LearnWord, SelectedAudience, Shim};
 
-/// What a kind of value is called where one is expected.
+/// Describes a kind of value in messages and in the schema.
 pub trait Describe {
-    /// As in "expected …".
+    /// The text after "expected …".
     const EXPECTED: &'static str;
     /// An example, for the schema.
     const EXAMPLE: &'static str;
@@ -24,17 +24,17 @@ pub trait Describe {
 /// A value that is written as a string and read by [`FromStr`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parsed<T> {
-    /// What it means.
+    /// The parsed value.
     pub value: T,
-    /// As it was written.
+    /// The text as written.
     pub text: String,
 }
 
 impl<T: FromStr> Parsed<T> {
-    /// Reads `text`.
+    /// Parses `text`.
     ///
     /// # Errors
-    /// As `T` does.
+    /// Returns the error of `T`.
     pub fn parse(text: &str) -> Result<Self, T::Err> {
         Ok(Self { value: text.parse()?, text: text.to_owned() })
     }
@@ -101,7 +101,7 @@ impl FromStr for Period {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let read = humantime::parse_duration(text)
             .map_err(|error| ValueError(format!("not a duration ({error}): write \"250ms\", \"2s\" or \"10m\"")))?;
-        // Anything longer is a slip, and would overflow somewhere.
+        // A longer duration is a mistake, and could overflow later.
         if read > Duration::from_secs(365 * 86_400) {
             return Err(ValueError("longer than a year".to_owned()));
         }
@@ -238,7 +238,7 @@ impl FromStr for Network {
 pub enum Switch<T> {
     /// `"off"`.
     Off,
-    /// What it is when it is on.
+    /// The value when it is on.
     On(T),
 }
 

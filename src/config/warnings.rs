@@ -1,11 +1,11 @@
-//! What can be used as it is written, and most likely does not do what was meant.
+//! Warnings about valid settings that most likely do not have the intended effect.
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{File, Mode, Route, Shim};
 use super::read::{Step, Tree};
 use crate::route::Pattern;
 
-/// Looks at a `file` in which nothing is wrong.
+/// Inspects a `file` without mistakes.
 pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
     if file.server.mode == Mode::Observe && !file.route.is_empty() {
         found.push(Diagnostic {
@@ -71,11 +71,11 @@ pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
     }
 }
 
-/// Keys that say how a resource is fetched, or what becomes of what was.
+/// Keys that only affect fetched resources.
 const OF_FETCHES: &[&str] = &["every", "every_max", "history", "hold", "ignore", "max_body"];
 
-/// The patterns of the first of the routes `above` that together leave nothing to `route`, whose pattern is `path`: each method is
-/// taken by one that covers the path.
+/// Returns the patterns of the routes `above` that together shadow `route` completely, whose pattern is `path`: for
+/// each method, the first route that covers the path.
 fn takers<'a>(above: &'a [Route], route: &Route, path: &Pattern) -> Vec<&'a Pattern> {
     let mut found: Vec<&Pattern> = Vec::new();
     for method in &route.methods {
@@ -92,7 +92,7 @@ fn takers<'a>(above: &'a [Route], route: &Route, path: &Pattern) -> Vec<&'a Patt
     found
 }
 
-/// A segment of `path` that other programs would take for any, and the path as it is written here.
+/// Returns a segment of `path` that is a placeholder in other programs, and the path in the syntax of this program.
 fn placeholder(path: &str) -> Option<(&str, String)> {
     let is_one = |segment: &&str| {
         let enclosed = [('{', '}'), ('<', '>'), ('[', ']'), ('(', ')')];
@@ -104,13 +104,13 @@ fn placeholder(path: &str) -> Option<(&str, String)> {
     Some((segment, pattern.join("/")))
 }
 
-/// Segments below which there is hardly ever a page.
+/// Segments below which there are hardly ever pages.
 const DATA_SEGMENTS: &[&str] = &["ajax", "api", "graphql", "rest", "rpc"];
 
-/// Endings of what is no page.
+/// File extensions of resources other than pages.
 const DATA_ENDINGS: &[&str] = &["csv", "css", "js", "json", "png", "rss", "svg", "txt", "xml"];
 
-/// Whether what is at `path` is most likely no page.
+/// Returns whether the resource at `path` is most likely not a page.
 fn is_data(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     let ending = last.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
@@ -122,7 +122,7 @@ fn is_data(path: &str) -> bool {
 mod tests {
     use crate::config::{Overrides, parse};
 
-    /// What is said of routes that are written like this, one line each.
+    /// Returns the warnings about these routes, one line each.
     fn warnings(routes: &[&str]) -> Vec<String> {
         let routes: String = routes.iter().map(|route| format!("[[route]]\n{route}\n")).collect();
         let text = format!("[upstream]\nurl = \"http://127.0.0.1:8000\"\n{routes}");

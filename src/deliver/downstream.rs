@@ -1,4 +1,4 @@
-//! The connection that a client is held on.
+//! The connection of a held client.
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::response::CachedResponse;
 use crate::model::{Chunk, Frame};
 
-/// An HTTP/1.x connection: the bare stream, and what was read from it but not yet used.
+/// An HTTP/1.x connection: the bare stream, and bytes that were read from it but not yet used.
 #[derive(Debug)]
 pub struct H1Connection {
     /// The connection.
@@ -28,30 +28,31 @@ pub struct H1Connection {
     pub buffer: BytesMut,
     /// Whether the client speaks HTTP/1.1, so that a body of unknown length can be sent in chunks.
     pub chunks: bool,
-    /// Bytes of streams that were sent, with what frames them.
+    /// The number of stream bytes sent, including framing.
     pub sent: u64,
 }
 
-/// What became of a client that sends nothing more.
+/// The state of a client that sends nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnected {
-    /// It has closed its side: it may still be waiting for its answer.
+    /// The client closed its sending side but may still be waiting for a response.
     HalfClosed,
-    /// It is not there any more.
+    /// The connection is closed.
     Gone,
 }
 
-/// A client that sends this much while it is held is not waiting for us.
+/// The maximum amount of unread data that a held client may send, in bytes. A client that sends more is not waiting for
+/// a response.
 const MAX_UNREAD: usize = 64 * 1024;
 
 impl H1Connection {
-    /// Completes when the client has gone. What it sends instead of going is kept.
+    /// Completes when the client has gone. Bytes that it sends meanwhile are kept.
     pub async fn closed(&mut self) {
         loop {
             if self.buffer.len() >= MAX_UNREAD {
                 return;
             }
-            // No more room than is needed: this buffer lives as long as the stream does.
+            // A one-byte buffer is enough, and keeps the future small for the lifetime of the stream.
             let mut byte = [0; 1];
             match self.stream.read(&mut byte).await {
                 Ok(1..) => self.buffer.put_slice(&byte),
@@ -60,7 +61,8 @@ impl H1Connection {
         }
     }
 
-    /// Completes when the client sends nothing more. However much it sends, it is not given up: those requests have their turn.
+    /// Completes when the client sends nothing more. Pipelined requests are kept, however many they are, and handled
+    /// later.
     pub async fn disconnected(&mut self) -> Disconnected {
         while self.buffer.len() < MAX_UNREAD {
             match self.stream.read_buf(&mut self.buffer).await {
@@ -72,21 +74,21 @@ impl H1Connection {
         std::future::pending().await
     }
 
-    /// Writes all of `pieces`, as many at a time as the connection takes, and flushes. A client that accepts something is
-    /// given `patience` again: it is given up for not reading, never for the size of what it is sent.
+    /// Writes all of `pieces` and flushes, with as few writes as possible. The timeout `patience` restarts whenever the
+    /// client accepts some bytes, so it depends on the client's reading and not on the size of the data.
     ///
     /// # Errors
-    /// `TimedOut` if the client does not read; otherwise what the connection says.
+    /// Returns `TimedOut` if the client does not read; otherwise the connection's error.
     pub async fn write(&mut self, pieces: &[&[u8]], patience: Duration) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         self.write_slices(&mut slices, patience).await
     }
 
     async fn write_slices(&mut self, mut rest: &mut [IoSlice<'_>], patience: Duration) -> io::Result<()> {
-        // Drops what is empty at the beginning.
+        // Skips leading empty slices.
         IoSlice::advance_slices(&mut rest, 0);
-        // Nearly always the connection takes all at once. What it takes to wait is only made where it does not, so that a
-        // client that is held has no room for it.
+        // Usually the connection accepts everything at once. The timer is only created if it does not, so that the
+        // future of a held client has no room for it.
         while !rest.is_empty() {
             let written = match self.write_some(rest).now_or_never() {
                 Some(written) => written?,
@@ -100,7 +102,8 @@ impl H1Connection {
         }
     }
 
-    /// Writes as much as the connection takes at once. Nothing is written if this is given up.
+    /// Writes as much as the connection accepts at once. Cancel-safe: nothing has been written if the future is
+    /// dropped.
     async fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = match slices {
             [one] => self.stream.write(one).await?,
@@ -114,8 +117,8 @@ async fn patiently<T>(patience: Duration, what: impl Future<Output = io::Result<
     timeout(patience, what).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-/// How a response's body is coded: as it is, or gzipped. Kept by whoever sends it, since the wire may serve another
-/// response behind it.
+/// The content coding of a response body: identity or gzip. It belongs to the sender of the response, since the
+/// connection may serve another response afterwards.
 #[derive(Debug)]
 pub struct Coding(Option<Crc>);
 
@@ -126,17 +129,17 @@ const GZIP_HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const DEFLATE_END: &[u8] = &[3, 0];
 
 impl Coding {
-    /// Of a body that has not begun.
+    /// Creates the state of a body that has not begun.
     pub fn new(gzip: bool) -> Self {
         Self(gzip.then(Crc::new))
     }
 
-    /// What a body begins with.
+    /// Returns the beginning of the body.
     fn begin(&self) -> Option<Chunk> {
         self.0.as_ref().map(|_| Chunk::new(GZIP_HEADER))
     }
 
-    /// A frame as it is sent.
+    /// Returns the encoded form of a frame.
     fn code<'a>(&mut self, frame: &'a Frame) -> &'a Chunk {
         match &mut self.0 {
             None => frame.chunk(),
@@ -148,14 +151,14 @@ impl Coding {
         }
     }
 
-    /// What a body ends with.
+    /// Returns the end of the body.
     fn end(&self) -> Option<Chunk> {
         let crc = self.0.as_ref()?;
         Some(Chunk::new(&[DEFLATE_END, &crc.sum().to_le_bytes(), &crc.amount().to_le_bytes()].concat()))
     }
 }
 
-/// A connection, or a stream of one.
+/// An HTTP/1.x connection or an HTTP/2 stream.
 pub enum Downstream {
     /// HTTP/1.0 or 1.1.
     H1(H1Connection),
@@ -164,7 +167,7 @@ pub enum Downstream {
 }
 
 impl Downstream {
-    /// Bytes of streams that were sent on it.
+    /// Returns the number of stream bytes sent on it.
     pub fn bytes_sent(&self) -> u64 {
         match self {
             Self::H1(h1) => h1.sent,
@@ -180,8 +183,8 @@ impl Downstream {
         }
     }
 
-    /// Asks the client for the body that it keeps back until it is asked for (RFC 9110 section 10.1.1). Over HTTP/2 pingora
-    /// cannot say that; clients go on by themselves after a while.
+    /// Sends `100 Continue` to a client that withholds the body (RFC 9110 section 10.1.1). pingora cannot send it over
+    /// HTTP/2, where clients continue by themselves after a while.
     ///
     /// # Errors
     /// As [`H1Connection::write`].
@@ -192,10 +195,10 @@ impl Downstream {
         }
     }
 
-    /// Reads the request's body, of `length` bytes.
+    /// Reads the request's body of `length` bytes.
     ///
     /// # Errors
-    /// `TimedOut` if all of it has not arrived within `patience`; otherwise what the connection says.
+    /// Returns `TimedOut` if the body has not arrived completely within `patience`; otherwise the connection's error.
     pub async fn read_body(&mut self, length: u64, patience: Duration) -> io::Result<Bytes> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let reading = async {
@@ -246,7 +249,7 @@ impl Downstream {
                 } else {
                     b"connection: close\r\n\r\n"
                 });
-                // What is small travels with the head, in one packet.
+                // A small body travels in the same packet as the head.
                 h1.write_chunks(&head, &chunks, patience).await
             }
             Self::H2(h2) => {
@@ -258,12 +261,12 @@ impl Downstream {
         }
     }
 
-    /// Continues the response with `frames`, in one go.
+    /// Continues the response with `frames`, in a single write.
     ///
     /// # Errors
     /// As [`H1Connection::write`].
     pub async fn send(&mut self, frames: &[Frame], coding: &mut Coding, patience: Duration) -> io::Result<()> {
-        // Nearly always it is one frame, and thousands of clients are sent it: nothing is allocated for that.
+        // The common case is one frame for thousands of clients, so this path allocates nothing.
         if let (Self::H1(h1), [frame]) = (&mut *self, frames)
             && h1.chunks
         {
@@ -280,7 +283,7 @@ impl Downstream {
 
     /// Ends the response.
     pub async fn finish(&mut self, coding: &mut Coding, patience: Duration) {
-        // Whether the client hears of the end is its own affair.
+        // Errors are ignored: the response is over either way.
         let end = coding.end();
         let end: Vec<&Chunk> = end.iter().collect();
         match self {
@@ -298,7 +301,7 @@ impl Downstream {
         }
     }
 
-    /// Sends a whole response.
+    /// Sends a complete response.
     ///
     /// # Errors
     /// As [`H1Connection::write`].
@@ -341,7 +344,7 @@ impl Downstream {
 }
 
 impl H1Connection {
-    /// Sends a whole snapshot, in one go.
+    /// Sends a complete snapshot in a single write.
     ///
     /// # Errors
     /// As [`H1Connection::write`].
@@ -381,7 +384,7 @@ pub(super) fn has_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
-/// The head of an HTTP/1.1 response, without the empty line at its end.
+/// Returns the head of an HTTP/1.1 response without its final empty line.
 pub fn response_head(status: StatusCode, headers: &HeaderMap) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
     put_head(&mut head, status, headers);
@@ -402,7 +405,7 @@ fn put_head(head: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
     }
 }
 
-/// When the answer is made (RFC 9110 section 6.6.1). Over HTTP/2 pingora says it.
+/// Writes the `Date` header (RFC 9110 section 6.6.1). Over HTTP/2 pingora adds it.
 fn put_date(head: &mut BytesMut) {
     head.put_slice(b"date: ");
     head.put_slice(get_cached_date().as_bytes());

@@ -1,4 +1,4 @@
-//! What one way to hold a client consists of.
+//! The interface of stream formats.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,74 +8,75 @@ use std::time::Duration;
 use crate::model::{BodyForm, EncodingKey, Frame, Representation, Update};
 use crate::normalise::text_of;
 
-/// The URL by which a client follows a resource.
+/// The URL that a client subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// As the client wrote it.
+    /// The URL as the client wrote it.
     pub text: Arc<str>,
-    /// Whether that is how the resource itself is called. Then what names it can be shared.
+    /// Whether the text is also the canonical name of the resource. Frames that contain it can then be shared.
     pub canonical: bool,
-    /// Whose its states are, for clients that have to know that; the same for all that follow one resource.
+    /// The identity tag of its states, for clients that need it. It is the same for all subscribers of one resource.
     pub identity: Option<Arc<str>>,
 }
 
-/// A way to hold a client: how updates look on the wire. Encoding is pure; the held loop does the rest.
+/// A stream format: the encoding of updates on the wire. Encoding is pure; the held loop does the I/O.
 pub trait StreamFormat: Send + Sync + 'static {
-    /// Its name in `transports`, in metrics and in the admin API.
+    /// Returns the format's name in `transports`, metrics and the admin API.
     fn name(&self) -> &'static str;
 
-    /// What a client asks for it with in `Accept`.
+    /// Returns the media type by which clients request it in `Accept`.
     fn accept(&self) -> &'static str;
 
-    /// The `Content-Type` of the stream.
+    /// Returns the `Content-Type` of the stream.
     fn content_type(&self) -> &'static str;
 
-    /// Whether it can carry this. Text forms cannot carry what is no text.
+    /// Returns whether the format can carry this representation. Text formats cannot carry binary bodies.
     fn supports(&self, representation: &Representation) -> bool {
         text_of(representation).is_some()
     }
 
-    /// Whether a stream that is open has to end where this comes, since it must not be sent in this form at all. Most forms
-    /// show as much of it as they can.
+    /// Returns whether an open stream must end at this representation, because the format must not carry it at all.
+    /// Most formats send it as well as they can instead.
     fn must_end_at(&self, _representation: &Representation) -> bool {
         false
     }
 
-    /// What every stream begins with.
+    /// Returns the frame at the beginning of every stream.
     fn preamble(&self, _retry: Duration) -> Option<Frame> {
         None
     }
 
-    /// One update; `None` if this form has no words for it. What depends on the snapshot alone is encoded once and shared.
+    /// Encodes one update; `None` if the format does not represent it. Encodings that depend on the snapshot alone are
+    /// shared.
     fn frame(&self, update: &Update, url: &Url) -> Option<Frame>;
 
-    /// What clients hold of a body that was sent in this form, which is what their deltas are made for; `None` if it
-    /// carries no deltas.
+    /// Returns the form in which clients hold a body received in this format, to which deltas apply. `None` if the
+    /// format carries no deltas.
     fn body_form(&self) -> Option<BodyForm> {
         None
     }
 
-    /// How this delivery looks to a client that takes deltas, if that is different.
+    /// Returns the format's variant for clients that accept deltas, if it differs.
     fn with_deltas(&self) -> Option<&'static dyn StreamFormat> {
         None
     }
 
-    /// What breaks a long silence.
+    /// Returns the frame sent after a long silence.
     fn heartbeat(&self) -> Option<Frame>;
 
-    /// Tells the client where it stands when it has heard the frame that follows, so that it can resume: the versions that
-    /// it holds then, one for each URL that it asked for.
+    /// Returns a frame that tells the client its position after the frame that follows, so that it can resume: the
+    /// versions that it then holds, one for each URL that it asked for.
     fn resume_marker(&self, _versions: &[Option<String>]) -> Option<Frame> {
         None
     }
 }
 
-/// A delivery that is the same for all, or one that was made for one client.
+/// A stream format that is shared by all clients, or was created for one client.
 #[derive(Debug)]
 pub enum FormatRef {
-    /// For all.
+    /// Shared by all clients.
     Static(&'static dyn StreamFormat),
-    /// For one.
+    /// Created for one client.
     Boxed(Box<dyn StreamFormat>),
 }
 
@@ -96,8 +97,8 @@ impl fmt::Debug for dyn StreamFormat {
     }
 }
 
-/// The frame of `update` in the form called `form`, encoded by whoever needs it first if it leads to a snapshot, and by
-/// each for itself otherwise. Nothing in it may depend on the client.
+/// Returns the frame of `update` in the form called `form`. If the update leads to a snapshot, the frame is encoded
+/// once and cached; otherwise each caller encodes it. The frame must not depend on the client.
 pub(super) fn encode_once(form: &'static str, update: &Update, encode: impl FnOnce() -> Frame) -> Frame {
     let (snapshot, delta) = match update {
         Update::Snapshot(snapshot) => (snapshot, None),

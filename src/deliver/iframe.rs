@@ -1,4 +1,4 @@
-//! The forever frame: an endless page whose scripts call the page around it, for browsers that have nothing else.
+//! The forever frame: an endless page whose scripts call the parent page, for browsers without any other transport.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use super::format::{StreamFormat, Url};
 use super::record::record;
 use crate::model::{BodyForm, Frame, Representation, Update};
 
-/// `callback(record)` in a script element for each record.
+/// Sends `callback(record)` in a script element for each record.
 #[derive(Debug)]
 pub struct Iframe {
     callback: String,
 }
 
-/// Old browsers show nothing before this much has arrived.
+/// The padding in bytes; old browsers render nothing before this much has arrived.
 const PADDING: usize = 1024;
 
-/// Longer than any name that makes sense.
+/// The maximum length of a callback name in bytes.
 const MAX_CALLBACK_LEN: usize = 128;
 
 impl Iframe {
-    /// A frame that calls `callback`, a dotted name such as `parent.update`. `None` if it is anything else: it is written
-    /// into a script.
+    /// Creates a frame that calls `callback`, a dotted name such as `parent.update`. Returns `None` for any other text,
+    /// because the name is written into a script.
     pub fn new(callback: &str) -> Option<Self> {
         let is_name = |part: &str| {
             let mut chars = part.chars();
             let starts = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '$';
             chars.next().is_some_and(starts) && chars.all(|c| starts(c) || c.is_ascii_digit())
         };
-        // Whoever opened the window may have become another page of this site meanwhile, of which no part is to be called.
+        // The `opener` may have navigated to another page of this site, whose functions must not be called.
         let good =
             callback.len() <= MAX_CALLBACK_LEN && callback.split('.').all(|part| is_name(part) && part != "opener");
         good.then(|| Self { callback: callback.to_owned() })
@@ -70,7 +70,7 @@ impl StreamFormat for Iframe {
     }
 }
 
-/// JSON that neither ends the script around it nor a line in it.
+/// Escapes JSON so that it ends neither the surrounding script nor a line in it.
 fn for_script(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + json.len() / 16);
     for c in json.chars() {

@@ -4,7 +4,8 @@ use super::format::{StreamFormat, Url, encode_once};
 use super::record::record;
 use crate::model::{BodyForm, Frame, Representation, Update};
 
-/// Each record stands between a record separator and a line feed. A separator alone breaks a silence: parsers skip it.
+/// Each record stands between a record separator and a line feed. The heartbeat is a separator alone, which parsers
+/// skip.
 #[derive(Debug)]
 pub(super) struct JsonSeq;
 

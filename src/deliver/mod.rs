@@ -1,4 +1,4 @@
-//! Every way to hold a client.
+//! Stream formats and the loops that hold clients.
 //!
 //! ```text
 //! UrlSubscriptions ─ Cursor::next ─▶ Update ─ StreamFormat::frame ─▶ Frame (encoded once, shared) ─▶ Downstream (HTTP/1.1 or HTTP/2)
@@ -22,6 +22,7 @@ mod session;
 mod sse;
 mod streams;
 mod subscriptions;
+mod url_subscription;
 mod websocket;
 
 pub use downstream::{Coding, Disconnected, Downstream, H1Connection, response_head};
@@ -35,30 +36,29 @@ pub use resume::holds_unknown;
 pub use rhythm::Treatment;
 pub use session::{FirstState, STREAM_FIRST_STATE_TIMEOUT, Session, await_ready};
 pub use streams::{AdmissionError, AdmissionRequest, StreamLimiter, StreamPermit, StreamsOptions};
-pub use subscriptions::{
-    Source, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscription, UrlSubscriptions,
-};
+pub use subscriptions::{SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions};
+pub use url_subscription::{Source, UrlSubscription};
 pub use websocket::{
     Kept, MAX_MESSAGE, MAX_URLS, RequestMessage, RequestService, ResponseMessage, SUBPROTOCOL, Socket, accept_key,
 };
 
 use std::time::Duration;
 
-/// How a route's streams are held.
+/// The timing of a route's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The longest silence on a stream.
+    /// The maximum silence on a stream.
     pub heartbeat: Duration,
-    /// About how long a stream lives.
+    /// The approximate maximum age of a stream.
     pub max_age: Duration,
-    /// When a client is asked to come back; each stream is told its own moment near it.
+    /// The reconnection delay for clients; each stream gets a jittered value.
     pub retry: Duration,
-    /// How long a client may take to accept what is written to it.
+    /// The time that a client may take to accept a write.
     pub write_timeout: Duration,
 }
 
 impl Options {
-    /// What keeps the promises of both.
+    /// Returns options that satisfy both.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
         Self {
@@ -81,5 +81,5 @@ impl Default for Options {
     }
 }
 
-/// All deliveries that are asked for by `Accept` on the resource's own URL, most telling first.
+/// All stream formats that clients request by `Accept` on the resource's own URL, the most capable first.
 pub static ALL: &[&dyn StreamFormat] = &[&sse::PLAIN, &json_seq::JsonSeq, &ndjson::Ndjson, &multipart::Multipart];

@@ -10,21 +10,21 @@ use bytes::{BufMut, BytesMut};
 use http::header::CONTENT_TYPE;
 use memchr::memmem;
 
-/// Each part is one whole body, of any type. The boundary behind it is sent at once, since many a browser shows a part
-/// only when it has seen that. There is no way to break a silence, and no words but bodies.
+/// Each part is one complete body of any type. The boundary after it is sent immediately, since many browsers display a
+/// part only after its boundary. The format has no heartbeat and no control events.
 #[derive(Debug)]
 pub(super) struct Multipart;
 
 const MEDIA_TYPE: &str = "multipart/x-mixed-replace";
 
-/// What separates parts, drawn anew for each process: a body that is made without knowing it does not hold it. Whoever has seen
-/// it in a stream could make one that does, and so begin a part of his own in the eyes of clients that do not heed lengths.
-/// So a body that holds it is never a part.
+/// The boundary between parts, random in each process, so that a body created without knowing it does not contain it.
+/// An attacker who has seen it in a stream could create a body that does, and inject a part for clients that ignore
+/// lengths. A body that contains the boundary is therefore never sent as a part.
 static BOUNDARY: LazyLock<String> = LazyLock::new(|| format!("sungrazer-{:016x}{:016x}", clock::seed(), clock::seed()));
 
 static CONTENT_TYPE_OF_STREAM: LazyLock<String> = LazyLock::new(|| format!("{MEDIA_TYPE}; boundary={}", *BOUNDARY));
 
-/// What is written before each part, and so behind the one before it.
+/// The line written before each part, and so after the previous one.
 static DELIMITER: LazyLock<String> = LazyLock::new(|| format!("--{}\r\n", *BOUNDARY));
 
 impl StreamFormat for Multipart {

@@ -7,25 +7,26 @@ use super::record::{RecordDetail, record_with};
 use super::sse::{COMMENT, retry_field};
 use crate::model::{BodyForm, Frame, Representation, ResumeFrom, Update};
 
-/// `data:` is a record; `id:` says of each URL, in the order in which they were asked for, what the client holds.
+/// `data:` is a record. `id:` lists the version that the client holds of each URL, in the order of its request.
 #[derive(Debug)]
 pub struct Multiplex {
-    /// The form's name, under which encoded records are shared.
+    /// The name under which encoded records are shared.
     form: &'static str,
-    /// What snapshots come with.
+    /// The level of detail of snapshots.
     detail: RecordDetail,
 }
 
-/// The usual one.
+/// The usual format.
 pub static MULTIPLEX: Multiplex = Multiplex { form: "stream", detail: RecordDetail::Body };
 
-/// With the headers of responses.
+/// The format with response headers.
 pub static MULTIPLEX_WITH_HEADERS: Multiplex = Multiplex { form: "stream-with-headers", detail: RecordDetail::Headers };
 
-/// For clients that answer requests out of what they are told: with headers, and bodies as they were spelled.
+/// The format for clients that answer requests from received data: with headers, and with bodies in their exact
+/// spelling.
 pub static MULTIPLEX_EXACT: Multiplex = Multiplex { form: "stream-exact", detail: RecordDetail::Exact };
 
-/// Stands for a URL of which the client holds nothing.
+/// Represents a URL of which the client holds nothing.
 const NOTHING: &str = "-";
 
 impl StreamFormat for Multiplex {
@@ -65,14 +66,16 @@ impl StreamFormat for Multiplex {
         Some(Frame::new(COMMENT))
     }
 
-    /// The id of the event that follows: a browser remembers it once it has all of that, and sends it when it reconnects.
+    /// Returns the `id:` of the event that follows. A browser stores it once the event is complete, and sends it when
+    /// it reconnects.
     fn resume_marker(&self, versions: &[Option<String>]) -> Option<Frame> {
         let versions: Vec<&str> = versions.iter().map(|version| version.as_deref().unwrap_or(NOTHING)).collect();
         Some(Frame::new(format!("id: {}\n", versions.join(".")).as_bytes()))
     }
 }
 
-/// Reads such an id: what is held of each of `count` URLs. Nothing of any, if it is not one for so many.
+/// Parses such an id into the version that the client holds of each of `count` URLs. Returns `None` for every URL if
+/// the id has a different number of versions.
 pub fn resume(id: &str, count: usize) -> Vec<Option<ResumeFrom>> {
     let claims: Vec<Option<ResumeFrom>> = id.split('.').map(ResumeFrom::parse).collect();
     if claims.len() == count { claims } else { vec![None; count] }

@@ -4,7 +4,7 @@ use super::format::{StreamFormat, Url, encode_once};
 use super::record::record;
 use crate::model::{BodyForm, Frame, Representation, Update};
 
-/// A silence is broken by an empty line, which readers of lines skip.
+/// The heartbeat is an empty line, which line parsers skip.
 #[derive(Debug)]
 pub(super) struct Ndjson;
 

@@ -1,7 +1,7 @@
-//! Plain polls that are held until there is news.
+//! Plain polls that are held until the resource changes.
 //!
-//! A poll looks like any other GET, and nothing in it says of which page it is. What is known of pages is how their polls
-//! come: see [`Rhythm`].
+//! A poll looks like any other GET, and nothing in it identifies its page. Pages are recognised by the timing of their
+//! polls: see [`Rhythm`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,67 +21,68 @@ use crate::clock;
 use crate::model::{ResumeFrom, Snapshot, Update, Version};
 use crate::resource::{Cursor, ResourceStatus, Subscription, TaskNotify};
 
-/// What is known of how clients poll. Bounded: when there are too many, those that are not waiting are forgotten.
+/// The observed behaviour of polling clients. Bounded: if the table is full, clients without a waiting poll are
+/// forgotten.
 #[derive(Debug, Default)]
 pub struct PollClients {
     hasher: RandomState,
     table: Mutex<HashMap<u64, PollClient>>,
-    /// Whether there ever was a poll that might be held.
+    /// Whether any poll that may be held has been seen.
     used: AtomicBool,
 }
 
-/// How polls come that are alike in all that they say.
+/// The behaviour of the polls that share address, headers and resource.
 #[derive(Debug)]
 struct PollClient {
-    /// Whose they may be, by the hash of address and `User-Agent`.
+    /// The hash of address and `User-Agent`.
     agent: u64,
-    /// Of what, by the hash of its key.
+    /// The hash of the resource's key.
     resource: u64,
     rhythm: Rhythm,
-    /// Polls that have not been answered yet.
+    /// The number of polls that have not been answered yet.
     outstanding: u32,
-    /// What ends the wait of those.
+    /// Wakes the polls that are being held.
     waiting: Option<Arc<TaskNotify>>,
-    /// Whether one has been seen to come before the one before was answered.
+    /// Whether a poll has arrived before the previous one was answered.
     overlaps: bool,
-    /// How long the client waits before it gives up, as far as it has shown.
+    /// How long to hold a poll of this client, learned from its timeouts.
     patience: Option<Duration>,
     seen: Instant,
 }
 
 const MAX_CLIENTS: usize = 16_384;
 
-/// A client that is silent for this long has probably been closed; its next poll is a first one.
+/// After this much silence a client has probably been closed; its next poll counts as its first.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
-/// A client that gave up after some time is answered well before that, the next time.
+/// The fraction of a client's observed timeout after which its next poll is answered.
 const TIMEOUT_FRACTION: f64 = 0.7;
 
-/// What has been learned of the clients that poll a resource.
+/// The behaviour observed of the clients that poll a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
-    /// How many there are, as far as they can be told apart.
+    /// The number of clients that can be distinguished.
     pub clients: usize,
-    /// How many of them were several, or ask again before they are answered.
+    /// The number of entries that were several clients, or poll again before they are answered.
     pub overlapping: usize,
-    /// How long the least patient of those that gave up is held from now on.
+    /// The hold time of the client with the shortest observed timeout.
     pub patience: Option<Duration>,
 }
 
-/// What a poll is held on.
+/// The resources that a held poll occupies.
 #[derive(Debug)]
 pub struct Hold {
-    /// Keeps the resource watched; its head is current when the hold begins.
+    /// Keeps the resource watched; its state is current when the hold begins.
     pub subscription: Subscription,
-    /// What wakes the client.
+    /// Wakes the client.
     pub notify: Arc<TaskNotify>,
-    /// Its place among all held clients.
+    /// Its permit among all held clients.
     pub place: StreamPermit,
-    /// The longest that it is held.
+    /// The maximum hold time.
     pub longest: Duration,
 }
 
-/// One poll, from its arrival to its answer. Dropping it says that it has been answered.
+/// One poll, from its arrival to its response. Dropping it records that it was answered.
 #[derive(Debug)]
 pub struct Poll {
     habits: Arc<PollClients>,
@@ -93,41 +94,42 @@ pub struct Poll {
     state: Mutex<Answering>,
 }
 
-/// How a poll is being answered.
+/// The response to a poll.
 #[derive(Debug, Default)]
 struct Answering {
-    /// With what, as far as that is known.
+    /// The version of the response, if known.
     with: Option<Version>,
-    /// Whether its client left without an answer.
+    /// Whether the client left without a response.
     gone: bool,
 }
 
-/// How long a poll is held, and on what.
+/// The parameters of a hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Holding<'a> {
-    /// What the client is taken to have, if it does not say.
+    /// The version that the client is assumed to have, if it does not say.
     pub known: Option<Version>,
-    /// Whether what it says may come out of a cache that other pages use, too, so that it can only prove the contrary.
+    /// Whether the client's validator may come from a cache that other pages share. Such a validator can prove that the
+    /// client's state is old, but not that it is current.
     pub is_shared: bool,
-    /// The poll, if anything can be learned of it.
+    /// The poll, if its timing can be learned from.
     pub poll: Option<&'a Poll>,
-    /// When it came.
+    /// The time of its arrival.
     pub now: Instant,
 }
 
-/// How a held poll ended.
+/// The end of a held poll.
 #[derive(Debug)]
 pub enum PollOutcome {
-    /// There is this to answer.
+    /// Answer with this snapshot.
     Answer(Arc<Snapshot>),
     /// The client left.
     Gone,
-    /// Memory has no answer: the backend is to be asked.
+    /// Memory has no response: the backend must be asked.
     Unknown,
 }
 
 impl PollClients {
-    /// A poll has come from a client at `address`, asking `headers` of what is called `resource`.
+    /// Records the arrival of a poll with `headers` from a client at `address` for `resource`.
     pub fn ask(self: &Arc<Self>, address: Option<IpAddr>, headers: &HeaderMap, resource: u64, now: Instant) -> Poll {
         let agent = self.agent(address, headers);
         let mut said: Vec<_> = headers
@@ -170,19 +172,19 @@ impl PollClients {
         }
     }
 
-    /// A client goes to another page, or loads the one that it has again: what that page had is gone.
+    /// Records that a client navigates to another page or reloads its page: the state of the old page is lost.
     pub fn navigates(&self, address: Option<IpAddr>, headers: &HeaderMap) {
         let agent = self.agent(address, headers);
         let mut table = self.lock();
         table.values_mut().filter(|habit| habit.agent == agent).for_each(|habit| habit.rhythm.disturbed());
     }
 
-    /// Whether there is anything to learn.
+    /// Returns whether any poll has been recorded.
     pub fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// What has been learned of those who poll `resource`.
+    /// Returns the observed behaviour of the clients that poll `resource`.
     pub fn learned(&self, resource: u64) -> Learned {
         let mut learned = Learned::default();
         for habit in self.lock().values().filter(|habit| habit.resource == resource) {
@@ -228,44 +230,44 @@ fn make_room(table: &mut HashMap<u64, PollClient>, now: Instant) {
 }
 
 impl Poll {
-    /// What is to be done with it.
+    /// Returns how to treat the poll.
     pub fn treatment(&self) -> Treatment {
         self.treatment
     }
 
-    /// What its page has, if it is the one that it seems to be.
+    /// Returns the version that the poll's page has, if it is the recognised page.
     pub fn known(&self) -> Option<Version> {
         self.known
     }
 
-    /// How long its client waits at most, if it has shown that.
+    /// Returns how long to hold the client's polls, if a timeout was observed.
     pub fn patience(&self) -> Option<Duration> {
         self.patience
     }
 
-    /// It is answered with this.
+    /// Records the version of the response.
     pub fn answer(&self, with: Version) {
         self.state().with = Some(with);
     }
 
-    /// It waits for `notify`, or for something else; it is notified if another like it comes.
+    /// Registers `notify`, which wakes the held poll if a similar one arrives.
     fn waits(&self, notify: &Arc<TaskNotify>) {
         if let Some(habit) = self.habits.lock().get_mut(&self.client) {
             habit.waiting = Some(Arc::clone(notify));
         }
     }
 
-    /// Whether another has come while it waited.
+    /// Returns whether a similar poll has arrived during the wait.
     fn is_disturbed(&self) -> bool {
         self.habits.lock().get(&self.client).is_none_or(|habit| habit.waiting.is_none())
     }
 
-    /// Its client left.
+    /// Records that the client left.
     pub fn left(&self) {
         self.state().gone = true;
     }
 
-    /// Its client left after so long.
+    /// Records that the client left after this time.
     fn client_timed_out(&self, after: Duration) {
         self.left();
         let patience = after.mul_f64(TIMEOUT_FRACTION);
@@ -297,8 +299,13 @@ impl Drop for Poll {
 }
 
 impl Holding<'_> {
-    /// Holds a poll, and says how to answer it: never with what was read before `wrote`, when its client last wrote. The client is
-    /// notified when that changes, or when there seem to be several clients; then what came of it is looked for at once.
+    /// Holds a poll and returns how to answer it, never with a state fetched before `wrote`, the client's last write.
+    /// The client is notified when `wrote` changes or when there seem to be several clients; the loop then checks again
+    /// at once.
+    ///
+    /// # Races
+    /// A fetch that ends before the hold registers for it would be missed, so the state is read again after
+    /// registering.
     pub async fn run(
         &self,
         hold: &Hold,
@@ -329,7 +336,7 @@ impl Holding<'_> {
             let is_behind = matches!(head.status, ResourceStatus::Live) && head.current_as_of(since).is_none();
             if is_behind {
                 resource.wake_on_next_fetch();
-                // It may have been made before we said that we wait for it.
+                // The fetch may have ended before the registration.
                 if resource.state().last_success != head.last_success {
                     continue;
                 }
@@ -359,7 +366,8 @@ impl Holding<'_> {
     }
 }
 
-/// The hold is up: the newest there is, unless the client has written, or been shown something newer, since it was read.
+/// Ends the hold: returns the newest snapshot, unless the client has written, or has been shown a newer state, since it
+/// was fetched.
 fn conclude(hold: &Hold, wrote: Instant) -> PollOutcome {
     let resource = hold.subscription.resource();
     let head = resource.state();

@@ -1,4 +1,4 @@
-//! Updates as JSON objects, one each: what NDJSON, JSON sequences, multiplexed streams, WebSockets and frames carry.
+//! Updates as JSON objects, used by NDJSON, JSON sequences, multiplexed streams, WebSockets and frames.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,25 +11,25 @@ use super::Url;
 use crate::model::{Form, Kind, Representation, Snapshot, Update};
 use crate::normalise::{plain_utf8, text_of};
 
-/// What a snapshot's record comes with.
+/// The level of detail of a snapshot's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordDetail {
-    /// Its body.
+    /// The body.
     Body,
-    /// The response's headers, too.
+    /// The body and the response headers.
     Headers,
-    /// Headers, and the body exactly: as a string if its bytes are plain UTF-8, even if it is JSON, else as base64.
+    /// The headers and the exact body: a string if its bytes are plain UTF-8, even for JSON, else base64.
     Exact,
 }
 
-/// The record of `update`, on one line.
+/// Returns the record of `update` on one line.
 pub(super) fn record(update: &Update, url: &Url) -> String {
     record_with(update, url, RecordDetail::Body)
 }
 
-/// The same, with as much of a snapshot as is asked for.
+/// Returns the record with the given level of detail for snapshots.
 pub(super) fn record_with(update: &Update, url: &Url, detail: RecordDetail) -> String {
-    // Made by us, of characters that need no escape.
+    // The identity tag consists of characters that need no escaping.
     let identity = url.identity.as_ref().map_or_else(String::new, |identity| format!(",\"identity\":\"{identity}\""));
     let url = json_string(&url.text) + &identity;
     match update {
@@ -37,7 +37,7 @@ pub(super) fn record_with(update: &Update, url: &Url, detail: RecordDetail) -> S
         Update::Patch { client_base: called, snapshot, delta, patch, .. } => {
             let patch = String::from_utf8_lossy(patch);
             let version = snapshot.version;
-            // What is held exactly is held with its headers.
+            // Exact records include the headers.
             let headers = match detail {
                 RecordDetail::Exact => {
                     format!("\"headers\":{},", Value::Object(headers_of(snapshot)))
@@ -87,7 +87,8 @@ fn snapshot_record(snapshot: &Snapshot, url: &str, detail: RecordDetail) -> Stri
     text
 }
 
-/// The headers of a snapshot, with an entity tag that names it alone where the upstream gave one.
+/// Returns the headers of a snapshot. If the upstream sent an entity tag, it is replaced by one that names this
+/// snapshot alone.
 fn headers_of(snapshot: &Snapshot) -> serde_json::Map<String, Value> {
     let mut headers = snapshot.representation.headers.clone();
     if let Some(etag) = snapshot.etag(Form::Sent).filter(|_| snapshot.representation.tag().is_some()) {
@@ -96,7 +97,7 @@ fn headers_of(snapshot: &Snapshot) -> serde_json::Map<String, Value> {
     headers_object(&headers)
 }
 
-/// Headers as an object; the values of those that are repeated are joined by commas (RFC 9110 section 5.3).
+/// Returns headers as an object; repeated headers are joined by commas (RFC 9110 section 5.3).
 pub fn headers_object(headers: &HeaderMap) -> serde_json::Map<String, Value> {
     let mut object = serde_json::Map::new();
     for name in headers.keys() {
@@ -107,7 +108,7 @@ pub fn headers_object(headers: &HeaderMap) -> serde_json::Map<String, Value> {
     object
 }
 
-/// `"body":…`: a JSON value as it was spelled, other text as a string, and base64 for the rest.
+/// Writes `"body":…`: a JSON value in its original spelling, other text as a string, anything else as base64.
 fn push_body(record: &mut String, representation: &Representation) {
     let is_json = representation.media_type().kind() == Kind::Json;
     match text_of(representation) {
@@ -123,7 +124,7 @@ fn push_body(record: &mut String, representation: &Representation) {
     }
 }
 
-/// `"body":…` such that its bytes can be had back: a string of which they are the UTF-8, or base64.
+/// Writes `"body":…` so that the exact bytes can be restored: a string if they are its UTF-8 encoding, else base64.
 fn push_exact(record: &mut String, representation: &Representation) {
     match plain_utf8(representation) {
         Some(text) => {
@@ -140,12 +141,12 @@ fn push_base64(record: &mut String, representation: &Representation) {
     record.push('"');
 }
 
-/// Appends a JSON text without the white space between its tokens: a record is one line. Numbers and strings keep their
-/// spelling.
+/// Appends a JSON text without the white space between its tokens, since a record is one line. Numbers and strings keep
+/// their spelling.
 fn push_compact(record: &mut String, json: &str) {
     let mut rest = json;
     loop {
-        // Between strings only white space is dropped.
+        // Only white space outside of strings is dropped.
         let (outside, inside) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
         record.extend(outside.split([' ', '\n', '\r', '\t']));
         if inside.is_empty() {
@@ -157,7 +158,7 @@ fn push_compact(record: &mut String, json: &str) {
     }
 }
 
-/// Where the string that `text` begins with ends.
+/// Returns the end of the string at the beginning of `text`.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -171,7 +172,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// `text` as a JSON string.
+/// Returns `text` as a JSON string.
 pub(super) fn json_string(text: &str) -> String {
     Value::from(text).to_string()
 }

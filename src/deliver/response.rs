@@ -1,4 +1,4 @@
-//! Plain responses that do not come from the backend at this moment.
+//! Plain responses that Sungrazer sends without the backend.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,22 +17,22 @@ use crate::model::entity::{self, EntityTag};
 use crate::model::{Form, Representation, Snapshot, Version, fields};
 use crate::resource::{History, Refusal};
 
-/// A whole response.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct LocalResponse {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, without those that frame the body.
+    /// The headers, without those that frame the body.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
-/// Whether a cache answered (RFC 9211).
+/// Says whether a cache answered (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 impl LocalResponse {
-    /// A short text of our own.
+    /// Returns a short text response of this server.
     pub fn text(status: StatusCode, text: &str) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -40,43 +40,44 @@ impl LocalResponse {
         Self { status, headers, body: Bytes::from(format!("{text}\n")) }
     }
 
-    /// A JSON document of our own.
+    /// Returns a JSON response of this server.
     pub fn json(status: StatusCode, value: &serde_json::Value) -> Self {
         let mut answer = Self::text(status, &value.to_string());
         answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         answer
     }
 
-    /// What the application has answered to a fetch.
+    /// Returns the application's response to a fetch.
     pub fn from_representation(found: Representation) -> Self {
         let mut headers = found.headers;
         headers.insert(CACHE_STATUS, HeaderValue::from_static("sungrazer; hit"));
         Self { status: found.status, headers, body: found.body }
     }
 
-    /// Whether it is what the application once said, or our own word, as the access log calls it.
+    /// Returns the source of the response for the access log: `memory` for a stored response of the application, `own`
+    /// for a response of this server.
     pub fn from(&self) -> &'static str {
         if self.headers.contains_key(CACHE_STATUS) { "memory" } else { "own" }
     }
 
-    /// 503, to be tried again in a moment.
+    /// Returns a 503 with `Retry-After`.
     pub fn overload(text: &str) -> Self {
         let mut answer = Self::text(StatusCode::SERVICE_UNAVAILABLE, text);
         answer.headers.insert(RETRY_AFTER, TRY_AGAIN.as_secs().into());
         answer
     }
 
-    /// What the upstream said when it refused.
+    /// Returns the response with which the upstream refused.
     pub fn refused(refusal: &Refusal) -> Self {
         Self { status: refusal.status, headers: refusal.headers.clone(), body: refusal.body.clone() }
     }
 }
 
-/// The answer to a plain GET from memory: 304 if the request's validators still hold, else the whole body, in the coding in
-/// which the upstream sent it if the client takes that. `None` if the client takes no form of it that there is.
+/// Returns the response to a plain GET from memory: 304 if the request's validators still match, else the whole body,
+/// with the upstream's content coding if the client accepts it. Returns `None` if the client accepts no available form.
 ///
-/// `If-None-Match` may name our version or the upstream's own validator; without it `If-Modified-Since` counts
-/// (RFC 9110 section 13.2.2).
+/// `If-None-Match` may contain a version of this server or the upstream's own validator; without it `If-Modified-Since`
+/// counts (RFC 9110 section 13.2.2).
 pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Option<LocalResponse> {
     let representation = &snapshot.representation;
     let form = Form::for_client(request, representation.coded.as_ref())?;
@@ -89,7 +90,7 @@ pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Option<Loca
     Some(LocalResponse { status: representation.status, headers, body: snapshot.body(form).clone() })
 }
 
-/// Response headers that tell something of the bytes, coding included.
+/// Response headers that contain a digest of the bytes, including their content coding.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 fn headers_of(snapshot: &Snapshot, form: Form) -> HeaderMap {
@@ -113,7 +114,7 @@ fn headers_of(snapshot: &Snapshot, form: Form) -> HeaderMap {
     headers
 }
 
-/// A whole snapshot, for a client whose copy is another one, or that has none.
+/// A complete snapshot, for a client that has no copy or an old one.
 #[derive(Debug)]
 pub struct CachedResponse {
     snapshot: Arc<Snapshot>,
@@ -122,15 +123,15 @@ pub struct CachedResponse {
 }
 
 impl CachedResponse {
-    /// The answer to `request` with `snapshot`, one of several that its URL can give by what is in `vary`. `None` if there
-    /// is less to say.
+    /// Returns the response to `request` with `snapshot`, which is one of several variants of its URL if `vary` is set.
+    /// Returns `None` if a response without a body is enough.
     pub fn of(snapshot: &Arc<Snapshot>, request: &HeaderMap, vary: Option<&'static str>) -> Option<Self> {
         let form = Form::for_client(request, snapshot.representation.coded.as_ref())?;
         let worth = has_body(snapshot.representation.status) && !is_not_modified(snapshot, request);
         worth.then(|| Self { snapshot: Arc::clone(snapshot), form, vary })
     }
 
-    /// As any other answer.
+    /// Returns the same as a general response.
     pub fn answer(&self) -> LocalResponse {
         let mut headers = headers_of(&self.snapshot, self.form);
         if let Some(vary) = self.vary {
@@ -139,8 +140,8 @@ impl CachedResponse {
         LocalResponse { status: self.snapshot.representation.status, headers, body: self.body().clone() }
     }
 
-    /// How it begins over HTTP/1.1, up to where it may be said what becomes of the connection. The same for all who ask
-    /// for this form: a resource has one route.
+    /// Returns the beginning of the HTTP/1.1 head, up to the point where connection headers may follow. It is the same
+    /// for all clients that receive this form, since a resource has one route.
     pub(super) fn head(&self) -> &Bytes {
         self.snapshot.heads[self.form as usize].get_or_init(|| {
             let mut answer = self.answer();
@@ -151,18 +152,18 @@ impl CachedResponse {
         })
     }
 
-    /// Its date, if it is not that of our own clock.
+    /// Returns the value for `Date` if the upstream's clock differs from ours.
     pub(super) fn date(&self) -> Option<HeaderValue> {
         date(&self.snapshot.representation)
     }
 
-    /// Its body.
+    /// Returns the body.
     pub fn body(&self) -> &Bytes {
         self.snapshot.body(self.form)
     }
 }
 
-/// What the upstream's clock shows now, if that is not what ours does: pages tell the time by it.
+/// Returns the current time of the upstream's clock if it differs from ours, because pages use `Date` as their clock.
 fn date(representation: &Representation) -> Option<HeaderValue> {
     let away = Duration::from_secs(representation.ahead.unsigned_abs());
     let now = clock::wall();
@@ -175,19 +176,19 @@ fn date(representation: &Representation) -> Option<HeaderValue> {
     HeaderValue::from_str(&formats.then(|| httpdate::fmt_http_date(there))?).ok()
 }
 
-/// Whether what the client has, by its own word, is this snapshot.
+/// Returns whether the client's validators match this snapshot.
 fn is_not_modified(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
         return etag_matches(snapshot, request);
     }
-    // A later date may be of a state that was taken back since, or of the client's own clock.
+    // A later date may belong to a state that was since reverted, or to the client's own clock.
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
     let since = request.get(IF_MODIFIED_SINCE).and_then(date);
     let modified = snapshot.representation.headers.get(LAST_MODIFIED).and_then(date);
     snapshot.marks.date && since.is_some() && since == modified
 }
 
-/// Whether the request's `If-None-Match` names this snapshot, by the weak comparison (RFC 9110 section 13.1.2).
+/// Returns whether `If-None-Match` matches this snapshot, by the weak comparison (RFC 9110 section 13.1.2).
 fn etag_matches(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     let own = snapshot.representation.entity_tag().filter(|_| snapshot.marks.tag).map(|own| own.opaque);
     let is_named = |tag: EntityTag<'_>| {
@@ -198,8 +199,8 @@ fn etag_matches(snapshot: &Snapshot, request: &HeaderMap) -> bool {
     lines.any(|line| line.as_bytes().trim_ascii() == b"*") || entity::tags(request, &IF_NONE_MATCH).any(is_named)
 }
 
-/// Whether the client, by its `If-None-Match`, has the news that is in the newest of these snapshots, though parts of it
-/// that are no news may be older; `None` if it does not say what it has.
+/// Returns whether the client, according to its `If-None-Match`, has a state with the meaning of the newest snapshot,
+/// though ignored parts of it may be older. Returns `None` if the request has no `If-None-Match`.
 pub(super) fn has_current_meaning(history: &History, request: &HeaderMap) -> Option<bool> {
     let newest = history.newest().filter(|_| request.contains_key(IF_NONE_MATCH))?;
     let meaning = newest.version.meaning;

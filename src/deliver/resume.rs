@@ -1,7 +1,7 @@
-//! What clients say that they hold, where nobody here knows what that is.
+//! Detects clients that hold a state unknown to this process.
 //!
-//! Another process, or this one before it forgot, may have told a client of a state that is newer than any in memory. Such a
-//! client is only told what was fetched after it asked.
+//! Another process, or this one before it evicted the resource, may have sent a client a state newer than any in
+//! memory. Such a client only receives states fetched after its request.
 
 use http::HeaderMap;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
@@ -9,8 +9,8 @@ use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use crate::model::{ResumeFrom, Snapshot, Version};
 use crate::resource::ResourceState;
 
-/// Whether the request says by a validator that its client holds something of which `head` does not know that it is no newer
-/// than all there is.
+/// Returns whether a validator in the request shows that the client may hold a state newer than those that `head`
+/// knows.
 pub fn holds_unknown(head: &ResourceState, request: &HeaderMap) -> bool {
     let tags = request.get_all(IF_NONE_MATCH);
     if tags.iter().next().is_some() {
@@ -21,10 +21,10 @@ pub fn holds_unknown(head: &ResourceState, request: &HeaderMap) -> bool {
     newest.zip(date(request, IF_MODIFIED_SINCE)).is_some_and(|(newest, held)| held > newest)
 }
 
-/// Whether one of the entity tags in `list` is of a state that `head` knows.
+/// Returns whether one of the entity tags in `list` belongs to a state that `head` knows.
 fn is_known(head: &ResourceState, list: &str) -> bool {
     let is_version = |tag: &str| tag.parse().is_ok_and(|version: Version| head.knows(&ResumeFrom::Version(version)));
-    // A tag may hold a comma, but no quote.
+    // A tag may contain a comma, but no quote.
     let is_of = |snapshot: &Snapshot| {
         let tag = snapshot.representation.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
         tag.is_some_and(|tag| list.contains(tag.strip_prefix("W/").unwrap_or(tag)))

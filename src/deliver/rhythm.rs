@@ -1,8 +1,9 @@
-//! By what a page is known that polls without a word. Pure.
+//! Recognises a polling page by the timing of its polls. Pure.
 //!
-//! Neither address nor `User-Agent` tell one page from another, nor do connections, which browsers share, or validators, which
-//! caches share. What only one page does is to ask again a fixed time after *its* answer came: if that answer is late, the
-//! next poll is late by as much, and the polls of all others are not.
+//! Neither address nor `User-Agent` distinguishes one page from another, nor do connections, which browsers share, or
+//! validators, which caches share. Only the page that received a response polls again a fixed time after *that*
+//! response: if the response is delayed, the page's next poll is delayed equally, and the polls of all other pages are
+//! not.
 //!
 //! ```text
 //! polls at regular distances ─▶ their answers are delayed, by a little, now and then
@@ -11,8 +12,8 @@
 //! enough proofs ─▶ the next poll is held if it comes when that page is due, and that page has the newest state
 //! ```
 //!
-//! A poll that is held by mistake is another page's that came just when the known one was due. The known one comes then, too,
-//! and with that the hold is over: nobody waits for longer than [`window`] twice.
+//! A poll held by mistake belongs to another page and arrived just when the recognised page was due. The recognised
+//! page polls at that time too, which ends the hold: no page waits longer than [`window`] twice.
 
 use std::time::Duration;
 
@@ -20,46 +21,46 @@ use tokio::time::Instant;
 
 use crate::model::Version;
 
-/// So many times the next poll has to move with an answer.
+/// The number of times that the next poll must move with a response.
 const PROOFS: u32 = 3;
 
-/// Pages that rest for less between two polls are not held: among many pages there is always one that comes so soon.
+/// The minimum rest between two polls for a page to be held. With shorter rests, some poll among many pages always
+/// comes at the expected time.
 const SHORTEST_REST: Duration = Duration::from_millis(250);
 
-/// A page is held this many polls' time for each of its polls that came when it was expected: one that has been there for long
-/// will be there for long.
+/// One more poll interval of hold per this many polls that came when expected: a page that has stayed for long will
+/// probably stay for long.
 const POLLS_A_REST: u32 = 4;
 
-/// How far from the expected moment a poll may come.
+/// Returns how far from the expected moment a poll may come.
 pub(super) fn window(rest: Duration) -> Duration {
     (rest / 100).clamp(Duration::from_millis(10), Duration::from_millis(30))
 }
 
-/// What is done with a poll.
+/// The treatment of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is answered as if nothing were known of its page.
+    /// Answer it without any assumption about its page.
     AtOnce,
-    /// It may be the poll of a page that could be known: it is answered with what is newest, so that it is known what that page
-    /// has.
+    /// Answer it with the newest state, so that the state of a page that may be recognised is known.
     Meet,
-    /// It is answered after so long, or at once if that brings news.
+    /// Answer it after this delay, or at once if the resource changes.
     Delay(Duration),
-    /// It is held for so long at most, if its page has the newest state.
+    /// Hold it for at most this long, if its page has the newest state.
     Hold(Duration),
 }
 
-/// How the polls come that are alike.
+/// The timing of similar polls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rhythm {
-    /// How long the page rests between an answer and its next poll.
+    /// The page's rest between a response and its next poll.
     rest: Option<Duration>,
     /// The last poll that was answered.
     last: Option<Answered>,
-    /// How long the answer before was delayed.
+    /// The delay of the response before that.
     before: Duration,
     proofs: u32,
-    /// Polls in a row that came when they were expected.
+    /// The number of consecutive polls that came when expected.
     met: u32,
 }
 
@@ -71,7 +72,7 @@ struct Answered {
 }
 
 impl Rhythm {
-    /// A poll comes at `now`; `chance`, from 0 to 1, is drawn for it.
+    /// Records a poll at `now`; `chance`, from 0 to 1, is random.
     pub(super) fn asked(&mut self, now: Instant, chance: f64) -> Treatment {
         let Some(last) = self.last else { return Treatment::AtOnce };
         let rested = now.saturating_duration_since(last.at);
@@ -81,12 +82,12 @@ impl Rhythm {
         };
         let window = window(rest);
         if rested + window < rest {
-            // No timer is early: this is another page.
+            // Timers never fire early, so this is another page.
             self.begin_again(Some(rested));
             return Treatment::AtOnce;
         }
         if rested > rest + window {
-            // The page was busy, or it is another.
+            // Either the page was busy, or it is another page.
             self.proofs /= 2;
             self.met /= 2;
             if self.proofs == 0 {
@@ -110,18 +111,18 @@ impl Rhythm {
         }
     }
 
-    /// It was answered at `now`, after `delay`; `with` what, if that is known.
+    /// Records a response at `now`, after `delay`; `with` is its version, if known.
     pub(super) fn answered(&mut self, now: Instant, delay: Duration, with: Option<Version>) {
         self.before = self.last.map_or(delay, |last| last.delay);
         self.last = Some(Answered { at: now, delay, with });
     }
 
-    /// What the page has that polls next, if it is the one that was answered last.
+    /// Returns the version held by the page that polls next, if that is the page that was answered last.
     pub(super) fn known(&self) -> Option<Version> {
         self.last?.with
     }
 
-    /// A poll comes while another waits: there are several.
+    /// Records that a poll came while another was waiting: there are several pages.
     pub(super) fn disturbed(&mut self) {
         self.begin_again(None);
     }

@@ -1,4 +1,4 @@
-//! The held loop: what happens to a client from its first byte to its last.
+//! The held loop: serves a client from the first byte of its stream to the last.
 
 use std::mem;
 use std::pin::pin;
@@ -19,51 +19,51 @@ use crate::resource::{Decline, Ended, Refusal, Subscription, TaskNotify, WaitLim
 
 /// One held client.
 pub struct Session {
-    /// What it follows.
+    /// The URLs that it subscribes to.
     pub followers: UrlSubscriptions,
-    /// Where it finds more; `None` if it follows one URL until that ends.
+    /// The service for further subscriptions; `None` if it subscribes to one URL until that ends.
     pub desk: Option<Arc<dyn SubscriptionService>>,
-    /// What wakes it.
+    /// Wakes it.
     pub notify: Arc<TaskNotify>,
-    /// Its place among all held clients.
+    /// Its permit among all held clients.
     pub place: StreamPermit,
-    /// In which form.
+    /// Its stream format.
     pub delivery: FormatRef,
-    /// How patiently.
+    /// Its timing.
     pub options: Options,
-    /// Whether the client takes gzip.
+    /// Whether the client accepts gzip.
     pub gzip: bool,
-    /// What else the head of the response says.
+    /// Additional headers of the response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether it ends as soon as there was something to tell, as a poll does.
+    /// Whether it ends after the first update, as a poll does.
     pub once: bool,
-    /// Of its own moments within the common ones.
+    /// The seed for its individual jitter.
     pub seed: u64,
 }
 
-/// What there is to say when the first fetch is over.
+/// The result of waiting for the first fetch.
 #[derive(Debug)]
 pub enum FirstState {
-    /// Go on.
+    /// There is a state to begin with.
     Stream,
     /// The client left.
     Gone,
     /// The upstream refuses.
     Refused(Arc<Refusal>),
-    /// The resource may not be watched as it was asked for.
+    /// The resource may not be watched as requested.
     Declined(Decline),
     /// The watch ended for another reason; another may begin.
     Ended,
-    /// It takes longer than the client is to wait.
+    /// The first fetch takes longer than the client is to wait.
     Late,
 }
 
-/// How soon the first look at what a stream is opened for has to begin. A client that waits for longer is told that what it
-/// asks for cannot be read now.
+/// How soon the first fetch for a stream must begin. A client that waits longer is told that the resource cannot be
+/// read now.
 pub const STREAM_FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits until there is a state that the upstream had at `since` or later, or until it is clear that there is none, or none
-/// soon. Asks for a fetch if nobody has made it yet.
+/// Waits for a state that the upstream had at `since` or later, or until it is clear that there will be none soon.
+/// Requests a fetch if none has been made yet.
 pub async fn await_ready(
     wire: &mut Downstream,
     subscription: &Subscription,
@@ -84,36 +84,37 @@ pub async fn await_ready(
     }
 }
 
-/// Streams live for `max_age` and up to this part more, so that those that began together do not come back together.
+/// Streams live for `max_age` plus up to this fraction of it, so that streams that began together do not reconnect
+/// together.
 const AGE_JITTER: f64 = 0.2;
 
-/// When the server stops, streams end within this part of the time that it allows, so that the last of them is gone
+/// When the server stops, streams end within this fraction of the allowed time, so that the last of them has ended
 /// before the time is over.
 const DRAIN_FRACTION: f64 = 0.8;
 
-/// When a held client is to be ended by us, and why.
+/// The time and reason for which this server ends a held client.
 pub(super) struct StreamDeadline {
     rng: fastrand::Rng,
-    /// The moment.
+    /// The time.
     pub(super) at: Instant,
     /// The reason.
     pub(super) reason: EndReason,
 }
 
 impl StreamDeadline {
-    /// The end of a client that comes `now`.
+    /// Returns the deadline of a client that arrives at `now`.
     pub(super) fn new(options: &Options, seed: u64, now: Instant) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let at = now + options.max_age.mul_f64(1.0 + AGE_JITTER * rng.f64());
         Self { rng, at, reason: EndReason::MaxAge }
     }
 
-    /// A moment of the client's own to come back after.
+    /// Returns a jittered reconnection delay for the client.
     pub(super) fn retry(&mut self, options: &Options) -> Duration {
         options.retry.mul_f64(1.0 + self.rng.f64())
     }
 
-    /// Brings the end nearer, if the server is stopping, or if the client has other cookies by now than it came with.
+    /// Moves the deadline forward if the server is stopping, or if a cookie of the client has been replaced.
     pub(super) fn apply_drain(&mut self, place: &StreamPermit) {
         if self.reason == EndReason::MaxAge
             && let Some(at) = place.revoked()
@@ -132,8 +133,8 @@ impl StreamDeadline {
 }
 
 impl Session {
-    /// Holds the client until it leaves, its time is over, or there is nothing more to tell. That is all that a session is
-    /// good for; it is lent all the same, because a future has room twice for what it is given.
+    /// Holds the client until it leaves, its time is over, or no more updates will follow. The method takes `&mut self`
+    /// although it consumes the session: an `async fn` that takes `self` by value stores it twice.
     pub async fn run(&mut self, wire: &mut Downstream) {
         let patience = self.options.write_timeout;
         let mut ending = StreamDeadline::new(&self.options, self.seed, clock::now());
@@ -152,12 +153,12 @@ impl Session {
         while !(self.followers.is_empty() || self.once && told) {
             let heartbeat = spoken + self.options.heartbeat;
             let deadline = ending.at.min(heartbeat).min(self.followers.due().unwrap_or(heartbeat));
-            // Each event puts the next heartbeat off. The alarm is left to go off early instead of being set anew each time,
-            // which would cost more than all else that is done here.
+            // Each event postpones the next heartbeat. The timer fires early instead of being reset for each event,
+            // which would cost more than all other work in this loop.
             if deadline < alarm.deadline() || alarm.is_elapsed() {
                 alarm.as_mut().reset(deadline);
             }
-            // What a client costs while it waits must not depend on what it was last told.
+            // Frees the memory, so that the cost of a waiting client does not depend on its last update.
             frames = Vec::new();
             let now = tokio::select! {
                 biased;
@@ -189,7 +190,7 @@ impl Session {
         Box::pin(wire.finish(&mut coding, patience)).await;
     }
 
-    /// Adds frames for all that there is to tell now, and says when that is.
+    /// Adds frames for all pending updates and returns the current time.
     fn collect(&mut self, frames: &mut Vec<Frame>) -> Instant {
         let (before, now) = (frames.len(), clock::now());
         self.followers.collect(&*self.delivery, self.desk.as_deref(), &self.notify, now, frames);
@@ -197,7 +198,7 @@ impl Session {
             && self.desk.is_some()
             && let Some(stamp) = self.delivery.resume_marker(&self.followers.versions())
         {
-            // With the last of them, so that a client that lost one has not been told that it holds it.
+            // The marker precedes the last frame, so that a client that misses that frame does not record its version.
             frames.insert(frames.len() - 1, stamp);
         }
         now
@@ -216,5 +217,5 @@ impl Session {
     }
 }
 
-/// How long clients that were turned away are told to wait.
+/// The `Retry-After` for rejected clients.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -8,14 +8,14 @@ use super::format::{StreamFormat, Url, encode_once};
 use crate::model::{BodyForm, Frame, Snapshot, Update};
 use crate::normalise::text_of;
 
-/// `id:` is the version, `data:` the body; an event without a name is a snapshot. To a client that takes deltas, a
-/// snapshot is named so, since `data:` may then be a patch as well.
+/// `id:` is the version, `data:` the body; an event without a name is a snapshot. For a client that accepts deltas,
+/// snapshots are named too, since `data:` may then be a patch.
 #[derive(Debug)]
 pub(super) struct Sse {
     deltas: bool,
 }
 
-/// For clients that know nothing but `onmessage`.
+/// The format for clients that only use `onmessage`.
 pub(super) static PLAIN: Sse = Sse { deltas: false };
 
 /// For clients that asked for deltas.
@@ -77,17 +77,18 @@ impl StreamFormat for Sse {
     }
 }
 
-/// `retry:` as a part of whatever event comes first: some clients take a block of its own for an event.
+/// Returns `retry:` as a part of the first event, because some clients treat a separate block as an event.
 pub(super) fn retry_field(retry: Duration) -> String {
     format!("retry: {}\n", retry.as_millis())
 }
 
-/// Breaks a silence. It ends no block, for the same reason.
+/// The heartbeat. It does not end a block, for the same reason.
 pub(super) const COMMENT: &[u8] = b":\n";
 
 fn snapshot_event(name: &str, snapshot: &Snapshot) -> BytesMut {
     let representation = &snapshot.representation;
-    // What is no text is not offered as SSE; should a stream's resource become such, its bytes are shown as far as they go.
+    // SSE is not offered for binary bodies. If the resource of an open stream becomes binary, its bytes are decoded
+    // lossily.
     let text = text_of(representation).unwrap_or_else(|| String::from_utf8_lossy(&representation.body));
     let mut event = BytesMut::with_capacity(text.len() + text.len() / 16 + 96);
     event.put_slice(format!("{name}id: {}\n", snapshot.version).as_bytes());
@@ -96,7 +97,7 @@ fn snapshot_event(name: &str, snapshot: &Snapshot) -> BytesMut {
     event
 }
 
-/// A patch document has no line end.
+/// Encodes a patch. A patch document contains no line end.
 fn patch_event(snapshot: &Snapshot, patch: &[u8]) -> BytesMut {
     let mut event = BytesMut::with_capacity(patch.len() + 128);
     event.put_slice(format!("event: patch\nid: {}\ndata: ", snapshot.version).as_bytes());
@@ -105,8 +106,8 @@ fn patch_event(snapshot: &Snapshot, patch: &[u8]) -> BytesMut {
     event
 }
 
-/// Writes `text` as `data:` lines. All three line ends of the format would end a field, so each begins a new one; the
-/// client gets them back as line feeds.
+/// Writes `text` as `data:` lines. The format has three line ends, each of which would end a field, so each begins a
+/// new line; the client receives them as line feeds.
 fn put_data(event: &mut BytesMut, text: &str) {
     let mut rest = text;
     loop {

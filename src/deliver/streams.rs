@@ -1,4 +1,4 @@
-//! All held clients of the process: how many there may be, and how they are asked to leave.
+//! The limits on held clients of the process, and their graceful shutdown.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,22 +14,22 @@ use tokio::time::Instant;
 use crate::model::AddressBucket;
 use crate::resource::{CookieIndex, MIN_AGE_FOR_ROTATION, Registered, Revocable, TaskNotify};
 
-/// How many clients may be held.
+/// The maximum numbers of held clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamsOptions {
-    /// In all.
+    /// In total.
     pub max_streams: usize,
-    /// From one address.
+    /// Per client address.
     pub max_streams_per_address: usize,
 }
 
-/// No further client can be held.
+/// The reason why a client cannot be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
-    /// As many as may be are held already.
+    /// The total limit is reached.
     #[error("all {0} places for streams are taken")]
     Full(usize),
-    /// As many as may be are held from this client's address.
+    /// The limit for the client's address is reached.
     #[error("all {0} places for streams from one address are taken")]
     FullForAddress(usize),
     /// The client is a browser that has few connections left for this site.
@@ -37,26 +37,26 @@ pub enum AdmissionError {
     LastConnections,
 }
 
-/// Who asks to be held.
+/// The properties of a client that asks to be held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionRequest {
     /// Its address.
     pub address: Option<IpAddr>,
-    /// Names the browser, if it is one that opens only so many connections to a site.
+    /// The browser, if it limits the number of connections to a site.
     pub browser: Option<NonZeroU64>,
-    /// Whether it asked for nothing but an ordinary answer: then it need not be held.
+    /// Whether the client expects an ordinary response, so that it need not be held.
     pub optional: bool,
 }
 
-/// A browser opens six connections to a site over HTTP/1.1. It must not be left without.
+/// A browser opens six HTTP/1.1 connections to a site. Some must stay free.
 const MAX_HELD_PER_BROWSER: usize = 4;
 
-/// The held clients.
+/// The limiter of held clients.
 #[derive(Debug)]
 pub struct StreamLimiter {
     created_at: Instant,
     roster: Mutex<StreamTable>,
-    /// When the last stream has to be gone, as nanoseconds since `created_at`; 0 while nobody is asked to leave.
+    /// When the last stream must end, in nanoseconds since `created_at`; 0 while not draining.
     drained_by: AtomicU64,
 }
 
@@ -68,18 +68,18 @@ struct StreamTable {
     by_browser: HashMap<NonZeroU64, usize>,
 }
 
-/// A held client's place; dropping it makes room.
+/// A held client's permit. Dropping it frees the place.
 #[derive(Debug)]
 pub struct StreamPermit {
     streams: Arc<StreamLimiter>,
     slot: usize,
     address: Option<AddressBucket>,
     browser: Option<NonZeroU64>,
-    /// The cookies under which the client came.
+    /// The cookies with which the client arrived.
     cookies: Option<(Arc<Revocation>, Registered)>,
 }
 
-/// What a held client is told when a cookie is replaced under which it came.
+/// Notifies a held client that one of its cookies was replaced.
 #[derive(Debug)]
 struct Revocation {
     entered: Instant,
@@ -95,23 +95,23 @@ impl Revocable for Revocation {
 }
 
 impl StreamLimiter {
-    /// Nobody held.
+    /// Creates a limiter without held clients.
     pub fn new(options: StreamsOptions, now: Instant) -> Arc<Self> {
         let roster =
             StreamTable { options, notifies: Slab::new(), by_address: HashMap::new(), by_browser: HashMap::new() };
         Arc::new(Self { created_at: now, roster: Mutex::new(roster), drained_by: AtomicU64::new(0) })
     }
 
-    /// Changes how many may be held. Who is held already stays.
+    /// Changes the limits. Clients that are already held stay.
     pub fn set_options(&self, options: StreamsOptions) {
         self.lock().options = options;
     }
 
-    /// Takes a place for the client that is woken by `notify`. Who comes when all have been asked to leave finds one, too, and is
-    /// to leave like them: turned away, an event source would never come back.
+    /// Admits the client that `notify` wakes. New clients are still admitted while draining and then drained with the
+    /// rest: an `EventSource` that gets an error never reconnects.
     ///
     /// # Errors
-    /// [`AdmissionError`] if there is none.
+    /// Returns [`AdmissionError`] if a limit is reached.
     pub fn try_admit(
         self: &Arc<Self>,
         notify: Arc<TaskNotify>,
@@ -145,22 +145,22 @@ impl StreamLimiter {
         Ok(StreamPermit { slot, streams: Arc::clone(self), address, browser: who.browser, cookies: None })
     }
 
-    /// How many clients are held.
+    /// Returns the number of held clients.
     pub fn len(&self) -> usize {
         self.lock().notifies.len()
     }
 
-    /// How many may be held.
+    /// Returns the limits.
     pub fn options(&self) -> StreamsOptions {
         self.lock().options
     }
 
-    /// Whether nobody is held.
+    /// Returns whether no client is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Asks all to leave within `patience`, each at a moment of its own.
+    /// Asks all clients to leave within `patience`, each at a time of its own.
     pub fn drain(&self, now: Instant, patience: Duration) {
         let deadline = now.saturating_duration_since(self.created_at) + patience;
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -171,7 +171,7 @@ impl StreamLimiter {
         }
     }
 
-    /// By when all have to be gone, if they have been asked to leave.
+    /// Returns the time by which all clients must leave, if draining.
     pub fn drain_deadline(&self) -> Option<Instant> {
         match self.drained_by.load(Ordering::Acquire) {
             0 => None,
@@ -185,7 +185,8 @@ impl StreamLimiter {
 }
 
 impl StreamPermit {
-    /// The same for a client that came, `now`, with these cookies: it is not held for longer than they are good.
+    /// Ties the permit to the cookies with which the client arrived at `now`: the client is not held after one of them
+    /// is replaced.
     pub fn under<'a>(
         mut self,
         index: &Arc<CookieIndex>,
@@ -200,13 +201,13 @@ impl StreamPermit {
         self
     }
 
-    /// When this client has to come again, because a cookie was replaced under which it came.
+    /// Returns when this client must reconnect because one of its cookies was replaced.
     pub fn revoked(&self) -> Option<Instant> {
         let (revocation, _) = self.cookies.as_ref()?;
         revocation.is_revoked.load(Ordering::Acquire).then(|| revocation.entered + MIN_AGE_FOR_ROTATION)
     }
 
-    /// By when this client has to be gone, if it has been asked to leave.
+    /// Returns the time by which this client must leave, if draining.
     pub fn drain_deadline(&self) -> Option<Instant> {
         self.streams.drain_deadline()
     }

@@ -1,4 +1,5 @@
-//! `sungrazer.v1` over a WebSocket (RFC 6455): many resources on one socket, and requests in the other direction.
+//! `sungrazer.v1` over a WebSocket (RFC 6455): many resources on one socket, and requests from the client to the
+//! backend.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -31,22 +32,22 @@ pub const SUBPROTOCOL: &str = "sungrazer.v1";
 /// The largest message that a client may send, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
-/// URLs that one client may follow.
+/// The maximum number of URLs that one client may subscribe to.
 pub const MAX_URLS: usize = 64;
 
-/// Requests of one client that may be under way; until one is answered no further message is read.
+/// The maximum number of concurrent requests of one client. No further message is read until one of them is answered.
 const MAX_REQUESTS: usize = 16;
 
-/// A client from which nothing has been heard for so many heartbeats is gone, unless they are very short ones.
+/// A client counts as gone after this many silent heartbeats, but not before `SILENT_AT_LEAST`.
 const SILENT_HEARTBEATS: f64 = 2.5;
 
-/// How long a client is waited for that was told to leave.
+/// How long to wait for a client that was told to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What any client may take to answer a ping.
+/// The minimum time that any client has to answer a ping.
 const SILENT_AT_LEAST: Duration = Duration::from_secs(10);
 
-/// What the server's handshake answers to a client's key (RFC 6455 section 4.2.2).
+/// Returns the server's handshake value for a client's key (RFC 6455 section 4.2.2).
 pub fn accept_key(key: &[u8]) -> String {
     tokio_tungstenite::tungstenite::handshake::derive_accept_key(key)
 }
@@ -90,53 +91,53 @@ impl StreamFormat for Records {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestMessage {
-    /// Comes back with the answer: a number or a string.
+    /// Returned with the response: a number or a string.
     #[serde(default)]
     pub id: Value,
-    /// `GET` if it is not named.
+    /// The method; `GET` if absent.
     #[serde(default)]
     pub method: Option<String>,
     /// A path on this site.
     pub url: String,
-    /// Besides those of the handshake.
+    /// Headers in addition to those of the handshake.
     #[serde(default)]
     pub headers: serde_json::Map<String, Value>,
     /// The body.
     #[serde(default)]
     pub body: Option<String>,
-    /// `"base64"` if the body is that.
+    /// `"base64"` if the body has that encoding.
     #[serde(default)]
     pub encoding: Option<String>,
 }
 
-/// The answer to one.
+/// The response to a request.
 #[derive(Clone, Debug, Serialize)]
 pub struct ResponseMessage {
-    /// The request's.
+    /// The id of the request.
     pub id: Value,
-    /// The status of the backend's answer.
+    /// The status of the backend's response.
     pub status: u16,
-    /// Its headers; of those that are repeated, all values, separated by commas.
+    /// The headers; repeated headers are joined by commas.
     pub headers: serde_json::Map<String, Value>,
-    /// Its body.
+    /// The body.
     pub body: String,
-    /// `"base64"` if the body is no text.
+    /// `"base64"` if the body is binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<&'static str>,
 }
 
-/// Whatever is to be given back later.
+/// A guard that is dropped after the response has been written.
 pub type Kept = Box<dyn Any + Send>;
 
-/// Sends requests of a client to the backend.
+/// Forwards requests of a client to the backend.
 #[async_trait]
 pub trait RequestService: Send + Sync + 'static {
-    /// Sends one, as if the client had sent it as any other. What is returned beside the answer is kept until the client has that:
-    /// it is what the answer takes of the memory for answers.
+    /// Sends a request as if the client had sent it over HTTP. The second value is kept until the response has been
+    /// written: it is the response's share of the memory for responses.
     async fn reply(&self, request: RequestMessage) -> (ResponseMessage, Kept);
 }
 
-/// What a client can say.
+/// A message from the client.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, such as {\"subscribe\": \"/a\"}")]
 struct ClientMessage {
@@ -151,34 +152,34 @@ struct ClientMessage {
 
 /// One client on a WebSocket.
 pub struct Socket {
-    /// Where it finds what it asks for.
+    /// Creates its subscriptions.
     pub desk: Arc<dyn SubscriptionService>,
-    /// Who answers its requests.
+    /// Answers its requests.
     pub replier: Arc<dyn RequestService>,
-    /// What wakes it.
+    /// Wakes it.
     pub notify: Arc<TaskNotify>,
-    /// When it last wrote.
+    /// The time of its last write.
     pub writes: Arc<ClientFence>,
-    /// Its place among all held clients.
+    /// Its permit among all held clients.
     pub place: StreamPermit,
-    /// How patiently it is held.
+    /// Its timing.
     pub options: Options,
-    /// Of its own moments within the common ones.
+    /// The seed for its individual jitter.
     pub seed: u64,
 }
 
 type WsStream = WebSocketStream<Stream>;
 
-/// Why the conversation is over.
+/// The reason why the loop ends.
 enum CloseCause {
-    /// Nothing can be told it any more.
+    /// The connection is lost.
     Lost(Disconnect),
-    /// It is to be told why.
+    /// The client is told the reason.
     Close(CloseCode, &'static str),
 }
 
 impl Socket {
-    /// Holds the client until it leaves or its time is over. The handshake has been answered on `connection`.
+    /// Serves the client until it leaves or its time is over. The handshake has already been answered on `connection`.
     pub async fn run(self, connection: H1Connection) {
         let config = WebSocketConfig::default()
             .read_buffer_size(2048)
@@ -194,8 +195,8 @@ impl Socket {
         match self.converse(&mut socket, &mut followers).await {
             CloseCause::Close(code, reason) => {
                 let close = CloseFrame { code, reason: reason.into() };
-                // Whether the client hears of it is its own affair. But a connection that is closed while the client still
-                // sends is reset, and what it had not read yet, the reasons among it, is lost: its farewell is waited for.
+                // Errors are ignored. A connection that is closed while the client still sends is reset, and unread
+                // data, including the close reason, is lost. The close therefore waits for the client's close frame.
                 let farewell = async {
                     if socket.close(Some(close)).await.is_ok() {
                         while let Some(Ok(_)) = socket.next().await {}
@@ -217,12 +218,13 @@ impl Socket {
         let mut pinged = heard;
         loop {
             let mut out: Vec<Message> = Vec::new();
-            // Until what was written of it is gone, no other answer takes its place.
+            // Holds the memory of the previous response until that has been written.
             let mut _kept = None;
             let mut frames = Vec::new();
             let silent = heard + self.options.heartbeat.mul_f64(SILENT_HEARTBEATS).max(SILENT_AT_LEAST);
             let ping = pinged + self.options.heartbeat;
-            // What it has asked for is answered, even that which signs it out; but nothing further is heard.
+            // Requests in progress are still answered, even the one that signs the client out, but no further message
+            // is handled.
             let is_leaving = ending.reason == EndReason::Reload && clock::now() >= ending.at;
             let leaves = if is_leaving && !replies.is_empty() { ending.at + CLOSE_TIMEOUT } else { ending.at };
             let deadline = leaves.min(silent).min(ping).min(followers.due().unwrap_or(ping));
@@ -286,7 +288,7 @@ impl Socket {
         }
     }
 
-    /// Does what the client said. Returns what is wrong with it, if something is.
+    /// Handles a message. Returns the error message, if the message is invalid.
     fn handle_message(
         &self,
         said: &str,
@@ -352,7 +354,7 @@ impl Socket {
     }
 }
 
-/// The message that a reply is, written without a copy of its body.
+/// Serialises a response without copying its body.
 fn response(reply: &ResponseMessage) -> Option<String> {
     #[derive(Serialize)]
     struct Response<'a> {
@@ -365,7 +367,7 @@ fn text(text: String) -> Message {
     Message::Text(text.into())
 }
 
-/// `{"error":…}`: the client said something that cannot be done.
+/// Returns `{"error":…}` for a message that cannot be handled.
 fn error_message(what: &str, url: Option<&str>) -> String {
     match url {
         Some(url) => format!("{{\"error\":{},\"url\":{}}}", json_string(what), json_string(url)),

@@ -1,20 +1,20 @@
-//! How much work a delta is worth.
+//! The work limit for computing a delta.
 
-/// Steps that may still be taken. A step is about as much as comparing two small things, or reading a few bytes.
+/// The number of steps left. One step is roughly the cost of comparing two small items or reading a few bytes.
 #[derive(Clone, Debug)]
 pub struct Budget {
     left: usize,
 }
 
-/// All steps are taken.
+/// The step budget is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work takes more steps than are allowed")]
 pub struct Exhausted;
 
-/// Some tens of milliseconds, at worst, on a slow core: what a client that waits for a delta may lose by waiting.
+/// Takes some tens of milliseconds at worst on a slow core, which is how long a client may wait for a delta.
 const MAX_STEPS: usize = 2_000_000;
 
-/// How many bytes are read or compared in a step.
+/// The number of bytes read or compared in one step.
 const BYTES: usize = 32;
 
 impl Default for Budget {
@@ -24,15 +24,15 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// So many steps.
+    /// Creates a budget of `steps` steps.
     pub fn new(steps: usize) -> Self {
         Self { left: steps }
     }
 
-    /// Takes `steps`.
+    /// Spends `steps`.
     ///
     /// # Errors
-    /// If there are not so many left; then none are.
+    /// Returns [`Exhausted`] if fewer steps are left, and sets the budget to zero.
     pub fn spend(&mut self, steps: usize) -> Result<(), Exhausted> {
         match self.left.checked_sub(steps) {
             Some(left) => {
@@ -46,7 +46,7 @@ impl Budget {
         }
     }
 
-    /// Takes as many steps as reading `bytes` does.
+    /// Spends the number of steps that reading `bytes` bytes costs.
     ///
     /// # Errors
     /// As [`Budget::spend`].
@@ -54,7 +54,7 @@ impl Budget {
         self.spend(bytes / BYTES + 1)
     }
 
-    /// Steps that are left.
+    /// Returns the number of steps left.
     pub fn left(&self) -> usize {
         self.left
     }

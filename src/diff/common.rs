@@ -1,8 +1,9 @@
-//! What two sequences have in common, in order.
+//! Finds the common subsequence of two sequences.
 //!
-//! What occurs once on either side is most likely the same thing: the longest chain of such tokens is taken for common
-//! first, and what lies between two of them is looked at by itself. Where there is none, Myers' algorithm finds the
-//! shortest way from one side to the other, up to a distance beyond which the stretch is taken for all new.
+//! Tokens that occur once on either side are most likely the same thing (as in patience diff): the longest increasing
+//! chain of such tokens becomes the anchors, and each stretch between two anchors is compared by itself. Where there
+//! are no anchors, Myers' algorithm finds the shortest edit script, up to a maximum distance beyond which the whole
+//! stretch counts as replaced.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,18 +13,18 @@ use super::{Budget, Exhausted};
 /// A stretch that is the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommonRun {
-    /// Where it begins on the one side.
+    /// The start in the first sequence.
     pub(super) a: usize,
-    /// Where it begins on the other.
+    /// The start in the second sequence.
     pub(super) b: usize,
-    /// How many tokens long it is.
+    /// The length in tokens.
     pub(super) len: usize,
 }
 
-/// The steps that it takes to look a token up.
+/// The cost in steps of looking a token up.
 const TOKEN: usize = 6;
 
-/// Two sequences as numbers that are equal where the tokens are.
+/// Maps two sequences to numbers that are equal exactly where the tokens are equal.
 pub(super) fn interned<T: Eq + Hash>(
     a: impl Iterator<Item = T>,
     b: impl Iterator<Item = T>,
@@ -40,7 +41,8 @@ pub(super) fn interned<T: Eq + Hash>(
     Ok((a, b))
 }
 
-/// The stretches that `a` and `b` have in common, in order. Not always the most that there are.
+/// Returns the stretches that `a` and `b` have in common, in order. The result is not always the longest common
+/// subsequence.
 pub(super) fn common(a: &[u32], b: &[u32], budget: &mut Budget) -> Result<Vec<CommonRun>, Exhausted> {
     let tokens = a.iter().chain(b).max().map_or(0, |most| *most as usize + 1);
     let mut search = Search { a, b, seen: vec![Seen::default(); tokens], runs: Vec::new(), budget };
@@ -48,9 +50,10 @@ pub(super) fn common(a: &[u32], b: &[u32], budget: &mut Budget) -> Result<Vec<Co
     Ok(search.runs)
 }
 
-/// The longest chain of increasing values, by their places.
+/// Returns the indices of the longest increasing subsequence of `values`.
 pub(super) fn longest_increasing(values: &[usize]) -> Vec<usize> {
-    // The place of the smallest value that ends a chain of each length, and for each value the place before it.
+    // For each length, the index of the smallest value that ends a chain of that length; for each value, the index
+    // before it.
     let mut ends: Vec<usize> = Vec::new();
     let mut before = vec![usize::MAX; values.len()];
     for (at, value) in values.iter().enumerate() {
@@ -73,10 +76,10 @@ pub(super) fn longest_increasing(values: &[usize]) -> Vec<usize> {
     chain
 }
 
-/// How often tokens are looked for that occur once in what is left.
+/// The maximum recursion depth of the search for tokens that occur once.
 const MAX_ROUNDS: usize = 16;
 
-/// The longest way that is looked for between two stretches without such tokens.
+/// The maximum edit distance that Myers' algorithm follows in a stretch without anchors.
 const MAX_DISTANCE: usize = 512;
 
 #[derive(Clone, Copy)]
@@ -85,7 +88,7 @@ struct Stretch {
     b: (usize, usize),
 }
 
-/// Where a token occurs in a stretch, and how often: 0, 1, or more.
+/// The position of a token in a stretch, and its number of occurrences: 0, 1, or more.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     a: usize,
@@ -126,7 +129,7 @@ impl Search<'_> {
             } else {
                 let mut from = (inside.a.0, inside.b.0);
                 for (at, bt) in anchors {
-                    // What surrounds an anchor belongs to the stretch before or behind it.
+                    // Text around an anchor belongs to the stretch before it or behind it.
                     self.stretch(Stretch { a: (from.0, at), b: (from.1, bt) }, round + 1)?;
                     self.push(at, bt, 1);
                     from = (at + 1, bt + 1);
@@ -138,7 +141,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The longest chain of tokens that occur once on either side.
+    /// Returns the longest chain of tokens that occur once on either side.
     fn anchors(&mut self, stretch: Stretch) -> Result<Vec<(usize, usize)>, Exhausted> {
         let (a, b) = (stretch.a.0..stretch.a.1, stretch.b.0..stretch.b.1);
         self.budget.spend(a.len() + b.len())?;
@@ -164,7 +167,8 @@ impl Search<'_> {
         Ok(longest_increasing(&places).into_iter().map(|at| once[at]).collect())
     }
 
-    /// Myers' greedy algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986) on what occurs on both sides.
+    /// Runs Myers' greedy algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986) on the tokens of both
+    /// sides.
     fn shortest_way(&mut self, stretch: Stretch) -> Result<(), Exhausted> {
         let (a, b) = (stretch.a.0..stretch.a.1, stretch.b.0..stretch.b.1);
         self.budget.spend(a.len() + b.len())?;
@@ -174,7 +178,7 @@ impl Search<'_> {
         for at in b.clone() {
             self.seen[self.b[at] as usize].times_in_b = 1;
         }
-        // What the other side does not have is no part of any way.
+        // A token that the other side lacks cannot be part of any match.
         let in_both = |seen: Seen| seen.times_in_a > 0 && seen.times_in_b > 0;
         let one: Vec<usize> = a.clone().filter(|at| in_both(self.seen[self.a[*at] as usize])).collect();
         let other: Vec<usize> = b.clone().filter(|at| in_both(self.seen[self.b[*at] as usize])).collect();
@@ -187,10 +191,11 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Pairs on the shortest way from the tokens at `one` to those at `other`; none if it is too long.
+    /// Returns the matching pairs on the shortest edit path from the tokens at `one` to those at `other`, or none if
+    /// the path is too long.
     fn shortest_edit(&mut self, one: &[usize], other: &[usize]) -> Result<Vec<(usize, usize)>, Exhausted> {
         let equal = |x: usize, y: usize| self.a[one[x]] == self.b[other[y]];
-        // How far each diagonal was followed, for every distance: that of diagonal k is at k + distance.
+        // The farthest point on each diagonal, for every distance; diagonal k is stored at k + distance.
         let mut fronts: Vec<Vec<usize>> = Vec::new();
         for distance in 0..=MAX_DISTANCE.min(one.len() + other.len()) {
             self.budget.spend(2 * distance + 1)?;
@@ -215,15 +220,15 @@ impl Search<'_> {
     }
 }
 
-/// Where a diagonal is entered, by a deletion (`true`) from the one below it or by an insertion from the one above,
-/// whichever leads farther.
+/// Returns where a diagonal is entered: by a deletion (`true`) from the diagonal below it or by an insertion from the
+/// one above, whichever leads farther.
 fn entry(last: &[usize], k: usize) -> (usize, bool) {
     let deleted = k.checked_sub(2).map(|k| last[k] + 1);
     let inserted = last.get(k).copied();
     (deleted.max(inserted).unwrap_or(0), deleted >= inserted)
 }
 
-/// The pairs on the way that `fronts` lead along, in order.
+/// Returns the matching pairs on the path recorded in `fronts`, in order.
 fn retrace(fronts: &[Vec<usize>], mut x: usize, mut y: usize) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     for distance in (0..fronts.len()).rev() {
@@ -250,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    /// The length of the longest common subsequence, by the book.
+    /// Returns the length of the longest common subsequence, by dynamic programming.
     fn most(a: &[u32], b: &[u32]) -> usize {
         let mut row = vec![0; b.len() + 1];
         for x in a {

@@ -1,29 +1,30 @@
-//! Where two texts differ: by lines first, then by pieces of the lines that differ, then by words of those pieces.
+//! Finds the differences between two texts: by lines first, then by pieces of the lines that differ, then by words of
+//! those pieces.
 
 use std::ops::Range;
 
 use super::common::{common, interned};
 use super::{Budget, Exhausted};
 
-/// A stretch of one text that another takes the place of; one of them may be empty.
+/// A stretch of the old text and the stretch of the new text that replaces it. One of them may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hunk {
-    /// In bytes of the old text.
+    /// Byte range in the old text.
     pub old: Range<usize>,
-    /// In bytes of the new one.
+    /// Byte range in the new text.
     pub new: Range<usize>,
 }
 
-/// What turns `old` into `new`, in order. Between two hunks, and around them, the texts are equal.
+/// Returns the hunks that turn `old` into `new`, in order. Between and around hunks the texts are equal.
 ///
 /// # Errors
-/// If it takes more steps than `budget` has.
+/// Returns [`Exhausted`] if the comparison takes more steps than `budget` has.
 pub fn hunks(old: &str, new: &str, budget: &mut Budget) -> Result<Vec<Hunk>, Exhausted> {
     budget.read(old.len().min(new.len()))?;
     let mut rough = Vec::new();
     let whole = trimmed(old, new, &Hunk { old: 0..old.len(), new: 0..new.len() });
     divide(old, new, whole, lines, &mut rough, budget)?;
-    // Pages that come on one line, and tables of values, are divided where tags and values end.
+    // Single-line pages and tables of values are divided at the ends of tags and values.
     let mut closer = Vec::new();
     for hunk in rough {
         divide(old, new, hunk, pieces, &mut closer, budget)?;
@@ -35,7 +36,7 @@ pub fn hunks(old: &str, new: &str, budget: &mut Budget) -> Result<Vec<Hunk>, Exh
     Ok(fine)
 }
 
-/// Divides `hunk` into smaller ones, by the tokens that its two sides have in common.
+/// Divides `hunk` into smaller hunks, by the tokens that its two sides have in common.
 fn divide<'t, T: Iterator<Item = &'t str>>(
     old: &'t str,
     new: &'t str,
@@ -71,7 +72,7 @@ fn push(old: &str, new: &str, hunk: &Hunk, found: &mut Vec<Hunk>) {
     }
 }
 
-/// Where the tokens of a text stand.
+/// Tracks the byte position of each token in a text.
 struct Places<T> {
     tokens: T,
     token: usize,
@@ -83,7 +84,7 @@ impl<'t, T: Iterator<Item = &'t str>> Places<T> {
         Self { tokens, token: 0, at }
     }
 
-    /// The stretch from where we are up to where `token` begins.
+    /// Returns the stretch from the current position up to the beginning of `token`.
     fn up_to(&mut self, token: usize) -> Range<usize> {
         let from = self.at;
         self.at += self.tokens.by_ref().take(token - self.token).map(str::len).sum::<usize>();
@@ -92,7 +93,7 @@ impl<'t, T: Iterator<Item = &'t str>> Places<T> {
     }
 }
 
-/// The hunk without what is equal at its ends. No character is divided.
+/// Returns the hunk without equal text at its ends. Never divides a character.
 fn trimmed(old: &str, new: &str, hunk: &Hunk) -> Hunk {
     let (one, other) = (&old.as_bytes()[hunk.old.clone()], &new.as_bytes()[hunk.new.clone()]);
     let mut head = equal_bytes(one, other);
@@ -107,16 +108,16 @@ fn trimmed(old: &str, new: &str, hunk: &Hunk) -> Hunk {
     Hunk { old: hunk.old.start + head..hunk.old.end - tail, new: hunk.new.start + head..hunk.new.end - tail }
 }
 
-/// Equal bytes are looked at in pieces of this length first.
+/// The number of bytes compared at once before single bytes are compared.
 const PIECE: usize = 64;
 
-/// How many bytes are equal at the beginning.
+/// Returns the length of the common prefix in bytes.
 fn equal_bytes(one: &[u8], other: &[u8]) -> usize {
     let pieces = one.chunks_exact(PIECE).zip(other.chunks_exact(PIECE)).take_while(|(x, y)| x == y).count() * PIECE;
     pieces + one[pieces..].iter().zip(&other[pieces..]).take_while(|(x, y)| x == y).count()
 }
 
-/// How many bytes are equal at the end.
+/// Returns the length of the common suffix in bytes.
 fn equal_bytes_behind(one: &[u8], other: &[u8]) -> usize {
     let pieces = one.rchunks_exact(PIECE).zip(other.rchunks_exact(PIECE)).take_while(|(x, y)| x == y).count() * PIECE;
     let (one, other) = (&one[..one.len() - pieces], &other[..other.len() - pieces]);
@@ -131,7 +132,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive(['>', ',', ';', '\n'])
 }
 
-/// Runs of letters and digits, runs of white space, and every other character by itself.
+/// Splits `text` into runs of letters and digits, runs of white space, and single other characters.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

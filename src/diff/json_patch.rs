@@ -5,7 +5,7 @@ use super::{Budget, Differ, Exhausted, NoDelta, edits, room};
 use crate::json::{Document, Value, minified};
 use crate::model::DeltaKind;
 
-/// Values are copied out of the target as they are written there, so numbers stay exact.
+/// Copies values out of the target exactly as they are written there, so numbers stay exact.
 #[derive(Debug)]
 pub(super) struct JsonPatch;
 
@@ -29,15 +29,15 @@ impl Differ for JsonPatch {
     }
 }
 
-/// A patch document that is being written.
+/// A patch document under construction.
 struct Patch {
     out: Vec<u8>,
-    /// At this length it is of no use any more.
+    /// The length at which the patch becomes useless.
     most: usize,
     full: bool,
 }
 
-/// What an operation that replaces something costs beside its path and its value.
+/// The bytes that a replace operation takes besides its path and its value.
 const REPLACE_OVERHEAD: usize = r#"{"op":"replace","path":"","value":},"#.len();
 
 impl<'d> Edits<'d> for Patch {
@@ -69,7 +69,7 @@ impl<'d> Edits<'d> for Patch {
 
     fn settle(&mut self, mark: usize, path: &[Step<'d>], old: Value<'d>, new: Value<'d>) {
         let spent = self.out.len() - mark;
-        // A bound that costs nothing to know: escaped keys and white space make both a little longer than they are.
+        // A cheap upper bound: escaped keys and white space make both terms a little larger than the real size.
         let path_length: usize = path.iter().map(Step::width).sum();
         if spent > REPLACE_OVERHEAD + path_length + new.raw().len() {
             self.out.truncate(mark);
@@ -95,7 +95,7 @@ impl Patch {
 }
 
 impl Step<'_> {
-    /// About how many bytes it takes in a pointer.
+    /// Returns the approximate number of bytes that this step takes in a pointer.
     fn width(&self) -> usize {
         match self {
             Self::Key(key) => key.raw().len(),
@@ -104,7 +104,7 @@ impl Step<'_> {
     }
 }
 
-/// Writes a JSON Pointer (RFC 6901), as it stands inside of a JSON string.
+/// Writes a JSON Pointer (RFC 6901), escaped for use inside a JSON string.
 fn pointer(path: &[Step<'_>], out: &mut Vec<u8>) {
     for step in path {
         out.push(b'/');

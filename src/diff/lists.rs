@@ -1,8 +1,9 @@
-//! Which items of two arrays are the same item.
+//! Matches the items of two arrays.
 //!
-//! Equal ends are left alone. What lies between is matched by identity where items have one: a member such as `id`, found
-//! by looking. Otherwise by what the two have in common, in order; what stands between two common items is then compared
-//! in pairs. Whatever is matched is compared once more, so a poor match costs a larger patch and never a wrong one.
+//! Equal items at both ends are left alone. The items between them are matched by identity if they have one: a member
+//! such as `id`, found by trying candidates. Otherwise they are matched by their common subsequence, and the items
+//! between two common ones are compared in pairs. Every match is compared once more, so a poor match costs a larger
+//! patch and never a wrong one.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use super::tree::{Edit, Step, Walk};
 use super::{Budget, Exhausted};
 use crate::json::{self, Kind, Value};
 
-/// Finds what turns the items `old` into `new`.
+/// Emits the edits that turn the items `old` into `new`.
 pub(super) fn compare<'d>(walk: &mut Walk<'_, 'd>, old: &[Value<'d>], new: &[Value<'d>]) -> Result<(), Exhausted> {
     let mut head = 0;
     while head < old.len() && head < new.len() && walk.same(old[head], new[head])? {
@@ -35,7 +36,7 @@ pub(super) fn compare<'d>(walk: &mut Walk<'_, 'd>, old: &[Value<'d>], new: &[Val
     }
 }
 
-/// Compares what stands at `at` in pairs, and removes or adds the rest. Returns where the next item stands then.
+/// Compares the items from `at` on in pairs, and removes or adds the rest. Returns the position of the next item.
 fn gap<'d>(walk: &mut Walk<'_, 'd>, mut at: usize, old: &[Value<'d>], new: &[Value<'d>]) -> Result<usize, Exhausted> {
     let pairs = old.len().min(new.len());
     for (old, new) in old.iter().zip(new) {
@@ -78,16 +79,16 @@ fn by_order<'d>(walk: &mut Walk<'_, 'd>, head: usize, old: &[Value<'d>], new: &[
     gap(walk, at, &old[from.0..], &new[from.1..]).map(drop)
 }
 
-/// The names that a member with an item's identity usually has, the likeliest first.
+/// The usual names of a member that identifies an item, the likeliest first.
 const USUAL: [&str; 14] =
     ["id", "_id", "uuid", "guid", "key", "uid", "pk", "@id", "name", "path", "url", "href", "slug", "hash"];
 
-/// How many members of the first item are looked at.
+/// How many members of the first item are tried as an identity.
 const MAX_CANDIDATES: usize = 12;
 
 type Identities<'d> = Vec<Cow<'d, str>>;
 
-/// What tells the items apart, if all of them are objects that have such a thing.
+/// Returns the identities of the items on both sides, if all items are objects with such a member.
 fn identities<'d>(
     old: &[Value<'d>],
     new: &[Value<'d>],
@@ -110,7 +111,8 @@ fn identities<'d>(
         let Some(other) = values(new, &name, budget)? else { continue };
         let known: HashSet<&str> = one.iter().map(AsRef::as_ref).collect();
         let shared = other.iter().filter(|value| known.contains(value.as_ref())).count();
-        // A member by a usual name need only hold for some items; what just happens to be unique must hold for most.
+        // For a member with a usual name one shared value is enough. A member that only happens to be unique must be
+        // shared by most items.
         let enough = if rank < USUAL.len() + 1 { 1 } else { old.len().min(new.len()).div_ceil(2) };
         if shared >= enough && best.as_ref().is_none_or(|(most, ..)| shared > *most) {
             best = Some((shared, one, other));
@@ -122,7 +124,7 @@ fn identities<'d>(
     Ok(best.map(|(_, one, other)| (one, other)))
 }
 
-/// How likely a member called `name` is to be an identity; less is likelier.
+/// Returns the rank of `name` as the name of an identity; a lower rank is likelier.
 fn rank(name: &str) -> usize {
     match USUAL.iter().position(|usual| usual.eq_ignore_ascii_case(name)) {
         Some(place) => place,
@@ -131,7 +133,7 @@ fn rank(name: &str) -> usize {
     }
 }
 
-/// The value of the member `name` of each item, if all have one, and no two the same.
+/// Returns the value of the member `name` of each item, if all items have one and all values differ.
 fn values<'d>(items: &[Value<'d>], name: &str, budget: &mut Budget) -> Result<Option<Identities<'d>>, Exhausted> {
     let mut seen = HashSet::with_capacity(items.len());
     let mut values = Vec::with_capacity(items.len());
@@ -142,7 +144,7 @@ fn values<'d>(items: &[Value<'d>], name: &str, budget: &mut Budget) -> Result<Op
         let Some((_, value)) = found.filter(|(_, value)| matches!(value.kind(), Kind::String | Kind::Number)) else {
             return Ok(None);
         };
-        // Whether 1 and "1" are one thing is not for us to say: the quotes are part of it.
+        // 1 and "1" may be different identities, so the quotes are part of the value.
         let value = if value.kind() == Kind::String {
             Cow::Owned(format!("\"{}", value.content()))
         } else {
@@ -156,7 +158,7 @@ fn values<'d>(items: &[Value<'d>], name: &str, budget: &mut Budget) -> Result<Op
     Ok(Some(values))
 }
 
-/// Removes, adds, moves, and then compares what has the same identity.
+/// Removes, adds and moves items, and then compares the items with the same identity.
 fn by_identity<'d>(
     walk: &mut Walk<'_, 'd>,
     head: usize,
@@ -194,17 +196,17 @@ fn by_identity<'d>(
     Ok(())
 }
 
-/// Keeps track of where items stand while they are brought into a new order, from the first to the last.
+/// Tracks the positions of items while they are brought into a new order, from first to last.
 ///
-/// The items of the longest chain that is in order already stay. All others are taken from where they are and put behind
-/// the one that comes before them. At any moment the list is: the new order up to here, with items between that still
-/// have to go elsewhere, then what stays of the rest, with such items between as well.
+/// Items in the longest chain that is already in order stay. Each other item is taken from its position and inserted
+/// behind its predecessor. At any moment the list consists of the new order up to the current item, mixed with items
+/// that must still move, followed by the rest of the fixed items, also mixed with such items.
 struct Order {
-    /// Items that stay, by their old place and their new one.
+    /// Fixed items, as pairs of old and new position.
     fixed: Vec<(usize, usize)>,
-    /// How many of those are behind us.
+    /// The number of fixed items already passed.
     passed: usize,
-    /// Items that must go elsewhere and have not yet, by old place.
+    /// Items that must still move, by old position.
     loose: Counts,
 }
 
@@ -220,22 +222,22 @@ impl Order {
         Self { fixed, passed: 0, loose }
     }
 
-    /// Where an item goes that is the `to`th of the new order.
+    /// Returns the position at which to insert item number `to` of the new order.
     fn add(&self, to: usize) -> usize {
         let last = self.passed.checked_sub(1).map(|last| self.fixed[last].0);
         to + last.map_or(0, |last| self.loose.before(last))
     }
 
-    /// The item that was at `origin` is the `to`th of the new order. Returns from where to where it goes, if it does; the
-    /// second place is counted without it.
+    /// Places the item from `origin` as item number `to` of the new order. Returns its current position and its new
+    /// position if it moves; the new position does not count the item itself.
     fn settle(&mut self, origin: usize, to: usize) -> Option<(usize, usize)> {
         if self.fixed.get(self.passed).is_some_and(|fixed| fixed.0 == origin) {
             self.passed += 1;
             return None;
         }
         let fixed_before = self.fixed.partition_point(|fixed| fixed.0 < origin);
-        // What stands before it: all of the new order up to the first fixed item behind it, or all that was settled and
-        // the fixed items between there and it.
+        // The number of items before it: all of the new order up to the first fixed item behind it, or all settled
+        // items and the fixed items between them and it.
         let settled = match self.fixed.get(fixed_before) {
             Some((_, next)) if fixed_before < self.passed => *next,
             _ => to + (fixed_before.max(self.passed) - self.passed),
@@ -246,7 +248,7 @@ impl Order {
     }
 }
 
-/// Counts by place that can be summed up to any place quickly (a Fenwick tree).
+/// Counts by position with fast prefix sums (a Fenwick tree).
 struct Counts(Vec<isize>);
 
 impl Counts {
@@ -258,7 +260,7 @@ impl Counts {
         }
     }
 
-    /// The sum of all counts before `place`.
+    /// Returns the sum of all counts before `place`.
     fn before(&self, place: usize) -> usize {
         let mut at = place;
         let mut sum = 0;

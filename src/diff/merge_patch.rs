@@ -8,8 +8,8 @@ use super::{Budget, Differ, NoDelta, room};
 use crate::json::{self, Document, Kind, Value, minified};
 use crate::model::DeltaKind;
 
-/// A `null` in a patch means that a member goes, so a target in which a member *is* `null` cannot be expressed wherever it
-/// would have to be said. Arrays are replaced as a whole.
+/// In a merge patch, `null` removes a member. A target in which a changed member *is* `null` is therefore
+/// inexpressible. Arrays are replaced as a whole.
 #[derive(Debug)]
 pub(super) struct MergePatch;
 
@@ -33,13 +33,13 @@ impl Differ for MergePatch {
 
 struct Writer<'b> {
     out: Vec<u8>,
-    /// At this length the patch is of no use any more.
+    /// The length at which the patch becomes useless.
     most: usize,
     budget: &'b mut Budget,
 }
 
 impl Writer<'_> {
-    /// Writes what, merged into `old`, makes `new`.
+    /// Writes the patch that, merged into `old`, yields `new`.
     fn change(&mut self, old: Option<Value<'_>>, new: Value<'_>) -> Result<(), NoDelta> {
         self.budget.spend(1)?;
         match new.kind() {
@@ -84,7 +84,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// An object where there was none.
+    /// Writes an object that has no counterpart in the old document.
     fn whole(&mut self, new: Value<'_>) -> Result<(), NoDelta> {
         self.out.push(b'{');
         let empty = self.out.len();

@@ -1,4 +1,4 @@
-//! Deltas: the smallest way to say a change, if there is one that is smaller than saying everything again.
+//! Computes deltas: the smallest description of a change, if it is smaller than the snapshot.
 //!
 //! ```text
 //!                    ┌─ json_patch  ─┐   common: what two sequences share
@@ -7,8 +7,8 @@
 //!                            └──▶ a patch document, or none: then the snapshot goes out
 //! ```
 //!
-//! A differ is pure and counts its work in steps, so that it gives up at the same place on every machine: no pair of
-//! documents, however unlike, holds up the clients that wait for it.
+//! A differ is pure and counts its work in steps, so it gives up at the same point on every machine. No pair of
+//! documents can delay waiting clients for long.
 
 mod budget;
 mod common;
@@ -25,32 +25,32 @@ pub use tree::{Edit, Edits, Step, edits};
 
 use crate::model::DeltaKind;
 
-/// A kind of delta: how it is made.
+/// Computes one kind of delta.
 pub trait Differ: Send + Sync {
-    /// Which it is.
+    /// Returns the kind of delta that this differ computes.
     fn kind(&self) -> DeltaKind;
 
-    /// A patch document that makes `target` of `base`, or that of which a client can make it without knowing white space
-    /// and key order. It need not be small.
+    /// Returns a patch document that turns `base` into `target`, up to white space and key order that a client cannot
+    /// know. The patch may be larger than the target.
     ///
     /// # Errors
-    /// [`NoDelta`] if there is none of this kind, or it is not to be had for so little work.
+    /// Returns [`NoDelta`] if no patch of this kind exists, or if `budget` is too small to compute it.
     fn diff(&self, base: &str, target: &str, budget: &mut Budget) -> Result<Vec<u8>, NoDelta>;
 }
 
 /// All kinds of deltas.
 pub static ALL: &[&dyn Differ] = &[&json_patch::JsonPatch, &merge_patch::MergePatch, &splice::Splice];
 
-/// Why there is no delta.
+/// The reason why there is no delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoDelta {
-    /// It takes more work than it is worth.
+    /// Computing it exceeds the step budget.
     #[error("finding it takes more than the steps that are allowed")]
     Budget,
-    /// It would be no smaller than the target.
+    /// It would not be smaller than the target.
     #[error("it is not smaller than the whole")]
     Size,
-    /// This kind of delta cannot say this change.
+    /// This kind of delta cannot express the change.
     #[error("this kind of delta cannot express it")]
     Inexpressible,
 }
@@ -61,18 +61,18 @@ impl From<Exhausted> for NoDelta {
     }
 }
 
-/// The delta of `kind` from `base` to `target`.
+/// Returns the delta of `kind` from `base` to `target`.
 ///
 /// # Errors
-/// [`NoDelta`] if the whole target is the better thing to send.
+/// Returns [`NoDelta`] if sending the whole target is better.
 pub fn delta(kind: DeltaKind, base: &str, target: &str) -> Result<Vec<u8>, NoDelta> {
     let differ = ALL.iter().find(|differ| differ.kind() == kind).ok_or(NoDelta::Inexpressible)?;
     let patch = differ.diff(base, target, &mut Budget::default())?;
     if patch.len() < target.len() { Ok(patch) } else { Err(NoDelta::Size) }
 }
 
-/// How long a patch may become while it is made: more than `target`, since its parts may yet be said in a shorter way, but
-/// not without bound.
+/// Returns the maximum length of a patch under construction. It exceeds the length of `target` because parts of the
+/// patch may still be shortened.
 fn room(target: &str) -> usize {
     2 * target.len() + 1024
 }

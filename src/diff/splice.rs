@@ -4,7 +4,8 @@ use super::{Budget, Differ, Hunk, NoDelta, hunks, room};
 use crate::json;
 use crate::model::DeltaKind;
 
-/// Each splice counts in the text as those before it have left it; they run from its beginning to its end.
+/// Each splice counts positions in the text as left by the splices before it. Splices are ordered from the beginning of
+/// the text to its end.
 #[derive(Debug)]
 pub(super) struct Splice;
 
@@ -36,7 +37,8 @@ impl Differ for Splice {
     }
 }
 
-/// Two splices cost about so many bytes more than one: less than that between them is said again.
+/// The approximate overhead of a second splice in bytes. A shorter gap between two splices is repeated in the text
+/// instead.
 const OVERHEAD: usize = 12;
 
 fn joined(hunks: Vec<Hunk>) -> Vec<Hunk> {
@@ -53,8 +55,8 @@ fn joined(hunks: Vec<Hunk>) -> Vec<Hunk> {
     joined
 }
 
-/// How many UTF-16 code units `text` takes: one a character, two for those beyond the Basic Multilingual Plane, which are
-/// those of four bytes.
+/// Returns the number of UTF-16 code units in `text`: one per character, two for characters beyond the Basic
+/// Multilingual Plane, which take four bytes in UTF-8.
 fn utf16_len(text: &str) -> usize {
     text.bytes().map(|byte| usize::from(byte & 0xc0 != 0x80) + usize::from(byte >= 0xf0)).sum()
 }

@@ -18,7 +18,7 @@ fn applied(kind: DeltaKind, base: &str, patch: &str, reader: Reader) -> Result<J
     }
 }
 
-/// The law of all deltas. Returns the patch, if there is one.
+/// Checks the properties that every delta must have. Returns the patch, if there is one.
 fn check(kind: DeltaKind, base: &str, target: &str) -> Option<String> {
     let differ = ALL.iter().find(|differ| differ.kind() == kind).expect("it is in the table");
     let patch = match differ.diff(base, target, &mut Budget::default()) {
@@ -209,7 +209,7 @@ fn what_is_not_smaller_is_not_sent() {
     assert_eq!(delta(DeltaKind::Splice, "", ""), Err(NoDelta::Size));
 }
 
-/// JSON whose parts are alike, so that pairs have much in common.
+/// Generates JSON with similar parts, so that pairs have much in common.
 fn json() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["id", "a", "b", "c/d", "e~", "\\u0061", "name", "é😀", "\\ud800", ""]);
     let scalar = prop_oneof![
@@ -246,7 +246,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Text with everything that is hard to count.
+/// Generates text with all kinds of characters that are hard to count.
 fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(
         prop_oneof![
@@ -278,7 +278,7 @@ fn text() -> impl Strategy<Value = String> {
     .prop_map(|parts| parts.concat())
 }
 
-/// A list of identified items, and the same list after some were moved, removed, added and changed.
+/// Generates a list of identified items, and the same list with some items moved, removed, added and changed.
 fn shuffled() -> impl Strategy<Value = (String, String)> {
     (0usize..14, prop::collection::vec((0usize..20, 0usize..20, 0u8..4), 0..10)).prop_map(|(count, moves)| {
         let item =

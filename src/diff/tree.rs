@@ -1,8 +1,8 @@
-//! Where two JSON values differ.
+//! Walks two JSON values and reports their differences.
 //!
-//! Unchanged parts are compared as bytes and never looked into; where bytes differ, the walk goes one level deeper. Objects
-//! are compared by key, arrays as `lists` says. An object that holds a key twice has no members that a path could name, so
-//! it is only ever replaced as a whole.
+//! Parts with equal bytes are skipped; where the bytes differ, the walk goes one level deeper. Objects are compared by
+//! key, arrays as `lists` describes. A path cannot name the members of an object with duplicate keys, so such an object
+//! is only replaced as a whole.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,44 +15,45 @@ use crate::json::{self, Kind, Value};
 pub enum Step<'d> {
     /// The member with this key.
     Key(Value<'d>),
-    /// The item at this place, of the array as it is when the edit is made.
+    /// The item at this index of the array in its state when the edit is made.
     Item(usize),
 }
 
-/// One change, made at a path after all those before it.
+/// One change. Its path refers to the document after all previous edits.
 #[derive(Clone, Copy, Debug)]
 pub enum Edit<'d> {
-    /// There is something new: a member, or an item before the one that is there now.
+    /// Adds a member, or an item before the item at this index.
     Add(Value<'d>),
-    /// Something is gone.
+    /// Removes a member or an item.
     Remove(Value<'d>),
-    /// Something else takes its place.
+    /// Replaces a value by another one.
     Replace(Value<'d>, Value<'d>),
-    /// The item from that place of the same array is here now, where places are counted without it.
+    /// Moves the item from that index of the same array to here. The target index does not count the item itself.
     Move(usize, Value<'d>),
 }
 
-/// Takes edits as they are found.
+/// Receives edits as they are found.
 pub trait Edits<'d> {
-    /// Takes one.
+    /// Receives one edit.
     ///
     /// # Errors
-    /// When it will take no more; the walk ends there.
+    /// Returns [`Exhausted`] when it accepts no more edits, which ends the walk.
     fn edit(&mut self, path: &[Step<'d>], edit: Edit<'d>) -> Result<(), Exhausted>;
 
-    /// How much was taken so far.
+    /// Returns the amount of output so far, as a mark for `settle`.
     fn mark(&self) -> usize {
         0
     }
 
-    /// All that was taken since `mark` turned `old` into `new`, both at `path`: the chance to say so in another way.
+    /// Called when all edits since `mark` together turned `old` into `new`, both at `path`. The receiver may express
+    /// them in another way.
     fn settle(&mut self, _mark: usize, _path: &[Step<'d>], _old: Value<'d>, _new: Value<'d>) {}
 }
 
-/// Finds what turns `old` into `new`.
+/// Finds the edits that turn `old` into `new`.
 ///
 /// # Errors
-/// If it takes more steps than `budget` has, or `edits` takes no more.
+/// Returns [`Exhausted`] if the walk takes more steps than `budget` has, or if `edits` accepts no more.
 pub fn edits<'d>(
     old: Value<'d>,
     new: Value<'d>,
@@ -85,7 +86,7 @@ impl<'d> Walk<'_, 'd> {
         Ok(())
     }
 
-    /// Takes an edit at `step` below the path.
+    /// Emits an edit at `step` below the current path.
     pub(super) fn edit(&mut self, step: Step<'d>, edit: Edit<'d>) -> Result<(), Exhausted> {
         self.path.push(step);
         self.edits.edit(&self.path, edit)?;
@@ -93,7 +94,7 @@ impl<'d> Walk<'_, 'd> {
         Ok(())
     }
 
-    /// Compares a pair at `step` below the path.
+    /// Compares a pair of values at `step` below the current path.
     pub(super) fn below(&mut self, step: Step<'d>, old: Value<'d>, new: Value<'d>) -> Result<(), Exhausted> {
         self.path.push(step);
         self.pair(old, new)?;
@@ -101,7 +102,7 @@ impl<'d> Walk<'_, 'd> {
         Ok(())
     }
 
-    /// Whether two values mean the same.
+    /// Returns whether two values mean the same.
     pub(super) fn same(&mut self, old: Value<'d>, new: Value<'d>) -> Result<bool, Exhausted> {
         if old.raw() == new.raw() {
             self.budget.read(old.raw().len())?;
@@ -134,7 +135,7 @@ impl<'d> Walk<'_, 'd> {
             found.push((key, left.remove(&key.content()).map(|(_, old)| old), value));
         }
         self.budget.spend(4 * found.len() + left.len())?;
-        // What is gone goes first, in the order of the text.
+        // Removed members come first, in the order of the text.
         for (key, value) in old.members().filter(|(key, _)| !left.is_empty() && left.contains_key(&key.content())) {
             self.edit(Step::Key(key), Edit::Remove(value))?;
         }
@@ -154,9 +155,9 @@ impl<'d> Walk<'_, 'd> {
     }
 }
 
-/// Whether no key of `object` occurs twice.
+/// Returns whether all keys of `object` are distinct.
 pub(super) fn is_distinct(object: Value<'_>, budget: &mut Budget) -> Result<bool, Exhausted> {
-    // Equal fingerprints of keys that differ are as good as never; they would cost a larger patch, not a wrong one.
+    // A collision of 64-bit hashes is negligible, and would cost a larger patch, not a wrong one.
     let mut keys: Vec<u64> =
         object.members().map(|(key, _)| xxhash_rust::xxh3::xxh3_64(key.content().as_bytes())).collect();
     budget.spend(2 * keys.len())?;

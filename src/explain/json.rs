@@ -1,4 +1,4 @@
-//! Places in JSON: pointers, with `*` for every index and for keys that are data.
+//! Locations in JSON: pointers, with `*` for every index and for keys that are data.
 
 use super::is_name;
 use super::places::{ChangeKind, Explanation, Location, Rule};
@@ -6,7 +6,7 @@ use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::json::{Document, Value, unescape};
 use crate::normalise::{IgnoredRanges, Rules};
 
-/// Adds to `found` where `old` and `new` differ.
+/// Adds the differences between `old` and `new` to `found`.
 pub(super) fn compare<'d>(
     old: &'d Document<'d>,
     new: &'d Document<'d>,
@@ -46,7 +46,7 @@ impl<'d> Edits<'d> for Collector<'d> {
         let name = pointer(path);
         self.found.push(Location {
             ignored: cut || ignores(self.rules, path),
-            // A rule that ends in the place of a key would ignore that key's siblings too.
+            // A rule that ends at a data key would also ignore that key's siblings.
             rule: path.last().filter(|last| is_named(last)).map(|_| Rule::Json(name.clone())),
             name: if name.is_empty() { "the whole document".to_owned() } else { name },
             verb,

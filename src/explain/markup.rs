@@ -1,4 +1,4 @@
-//! Places in HTML and XML: elements and attributes, as selectors.
+//! Locations in HTML and XML: elements and attributes, as selectors.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::diff::{Budget, Exhausted, hunks};
 use crate::markup::Outline;
 use crate::normalise::Rules;
 
-/// Adds to `found` where the texts of `old` and `new` differ.
+/// Adds the differences between the texts of `old` and `new` to `found`.
 pub(super) fn compare(
     old: &Outline<'_>,
     new: &Outline<'_>,
@@ -32,7 +32,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// The selector of what holds all of `range`, be it an element or an attribute.
+/// Returns the selector of the element or attribute that contains all of `range`.
 fn name_of(outline: &Outline<'_>, range: &Range<usize>) -> Option<String> {
     let element = outline.innermost(range)?;
     let holds = |span: Range<usize>| span.start <= range.start && range.end <= span.end;

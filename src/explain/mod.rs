@@ -1,11 +1,12 @@
-//! Where two representations differ, in words: for operators, and for rules that would make the difference no change.
+//! Describes the differences between two representations for operators, and suggests rules that would ignore them.
 //!
 //! ```text
 //! (Representation, Representation, Rules) ─ explain ─▶ Explanation: places, each with the rule that would ignore it
 //! ```
 //!
-//! Bodies hold secrets, and what is said here is read by more people than the bodies are: places are named, values never,
-//! and a key that looks like a value is written `*`. What is said is bounded, and so is the work to find it out.
+//! Bodies hold secrets, and explanations have a wider audience than the bodies. An explanation therefore names
+//! locations but never values, and a key that looks like a value is written as `*`. Both the length of an explanation
+//! and the work to compute it are bounded.
 
 mod json;
 mod markup;
@@ -22,13 +23,13 @@ use crate::markup::Outline;
 use crate::model::Representation;
 use crate::normalise::{BodyKind, Rules};
 
-/// Larger bodies are compared, but not explained.
+/// The maximum size of a body that is explained. Larger bodies are only compared.
 const MAX_BYTES: usize = 2 << 20;
 
-/// Some milliseconds.
+/// The step budget: some milliseconds.
 const MAX_STEPS: usize = 500_000;
 
-/// Says where `old` and `new`, which are not the same, differ, and which of that `rules` ignore.
+/// Describes where `old` and `new` differ, and which of the differences `rules` ignore.
 pub fn explain(old: &Representation, new: &Representation, rules: &Rules) -> Explanation {
     let mut found = Explanation::default();
     if old.status != new.status {

@@ -1,19 +1,19 @@
-//! How places are called.
+//! Names for locations.
 
 use crate::markup::Element;
 
-/// The most characters of a key, an id or a class that is repeated.
+/// The maximum length in characters of a key, id or class that is repeated.
 const MAX_NAME_LEN: usize = 40;
 
-/// More digits than this are a number or an identifier of somebody, not a part of a name.
+/// The maximum number of digits in a name. A text with more digits is a number or an identifier.
 const MAX_DIGITS: usize = 3;
 
-/// Whether `text`, a key or an id or a class, is a name that the application's author chose, rather than data that it was
-/// made of: a user's number, an address, a token.
+/// Returns whether `text` (a key, an id or a class) is a name chosen by the application's author, rather than data: a
+/// user's number, an address, a token.
 pub fn is_name(text: &str) -> bool {
     let letters = |c: char| c.is_alphabetic() || "_-$.:".contains(c);
     let digits = text.chars().filter(char::is_ascii_digit).count();
-    // As in "@id" and "@timestamp"; in the middle it would be an address.
+    // A leading at sign, as in "@id" and "@timestamp", is allowed; in the middle it would be an address.
     let text = text.strip_prefix('@').unwrap_or(text);
     text.chars().any(char::is_alphabetic)
         && text.chars().count() <= MAX_NAME_LEN
@@ -22,16 +22,16 @@ pub fn is_name(text: &str) -> bool {
         && !is_hexadecimal(text)
 }
 
-/// Whether `text` looks like a number written in hexadecimal: digits and letters mixed, or long.
+/// Returns whether `text` looks like a hexadecimal number: digits and letters mixed, or long.
 fn is_hexadecimal(text: &str) -> bool {
     let all = text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     all && text.len() >= 6 && (text.chars().any(|c| c.is_ascii_digit()) || text.len() >= 16)
 }
 
-/// How many elements a path names, the innermost included.
+/// The maximum number of elements in a path, including the innermost.
 const MAX_STEPS: usize = 3;
 
-/// A selector for `element` and those like it: its name, id and classes, and those of the elements around it.
+/// Returns a selector for `element` and similar elements: its name, id and classes, and those of its ancestors.
 pub fn selector_of(element: &Element<'_>) -> String {
     let mut steps = Vec::new();
     let mut next = Some(*element);
@@ -44,7 +44,7 @@ pub fn selector_of(element: &Element<'_>) -> String {
     steps.join(" > ")
 }
 
-/// The compound selector of one element, and whether it stands for that one alone.
+/// Returns the compound selector of one element, and whether it identifies that element alone.
 fn compound(element: &Element<'_>) -> (String, bool) {
     let name = element.name().rsplit(':').next().unwrap_or_default().to_ascii_lowercase();
     if let Some(id) = element.value("id").filter(|id| is_plain(id)) {
@@ -55,7 +55,7 @@ fn compound(element: &Element<'_>) -> (String, bool) {
     (classes.iter().fold(name, |selector, class| selector + "." + class), false)
 }
 
-/// Whether `text` is a name that can stand in a selector as it is.
+/// Returns whether `text` is a name that can be used in a selector without escaping.
 fn is_plain(text: &str) -> bool {
     is_name(text) && text.chars().all(is_plain_char) && text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }

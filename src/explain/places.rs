@@ -1,17 +1,17 @@
-//! What is said of a difference.
+//! The text of an explanation.
 
 use std::fmt;
 
-/// What happened at a place.
+/// The kind of change at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is another than before.
+    /// Its value changed.
     Changed,
-    /// It was not there before.
+    /// It was added.
     Added,
-    /// It is not there any more.
+    /// It was removed.
     Removed,
-    /// It stands elsewhere.
+    /// It was moved.
     Moved,
 }
 
@@ -26,19 +26,19 @@ impl ChangeKind {
     }
 }
 
-/// An entry of a route's `ignore`.
+/// A suggested entry of a route's `ignore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// Of `ignore.json`.
+    /// For `ignore.json`.
     Json(String),
-    /// Of `ignore.css`.
+    /// For `ignore.css`.
     Css(String),
-    /// Of `ignore.regex`.
+    /// For `ignore.regex`.
     Regex(String),
 }
 
 impl Rule {
-    /// The key below `ignore`.
+    /// Returns the configuration key below `ignore`.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Json(_) => "json",
@@ -47,7 +47,7 @@ impl Rule {
         }
     }
 
-    /// The entry.
+    /// Returns the text of the entry.
     pub fn text(&self) -> &str {
         match self {
             Self::Json(text) | Self::Css(text) | Self::Regex(text) => text,
@@ -55,56 +55,56 @@ impl Rule {
     }
 }
 
-/// A place, or all places that have the same name.
+/// One location, or all locations with the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// What it is called.
+    /// The name of the location.
     pub name: String,
-    /// What happened there.
+    /// The kind of change.
     pub verb: ChangeKind,
-    /// How often.
+    /// The number of changes.
     pub count: usize,
-    /// Whether the route's rules ignore it.
+    /// Whether the route's rules ignore the change.
     pub ignored: bool,
-    /// What would make it so.
+    /// The rule that would ignore it.
     pub rule: Option<Rule>,
 }
 
-/// Where two representations differ.
+/// The differences between two representations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
     places: Vec<Location>,
-    /// Places that are not among them.
+    /// The number of locations that were not kept.
     left_out: usize,
     partial: bool,
 }
 
-/// How many names are kept; they are looked through for each place that is added.
+/// The maximum number of locations kept. Adding a location searches them linearly.
 const MAX_PLACES: usize = 64;
 
-/// How many of them are said.
+/// The maximum number of locations in the text.
 const MAX_SAID: usize = 6;
 
-/// How long one may be, in characters.
+/// The maximum length of a name, in characters.
 const MAX_NAME_LEN: usize = 120;
 
 impl Explanation {
-    /// The places that were found.
+    /// Returns the locations that were found.
     pub fn places(&self) -> &[Location] {
         &self.places
     }
 
-    /// Whether none was.
+    /// Returns whether no difference was found.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty() && self.left_out == 0
     }
 
-    /// The rules that would make all of the difference no change, as far as there are such.
+    /// Returns the rules that would ignore all differences, as far as such rules exist.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.places.iter().filter(|place| !place.ignored).filter_map(|place| place.rule.as_ref())
     }
 
-    /// As if there had been changes that just these rules would ignore.
+    /// Creates an explanation of changes that exactly these rules would ignore.
     pub fn of_rules(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut made = Self::default();
         for rule in rules {
@@ -135,7 +135,7 @@ impl Explanation {
         }
     }
 
-    /// The work to find all places was too much.
+    /// Notes that the search for differences ran out of steps.
     pub(super) fn is_partial(&mut self) {
         self.partial = true;
     }
@@ -165,7 +165,7 @@ impl Explanation {
     }
 }
 
-/// As in `/items/*/status, /items/* added (2 times); ignored: /now`.
+/// Formats as `/items/*/status, /items/* added (2 times); ignored: /now`.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let any = |ignored| self.places.iter().any(|place| place.ignored == ignored);

@@ -1,4 +1,4 @@
-//! Places in text: lines.
+//! Locations in text: lines.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::places::{ChangeKind, Explanation, Location};
 use crate::diff::{Budget, Exhausted, hunks};
 use crate::normalise::Rules;
 
-/// Adds to `found` where `old` and `new` differ.
+/// Adds the differences between `old` and `new` to `found`.
 pub(super) fn compare(
     old: &str,
     new: &str,
@@ -33,7 +33,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// Counts lines on the way through a text.
+/// Counts lines while moving forward through a text.
 struct Lines<'t> {
     text: &'t str,
     at: usize,
@@ -41,14 +41,14 @@ struct Lines<'t> {
 }
 
 impl Lines<'_> {
-    /// The line, from 1, of a place that is not before the one asked for last.
+    /// Returns the line number, from 1, of a position at or behind the previous one.
     fn number(&mut self, place: usize) -> usize {
         self.line += self.text.as_bytes()[self.at..place].iter().filter(|byte| **byte == b'\n').count();
         self.at = place;
         self.line
     }
 
-    /// The last line of a stretch that begins where we are.
+    /// Returns the last line of a stretch that begins at the current position.
     fn last(&mut self, range: &Range<usize>) -> usize {
         let end = if self.text.as_bytes()[range.clone()].last() == Some(&b'\n') { range.end - 1 } else { range.end };
         self.number(end.max(self.at))

@@ -1,7 +1,7 @@
-//! What fetches consumed, for those who ask for it themselves.
+//! Responses that fetches consumed, kept for the clients that would have received them.
 //!
-//! Some applications hand something out to whoever asks and have it no more. That they do is found out by fetching, and what
-//! was found belongs to the client whose next request would have been given it.
+//! Some applications deliver data once and then delete it. A fetch detects that, and the consumed response belongs to
+//! the client whose next request would have received it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use crate::model::Representation;
 
-/// Answers in the order in which they came, each for one request. Bounded: the oldest goes first.
+/// Consumed responses in order of arrival, each for one request. Bounded: the oldest are dropped first.
 #[derive(Debug, Default)]
 pub(super) struct ConsumedResponses {
     answers: Mutex<VecDeque<ConsumedResponse>>,
-    /// Asked by each request that is passed on.
+    /// Whether there are any; read for each forwarded request.
     any: AtomicBool,
 }
 
@@ -30,18 +30,18 @@ struct ConsumedResponse {
 
 const MAX_ENTRIES: usize = 64;
 
-/// Bytes of all bodies.
+/// The maximum size of all bodies in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Without a known interval, a page that has not asked for so long has gone.
+/// How long a response is kept for a page without a known interval. A page that has not polled for this long has gone.
 const CONSUMED_TTL: Duration = Duration::from_secs(10);
 
-/// A page asks a little later than at its interval.
+/// The delay after its interval with which a page may poll.
 const LATE: Duration = Duration::from_millis(500);
 
 impl ConsumedResponses {
-    /// The next requests of `client` for `target` are to be given these, one each. It asks each `pace`: an answer that it has
-    /// not asked for when it would have been given a newer one by itself is dropped.
+    /// Stores responses for the next requests of `client` for `target`, one each. The client polls at the interval
+    /// `pace`: a response that it has not requested by the time of its next poll is dropped.
     pub(super) fn store(
         &self,
         client: u64,
@@ -69,7 +69,7 @@ impl ConsumedResponses {
         self.any.store(!answers.is_empty(), Ordering::Release);
     }
 
-    /// What a request of `client` for `target` is to be given, if there is something that `fits`; it is given to nobody else.
+    /// Takes the response for a request of `client` for `target`, if there is one that `fits`.
     pub(super) fn take(
         &self,
         client: u64,
@@ -86,13 +86,14 @@ impl ConsumedResponses {
         taken.map(|debt| debt.answer)
     }
 
-    /// Whether anybody is owed anything.
+    /// Returns whether any responses are stored.
     pub(super) fn has_any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 }
 
-/// Whether who asks for `sent` asks for `target`: the same path, and beside its parameters none but such as keep caches out.
+/// Returns whether a request for `sent` is for `target`: it has the same path, and besides the same parameters only
+/// cache-busting ones.
 pub(super) fn is_asked_for(target: &str, sent: &str) -> bool {
     let ((path, query), (sent_path, sent_query)) = (split(target), split(sent));
     let mut wanted: Vec<&str> = parameters(query).collect();
@@ -108,7 +109,7 @@ pub(super) fn is_asked_for(target: &str, sent: &str) -> bool {
         && wanted.is_empty()
 }
 
-/// `target` without what keeps caches out.
+/// Returns `target` without cache-busting parameters.
 pub(super) fn without_busters(target: &str) -> String {
     let (path, query) = split(target);
     let kept: Vec<&str> = parameters(query).filter(|part| !is_buster(part)).collect();
@@ -123,7 +124,7 @@ fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|part| !part.is_empty())
 }
 
-/// Whether a parameter is most likely there to keep caches out: by its name, or as it holds a moment or a fraction.
+/// Returns whether a parameter is most likely cache-busting: by its name, or because its value is a time or a fraction.
 fn is_buster(part: &str) -> bool {
     const NAMES: [&str; 10] =
         ["_", "__", "_dc", "_ts", "nocache", "no_cache", "cachebuster", "cachebust", "rnd", "random"];

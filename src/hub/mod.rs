@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! ResourceKey ──▶ Hub::join ──▶ Subscription (the resource is watched while one is held)
-//!                     └── not there yet: it is born, and `NewResource::spawn_poller` sees to its poller
+//!                     └── missing: it is created, and `NewResource::spawn_poller` starts its poller
 //! ```
 //!
-//! Joining and retiring happen under one lock, so a client never joins a resource whose poller has just decided to end.
+//! Joining and removing take place under one lock, so a client never joins a resource whose poller has just decided to
+//! end.
 
 mod consumed;
 mod observed;
 mod quotas;
+mod shard;
 mod traffic;
 
 use std::collections::HashMap;
@@ -26,25 +28,24 @@ use tokio::time::Instant;
 use self::consumed::{ConsumedResponses, without_busters};
 use self::observed::Observed;
 use self::quotas::{QuotaGuard, Quotas};
+use self::shard::{Entry, Shard, lock};
 pub use self::traffic::Crowd;
-use self::traffic::Traffic;
 use crate::model::share::{OF_CLIENT, OF_NETWORK};
 use crate::model::{AddressBucket, Owner, Ration, Representation, ResourceKey, fields};
 use crate::resource::{
-    CookieIndex, Evidence, Registered, Resource, ResourceRegistry, Revocable, RouteEvents, Siblings, Subscription,
-    TaskNotify,
+    CookieIndex, Evidence, Resource, ResourceRegistry, Revocable, RouteEvents, Subscription, TaskNotify,
 };
 
-/// What the hub may hold.
+/// The limits of the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Resources in all.
+    /// The maximum number of resources.
     pub max_resources: usize,
-    /// Resources for clients with the same credentials.
+    /// The maximum number of resources for clients with the same credentials.
     pub max_resources_per_identity: usize,
-    /// Resources that clients at one address asked for first.
+    /// The maximum number of resources that clients at one address requested first.
     pub max_resources_per_address: usize,
-    /// Bytes of all bodies in all histories.
+    /// The maximum size of all bodies in all histories, in bytes.
     pub max_history_bytes: u64,
 }
 
@@ -62,22 +63,22 @@ impl Default for Options {
 /// No further resource can be watched now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitReached {
-    /// In all.
+    /// The total limit is reached.
     #[error("all {0} places for watched resources are taken")]
     Resources(usize),
-    /// With these credentials.
+    /// The limit for these credentials is reached.
     #[error("all {0} places for resources of one identity are taken")]
     Identity(usize),
-    /// From this address.
+    /// The limit for this address is reached.
     #[error("all {0} places for resources of one address are taken")]
     Address(usize),
-    /// The histories leave no memory.
+    /// The histories use all memory.
     #[error("all {0} bytes for what is watched are taken")]
     History(u64),
 }
 
 impl LimitReached {
-    /// The limit's name in metrics.
+    /// Returns the limit's name in metrics.
     pub fn limit(self) -> &'static str {
         match self {
             Self::Resources(_) => "resources",
@@ -99,43 +100,25 @@ pub struct Hub {
     memory_budget: Arc<Ration>,
     consumed: ConsumedResponses,
     cookies: Arc<CookieIndex>,
-    /// When resources that could make way were last searched for and not found: those of one network, and any.
+    /// When a search for evictable resources last failed: within one network, and overall.
     vain: Mutex<[Option<Instant>; 2]>,
-    /// Plain requests so far.
+    /// The number of plain requests so far.
     arrivals: AtomicU64,
     observed: Observed,
-    /// Of the names by which resources appear in logs.
+    /// The seed for the names of resources in logs.
     seed: u64,
-}
-
-/// Resources whose targets hash alike, and the plain requests for them.
-#[derive(Debug, Default)]
-struct Shard {
-    /// By target, then by key: a write names a target, and all who watch it are to fetch.
-    targets: HashMap<Arc<str>, HashMap<ResourceKey, Entry>>,
-    /// What is shown of one target to clients with the same credentials, by hash, and of how many resources.
-    siblings: HashMap<u64, (Arc<Siblings>, usize)>,
-    traffic: Traffic,
-}
-
-/// A watched resource, and on whose account it is.
-#[derive(Debug)]
-struct Entry {
-    resource: Arc<Resource>,
-    _quota: QuotaGuard,
-    _cookies: Option<Registered>,
 }
 
 const SHARDS: usize = 16;
 
-/// Where there is no place left, this part of those that nobody holds makes way at once, so that a flood does not cost a
-/// search each time.
+/// The fraction of idle resources that is evicted at once when the hub is full, so that a flood does not cost a search
+/// for each request.
 const EVICTION_FRACTION: usize = 16;
 
-/// Where none could make way, none is searched for again so soon: a search goes through all resources.
+/// The minimum time between two searches for evictable resources after a search failed. A search visits all resources.
 const SEARCH_GAP: Duration = Duration::from_millis(200);
 
-/// A plain request on its way through, as the hub knows it.
+/// A plain request in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     shard: usize,
@@ -145,16 +128,16 @@ pub struct Arrival {
     since: Instant,
 }
 
-/// How a new resource comes into being.
+/// The data for creating a resource.
 pub struct NewResource<'a, F> {
-    /// What happens to all resources of its route.
+    /// The events of its route.
     pub events: &'a Arc<RouteEvents>,
-    /// Sees to it that somebody fetches it.
+    /// Starts a poller for it.
     pub spawn_poller: F,
 }
 
 impl Hub {
-    /// A hub with nothing in it.
+    /// Creates an empty hub.
     pub fn new(options: Options, seed: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let room = Arc::new(Ration::new(options.max_history_bytes, (OF_NETWORK, OF_CLIENT)));
@@ -176,29 +159,28 @@ impl Hub {
         }
     }
 
-    /// Changes what it may hold. What it holds beyond that stays until nobody needs it.
+    /// Changes the limits. Existing resources beyond them stay until they are idle.
     pub fn set_options(&self, options: Options) {
         self.options.store(Arc::new(options));
         self.memory_budget.resize(options.max_history_bytes);
     }
 
-    /// The memory of all histories.
+    /// Returns the memory budget of all histories.
     pub fn memory_budget(&self) -> &Ration {
         &self.memory_budget
     }
 
-    /// Who is held, and what is watched, under which cookies.
+    /// Returns the index of held clients and watched resources by cookie.
     pub fn cookies(&self) -> &Arc<CookieIndex> {
         &self.cookies
     }
 
-    /// Whether fetches have taken anything away that was not given to anybody yet.
+    /// Returns whether any consumed responses are waiting for their clients.
     pub fn has_consumed(&self) -> bool {
         self.consumed.has_any()
     }
 
-    /// What a fetch has taken away from the client who asks for `key`, of such as `fits` what it accepts: it is to be given it
-    /// now.
+    /// Takes a consumed response for the client that requests `key`, if there is one that `fits` the client.
     pub fn take_consumed(
         &self,
         key: &ResourceKey,
@@ -208,7 +190,8 @@ impl Hub {
         self.consumed.take(self.client(key), &key.target, fits, now)
     }
 
-    /// The application has answered a request for `key` itself; `None` is a 304. Who waits to be known as a poll may be now.
+    /// Records the application's own response to a request for `key`; `None` is a 304. A resource that waits for such
+    /// evidence is woken.
     pub fn observe(&self, key: &ResourceKey, answer: Option<Representation>, now: Instant) {
         let client = self.client(key);
         match answer {
@@ -225,7 +208,7 @@ impl Hub {
         }
     }
 
-    /// A client at one path: by its cookies and authorization, without such cookies as nobody is known by.
+    /// Returns the hash of a client at one path: of its cookies and authorization, without statistics cookies.
     fn client(&self, key: &ResourceKey) -> u64 {
         let mut known: Vec<&[u8]> = Vec::new();
         for (name, value) in key.identity.credentials() {
@@ -243,11 +226,11 @@ impl Hub {
         self.hasher.hash_one((&key.origin, path, known))
     }
 
-    /// Subscribes to the resource `key` for a client at `address` that is held by `delivery` and woken by `notify`. If nobody
-    /// watches it yet it is born.
+    /// Subscribes a client at `address`, held by `delivery` and woken by `notify`, to the resource `key`. Creates the
+    /// resource if it does not exist.
     ///
     /// # Errors
-    /// [`LimitReached`] if the resource is not there and no further one may be.
+    /// Returns [`LimitReached`] if the resource does not exist and a limit is reached.
     pub fn join(
         &self,
         key: &ResourceKey,
@@ -266,8 +249,9 @@ impl Hub {
         ))
     }
 
-    /// A plain request for `key` from `client`, of which it is known who it may be but not who it is, has arrived at `now`.
-    /// Returns what is known of others like it. To be told when it [leaves](Hub::leave).
+    /// Records the arrival of a plain request for `key` at `now`. `client` is a hash of the client, which may be
+    /// ambiguous. Returns the known facts about similar requests. The caller must call [`leave`](Hub::leave) at the
+    /// end.
     pub fn arrive(&self, key: &ResourceKey, client: u64, now: Instant) -> (Arrival, Crowd) {
         let shard = self.shard_of(&key.target);
         let id = self.arrivals.fetch_add(1, Ordering::Relaxed);
@@ -278,27 +262,27 @@ impl Hub {
         (arrival, crowd)
     }
 
-    /// The request is answered by us, and may be held.
+    /// Records that this server answers the request itself, and may hold it.
     pub fn withhold(&self, arrival: &Arrival) {
         lock(&self.shards[arrival.shard]).traffic.withhold(arrival.key, arrival.id);
     }
 
-    /// The request has been answered, or given up.
+    /// Records that the request was answered or abandoned.
     pub fn leave(&self, arrival: &Arrival, now: Instant) {
         let Arrival { shard, key, id, client, since } = *arrival;
         lock(&self.shards[shard]).traffic.leave(key, id, client, since, now);
     }
 
-    /// The application itself has answered the request, and all of that is there.
+    /// Records that the application itself has answered the request completely.
     pub fn answered(&self, arrival: &Arrival, now: Instant) {
         let took = now.saturating_duration_since(arrival.since);
         lock(&self.shards[arrival.shard]).traffic.answered(arrival.key, took, now);
     }
 
-    /// The resource `key`, which is born if it is not there yet.
+    /// Returns the resource `key`, creating it if it does not exist.
     ///
     /// # Errors
-    /// [`LimitReached`] if the resource is not there and no further one may be.
+    /// Returns [`LimitReached`] if the resource does not exist and a limit is reached.
     pub fn obtain(
         &self,
         key: &ResourceKey,
@@ -310,12 +294,13 @@ impl Hub {
         self.find_or_start(&mut self.shard(&key.target), key, address, now, new_resource)
     }
 
-    /// The resource `key`, if it is watched.
+    /// Returns the resource `key`, if it is watched.
     pub fn get(&self, key: &ResourceKey) -> Option<Arc<Resource>> {
         self.shard(&key.target).find(key).cloned()
     }
 
-    /// The backend itself shows the client of `key` something at `now`: it may be newer than what is known of any variant.
+    /// Records that the backend itself shows the client of `key` a state at `now`, which may be newer than the known
+    /// states of all variants.
     pub fn shown(&self, key: &ResourceKey, now: Instant) {
         let shard = self.shard(&key.target);
         if let Some(resource) = shard.find(key) {
@@ -329,28 +314,29 @@ impl Hub {
         }
     }
 
-    /// The same for all variants of a target for clients with the same credentials.
+    /// Returns a hash that is equal for all variants of a target for clients with the same credentials.
     fn family(&self, key: &ResourceKey) -> u64 {
         self.hasher.hash_one((&key.origin, &key.target, key.identity.credentials().collect::<Vec<_>>()))
     }
 
-    /// Stands for whose the state of `key` is: equal for equal keys in this process, and gives nothing away of them.
+    /// Returns an opaque tag of the key's identity. It is equal for equal keys in this process, and reveals nothing
+    /// about them.
     pub fn identity_tag(&self, key: &ResourceKey) -> String {
         format!("{:016x}", self.hash(key))
     }
 
-    /// Stands for `key` in this process.
+    /// Returns a hash of `key` that is valid in this process.
     pub fn hash(&self, key: &ResourceKey) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    /// All resources with this target, whoever watches them.
+    /// Returns all resources with this target, for all clients.
     pub fn with_target(&self, target: &str) -> Vec<Arc<Resource>> {
         let resources = |found: &HashMap<_, Entry>| found.values().map(|entry| Arc::clone(&entry.resource)).collect();
         self.shard(target).targets.get(target).map_or_else(Vec::new, resources)
     }
 
-    /// All resources.
+    /// Returns all resources.
     pub fn resources(&self) -> Vec<Arc<Resource>> {
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
@@ -360,12 +346,12 @@ impl Hub {
         all
     }
 
-    /// How many there are.
+    /// Returns the number of resources.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no resources.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -405,7 +391,7 @@ impl Hub {
         Ok(resource)
     }
 
-    /// Puts one more resource on the accounts of its identity, if it has one, and of its first client's address.
+    /// Counts one more resource against the quotas of its identity, if it has one, and of its first client's address.
     fn acquire_quota(&self, key: &ResourceKey, address: Option<IpAddr>) -> Result<QuotaGuard, LimitReached> {
         let options = self.options.load();
         let (identity, place) = (options.max_resources_per_identity, options.max_resources_per_address);
@@ -418,8 +404,8 @@ impl Hub {
         self.quotas.acquire(&on)
     }
 
-    /// If there is no place for `key`, those that nobody holds make way, the least recently used first: any, or only those of
-    /// the network at `address` if that alone has too much.
+    /// If there is no room for `key`, evicts idle resources, the least recently used first: any, or only those of the
+    /// network at `address` if that network alone exceeds its share.
     fn evict_idle(&self, key: &ResourceKey, address: Option<IpAddr>, now: Instant) {
         let network = address.map(AddressBucket::of);
         let is_full = self.memory_budget.is_full() || self.len() >= self.options.load().max_resources;
@@ -451,7 +437,7 @@ impl Hub {
         self.hasher.hash_one(target) as usize % SHARDS
     }
 
-    /// Removes `resource` if `condition` holds. `true` also if another has taken its place.
+    /// Removes `resource` if `condition` holds. Also returns `true` if another resource has taken its place.
     fn remove_if(&self, resource: &Arc<Resource>, condition: impl FnOnce(&Resource) -> bool) -> bool {
         let key = resource.key();
         let mut shard = self.shard(&key.target);
@@ -464,26 +450,6 @@ impl Hub {
             self.len.fetch_sub(1, Ordering::AcqRel);
         }
         remove
-    }
-}
-
-impl Shard {
-    fn find(&self, key: &ResourceKey) -> Option<&Arc<Resource>> {
-        Some(&self.targets.get(&key.target)?.get(key)?.resource)
-    }
-
-    fn remove(&mut self, key: &ResourceKey, family: u64) {
-        if let Some((_, count)) = self.siblings.get_mut(&family) {
-            *count -= 1;
-            if *count == 0 {
-                self.siblings.remove(&family);
-            }
-        }
-        let Some(variants) = self.targets.get_mut(&key.target) else { return };
-        variants.remove(key);
-        if variants.is_empty() {
-            self.targets.remove(&key.target);
-        }
     }
 }
 
@@ -504,8 +470,4 @@ impl ResourceRegistry for Hub {
     fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence> {
         self.observed.evidence(self.client(resource.key()), &resource.key().target, now)
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! What the application answered clients itself, as far as that passed by lately.
+//! Recent responses of the application to clients' own requests.
 //!
 //! ```text
-//! a poll passes ─▶ Observed::note ─▶ two of one client's: a URL that nobody configured may be fetched
-//!                                └─▶ the last of them: what the first fetch has to be like
+//! a poll passes ─▶ Observed::note ─▶ two of one client: an unconfigured URL may be fetched
+//!                                └─▶ the last of them: the first fetch must resemble it
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -15,7 +15,7 @@ use super::consumed::is_asked_for;
 use crate::model::Representation;
 use crate::resource::Evidence;
 
-/// Answers by client and path. Bounded: what was not asked for longest is forgotten.
+/// Responses by client and path. Bounded: the least recently requested are dropped.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     table: Mutex<Table>,
@@ -32,7 +32,7 @@ struct Seen {
     passed: VecDeque<Passed>,
 }
 
-/// One answer.
+/// One observed response.
 #[derive(Clone, Debug)]
 struct Passed {
     target: String,
@@ -40,20 +40,20 @@ struct Passed {
     at: Instant,
 }
 
-/// Clients and paths.
+/// The maximum number of combinations of client and path.
 const MAX_ENTRIES: usize = 2048;
 
-/// Answers of each.
+/// The maximum number of responses for each.
 const MAX_PASSED: usize = 8;
 
-/// Bytes of all bodies.
+/// The maximum size of all bodies in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What is older says nothing of now.
+/// The maximum age of a response.
 const CONSUMED_TTL: Duration = Duration::from_secs(3600);
 
 impl Observed {
-    /// The application has given `client` this answer to a request for `target`.
+    /// Records a response of the application to a request of `client` for `target`.
     pub(super) fn note(&self, client: u64, target: &str, answer: Representation, now: Instant) {
         let mut table = self.table.lock();
         table.bytes += answer.body.len();
@@ -71,7 +71,7 @@ impl Observed {
         }
     }
 
-    /// The application has answered that what it said last is what it still says.
+    /// Records a 304: the application confirmed its last response.
     pub(super) fn repeat(&self, client: u64, target: &str, now: Instant) {
         let last = self.table.lock().seen.get(&client).and_then(|seen| {
             seen.passed.iter().rev().find(|passed| passed.target == target).map(|passed| passed.answer.clone())
@@ -81,7 +81,7 @@ impl Observed {
         }
     }
 
-    /// What is known of `target` for `client`, if anything is.
+    /// Returns the observed responses to requests of `client` for `target`, if there are any.
     pub(super) fn evidence(&self, client: u64, target: &str, now: Instant) -> Option<Evidence> {
         let table = self.table.lock();
         let fresh = |passed: &&Passed| {

@@ -1,15 +1,15 @@
-//! On whose account resources are watched, so that nobody takes the places of all.
+//! Per-identity and per-address quotas on watched resources.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many resources are watched on each account. An account is a hash of whatever it belongs to.
+/// The number of watched resources by account. An account is the hash of its owner.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     counts: Mutex<HashMap<u64, usize>>,
 }
 
-/// One resource's entries in the books, which are struck out when this is dropped.
+/// One resource's entries in the quotas. Dropping it removes them.
 #[derive(Debug)]
 pub(super) struct QuotaGuard {
     quotas: Arc<Quotas>,
@@ -17,10 +17,10 @@ pub(super) struct QuotaGuard {
 }
 
 impl Quotas {
-    /// Counts one resource on each of these accounts, each with the most that it may have.
+    /// Counts one resource on each of these accounts, each with its limit.
     ///
     /// # Errors
-    /// The first of these maxima that is reached; nothing is counted then.
+    /// Returns the error of the first limit that is reached; nothing is counted then.
     pub(super) fn acquire<E: Copy>(self: &Arc<Self>, on: &[(u64, usize, E)]) -> Result<QuotaGuard, E> {
         let mut counts = self.counts();
         for (account, most, full) in on {

@@ -1,15 +1,15 @@
-//! Plain requests that are being answered, and how the application has answered the last of their kind.
+//! Plain requests in progress, and the application's recent response times for similar requests.
 //!
-//! One fetch may answer several requests only where that cannot be noticed: they are under way at the same time, and the
-//! application answers what they ask for at once and whole. An application that holds requests until it has something to
-//! say, streams its answers, or is slow, is asked by each client itself.
+//! One fetch may answer several requests only if that is unnoticeable: the requests are concurrent, and the application
+//! answers them promptly and completely. If an application holds requests until an event, streams its responses, or is
+//! slow, each client's request is forwarded.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The requests for some keys, by the keys' hashes. What is not known here is not shared.
+/// The requests by the hash of their key. Requests for unknown keys are not shared.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     keys: HashMap<u64, Record>,
@@ -17,30 +17,30 @@ pub(super) struct Traffic {
 
 #[derive(Debug)]
 struct Record {
-    /// Requests that the application has not answered yet, and since when.
+    /// Requests that the application has not answered yet, with their arrival times.
     pending: Vec<(u64, Instant)>,
-    /// Answers in a row that were quick, and since when.
+    /// The number of consecutive prompt responses, and the time of the first.
     quick: u32,
     quick_since: Option<Instant>,
-    /// How long these took.
+    /// Their average duration.
     usual: Duration,
-    /// Until when it is known for being slow.
+    /// Until when the application counts as slow.
     slow_until: Option<Instant>,
-    /// When which client was last answered, oldest first.
+    /// When each client was last answered, oldest first.
     answered: VecDeque<(u64, Instant)>,
-    /// When the last of those clients was answered that are not listed any more.
+    /// The time of the last response to a client that is no longer listed.
     forgotten: Option<Instant>,
     seen: Instant,
 }
 
-/// What is known of the requests for one key when another arrives.
+/// The known facts about requests for one key when another arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowd {
-    /// Whether another request for it is being answered at this moment.
+    /// Whether another request for the key is being answered now.
     pub concurrent: bool,
-    /// How long the application usually takes, if it answers quickly.
+    /// The application's usual response time, if it answers promptly.
     pub usual: Option<Duration>,
-    /// When this client was last answered, or may have been.
+    /// When this client was, or may have been, last answered.
     pub answered: Option<Instant>,
 }
 
@@ -48,19 +48,19 @@ const MAX_KEYS: usize = 64;
 const MAX_PENDING: usize = 64;
 const MAX_ANSWERED: usize = 512;
 
-/// What takes longer is slow, whatever is usual.
+/// A longer response time always counts as slow.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// So many quick answers in a row are needed, and over such a time: what holds requests until it has something to say may have
-/// much to say at first.
+/// The number of prompt responses in a row, and the time that they must span. An application that holds requests may
+/// have many events at first.
 const ENOUGH: u32 = 5;
 const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
-/// How long it is remembered that an answer was slow, and anything at all.
+/// How long a slow response, and any record, is remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 impl Traffic {
-    /// What is known of the requests for `key` when `client` asks.
+    /// Returns the facts about requests for `key` when `client` sends one.
     pub(super) fn crowd(&self, key: u64, client: u64, now: Instant) -> Crowd {
         let Some(record) = self.keys.get(&key) else { return Crowd::default() };
         let usual = record.usual(now);
@@ -69,7 +69,7 @@ impl Traffic {
         Crowd { concurrent: young, usual, answered: answered.or(record.forgotten) }
     }
 
-    /// A request for `key` has arrived. `id` is its own.
+    /// Records the arrival of request `id` for `key`.
     pub(super) fn arrive(&mut self, key: u64, id: u64, now: Instant) {
         if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&key) {
             self.keys.retain(|_, record| !record.pending.is_empty() && now < record.seen + REMEMBERED);
@@ -82,20 +82,20 @@ impl Traffic {
             *record = Record::new(now);
         }
         record.seen = now;
-        // Of too many, the oldest say most: whether the application holds them.
+        // If there are too many, the oldest are the most informative: they show whether the application holds requests.
         if record.pending.len() < MAX_PENDING {
             record.pending.push((id, now));
         }
     }
 
-    /// The request `id` is answered by us, sooner or later: that says nothing of the application.
+    /// Records that request `id` is answered by this server, so its duration says nothing about the application.
     pub(super) fn withhold(&mut self, key: u64, id: u64) {
         if let Some(record) = self.keys.get_mut(&key) {
             record.pending.retain(|(known, _)| *known != id);
         }
     }
 
-    /// The request `id` of `client`, which arrived at `since`, is over, however it ended.
+    /// Records the end of request `id` of `client`, which arrived at `since`.
     pub(super) fn leave(&mut self, key: u64, id: u64, client: u64, since: Instant, now: Instant) {
         let Some(record) = self.keys.get_mut(&key) else { return };
         let asked = record.pending.iter().position(|(known, _)| *known == id);
@@ -115,7 +115,7 @@ impl Traffic {
         }
     }
 
-    /// The application has answered a request for `key` itself, whole, in `took`.
+    /// Records that the application itself has answered a request for `key` completely in `took`.
     pub(super) fn answered(&mut self, key: u64, took: Duration, now: Instant) {
         let Some(record) = self.keys.get_mut(&key) else { return };
         if record.is_slow(took) {
@@ -142,7 +142,7 @@ impl Record {
         }
     }
 
-    /// How long answers take, if they are quick, and none of the requests under way says otherwise.
+    /// Returns the usual response time, if responses are prompt and no pending request contradicts that.
     fn usual(&self, now: Instant) -> Option<Duration> {
         let is_slow = self.slow_until.is_some_and(|until| now < until)
             || self.pending.iter().any(|(_, since)| self.is_slow(now.saturating_duration_since(*since)));
@@ -161,7 +161,7 @@ impl Record {
     }
 }
 
-/// What takes longer than this, where so much is usual, is held back for a reason.
+/// Returns the response time above which the application must be holding the request.
 fn limit(usual: Duration) -> Duration {
     (usual * 4).max(usual + Duration::from_millis(100))
 }
@@ -179,14 +179,14 @@ mod tests {
         Instant::now()
     }
 
-    /// A request of `client` that the application answers in `took`.
+    /// Simulates a request of `client` that the application answers in `took`.
     fn request(traffic: &mut Traffic, id: u64, client: u64, at: Instant, took: Duration) {
         traffic.arrive(1, id, at);
         traffic.answered(1, took, at + took);
         traffic.leave(1, id, client, at, at + took);
     }
 
-    /// Knows that answers take 5 ms, at the moment that is returned.
+    /// Returns traffic with a known response time of 5 ms, and the current time.
     fn known() -> (Traffic, Instant) {
         let (mut traffic, now) = (Traffic::default(), start());
         for id in 0..6 {
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn requests_are_concurrent_while_another_is_being_answered_and_answers_are_known_to_be_quick() {
         let (mut traffic, now) = (Traffic::default(), start());
-        // Many at once say little.
+        // Many concurrent requests prove little.
         for id in 0..20 {
             request(&mut traffic, id, id, now + ms(id), ms(5));
             traffic.arrive(1, 100, now + ms(id));
@@ -216,11 +216,11 @@ mod tests {
     fn what_is_held_back_streamed_or_slow_is_not_shared_for_ten_minutes() {
         for slow in [ms(200), ms(600), ms(30_000)] {
             let (mut traffic, at) = known();
-            // While it is being held back already.
+            // The request is already being held.
             traffic.arrive(1, 9, at);
             let crowd = traffic.crowd(1, 7, at + slow);
             assert_eq!((crowd.concurrent, crowd.usual), (false, None));
-            // Whether it was answered, or given up.
+            // Whether it was answered or abandoned does not matter.
             traffic.leave(1, 9, 9, at, at + slow);
             for id in 10..20 {
                 let later = at + slow + ms(1000 * id);

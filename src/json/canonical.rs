@@ -1,31 +1,31 @@
-//! One spelling for all texts that mean the same.
+//! The canonical form: one spelling for all texts with the same meaning.
 //!
-//! Members are sorted by key, white space is gone, strings are spelled in one way. Numbers keep their spelling: a parser
-//! that tells `1` from `1.0`, or `1e2` from `100`, is not hypothetical. Members with equal keys keep their order, since
-//! readers disagree on which of them counts.
+//! Members are sorted by key, white space is removed, and strings have one spelling. Numbers keep their spelling,
+//! because some parsers distinguish `1` from `1.0`, or `1e2` from `100`. Members with equal keys keep their order,
+//! because parsers disagree on which of them counts.
 
 use std::borrow::Cow;
 
 use super::{Kind, Value};
 
-/// Chooses what of a document takes part in a comparison.
+/// Selects the parts of a document that take part in a comparison.
 pub trait Filter {
-    /// Where in its rules the sieve stands at some value.
+    /// The filter's position in its rules at a value.
     type Place: Clone;
 
-    /// At the value of the member `key`, in canonical spelling, of the object at `place`; `None` leaves it out.
+    /// Enters the value of the member `key`, in canonical spelling, of the object at `place`. `None` leaves it out.
     fn member(&self, place: &Self::Place, key: &str) -> Option<Self::Place>;
 
-    /// At the item `index` of the array at `place`; `None` leaves it out.
+    /// Enters the item `index` of the array at `place`. `None` leaves it out.
     fn item(&self, place: &Self::Place, index: usize) -> Option<Self::Place>;
 
-    /// What to write of a key or of a value that is no container.
+    /// Writes a key or a scalar value.
     fn write(&self, value: Value<'_>, out: &mut Vec<u8>) {
         write_scalar(value, out);
     }
 }
 
-/// A sieve that lets everything through.
+/// A filter that keeps everything.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAll;
 
@@ -41,12 +41,12 @@ impl Filter for KeepAll {
     }
 }
 
-/// Writes the canonical form of what `sieve`, which stands at `place`, leaves of `value`.
+/// Writes the canonical form of the parts of `value` that `sieve`, positioned at `place`, keeps.
 pub fn canonical<S: Filter>(value: Value<'_>, sieve: &S, place: &S::Place, out: &mut Vec<u8>) {
     Writer { sieve, members: Vec::new(), spelled: Vec::new() }.write(value, place, out);
 }
 
-/// A member that is to be written: its key, and the canonical spelling of that, if it had to be made.
+/// A member to be written: its key, and the index of its canonical spelling if that differs from the text.
 #[derive(Clone, Copy)]
 struct Member<'d> {
     key: Value<'d>,
@@ -55,7 +55,7 @@ struct Member<'d> {
 
 struct Writer<'s, 'd, S: Filter> {
     sieve: &'s S,
-    /// The members of all objects that are being written, the innermost last: one allocation for the whole document.
+    /// The members of all objects being written, the innermost last: one allocation for the whole document.
     members: Vec<Member<'d>>,
     spelled: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl<'d, S: Filter> Writer<'_, 'd, S> {
         for (key, _) in object.members() {
             let spelled = if let Cow::Owned(spelled) = key.content() {
                 self.spelled.push(spelled);
-                // Whether they are in order is found out by sorting them.
+                // The canonical spelling may sort differently, so the members are sorted.
                 sorted = false;
                 Some(self.spelled.len() - 1)
             } else {
@@ -129,7 +129,7 @@ impl<'d> Member<'d> {
     }
 }
 
-/// Writes a key or a value that is no container in its canonical spelling.
+/// Writes a key or a scalar in its canonical spelling.
 pub fn write_scalar(value: Value<'_>, out: &mut Vec<u8>) {
     if value.is_plain() {
         out.extend_from_slice(value.bytes());
@@ -140,7 +140,7 @@ pub fn write_scalar(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes `value` as it was written, without the white space between its parts.
+/// Writes `value` as it was written, without white space between tokens.
 pub fn minified(value: Value<'_>, out: &mut Vec<u8>) {
     match value.kind() {
         Kind::Object => {
@@ -169,7 +169,7 @@ pub fn minified(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether two values mean the same: whether their canonical forms are equal.
+/// Returns whether two values mean the same: whether their canonical forms are equal.
 pub fn same(a: Value<'_>, b: Value<'_>) -> bool {
     if a.bytes() == b.bytes() {
         return true;

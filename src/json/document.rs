@@ -1,11 +1,11 @@
-//! A parsed text, and views of the values in it.
+//! A parsed text and views of its values.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::text;
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `null`
@@ -22,21 +22,21 @@ pub enum Kind {
     Object,
 }
 
-/// A value, or the key of a member, which stands before its value.
+/// A value, or the key of a member. A key precedes its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     /// Where its text begins.
     pub(super) start: u32,
     /// Where its text ends.
     pub(super) end: u32,
-    /// The node behind all that it contains.
+    /// The index of the node behind everything that this one contains.
     pub(super) next: u32,
     pub(super) kind: Kind,
     /// Whether this is a string without escapes.
     pub(super) plain: bool,
 }
 
-/// A valid JSON text and where each of its values stands.
+/// A valid JSON text and the position of each of its values.
 #[derive(Clone, Debug)]
 pub struct Document<'t> {
     text: &'t str,
@@ -49,28 +49,28 @@ impl<'t> Document<'t> {
         Self { text, nodes }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> &'t str {
         self.text
     }
 
-    /// The one value of the text.
+    /// Returns the root value.
     pub fn root(&self) -> Value<'_> {
         Value { text: self.text, nodes: &self.nodes, at: 0 }
     }
 
-    /// How many values and keys there are.
+    /// Returns the number of values and keys.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there is none, which no valid text can be.
+    /// Returns whether there are no nodes. Always false for a valid text.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 }
 
-/// A value of a document. As cheap to copy as a reference.
+/// A value of a document. Copying it is as cheap as copying a reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'d> {
     text: &'d str,
@@ -87,55 +87,55 @@ impl<'d> Value<'d> {
         Self { at, ..*self }
     }
 
-    /// What it is.
+    /// Returns the type of the value.
     pub fn kind(&self) -> Kind {
         self.node().kind
     }
 
-    /// Where it stands in the text.
+    /// Returns the span of the value in the text.
     pub fn span(&self) -> Range<usize> {
         let node = self.node();
         node.start as usize..node.end as usize
     }
 
-    /// Its text, as it was written.
+    /// Returns the text of the value, as it was written.
     pub fn raw(&self) -> &'d str {
         &self.text[self.span()]
     }
 
-    /// Its text, as bytes.
+    /// Returns the text of the value as bytes.
     pub(super) fn bytes(&self) -> &'d [u8] {
         let node = self.node();
         &self.text.as_bytes()[node.start as usize..node.end as usize]
     }
 
-    /// What stands between the quotes of a string.
+    /// Returns the bytes between the quotes of a string.
     pub(super) fn inside(&self) -> &'d [u8] {
         let bytes = self.bytes();
         bytes.get(1..bytes.len() - 1).unwrap_or_default()
     }
 
-    /// Whether its text is its canonical spelling, if it is no container.
+    /// Returns whether a scalar's text is its canonical spelling.
     pub(super) fn is_plain(&self) -> bool {
         self.node().plain
     }
 
-    /// The value of the member whose key this is.
+    /// Returns the value of the member with this key.
     pub(super) fn member(&self) -> Self {
         self.sibling(self.at + 1)
     }
 
-    /// How many values and keys it consists of, itself among them.
+    /// Returns the number of values and keys that it consists of, including itself.
     pub fn nodes(&self) -> usize {
         (self.node().next - self.at) as usize
     }
 
-    /// Whether it is an array or an object.
+    /// Returns whether it is an array or an object.
     pub fn is_container(&self) -> bool {
         matches!(self.kind(), Kind::Array | Kind::Object)
     }
 
-    /// The content of a string, in its canonical spelling; for anything else, its text.
+    /// Returns the content of a string in its canonical spelling, or the text of any other value.
     pub fn content(&self) -> Cow<'d, str> {
         let node = self.node();
         if node.kind != Kind::String {
@@ -145,13 +145,13 @@ impl<'d> Value<'d> {
         if node.plain { Cow::Borrowed(inside) } else { text::content(inside) }
     }
 
-    /// What a string says; `None` for anything else.
+    /// Returns the decoded string; `None` for any other type.
     pub fn as_str(&self) -> Option<Cow<'d, str>> {
         let node = self.node();
         (node.kind == Kind::String).then(|| text::unescape(&self.text[node.start as usize + 1..node.end as usize - 1]))
     }
 
-    /// The members of an object, as keys (which are strings) and values, in the order of the text.
+    /// Returns the members of an object, as keys (which are strings) and values, in the order of the text.
     pub fn members(&self) -> impl Iterator<Item = (Self, Self)> + Clone + use<'d> {
         let whole = *self;
         let node = self.node();
@@ -166,7 +166,7 @@ impl<'d> Value<'d> {
         })
     }
 
-    /// The items of an array.
+    /// Returns the items of an array.
     pub fn items(&self) -> impl Iterator<Item = Self> + Clone + use<'d> {
         let whole = *self;
         let node = self.node();

@@ -1,11 +1,11 @@
-//! JSON texts (RFC 8259), read where they stand.
+//! Zero-copy parsing of JSON texts (RFC 8259).
 //!
 //! ```text
 //! &str ─ Document::parse ─▶ Document: one flat node a value, each a stretch of the text ─▶ members, items, canonical form
 //! ```
 //!
-//! No tree is built and nothing is converted: a number is the digits that were sent, a string the bytes between its
-//! quotes. What is copied out of a document is therefore exact, however large its integers and however long its decimals.
+//! The parser builds no tree and converts nothing: a number is its digits, a string the bytes between its quotes.
+//! Values copied out of a document are therefore exact, however large the integers and however long the decimals.
 
 mod canonical;
 mod document;

@@ -1,13 +1,13 @@
-//! From text to nodes, without recursion.
+//! Parses a text into nodes, without recursion.
 
 use super::Kind;
 use super::document::{Document, Node};
 
-/// How deep arrays and objects may be nested. Many parsers allow no more, and everything here that follows the nesting by
-/// recursion relies on it.
+/// The maximum nesting depth of arrays and objects. Many parsers allow no more, and the recursive code of this crate
+/// relies on it.
 pub const MAX_DEPTH: usize = 128;
 
-/// The text is not a JSON document that can be looked into.
+/// The text cannot be parsed as a JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// It breaks the grammar.
@@ -16,7 +16,7 @@ pub enum ParseError {
     /// It is nested too deeply.
     #[error("it is nested more than {MAX_DEPTH} levels deep")]
     Depth,
-    /// Its places cannot be counted in 32 bits.
+    /// Its positions do not fit into 32 bits.
     #[error("it is longer than 4 GiB")]
     Length,
 }
@@ -25,20 +25,20 @@ pub(super) struct Parser<'t> {
     bytes: &'t [u8],
     at: usize,
     nodes: Vec<Node>,
-    /// The containers that are open, by their nodes.
+    /// The open containers, by node index.
     open: Vec<u32>,
 }
 
 impl<'t> Document<'t> {
-    /// Reads `text`, one JSON value with white space around it.
+    /// Parses `text`, one JSON value with optional white space around it.
     ///
     /// # Errors
-    /// As [`ParseError`] says. Keys that occur twice are no error here.
+    /// As [`ParseError`] describes. Duplicate keys are allowed.
     pub fn parse(text: &'t str) -> Result<Self, ParseError> {
         if u32::try_from(text.len()).is_err() {
             return Err(ParseError::Length);
         }
-        // Documents of real applications have about one value in ten to twenty bytes.
+        // Real documents have about one value per ten to twenty bytes.
         let mut parser = Parser {
             bytes: text.as_bytes(),
             at: 0,
@@ -86,7 +86,8 @@ impl Parser<'_> {
         }
     }
 
-    /// What follows a value: the next one (`true`), or the end of its containers and of the text.
+    /// Reads the separator or the closing brackets after a value. Returns `true` if another value follows, `false` at
+    /// the end of the text.
     fn follow(&mut self) -> Result<bool, ParseError> {
         loop {
             self.space();
@@ -162,7 +163,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Goes to the next quote, backslash or control character, eight bytes at a time where it can.
+    /// Moves to the next quote, backslash or control character, eight bytes at a time where possible.
     fn skip_plain(&mut self) {
         const ONES: u64 = u64::from_le_bytes([1; 8]);
         const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
@@ -173,7 +174,7 @@ impl Parser<'_> {
                 | zero(word ^ (ONES * u64::from(b'\\')))
                 | (word.wrapping_sub(ONES * 0x20) & !word & HIGH);
             if special != 0 {
-                // The lowest mark is exact; those above it may be carries.
+                // The lowest mark is exact; higher marks may be carries.
                 self.at += special.trailing_zeros() as usize / 8;
                 return;
             }

@@ -101,7 +101,7 @@ fn duplicate_keys_are_all_kept_in_their_order() {
     assert_eq!(canonical_of(r#"{"b":0,"a":1,"a":2}"#), canonical_of(r#"{"a":1,"b":0,"a":2}"#));
 }
 
-/// JSON texts with every kind of value, odd spellings and white space.
+/// Generates JSON texts with every kind of value, unusual spellings and white space.
 fn json() -> impl Strategy<Value = String> {
     let space = "[ \n\t\r]{0,2}";
     let string = prop_oneof![
@@ -139,7 +139,8 @@ proptest! {
         let at = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let broken = format!("{}{junk}{}", &text[..at], &text[at..]);
         let ours = Document::parse(&broken).is_ok();
-        // Only the grammar: a number may be too large for a float, and half a surrogate pair is no Rust string.
+        // Compares only the grammar: a number may be too large for a float, and half a surrogate pair is not valid in a
+        // Rust string.
         let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&broken).is_ok();
         prop_assert_eq!(ours, theirs, "{}", broken);
     }

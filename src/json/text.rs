@@ -1,10 +1,10 @@
-//! Strings: the text between two quotes, and what it says.
+//! JSON strings: raw text, canonical spelling and decoded content.
 
 use std::borrow::Cow;
 
-/// The content of a string in its one canonical spelling: nothing is escaped but `"`, `\`, control characters and
-/// surrogates without a partner. `raw` is what stands between the quotes of a valid JSON string, so two strings are equal
-/// exactly if their contents are.
+/// Returns the content of a string in its canonical spelling: only `"`, `\`, control characters and unpaired surrogates
+/// are escaped. `raw` is the text between the quotes of a valid JSON string. Two strings are equal exactly if their
+/// canonical contents are equal.
 pub fn content(raw: &str) -> Cow<'_, str> {
     if !raw.as_bytes().contains(&b'\\') {
         return Cow::Borrowed(raw);
@@ -20,7 +20,7 @@ pub fn content(raw: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `text` in the canonical spelling of [`content`].
+/// Returns `text` in the canonical spelling of [`content`].
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
         return Cow::Borrowed(text);
@@ -30,7 +30,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What a string says. A surrogate without a partner, which no text can hold, becomes U+FFFD.
+/// Decodes a string. An unpaired surrogate, which no Rust string can hold, becomes U+FFFD.
 pub fn unescape(raw: &str) -> Cow<'_, str> {
     if !raw.as_bytes().contains(&b'\\') {
         return Cow::Borrowed(raw);
@@ -66,13 +66,13 @@ fn push_unit(out: &mut String, unit: u16) {
 enum Piece<'t> {
     /// A run without escapes.
     Text(&'t str),
-    /// One escape, or two that make a surrogate pair.
+    /// One escape, or two that form a surrogate pair.
     Char(char),
     /// Half a surrogate pair.
     Lone(u16),
 }
 
-/// Takes the inside of a valid string apart.
+/// Splits the inside of a valid string into pieces.
 struct Pieces<'t>(&'t str);
 
 impl<'t> Iterator for Pieces<'t> {
@@ -103,7 +103,7 @@ impl<'t> Iterator for Pieces<'t> {
 }
 
 impl<'t> Pieces<'t> {
-    /// Reads `uXXXX`, and the `\uXXXX` behind it if both make one character.
+    /// Reads `uXXXX`, and the following `\uXXXX` if both form one character.
     fn unit(&mut self, escaped: &'t str) -> Option<Piece<'t>> {
         let high = hex(escaped)?;
         self.0 = escaped.get(5..)?;

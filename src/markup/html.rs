@@ -1,6 +1,7 @@
-//! What HTML leaves unsaid (HTML Living Standard, sections 13.1.2 and 13.2.6).
+//! Implied end tags and void elements of HTML (HTML Living Standard, sections 13.1.2 and 13.2.6).
 
-/// What an element's name means for the elements around it: a set of the bits below. A name without meaning has none.
+/// The effect of an element's name on the elements around it: a set of the bits below. Names without effect have no
+/// bits.
 pub(super) type Tag = u64;
 
 const P: Tag = 1;
@@ -25,15 +26,15 @@ const HTML: Tag = 1 << 18;
 const OBJECT: Tag = 1 << 19;
 /// Ends an open paragraph.
 const BLOCK: Tag = 1 << 20;
-/// Has neither content nor end tag.
+/// Has neither content nor an end tag.
 const VOID: Tag = 1 << 21;
-/// Its content is text up to its end tag, whatever it looks like.
+/// Its content is raw text up to its end tag.
 const RAW: Tag = 1 << 22;
 
-/// What no end tag of another kind reaches through.
+/// Elements that end tags of other kinds cannot close across.
 const SCOPE: Tag = OBJECT | CAPTION | HTML | TABLE | TD;
 
-/// The meaning of `name`, in whatever case.
+/// Returns the bits for `name`, in any case.
 pub(super) fn tag(name: &str) -> Tag {
     let mut lower = [0; 10];
     let Some(lower) = lower.get_mut(..name.len()) else { return 0 };
@@ -79,7 +80,8 @@ pub(super) fn is_raw(tag: Tag) -> bool {
     tag & RAW != 0
 }
 
-/// Which open elements end where a `tag` begins, and which ones keep those outside of them open. No bits, no elements.
+/// Returns which open elements a `tag` closes when it begins, and which elements act as barriers that protect those
+/// outside of them.
 pub(super) fn ended_by(tag: Tag) -> (Tag, Tag) {
     const CELL_SCOPE: Tag = TABLE | TD | OBJECT;
     match tag {
@@ -97,7 +99,7 @@ pub(super) fn ended_by(tag: Tag) -> (Tag, Tag) {
     }
 }
 
-/// Whether the end tag of a `tag` may close an element outside of an open `scope`.
+/// Returns whether the end tag of a `tag` may close an element outside of an open `scope`.
 pub(super) fn end_tag_may_close(tag: Tag, scope: Tag) -> bool {
     scope & SCOPE == 0 || tag & (SCOPE | TR | GROUP | BODY) != 0
 }

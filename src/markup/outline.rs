@@ -4,61 +4,61 @@ use std::ops::Range;
 
 use super::Dialect;
 
-/// No element.
+/// The index that stands for "no element".
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
-    /// Where its start tag begins.
+    /// The start of its start tag.
     pub(super) start: u32,
     pub(super) name_end: u32,
-    /// Behind its start tag.
+    /// The end of its start tag.
     pub(super) inner: u32,
-    /// Where its content ends.
+    /// The end of its content.
     pub(super) inner_end: u32,
-    /// Behind its end tag, or where it ends without one.
+    /// The end of its end tag, or of the element if it has none.
     pub(super) end: u32,
     pub(super) parent: u32,
     /// The sibling element before it.
     pub(super) previous: u32,
-    /// Its place among its sibling elements, from 1.
+    /// Its position among its sibling elements, from 1.
     pub(super) nth: u32,
-    /// Its attributes.
+    /// The range of its attributes.
     pub(super) attributes: (u32, u32),
 }
 
 /// An attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// All of it, the white space before it included.
+    /// The whole attribute, including the white space before it.
     pub(super) span: Range<u32>,
     pub(super) name: Range<u32>,
-    /// Without quotes; empty if it has none.
+    /// The value without quotes; empty if there is none.
     pub(super) value: Range<u32>,
 }
 
-/// A text, and where its elements stand.
+/// A text and the positions of its elements.
 #[derive(Clone, Debug)]
 pub struct Outline<'t> {
     pub(super) text: &'t str,
     pub(super) dialect: Dialect,
-    /// In the order of their start tags.
+    /// Ordered by start tag.
     pub(super) nodes: Vec<Node>,
     pub(super) attributes: Vec<Attribute>,
 }
 
 impl<'t> Outline<'t> {
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> &'t str {
         self.text
     }
 
-    /// All elements, in the order of their start tags.
+    /// Returns all elements, ordered by start tag.
     pub fn elements(&self) -> impl DoubleEndedIterator<Item = Element<'_>> + ExactSizeIterator {
         (0..self.nodes.len()).map(|at| self.element(at as u32))
     }
 
-    /// The innermost element that holds all of `range`, be it in its tags or in its content.
+    /// Returns the innermost element that contains all of `range` in its tags or its content.
     pub fn innermost(&self, range: &Range<usize>) -> Option<Element<'_>> {
         let after = self.nodes.partition_point(|node| node.start as usize <= range.start);
         let mut found = self.element(after.checked_sub(1)? as u32);
@@ -73,7 +73,7 @@ impl<'t> Outline<'t> {
     }
 }
 
-/// An element. As cheap to copy as a reference.
+/// An element. Copying it is as cheap as copying a reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Element<'o> {
     pub(super) outline: &'o Outline<'o>,
@@ -89,41 +89,41 @@ impl<'o> Element<'o> {
         &self.outline.text[range.start as usize..range.end as usize]
     }
 
-    /// Its number in the order of start tags.
+    /// Returns the element's index in the order of start tags.
     pub fn index(&self) -> usize {
         self.at as usize
     }
 
-    /// Its name as it is written, prefix included.
+    /// Returns the element's name as written, including any prefix.
     pub fn name(&self) -> &'o str {
         let node = self.node();
         self.slice(node.start + 1..node.name_end)
     }
 
-    /// All of it, tags included.
+    /// Returns the span of the element, including its tags.
     pub fn span(&self) -> Range<usize> {
         let node = self.node();
         node.start as usize..node.end as usize
     }
 
-    /// Its start tag.
+    /// Returns the span of the start tag.
     pub fn tag(&self) -> Range<usize> {
         let node = self.node();
         node.start as usize..node.inner as usize
     }
 
-    /// What stands between its tags.
+    /// Returns the span between the tags.
     pub fn inner(&self) -> Range<usize> {
         let node = self.node();
         node.inner as usize..node.inner_end as usize
     }
 
-    /// The element around it.
+    /// Returns the parent element.
     pub fn parent(&self) -> Option<Self> {
         self.link(self.node().parent)
     }
 
-    /// The sibling element before it.
+    /// Returns the previous sibling element.
     pub fn previous(&self) -> Option<Self> {
         self.link(self.node().previous)
     }
@@ -132,45 +132,45 @@ impl<'o> Element<'o> {
         (at != NONE).then_some(Self { outline: self.outline, at })
     }
 
-    /// Its place among its sibling elements, from 1.
+    /// Returns the position among sibling elements, from 1.
     pub fn nth(&self) -> usize {
         self.node().nth as usize
     }
 
-    /// Its attributes, in the order of the text.
+    /// Returns the attributes in document order.
     pub fn attributes(&self) -> &'o [Attribute] {
         let (first, end) = self.node().attributes;
         &self.outline.attributes[first as usize..end as usize]
     }
 
-    /// The first attribute with this name, compared without regard to case.
+    /// Returns the first attribute with this name, compared case-insensitively.
     pub fn attribute(&self, name: &str) -> Option<&'o Attribute> {
         self.attributes().iter().find(|attribute| self.slice(attribute.name.clone()).eq_ignore_ascii_case(name))
     }
 
-    /// The value of that attribute, as it is written.
+    /// Returns the value of that attribute, as written.
     pub fn value(&self, name: &str) -> Option<&'o str> {
         self.attribute(name).map(|attribute| self.slice(attribute.value.clone()))
     }
 
-    /// Its classes.
+    /// Returns the classes of the element.
     pub fn classes(&self) -> impl Iterator<Item = &'o str> {
         self.value("class").unwrap_or_default().split_ascii_whitespace()
     }
 }
 
 impl Attribute {
-    /// All of it, the white space before it included.
+    /// Returns the span of the attribute, including the white space before it.
     pub fn span(&self) -> Range<usize> {
         self.span.start as usize..self.span.end as usize
     }
 
-    /// Its name, as it is written in the text of `outline`.
+    /// Returns the name as written in the text of `outline`.
     pub fn name<'t>(&self, outline: &Outline<'t>) -> &'t str {
         &outline.text[self.name.start as usize..self.name.end as usize]
     }
 
-    /// Its value, as it is written there.
+    /// Returns the value as written in the text of `outline`.
     pub fn value<'t>(&self, outline: &Outline<'t>) -> &'t str {
         &outline.text[self.value.start as usize..self.value.end as usize]
     }

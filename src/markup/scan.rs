@@ -1,4 +1,4 @@
-//! From text to an outline, in one pass.
+//! Builds an outline from a text in one pass.
 
 use memchr::{memchr, memmem};
 
@@ -6,11 +6,11 @@ use super::Dialect;
 use super::html::{self, Tag};
 use super::outline::{Attribute, NONE, Node, Outline};
 
-/// How many elements may be open at a time; those inside of that many are taken for empty, as browsers flatten them.
+/// The maximum number of open elements. Deeper elements count as empty; browsers flatten them similarly.
 const MAX_OPEN: usize = 256;
 
 impl<'t> Outline<'t> {
-    /// Reads `text`. `None` only if it is longer than 4 GiB.
+    /// Reads `text`. Returns `None` only if it is longer than 4 GiB.
     pub fn read(text: &'t str, dialect: Dialect) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
         let outline = Outline { text, dialect, nodes: Vec::new(), attributes: Vec::new() };
@@ -34,7 +34,7 @@ struct Scanner<'t> {
     at: usize,
     outline: Outline<'t>,
     open: Vec<Open>,
-    /// Open elements beyond the limit.
+    /// The number of open elements beyond the limit.
     too_deep: usize,
     last_root: u32,
 }
@@ -58,7 +58,8 @@ impl<'t> Scanner<'t> {
         self.close(0, end, end);
     }
 
-    /// Moves behind the next `end` that begins `from` bytes from here or later; to the end of the text if there is none.
+    /// Moves behind the next occurrence of `end` at least `from` bytes ahead, or to the end of the text if there is
+    /// none.
     fn skip_past(&mut self, from: usize, end: &[u8]) {
         let start = (self.at + from).min(self.bytes.len());
         self.at = match memmem::find(&self.bytes[start..], end) {
@@ -112,7 +113,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Closes all open elements from `depth` on: their content ends at `inner_end`, they themselves at `end`.
+    /// Closes all open elements from `depth` on. Their content ends at `inner_end`, the elements themselves at `end`.
     fn close(&mut self, depth: usize, inner_end: usize, end: usize) {
         for open in self.open.drain(depth.min(self.open.len())..) {
             let node = &mut self.outline.nodes[open.node as usize];
@@ -168,7 +169,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Moves to the end tag of an element whose content is no markup.
+    /// Moves to the end tag of a raw text element.
     fn raw_text(&mut self, name: &str) {
         let mut from = self.at;
         while let Some(found) = memmem::find(&self.bytes[from..], b"</") {
@@ -185,7 +186,7 @@ impl<'t> Scanner<'t> {
         self.at = self.bytes.len();
     }
 
-    /// Closes what is still open but ends where a `tag` begins.
+    /// Closes the open elements that a `tag` implicitly closes.
     fn close_implied(&mut self, tag: Tag, start: usize) {
         let (ended, barriers) = html::ended_by(tag);
         if ended == 0 {
@@ -229,7 +230,7 @@ impl<'t> Scanner<'t> {
 
     fn attribute(&mut self, span: usize) {
         let name = self.at;
-        // An equals sign that comes first belongs to the name.
+        // A leading equals sign belongs to the name.
         self.at += 1;
         while self.bytes.get(self.at).is_some_and(|byte| !byte.is_ascii_whitespace() && !b"/>=".contains(byte)) {
             self.at += 1;

@@ -1,4 +1,4 @@
-//! Which elements a selector means.
+//! Matches selectors against an outline.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::outline::{Element, Outline};
 use super::selector::{Combinator, Complex, Compound, Operator, Selectors, Test};
 
 impl Selectors {
-    /// The elements of `outline` that are meant, in the order of their start tags.
+    /// Returns the matching elements of `outline`, ordered by start tag.
     pub fn select<'o>(&self, outline: &'o Outline<'_>) -> Vec<Element<'o>> {
         let types = self.counts_types().then(|| places_by_name(outline));
         let mut chosen = vec![false; outline.nodes.len()];
@@ -29,23 +29,23 @@ impl Selectors {
     }
 }
 
-/// How far a selector has been followed at one element: a bit for each of its compounds.
+/// How far a selector has matched at one element: one bit per compound.
 #[derive(Clone, Copy, Default)]
 struct Reach {
-    /// The compounds whose element this is.
+    /// The compounds that this element matches.
     here: u32,
-    /// Those that this element or one around it is.
+    /// The compounds that this element or an ancestor matches.
     around: u32,
-    /// Those that this element or a sibling before it is.
+    /// The compounds that this element or a previous sibling matches.
     before: u32,
 }
 
 impl Complex {
-    /// Marks the elements that are meant. Each element is looked at once, whatever the combinators: what was reached is
-    /// handed on from parents and siblings.
+    /// Marks the matching elements. Each element is visited once, whatever the combinators: match state is passed on
+    /// from parents and siblings.
     fn mark(&self, outline: &Outline<'_>, types: Option<&[u32]>, chosen: &mut [bool]) {
         let last = 1u32 << (self.0.len() - 1);
-        // A lone compound needs no memory of others.
+        // A single compound needs no state of other elements.
         if let [(_, compound)] = self.0.as_slice() {
             for element in outline.elements() {
                 if !chosen[element.index()] && compound.fits(&element, types) {
@@ -110,7 +110,7 @@ impl Test {
     }
 }
 
-/// Names are compared without regard to case, in XML too, and a selector without a prefix means any prefix.
+/// Compares names case-insensitively, in XML too. A selector without a prefix matches any prefix.
 fn is_named(written: &str, name: &str) -> bool {
     written.eq_ignore_ascii_case(name)
         || written.split_once(':').is_some_and(|(_, local)| local.eq_ignore_ascii_case(name))
@@ -138,7 +138,7 @@ impl Operator {
     }
 }
 
-/// The place of each element among its siblings of the same name, from 1.
+/// Returns the position of each element among its siblings of the same name, from 1.
 fn places_by_name(outline: &Outline<'_>) -> Vec<u32> {
     let mut counts: HashMap<(u32, String), u32> = HashMap::new();
     let place = |element: Element<'_>| {

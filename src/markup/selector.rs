@@ -1,4 +1,4 @@
-//! CSS selectors (Selectors Level 4), the part of them that speaks of what a text holds.
+//! CSS selectors (Selectors Level 4), limited to the parts that depend on the text alone.
 
 use std::str::FromStr;
 
@@ -6,23 +6,23 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selectors(pub(super) Vec<Complex>);
 
-/// Compounds, from the outermost to the one that is meant.
+/// Compounds, from the outermost to the subject of the selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complex(pub(super) Vec<(Combinator, Compound)>);
 
-/// How a compound's element is found from that of the one before.
+/// The relation of a compound's element to the element of the previous compound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Combinator {
-    /// Anywhere inside of it. For the first compound: anywhere.
+    /// Any descendant. For the first compound: any element.
     Descendant,
     Child,
-    /// Right behind it.
+    /// The next sibling.
     Next,
-    /// Anywhere behind it, inside the same parent.
+    /// Any later sibling.
     Later,
 }
 
-/// What must hold of one element.
+/// The conditions on one element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Compound(pub(super) Vec<Test>);
 
@@ -37,7 +37,7 @@ pub(super) enum Test {
         value: String,
         any_case: bool,
     },
-    /// Its place is `a * n + b` for some n from 0, counted among all siblings or among those of its name.
+    /// Its position is `a * n + b` for some n from 0, counted among all siblings or among siblings of the same name.
     Nth {
         a: i32,
         b: i32,
@@ -57,10 +57,10 @@ pub(super) enum Operator {
     Substring,
 }
 
-/// The most compounds in one selector: their state is kept in one word.
+/// The maximum number of compounds in one selector. Match state is kept in one word.
 const MAX_COMPOUNDS: usize = 32;
 
-/// The text is no selector that can be used here.
+/// The text is not a supported selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseSelectorError(String);
@@ -145,7 +145,7 @@ impl Parser<'_> {
         let any = self.eat('*');
         if (any && self.eat('|')) || (!any && self.at_name()) {
             let mut name = self.name("an element")?;
-            // With a prefix, the name is as it stands in the tag.
+            // With a prefix, the name is compared as written in the tag.
             if self.eat('|') {
                 name = format!("{name}:{}", self.name("an element")?);
             }
@@ -297,7 +297,7 @@ impl Parser<'_> {
         if name.is_empty() { error(format!("the name of {what} is missing")) } else { Ok(name) }
     }
 
-    /// Reads `\` and a character, or up to six hexadecimal digits and one white space.
+    /// Reads an escape: `\` and a character, or `\` and up to six hexadecimal digits followed by optional white space.
     fn escape(&mut self) -> Result<char, ParseSelectorError> {
         self.eat('\\');
         let digits = self.rest.chars().take(6).take_while(char::is_ascii_hexdigit).count();

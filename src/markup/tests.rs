@@ -10,7 +10,7 @@ fn xml(text: &str) -> Outline<'_> {
     Outline::read(text, Dialect::Xml).expect("short")
 }
 
-/// Elements as `name(children…)`, in order.
+/// Formats elements as `name(children…)`, in order.
 fn shape(outline: &Outline<'_>) -> String {
     fn below(outline: &Outline<'_>, parent: Option<usize>, out: &mut String) {
         for element in outline.elements().filter(|element| element.parent().map(|p| p.index()) == parent) {
@@ -181,7 +181,7 @@ fn depth_costs_neither_stack_nor_time() {
     }
 }
 
-/// Well-formed HTML, on which everybody agrees.
+/// Generates well-formed HTML, which all parsers read alike.
 fn tidy() -> impl Strategy<Value = String> {
     let leaf = prop_oneof!["[a-z &;]{0,5}", Just("<br>".to_owned()), Just("<!-- <b> -->".to_owned())];
     leaf.prop_recursive(5, 40, 4, |inner| {

@@ -1,13 +1,13 @@
-//! From where a client comes, as far as that tells it from others.
+//! Network addresses of clients, as units for limits.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An address of IPv4, or a network of IPv6: one host has all the 2^64 addresses of such a network.
+/// An IPv4 address or an IPv6 /64 network, since one host has all 2^64 addresses of such a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressBucket(IpAddr);
 
 impl AddressBucket {
-    /// That which `address` is in.
+    /// Returns the bucket that contains `address`.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
@@ -16,8 +16,8 @@ impl AddressBucket {
     }
 }
 
-/// An address as it is written, one of IPv4 as such however the system says it. Each request that is passed on tells one, and
-/// the standard library's way to write it costs ten times as much.
+/// Formats an address; IPv4-mapped addresses are written as IPv4. Every forwarded request carries one, and the standard
+/// library's formatting costs ten times as much.
 pub fn address_text(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => dotted(address),

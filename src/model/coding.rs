@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110 section 8.4): as which form of a body a client is sent it.
+//! Content codings (RFC 9110 section 8.4): which form of a body a client receives.
 
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
@@ -8,31 +8,31 @@ use super::fields;
 /// A body in the content coding in which the upstream sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coded {
-    /// What `Content-Encoding` says.
+    /// The value of `Content-Encoding`.
     pub coding: HeaderValue,
     /// The coded body.
     pub body: bytes::Bytes,
 }
 
-/// A form of a body.
+/// A form of a body, by content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// As the upstream sent it, coded or not.
     Sent,
-    /// The upstream's coding undone.
+    /// With the upstream's coding removed.
     Decoded,
-    /// The upstream's coding undone, and gzipped by us.
+    /// With the upstream's coding removed, and gzipped by Sungrazer.
     Gzipped,
 }
 
 impl Form {
-    /// The form in which a client with these request headers is sent a body that the upstream coded like this (RFC 9110
-    /// section 12.5.3). `None` if it takes none that there is.
+    /// Returns the form in which a client with these request headers receives a body with this upstream coding (RFC
+    /// 9110 section 12.5.3). Returns `None` if the client accepts none of the available forms.
     pub fn for_client(headers: &HeaderMap, coded: Option<&Coded>) -> Option<Self> {
         if !headers.contains_key(ACCEPT_ENCODING) {
             return Some(if coded.is_some() { Self::Decoded } else { Self::Sent });
         }
-        // Whoever does not mention `identity` takes it, but rather anything else (section 12.5.3).
+        // A client that does not mention `identity` accepts it, but prefers any listed coding (section 12.5.3).
         let identity = named(headers, "identity").or_else(|| named(headers, "*").filter(|any| *any == 0.0));
         let is_wanted = |coding: &str| {
             let quality = named(headers, coding).or_else(|| named(headers, "*")).unwrap_or(0.0);
@@ -48,7 +48,7 @@ impl Form {
     }
 }
 
-/// The quality that `Accept-Encoding` gives to `coding` by name.
+/// Returns the quality that `Accept-Encoding` gives to `coding` by name.
 fn named(headers: &HeaderMap, coding: &str) -> Option<f32> {
     let alias =
         |name: &str| if name.eq_ignore_ascii_case("x-gzip") { "gzip".to_owned() } else { name.to_ascii_lowercase() };

@@ -1,25 +1,27 @@
-//! How a client asks for a resource, reduced to what tells no client from another.
+//! The context of a request, reduced to values that cannot distinguish one client from another.
 
 use http::header::{ACCEPT, HeaderMap, HeaderValue, REFERER, UPGRADE_INSECURE_REQUESTS};
 
 use super::{Origin, fields};
 
-/// In what way requests ask for a resource. Each part has a few fixed values, so a fetch that says the same tells the backend
+/// How requests ask for a resource. Each part has a few fixed values, so a fetch that repeats them tells the backend
 /// nothing that a client made up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestContext {
-    /// The site from which a browser says that it asks (Fetch Metadata); `None` where nothing is said.
+    /// The initiating site according to the browser (Fetch Metadata); `None` if the client sent none.
     site: Option<&'static str>,
-    /// Whether a page is asked for, rather than a part of one.
+    /// Whether the request is for a page, rather than for a part of one.
     page: bool,
-    /// The scheme of the page of this site that asks, by its `Referer`.
+    /// The scheme of the page that made the request, if its `Referer` is on this site.
     referred: Option<&'static str>,
 }
 
 impl RequestContext {
-    /// The context of a request with these headers. `named` means that they name credentials: only then the `Referer` counts.
+    /// Returns the context of a request with these headers. `named` means that the headers contain credentials; the
+    /// `Referer` counts only then.
     ///
-    /// A stream is opened by a script whatever it will follow, so a page is told by what `Accept` says, for all requests alike.
+    /// A script opens a stream whatever the target is, so pages are recognised by `Accept` alone, for all requests
+    /// alike.
     pub fn of(headers: &HeaderMap, origin: &Origin, named: bool) -> Self {
         let site = headers.get("sec-fetch-site").and_then(|site| match site.as_bytes() {
             b"same-origin" | b"none" => Some("same-origin"),
@@ -32,7 +34,7 @@ impl RequestContext {
         Self { site, page: page && site.is_some(), referred }
     }
 
-    /// The request headers that say the same to the backend of `origin`.
+    /// Writes the request headers that tell the backend of `origin` the same.
     pub fn write(self, origin: &Origin, headers: &mut HeaderMap) {
         if let Some(site) = self.site {
             let (mode, dest) = if self.page { ("navigate", "document") } else { ("cors", "empty") };

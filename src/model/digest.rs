@@ -1,4 +1,4 @@
-//! A fingerprint of content.
+//! Content fingerprints.
 
 use std::fmt;
 
@@ -8,17 +8,19 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// A 128-bit XXH3 fingerprint, written as 22 characters of unpadded base64url (RFC 4648 section 5).
 ///
-/// It is fast and evenly spread, not cryptographic: where two bodies meet in this process their bytes are compared too.
+/// It is fast and evenly distributed, but not cryptographic: before two bodies in this process count as equal, their
+/// bytes are compared too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(u128);
 
 impl Digest {
-    /// The fingerprint of `bytes`.
+    /// Returns the fingerprint of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(xxh3_128(bytes))
     }
 
-    /// The fingerprint of several parts, each delimited by its length, so that no two lists of parts run together.
+    /// Returns the fingerprint of several parts. Each part is delimited by its length, so different lists of parts
+    /// never collide by concatenation.
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = Xxh3::new();
         for part in parts {
@@ -28,19 +30,19 @@ impl Digest {
         Self(hasher.digest128())
     }
 
-    /// The fingerprint of what `pieces` are together, wherever they were divided.
+    /// Returns the fingerprint of the concatenated `pieces`, independent of where they are divided.
     pub fn of_stream<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = Xxh3::new();
         pieces.into_iter().for_each(|piece| hasher.update(piece));
         Self(hasher.digest128())
     }
 
-    /// The raw 16 bytes, most significant first.
+    /// Returns the raw 16 bytes, most significant first.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 
-    /// Its first half, as 11 characters of base64url: enough to recognise one of a few versions.
+    /// Returns the first half as 11 characters of base64url: enough to recognise one of a few versions.
     pub fn short(self) -> String {
         URL_SAFE_NO_PAD.encode(&self.to_bytes()[..8])
     }

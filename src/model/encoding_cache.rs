@@ -1,4 +1,5 @@
-//! What is made of a snapshot on demand, each made once: encoded forms, and patches that lead to it.
+//! A cache of encoded forms of a snapshot and of patches that lead to it. Each is computed on first demand and once
+//! only.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,53 +8,54 @@ use bytes::Bytes;
 
 use super::{DeltaKind, DeltaRequest, Frame};
 
-/// Names one encoded form: which delivery made it and, for a patch, from which position and in which kind.
+/// Identifies one encoded form: the stream format and, for a patch, its base position and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodingKey {
-    /// The form's name.
+    /// The name of the form.
     pub form: &'static str,
     /// `None` for the whole body.
     pub delta: Option<(u64, DeltaKind)>,
 }
 
-/// Names one patch document: from which position it leads here, and for whom.
+/// Identifies one patch document: its base and the kind of client that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatchKey {
-    /// The position of what it is applied to.
+    /// The position of the base version.
     pub base: u64,
-    /// Its kind, and the shape in which clients hold the base.
+    /// The kind of the patch, and the form in which clients hold the base.
     pub ask: DeltaRequest,
 }
 
-/// Small tables of what was made. Whoever asks first makes, the others wait for it and share.
+/// Small tables of encodings. The first caller computes a value; concurrent callers wait for it and share it.
 #[derive(Default)]
 pub struct EncodingCache {
     forms: Table<EncodingKey, Frame>,
     patches: Table<PatchKey, Option<Bytes>>,
 }
 
-/// A snapshot is asked for in a handful of forms; deltas from many bases must not pile up on it.
+/// The maximum number of forms. A snapshot needs only a handful, and deltas from many bases must not accumulate.
 const MAX_FORMS: usize = 32;
 
 impl EncodingCache {
-    /// The form `key`, made by `encode` if nobody asked for it before.
+    /// Returns the form `key`, encoding it on first use.
     pub fn form(&self, key: EncodingKey, encode: impl FnOnce() -> Frame) -> Frame {
-        // The whole body is what most clients want; deltas are made anew for the few.
+        // Most clients want the whole body, so deltas are evicted first and recomputed if needed.
         self.forms.get(key, |known| known.delta.is_some(), encode)
     }
 
-    /// The patch `key`, made by `make` if nobody asked for it before. `None` is remembered as well: it means that there is
-    /// no patch worth sending.
+    /// Returns the patch `key`, computing it on first use. `None` is cached too: it means that no patch is worth
+    /// sending.
     pub fn patch(&self, key: PatchKey, make: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
         self.patches.get(key, |_| true, make)
     }
 
-    /// The patch `key`, if somebody asked for it before and it exists.
+    /// Returns the patch `key` if it was computed before and exists.
     pub fn known_patch(&self, key: PatchKey) -> Option<Bytes> {
         self.patches.known(key).flatten()
     }
 
-    /// Forgets everything but the patches that `keep` wants to keep; what is being written lives on until it is.
+    /// Removes everything except the patches that `keep` accepts. Frames being written stay alive until they are
+    /// written.
     pub fn evict(&self, keep: impl Fn(&PatchKey, &Bytes) -> bool) {
         self.forms.retain(|_, _| false);
         self.patches.retain(|key, patch| patch.as_ref().is_some_and(|patch| keep(key, patch)));
@@ -66,7 +68,7 @@ impl fmt::Debug for EncodingCache {
     }
 }
 
-/// Values that are made on first demand, and not many of them.
+/// A small table of values that are computed on first demand.
 struct Table<K, V>(Mutex<Vec<(K, Slot<V>)>>);
 
 type Slot<V> = Arc<OnceLock<V>>;
@@ -78,7 +80,7 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Copy + PartialEq, V: Clone> Table<K, V> {
-    /// The value of `key`. Where there are too many, the oldest that is `minor` goes, or the oldest of all.
+    /// Returns the value of `key`. If the table is full, it evicts the oldest `minor` entry, or else the oldest entry.
     fn get(&self, key: K, minor: impl Fn(&K) -> bool, make: impl FnOnce() -> V) -> V {
         let slot = {
             let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110 section 8.8.3): one reader for all lists of them, and the tags that this server makes itself.
+//! Entity tags (RFC 9110 section 8.8.3): one parser for all lists of them, and the tags that this server creates.
 //!
 //! ```text
 //! "x"                        the upstream's own
@@ -14,15 +14,15 @@ use super::Version;
 /// A member of a list of entity tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntityTag<'a> {
-    /// Whether it is marked as weak.
+    /// Whether the tag is weak.
     pub weak: bool,
-    /// What is between the quotes. Some clients leave those out; what stands there instead counts as the same.
+    /// The text between the quotes. Some clients omit the quotes; the bare text counts as the same.
     pub opaque: &'a [u8],
-    /// All of it, as it was sent.
+    /// The whole tag as it was sent.
     pub raw: &'a [u8],
 }
 
-/// What stands in a tag of ours in front of the upstream's own, and says which form of the body it names.
+/// The prefix of a tag of this server in front of the upstream's tag. It says which form of the body the tag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The body as the upstream sent it.
@@ -31,20 +31,20 @@ pub enum Kind {
     Decoded,
     /// The body in a content coding of ours.
     Recoded,
-    /// Any of them: the upstream's own tag is weak.
+    /// Any of them: the upstream's tag is weak.
     Weak,
 }
 
-/// A tag that this server has made.
+/// A tag created by this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// The state that it names.
+    /// The state that the tag names.
     pub version: Version,
-    /// The tag that the upstream gave for that state; `None` if it gave none.
+    /// The upstream's tag for that state; `None` if the upstream sent none.
     pub original: Option<Vec<u8>>,
 }
 
-/// Content codings by which compressing intermediaries mark the tags of what they compress.
+/// The content codings that compressing intermediaries append to the tags of compressed responses.
 const CODINGS: [&[u8]; 9] = [b"gzip", b"x-gzip", b"br", b"zstd", b"deflate", b"compress", b"dcb", b"dcz", b"df"];
 
 impl Kind {
@@ -56,33 +56,33 @@ impl Kind {
 }
 
 impl<'a> EntityTag<'a> {
-    /// The only tag in `value`; `None` if there is none or more than one.
+    /// Returns the only tag in `value`; `None` if there is none or more than one.
     pub fn only(value: &'a [u8]) -> Option<Self> {
         let mut tags = read(value);
         tags.next().filter(|_| tags.next().is_none())
     }
 
-    /// Whether it names what `own` names, by the weak comparison (RFC 9110 section 8.8.3.2). An intermediary may have marked
-    /// it with the content coding that it applied.
+    /// Returns whether this tag equals `own` by the weak comparison (RFC 9110 section 8.8.3.2). An intermediary may
+    /// have appended the content coding that it applied.
     pub fn names(&self, own: &[u8]) -> bool {
         self.opaque == own || self.opaque.strip_prefix(own).is_some_and(is_mark_of_coding)
     }
 
-    /// The version that it names, and what stands behind that.
+    /// Returns the version that the tag names, whether it is marked as one, and the text after it.
     fn version_and_rest(&self) -> Option<(Version, bool, &'a [u8])> {
-        // The upstream's own tag may hold any byte.
+        // The upstream's tag may contain any byte.
         let ascii = self.opaque.iter().position(|byte| !byte.is_ascii()).unwrap_or(self.opaque.len());
         let (version, marked, rest) = Version::read(std::str::from_utf8(&self.opaque[..ascii]).ok()?)?;
         Some((version, marked, &self.opaque[ascii - rest.len()..]))
     }
 
-    /// The version that it names, as an `id:` or as a tag, if it is one.
+    /// Returns the version that the tag names, as an `id:` or as a tag of this server.
     pub fn version(&self) -> Option<Version> {
         let (version, marked, rest) = self.version_and_rest()?;
         (rest.is_empty() || is_mark_of_coding(rest) || marked && rest[0] == b'+').then_some(version)
     }
 
-    /// What it is made of, if this server made it.
+    /// Splits the tag into its parts if this server created it.
     pub fn made(&self) -> Option<Made> {
         let (version, true, rest) = self.version_and_rest()? else { return None };
         match rest {
@@ -97,7 +97,8 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// The tag of a state for which the upstream gave no tag, or, in `instead`, one that does not name it alone.
+/// Creates the tag of a state. `instead` is the upstream's tag if the upstream sent one that does not name the state
+/// alone.
 pub fn make(version: &Version, instead: Option<(Kind, &[u8])>) -> Vec<u8> {
     let version = version.to_string();
     match instead {
@@ -109,12 +110,12 @@ pub fn make(version: &Version, instead: Option<(Kind, &[u8])>) -> Vec<u8> {
     }
 }
 
-/// The tags of a list field, over all its lines.
+/// Returns the tags of a list field, over all its lines.
 pub fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = EntityTag<'a>> {
     headers.get_all(name).iter().flat_map(|line| read(line.as_bytes()))
 }
 
-/// The tags of one line. A comma between quotes is part of a tag (RFC 9110 section 8.8.3).
+/// Returns the tags of one line. A comma between quotes is part of a tag (RFC 9110 section 8.8.3).
 pub fn read(list: &[u8]) -> impl Iterator<Item = EntityTag<'_>> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -142,7 +143,8 @@ fn is_between(byte: u8) -> bool {
     matches!(byte, b',' | b' ' | b'\t')
 }
 
-/// Whether `text`, behind a tag, says that what the tag names was compressed: `-gzip`, `--gzip`, `;br`, …
+/// Returns whether `text`, the rest of a tag, says that an intermediary compressed the response: `-gzip`, `--gzip`,
+/// `;br`, …
 pub fn is_mark_of_coding(text: &[u8]) -> bool {
     let marks = text.iter().take_while(|byte| b"-;:.+_".contains(byte)).count();
     (1..=2).contains(&marks) && CODINGS.iter().any(|coding| text[marks..].eq_ignore_ascii_case(coding))
@@ -179,7 +181,7 @@ mod tests {
         ] {
             assert_eq!(opaque(list), tags, "{list}");
         }
-        // A list that is malformed names nothing that only its pieces would name.
+        // The pieces of a malformed list do not count as tags.
         assert!(!opaque("\"a,\"plain\",b\"").contains(&"plain".to_owned()));
         let raw: Vec<&[u8]> = read(b"W/\"a,b\", c").map(|tag| tag.raw).collect();
         assert_eq!(raw, [&b"W/\"a,b\""[..], b"c"]);
@@ -218,7 +220,7 @@ mod tests {
         assert_eq!(EntityTag::only(&make(&version(), None)).unwrap().made().unwrap().original, None);
     }
 
-    /// Express once made them of a length and an MD5 in base64.
+    /// Express once built its tags from a length and an MD5 in base64.
     #[test]
     fn what_looks_like_a_version_by_chance_is_the_upstreams_own() {
         for own in

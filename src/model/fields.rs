@@ -1,4 +1,4 @@
-//! Header fields by the part that they play between client, proxy and backend.
+//! Classifies header fields by their role between client, proxy and backend.
 
 mod assertions;
 mod cookies;
@@ -10,14 +10,14 @@ pub use cookies::{MAX_COOKIES, Replaced, Telling, changes_cookies, cookie_name, 
 pub use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 use http::header::{self, HeaderMap, HeaderName};
 
-/// What a request says of the intermediaries that it came through (RFC 8586).
+/// Lists the intermediaries that a request came through (RFC 8586).
 pub static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
-/// Our name there, and in `Via` (RFC 9110 section 7.6.3).
+/// The name of this server in `CDN-Loop` and `Via` (RFC 9110 section 7.6.3).
 pub const PSEUDONYM: &str = "sungrazer";
 
-/// Fields of one connection, which no intermediary forwards (RFC 9110 section 7.6.1), and `Trailer`, since trailers are
-/// not forwarded either.
+/// Fields of one connection, which intermediaries do not forward (RFC 9110 section 7.6.1), and `Trailer`, since
+/// trailers are not forwarded either.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -30,10 +30,10 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Request fields on which the content of a response does not depend, unless the response says so in its `Vary`.
+/// Request fields that do not affect the content of a response, unless the response says so in its `Vary`.
 ///
-/// Sorted. Everything that is *not* listed here, known or unknown, counts as part of a client's identity: an
-/// application may tell its users apart by a header of its own.
+/// Sorted. Every field that is *not* listed here, known or unknown, counts as part of a client's identity: an
+/// application may distinguish its users by a header of its own.
 const NEUTRAL: [&str; 58] = [
     "accept",
     "accept-charset",
@@ -95,8 +95,8 @@ const NEUTRAL: [&str; 58] = [
     "x-requested-with",
 ];
 
-/// Neutral request fields that describe one client: its browser, its address, what it likes. An application may bind a session,
-/// or an answer, to them; so whatever is asked for with a client's credentials is asked for with these as well.
+/// Neutral request fields that describe one client: its browser, its address, its preferences. An application may bind
+/// a session or a response to them, so every fetch with a client's credentials sends these as well.
 pub static OF_CLIENT: [HeaderName; 13] = [
     header::ACCEPT_CHARSET,
     header::ACCEPT_LANGUAGE,
@@ -113,8 +113,8 @@ pub static OF_CLIENT: [HeaderName; 13] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// Those of them by which a client describes itself, its address among them. All that may split a resource and is not
-/// another in each request.
+/// The neutral fields by which a client describes itself, including its address. These are all fields that may split a
+/// resource and do not change with each request.
 pub const DESCRIPTIONS: [&str; 21] = [
     "accept",
     "accept-charset",
@@ -139,20 +139,20 @@ pub const DESCRIPTIONS: [&str; 21] = [
     "x-requested-with",
 ];
 
-/// Request fields by which a client asks that its request be taken for one by another method. Many frameworks heed them.
+/// Request fields that ask the server to treat the request as one with another method. Many frameworks honour them.
 static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
 ];
 
-/// Whether an application might take a request for one by another method than it names: such a request is never repeated
-/// by us, and what it does is not known.
+/// Returns whether an application might treat the request as one with another method. Sungrazer never repeats such a
+/// request, and its effect is unknown.
 pub fn overrides_method(headers: &HeaderMap) -> bool {
     METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
 }
 
-/// By these scripts say what they are: many libraries, htmx, Turbo, pjax, Unpoly, Inertia.
+/// Fields that scripts send to identify themselves: many libraries, htmx, Turbo, pjax, Unpoly, Inertia.
 static FROM_SCRIPTS: [HeaderName; 7] = [
     HeaderName::from_static("x-requested-with"),
     HeaderName::from_static("hx-request"),
@@ -163,21 +163,22 @@ static FROM_SCRIPTS: [HeaderName; 7] = [
     HeaderName::from_static("x-inertia"),
 ];
 
-/// Whether a script says that it asks, and not a browser that is led to a page.
+/// Returns whether the request says that a script made it, rather than a navigation.
 pub fn is_from_script(headers: &HeaderMap) -> bool {
     FROM_SCRIPTS.iter().any(|name| headers.contains_key(name))
 }
 
-/// Schemes that sign a connection in rather than a request: what is sent on it afterwards is that client's, whoever sends it.
+/// Authentication schemes that sign in a connection instead of a request: later requests on the connection belong to
+/// that client.
 const OF_CONNECTIONS: [&str; 4] = ["ntlm", "negotiate", "nego2", "kerberos"];
 
-/// Whether a message with these headers belongs to an exchange by which a connection is signed in (RFC 4559 section 6). The
-/// connection must never be given to anybody else then; nowhere else is that decided.
+/// Returns whether a message with these headers belongs to an exchange that signs in a connection (RFC 4559 section 6).
+/// Such a connection must never be used for another client. Only this function decides that.
 pub fn binds_connection(headers: &HeaderMap) -> bool {
     SIGNING.iter().any(|name| headers.get_all(*name).iter().any(|value| signs_in(name, value.as_bytes())))
 }
 
-/// The same of a head as it is written.
+/// The same for a head in its wire format.
 pub fn head_binds_connection(head: &[u8]) -> bool {
     head.split(|byte| *byte == b'\n').skip(1).any(|line| {
         let mut parts = line.splitn(2, |byte| *byte == b':');
@@ -187,7 +188,7 @@ pub fn head_binds_connection(head: &[u8]) -> bool {
     })
 }
 
-/// Fields by which somebody is signed in, or asked to be.
+/// Fields that carry authentication or a challenge.
 const SIGNING: [&str; 6] = [
     "authorization",
     "persistent-auth",
@@ -201,19 +202,19 @@ fn signs_in(name: &str, value: &[u8]) -> bool {
     match name {
         "persistent-auth" => value.eq_ignore_ascii_case(b"true"),
         "proxy-support" => true,
-        // A challenge may stand behind others in one line. One that is part of a quoted text costs a connection, and nothing else.
+        // A challenge may follow others in one line. A false match inside a quoted text only costs a connection.
         _ => value
             .split(|byte| matches!(byte, b',' | b' ' | b'\t'))
             .any(|word| OF_CONNECTIONS.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes()))),
     }
 }
 
-/// Whether `name` may be left out of a client's identity.
+/// Returns whether `name` may be left out of a client's identity.
 pub fn is_neutral(name: &HeaderName) -> bool {
     NEUTRAL.binary_search(&name.as_str()).is_ok() || tracing::is_tracing(name.as_str())
 }
 
-/// Whether HTTP, or what browsers and proxies make of it, gives a meaning to `name`.
+/// Returns whether HTTP, or the practice of browsers and proxies, defines a meaning for `name`.
 fn is_standard(name: &str) -> bool {
     NEUTRAL.binary_search(&name).is_ok()
         || HOP_BY_HOP.contains(&name)
@@ -222,14 +223,15 @@ fn is_standard(name: &str) -> bool {
         || ["sec-", "proxy-", "content-", "sungrazer-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether `name` belongs to a connection or frames a message, so that no representation depends on it.
+/// Returns whether `name` belongs to a connection or frames a message, so that no representation depends on it.
 pub fn is_of_connection(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
         || [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::RANGE].contains(name)
 }
 
-/// Whether a request header may split a resource. The others frame a message, say what the client holds, or say what the
-/// key holds anyway: whatever varies by them, their values are no client's to choose for a look.
+/// Returns whether a request header may split a resource. The other headers frame a message, describe the client's
+/// copy, or repeat information that the key already holds. Even if a response varies by them, a client may not choose
+/// their values for a fetch.
 pub fn may_vary_key(name: &HeaderName) -> bool {
     !is_of_connection(name) && !NEVER_SPLIT.contains(&name.as_str())
 }
@@ -251,8 +253,8 @@ const NEVER_SPLIT: [&str; 14] = [
     "x-forwarded-proto",
 ];
 
-/// Whether a response header belongs to the connection or to one requester, so that it is not kept with a
-/// representation. `Date` and `Age` are made anew for each answer from memory.
+/// Returns whether a response header belongs to the connection or to one requester, so that it is not stored with a
+/// representation. `Date` and `Age` are generated for each response from memory.
 pub fn is_per_client(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
         || [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::DATE, header::AGE]
@@ -260,15 +262,15 @@ pub fn is_per_client(name: &HeaderName) -> bool {
         || name == "set-cookie2"
 }
 
-/// The names in `headers` that must not be forwarded: the hop-by-hop fields and those that `Connection` names.
+/// Returns the names in `headers` that must not be forwarded: the hop-by-hop fields and those that `Connection` names.
 pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     let named: Vec<&str> = list(headers, &header::CONNECTION).collect();
     let is_named = |name: &str| named.iter().any(|token| token.eq_ignore_ascii_case(name));
     headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str()) || is_named(name.as_str())).cloned().collect()
 }
 
-/// The elements of a comma-separated list field, over all its lines, trimmed and not empty. Bytes beyond ASCII cost the
-/// element that they are in, and no other.
+/// Returns the elements of a comma-separated list field, over all its lines, trimmed and not empty. Non-ASCII bytes
+/// invalidate only the element that contains them.
 pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
@@ -280,7 +282,8 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
         .filter(|item| !item.is_empty())
 }
 
-/// Cookies of statistics and of how a page looks: they are set by scripts, change by themselves, and nobody is known by them.
+/// Cookies for statistics and display preferences: scripts set them, they change by themselves, and they identify no
+/// user.
 const OF_STATISTICS: [&[u8]; 22] = [
     b"_ga",
     b"_gid",
@@ -306,22 +309,22 @@ const OF_STATISTICS: [&[u8]; 22] = [
     b"timezone",
 ];
 
-/// Whether an application that knows its users by cookies does not know them by the one with this name.
+/// Returns whether an application that identifies its users by cookies does not use the one with this name.
 pub fn is_of_statistics(name: &[u8]) -> bool {
     OF_STATISTICS.iter().any(|known| match known.last() {
-        // What begins with a name like these is of the same kind; a word is only itself.
+        // Prefix matches are of the same kind; a complete word matches only itself.
         Some(b'_') => name.starts_with(known),
         _ if known.starts_with(b"_") || *known == b"optimizely" => name.starts_with(known),
         _ => name.eq_ignore_ascii_case(known),
     })
 }
 
-/// Whether a list field holds `token`, compared without regard to case.
+/// Returns whether a list field contains `token`, compared case-insensitively.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     list(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
 
-/// The quality of an item of a list (RFC 9110 section 12.4.2): one, unless it says otherwise.
+/// Returns the quality of a list item (RFC 9110 section 12.4.2); the default is one.
 pub fn quality(item: &str) -> f32 {
     let parameters = item.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));

@@ -1,4 +1,4 @@
-//! Encoded bytes, ready for any wire.
+//! Encoded bytes, ready to be written to any connection.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-/// A piece of a stream's body, wrapped in HTTP/1.1 chunk framing (RFC 9112 section 7.1) once, when it is made. Wires that
-/// frame otherwise take the middle; nothing is copied either way.
+/// A piece of a stream's body, wrapped once in HTTP/1.1 chunk framing (RFC 9112 section 7.1). Protocols with other
+/// framing use the payload inside; neither way copies it.
 ///
-/// Its compressed form is made by whoever asks first and shared by all who ask, too.
+/// The first caller that needs the compressed form creates it, and all share it.
 #[derive(Clone)]
 pub struct Frame(Arc<Inner>);
 
@@ -18,14 +18,14 @@ struct Inner {
     packed: OnceLock<CompressedFrame>,
 }
 
-/// A frame as a stretch of a gzip stream (RFC 1952) that depends on nothing before it: compressed for itself and flushed
-/// to a byte boundary. Stretches can be strung together in any order, so one is made for all streams, and a stream needs
-/// no compressor of its own, only the running checksum.
+/// A frame as a segment of a gzip stream (RFC 1952) that depends on no earlier data: it is compressed by itself and
+/// flushed to a byte boundary. Segments can be concatenated in any order, so all streams share them, and a stream needs
+/// only a running checksum instead of a compressor.
 #[derive(Debug)]
 pub struct CompressedFrame {
-    /// The stretch, in chunk framing.
+    /// The segment in chunk framing.
     pub frame: Chunk,
-    /// Checksum and length of what it unpacks to.
+    /// The checksum and length of the uncompressed data.
     pub crc: Crc,
 }
 
@@ -33,13 +33,13 @@ pub struct CompressedFrame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk(Bytes);
 
-/// Below this size a compressor saves nothing: such pieces are stored as they are.
+/// Below this size in bytes compression saves nothing; such pieces are stored uncompressed.
 const WORTH_PACKING: usize = 256;
 
-/// What a compressor gets for each piece; each piece is packed once for all streams.
+/// The compression level. Each piece is compressed once for all streams.
 const LEVEL: Compression = Compression::new(6);
 
-/// The most that one stored block holds.
+/// The maximum size of one stored block.
 const STORED: usize = u16::MAX as usize;
 
 impl Chunk {
@@ -53,12 +53,12 @@ impl Chunk {
         Self(bytes.freeze())
     }
 
-    /// With its framing.
+    /// Returns the bytes with chunk framing.
     pub fn framed(&self) -> &Bytes {
         &self.0
     }
 
-    /// Without.
+    /// Returns the bytes without chunk framing.
     pub fn payload(&self) -> Bytes {
         let start = self.0.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.0.slice(start..self.0.len().saturating_sub(2).max(start))
@@ -71,17 +71,17 @@ impl Frame {
         Self(Arc::new(Inner { chunk: Chunk::new(payload), packed: OnceLock::new() }))
     }
 
-    /// The frame as it is.
+    /// Returns the frame uncompressed.
     pub fn chunk(&self) -> &Chunk {
         &self.0.chunk
     }
 
-    /// The frame's payload.
+    /// Returns the payload of the frame.
     pub fn payload(&self) -> Bytes {
         self.chunk().payload()
     }
 
-    /// The frame compressed.
+    /// Returns the compressed frame.
     pub fn packed(&self) -> &CompressedFrame {
         self.0.packed.get_or_init(|| {
             let payload = self.payload();
@@ -103,7 +103,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Stored blocks (RFC 1951 section 3.2.4).
+/// Encodes `payload` as stored blocks (RFC 1951 section 3.2.4).
 fn store(payload: &[u8]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(payload.len() + 5);
     for block in payload.chunks(STORED) {
@@ -116,7 +116,7 @@ fn store(payload: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// Compressed blocks, ended on a byte boundary by an empty stored block.
+/// Compresses `payload` into blocks that an empty stored block ends on a byte boundary.
 fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
     let mut compress = Compress::new(LEVEL, false);
     let mut packed = Vec::with_capacity(payload.len() / 2 + 64);
@@ -127,7 +127,7 @@ fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
             Ok(Status::Ok | Status::BufError) => {}
             _ => return None,
         }
-        // All is out once the compressor leaves room.
+        // The output is complete once the compressor leaves room in the buffer.
         let all_in = compress.total_in() == payload.len() as u64;
         if all_in && packed.len() < packed.capacity() && room > 0 {
             return Some(packed);

@@ -1,4 +1,4 @@
-//! What makes two requests ask for the same resource.
+//! Resource keys: two requests with the same key ask for the same resource.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue};
 
 use super::{Digest, RequestContext, Secret, fields};
 
-/// Tells compiled routes apart; a route that a reload leaves unchanged keeps its number.
+/// Identifies a compiled route. A route that a reload leaves unchanged keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u64);
 
-/// How the client reached us, as the backend is told in `X-Forwarded-Proto`.
+/// The scheme of the client's connection, as sent to the backend in `X-Forwarded-Proto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Plain text.
     Http,
-    /// Over TLS, ours or a trusted proxy's.
+    /// Over TLS, as known from our own listener or a trusted proxy.
     Https,
 }
 
@@ -35,15 +35,15 @@ impl Scheme {
 pub struct Origin {
     /// The scheme that the client used.
     pub scheme: Scheme,
-    /// The `Host` that we were sent, in lower case.
+    /// The `Host` of the request, in lower case.
     pub host: Arc<str>,
-    /// The host by which the client knows the site: another one if a trusted proxy in front of us says so.
+    /// The host by which the client knows the site. It differs from `host` if a trusted proxy says so.
     pub public: Arc<str>,
 }
 
 impl Origin {
-    /// The scheme of `url`, if that names something on this site, by the name that clients know. It may be another than we were
-    /// reached by, where a proxy in front speaks TLS and does not say so.
+    /// Returns the scheme of `url` if it refers to this site by its public name. The scheme may differ from that of the
+    /// connection if a proxy in front terminates TLS and does not say so.
     pub fn scheme_of(&self, url: &HeaderValue) -> Option<&'static str> {
         let (scheme, rest) = url.to_str().ok()?.split_once("://")?;
         let scheme = [Scheme::Http, Scheme::Https].map(Scheme::as_str).into_iter().find(|known| *known == scheme)?;
@@ -53,9 +53,10 @@ impl Origin {
 }
 
 impl Origin {
-    /// Whether `origin` (RFC 6454), as in `Origin`, is that of the site. A site that is known to be reached by TLS has no pages
-    /// that came without: anybody on the way may have made those. One that is not known to be may stand behind a proxy that
-    /// speaks TLS and is not trusted to say so.
+    /// Returns whether `origin` (RFC 6454), the value of an `Origin` header, is the origin of the site. If the site is
+    /// known to be reached over TLS, plain-text origins are rejected, because an attacker on the network could have
+    /// created such a page. Otherwise the site may stand behind a proxy that terminates TLS and is not trusted to say
+    /// so.
     pub fn is_named_by(&self, origin: &str) -> bool {
         let Some((scheme, host)) = origin.split_once("://") else { return false };
         let (secure, port) = match scheme {
@@ -69,7 +70,7 @@ impl Origin {
     }
 }
 
-/// The credentials that a resource is fetched with: header fields in the order in which they will be sent.
+/// The credentials that a resource is fetched with: header fields in sending order.
 ///
 /// Two clients share a fetch only if these are equal.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -79,44 +80,45 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// All that identifies a client; no fields at all means that the client is anonymous.
+    /// Creates an identity of everything that identifies a client. No fields at all means that the client is anonymous.
     pub fn full(fields: Vec<(HeaderName, Secret)>) -> Self {
         Self { whole: true, fields: fields.into() }
     }
 
-    /// The part of a client's credentials that the route says matters; no fields at all means that the route is public.
+    /// Creates an identity of the credentials that the route selects. No fields at all means that the route is public.
     pub fn selected(fields: Vec<(HeaderName, Secret)>) -> Self {
         Self { whole: false, fields: fields.into() }
     }
 
-    /// Whether this holds all that identifies its clients, so that a response meant for one of them may be kept.
+    /// Returns whether this holds everything that identifies its clients, so that a response meant for one of them may
+    /// be kept.
     pub fn is_full(&self) -> bool {
         self.whole
     }
 
-    /// Whether this holds all that identifies one client, and something does.
+    /// Returns whether this holds everything that identifies one client, and is not anonymous.
     pub fn is_of_one_client(&self) -> bool {
         self.whole && !self.fields.is_empty()
     }
 
-    /// What most applications tell their users apart by: cookies and authorization.
+    /// Returns the fields by which most applications identify their users: cookies and authorization.
     pub fn credentials(&self) -> impl Iterator<Item = (&HeaderName, &Secret)> {
         self.fields().filter(|(name, _)| [COOKIE, AUTHORIZATION].contains(name))
     }
 
-    /// The cookies that are part of it, `name=value` each.
+    /// Returns the cookies of the identity, each as `name=value`.
     pub fn cookies(&self) -> impl Iterator<Item = &[u8]> {
         let cookies = self.fields().filter(|(name, _)| **name == COOKIE);
         cookies.flat_map(|(_, value)| fields::pairs(value.expose()))
     }
 
-    /// The header fields, in sending order.
+    /// Returns the header fields in sending order.
     pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &Secret)> {
         self.fields.iter().map(|(name, value)| (name, value))
     }
 }
 
-/// Shows which fields identify the client, never what they hold.
+/// Shows the names of the fields that identify the client, never their values.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.fields.iter().map(|(name, _)| name.as_str())).finish()
@@ -125,7 +127,8 @@ impl fmt::Debug for Identity {
 
 /// Everything that distinguishes one resource from another.
 ///
-/// The watch request is built from this and from nothing else, so a fetch cannot carry what its key does not hold.
+/// The upstream request is built from this and nothing else, so a fetch cannot carry anything that its key does not
+/// hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceKey {
     /// The route under whose rules the resource is watched.
@@ -136,15 +139,15 @@ pub struct ResourceKey {
     pub target: Arc<str>,
     /// The request headers that split the resource, sorted by name; `None` where the client sent none.
     pub variant: Arc<[(HeaderName, Option<HeaderValue>)]>,
-    /// In what way it is asked for.
+    /// The context in which clients ask for it.
     pub context: RequestContext,
     /// The credentials.
     pub identity: Identity,
 }
 
 impl ResourceKey {
-    /// A short name for logs and for the admin API that tells resources with equal URLs apart and gives nothing away:
-    /// it depends on `seed`, which is drawn anew for each process.
+    /// Returns a short name for logs and the admin API. It distinguishes resources with equal URLs and reveals nothing
+    /// about the key: it depends on `seed`, which is random in each process.
     pub fn handle(&self, seed: u64) -> String {
         let seed = seed.to_le_bytes();
         let route = self.route.0.to_le_bytes();

@@ -1,9 +1,9 @@
-//! What kind of thing a body is, by its `Content-Type`.
+//! Media types.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-/// How a body is compared and carried.
+/// How a body is compared and transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `application/json`, `text/json` and `+json` types.
@@ -14,11 +14,11 @@ pub enum Kind {
     Xml,
     /// Other text: `text/*`, scripts, forms.
     Text,
-    /// Everything else: compared as bytes, carried as base64 where only text passes.
+    /// Everything else: compared as bytes, and sent as base64 where only text is possible.
     Binary,
 }
 
-/// A media type (RFC 9110 section 8.3.1), as far as it matters here.
+/// The parts of a media type (RFC 9110 section 8.3.1) that are used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaType {
     /// `type/subtype` in lower case, empty if the response named none.
@@ -28,14 +28,14 @@ pub struct MediaType {
 }
 
 impl MediaType {
-    /// Reads the `Content-Type` of `headers`; a missing or odd one becomes an empty essence.
+    /// Reads the `Content-Type` of `headers`. A missing or malformed one yields an empty essence.
     pub fn of(headers: &HeaderMap) -> Self {
         headers
             .get(CONTENT_TYPE)
             .map_or_else(|| Self::parse(""), |value| Self::parse(&String::from_utf8_lossy(value.as_bytes())))
     }
 
-    /// Reads `type/subtype; charset=…`. Also takes the bare `json` that some applications send.
+    /// Parses `type/subtype; charset=…`. Also accepts the bare `json` that some applications send.
     pub fn parse(text: &str) -> Self {
         let mut parts = text.split(';');
         let essence = match parts.next().unwrap_or_default().trim().to_ascii_lowercase() {
@@ -49,7 +49,7 @@ impl MediaType {
         Self { essence, charset }
     }
 
-    /// How a body of this type is compared and carried.
+    /// Returns how a body of this type is compared and transferred.
     pub fn kind(&self) -> Kind {
         let essence = self.essence.as_str();
         match essence {
@@ -72,7 +72,7 @@ impl MediaType {
         }
     }
 
-    /// Whether the response is a stream of server-sent events of the backend's own.
+    /// Returns whether the response is the backend's own stream of server-sent events.
     pub fn is_event_stream(&self) -> bool {
         self.essence == "text/event-stream"
     }

@@ -1,4 +1,4 @@
-//! The plain types that everything else speaks of; no I/O, no clock.
+//! Plain types shared by all modules; no I/O, no clock.
 //!
 //! ```text
 //! ResourceKey ── names ──▶ one upstream representation, shared by all who may see it

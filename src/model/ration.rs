@@ -1,4 +1,4 @@
-//! Something of which there is only so much, such as bytes or places, shared out among owners.
+//! A limited quantity, such as bytes or places, shared fairly among owners.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::share::may_take;
 use super::{AddressBucket, Owner};
 
-/// How much there is, and who has it.
+/// A quantity and the amounts that its owners have taken.
 #[derive(Debug)]
 pub struct Ration {
-    /// How many times what is left one network may have, and one client of it.
+    /// The maximum share of one network and of one of its clients, as multiples of the amount left.
     times: (u64, u64),
     books: Mutex<Books>,
 }
@@ -42,7 +42,7 @@ impl Books {
         subtract(&mut self.by_owner, &owner, amount);
     }
 
-    /// Whether `owner` may take one more beside what there is, less `amount` of its own.
+    /// Returns whether `owner` may take one more unit, not counting `amount` of its own.
     fn may_take(&self, owner: Owner, amount: u64, (of_network, of_client): (u64, u64)) -> bool {
         let network = self.by_network.get(&owner.network).copied().unwrap_or_default();
         let used = self.used - amount;
@@ -61,43 +61,44 @@ fn subtract<K: Hash + Eq>(accounts: &mut HashMap<K, u64>, key: &K, amount: u64) 
 }
 
 impl Ration {
-    /// `most` in all, of which one network, and one client of it, may have so many `times` what is left.
+    /// Creates a ration of `most` units. `times` limits one network, and one client of it, to a multiple of the amount
+    /// left.
     pub fn new(most: u64, times: (u64, u64)) -> Self {
         Self { times, books: Mutex::new(Books { most, ..Books::default() }) }
     }
 
-    /// Changes how much there is. What is taken beyond that comes back as it is given back.
+    /// Changes the total. If more than that is taken, the excess disappears as it is returned.
     pub fn resize(&self, most: u64) {
         self.books().most = most;
     }
 
-    /// How much is taken.
+    /// Returns the amount taken.
     pub fn used(&self) -> u64 {
         self.books().used
     }
 
-    /// How much of it by `owner`.
+    /// Returns the amount taken by `owner`.
     pub fn used_by(&self, owner: Owner) -> u64 {
         self.books().of(owner)
     }
 
-    /// How much there is in all.
+    /// Returns the total.
     pub fn most(&self) -> u64 {
         self.books().most
     }
 
-    /// Whether all of it is taken.
+    /// Returns whether everything is taken.
     pub fn is_full(&self) -> bool {
         let books = self.books();
         books.used >= books.most
     }
 
-    /// Whether `owner` may take more.
+    /// Returns whether `owner` may take more.
     pub fn has_room(&self, owner: Owner) -> bool {
         self.books().may_take(owner, 0, self.times)
     }
 
-    /// Takes `amount` for `owner`, if it may have that.
+    /// Takes `amount` for `owner`, if `owner` may have that much.
     pub fn take(self: &Arc<Self>, owner: Owner, amount: u64) -> Option<Taken> {
         let mut taken = Taken::nothing(Arc::clone(self), owner);
         taken.grow(amount).then_some(taken)
@@ -109,13 +110,13 @@ impl Ration {
 }
 
 impl Default for Ration {
-    /// Without end.
+    /// Creates a ration without a limit.
     fn default() -> Self {
         Self::new(u64::MAX, (u64::MAX, u64::MAX))
     }
 }
 
-/// A part of a ration; given back when this is dropped.
+/// A part of a ration. Dropping it returns the amount.
 #[derive(Debug)]
 pub struct Taken {
     ration: Arc<Ration>,
@@ -124,17 +125,17 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Nothing yet, for `owner`.
+    /// Creates an empty part for `owner`.
     pub fn nothing(ration: Arc<Ration>, owner: Owner) -> Self {
         Self { ration, owner, amount: 0 }
     }
 
-    /// How much it is.
+    /// Returns the amount.
     pub fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// Takes `more`. `false`, and nothing is taken, if its owner may not have that.
+    /// Takes `more`. Returns `false` and takes nothing if the owner may not have that much.
     pub fn grow(&mut self, more: u64) -> bool {
         let mut books = self.ration.books();
         let may = books.may_take(self.owner, 0, self.ration.times);
@@ -145,7 +146,7 @@ impl Taken {
         may
     }
 
-    /// It is this much now, whoever may have how much, and on the account of `owner`.
+    /// Sets the amount and the owner, without checking any limit.
     pub fn set(&mut self, owner: Owner, amount: u64) {
         let mut books = self.ration.books();
         books.subtract(self.owner, self.amount);
@@ -153,13 +154,13 @@ impl Taken {
         (self.owner, self.amount) = (owner, amount);
     }
 
-    /// Whether its owner may take more.
+    /// Returns whether the owner may take more.
     pub fn has_room(&self) -> bool {
         self.ration.has_room(self.owner)
     }
 
-    /// Whether it is more than its owner may have: it could not have been begun beside the rest, and the owner has more than an
-    /// equal part of all.
+    /// Returns whether the owner has more than it may: the part could not have been taken beside the rest, and the
+    /// owner has more than an equal share.
     pub fn is_too_much(&self) -> bool {
         let books = self.ration.books();
         let equal = books.most / (books.by_owner.len() as u64 + 1);
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(too_much, 6, "what came when 80 of 100 were taken");
         small.set(owner(2, 1), 10);
         assert!(!small.is_too_much(), "it has little, however full it is");
-        // On whose account something is may change.
+        // The owner of a part may change.
         large[0].set(owner(2, 1), 20);
         assert_eq!((ration.used_by(owner(1, 1)), ration.used_by(owner(2, 1)), ration.used()), (180, 30, 210));
     }

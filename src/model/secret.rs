@@ -1,4 +1,4 @@
-//! Bytes that must not be seen: credentials of clients.
+//! Credentials of clients, protected from being logged.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use zeroize::Zeroize;
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Takes a copy of `bytes` into the secret's own memory.
+    /// Copies `bytes` into the secret's own memory.
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes themselves, for the one place that puts them on the wire.
+    /// Returns the bytes, for the one place that puts them on the wire.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,33 +1,33 @@
-//! How what is scarce is shared out: fetches, places, bytes.
+//! Fair sharing of limited quantities: fetches, places, bytes.
 //!
 //! ```text
 //! most ──┬─ taken by one owner: no more than a few times what is left
 //!        └─ left: for whoever comes next
 //! ```
 //!
-//! The more is taken, the smaller the share of each owner becomes. Nobody has to know how many owners there are, one alone may
-//! take most of it, and there is always something left for one that has nothing yet.
+//! The more is taken, the smaller the share of each owner becomes. The number of owners need not be known, a single
+//! owner may take most of the total, and there is always something left for an owner that has nothing yet.
 
 use super::AddressBucket;
 
-/// On whose account something is taken.
+/// The owner of a taken amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
-    /// From where the client comes, if that is known.
+    /// The client's network, if known.
     pub network: Option<AddressBucket>,
-    /// Tells clients of one network apart, as far as they can be.
+    /// Distinguishes clients of one network, as far as possible.
     pub client: u64,
 }
 
-/// How many times what is left one network may have.
+/// The maximum share of one network, as a multiple of the amount left.
 pub const OF_NETWORK: u64 = 3;
 
-/// How many times what is left one client of a network may have. Less than its network may, so that others of the same network
-/// find something.
+/// The maximum share of one client of a network, as a multiple of the amount left. It is smaller than the network's
+/// share, so that other clients of the same network find something.
 pub const OF_CLIENT: u64 = 2;
 
-/// Whether an owner that has `own` of the `used` may take one more, where there are `most` in all and it may have `times` what
-/// is left. One that has nothing may take the last.
+/// Returns whether an owner that has `own` of the `used` units may take one more, where the total is `most` and the
+/// owner may have `times` the amount left. An owner that has nothing may take the last unit.
 pub fn may_take(own: u64, used: u64, most: u64, times: u64) -> bool {
     let left = most.saturating_sub(used);
     left > 0 && (own == 0 || own < times.saturating_mul(left - 1))
@@ -37,7 +37,7 @@ pub fn may_take(own: u64, used: u64, most: u64, times: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// How much each of `owners` gets of `most` if all take whatever they may.
+    /// Returns the amount that each of `owners` gets of `most` if all take as much as they may.
     fn taken(most: u64, owners: usize, times: u64) -> Vec<u64> {
         let mut own = vec![0; owners];
         loop {

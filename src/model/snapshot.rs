@@ -1,4 +1,4 @@
-//! A representation that became a version.
+//! Snapshots: representations that became versions.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -13,45 +13,46 @@ use tokio::time::Instant;
 use super::entity::{self, Kind};
 use super::{EncodingCache, Form, Representation, Version};
 
-/// One state of a resource, with the forms in which clients are given it.
+/// One state of a resource, with the forms in which clients receive it.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Its place and fingerprints.
+    /// Its position and fingerprints.
     pub version: Version,
-    /// What the upstream sent.
+    /// The upstream's response.
     pub representation: Representation,
-    /// When the fetch that brought it was complete; deliveries measure their delay from here.
+    /// When the fetch that brought it completed. Delivery delays are measured from here.
     pub arrived: Instant,
-    /// The same moment on the calendar.
+    /// The same moment in wall-clock time.
     pub at: SystemTime,
-    /// Its encoded forms; they depend on the body, so a fetch that only refreshes headers keeps them.
+    /// Its encoded forms. They depend on the body, so a fetch that only refreshes headers keeps them.
     pub encodings: Arc<EncodingCache>,
-    /// What the upstream's own validators are worth.
+    /// The reliability of the upstream's own validators.
     pub marks: Marks,
-    /// How plain HTTP/1.1 responses with it begin, by [`Form`], each made once for all who poll.
+    /// The beginnings of plain HTTP/1.1 responses with this snapshot, by [`Form`]. Each is built once for all polling
+    /// clients.
     pub heads: [OnceLock<Bytes>; 3],
-    /// The body as we have gzipped it.
+    /// The body gzipped by Sungrazer.
     pub gzipped: OnceLock<Bytes>,
 }
 
-/// Which validators of the upstream name a state and no other, as far as has been seen (RFC 9110 section 8.8).
+/// Which validators of the upstream have been observed to identify a single state (RFC 9110 section 8.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Its entity tag.
+    /// Its entity tag does.
     pub tag: bool,
-    /// Its modification date.
+    /// Its modification date does.
     pub date: bool,
 }
 
 impl Snapshot {
-    /// What it costs to keep, in bytes of body.
+    /// Returns the cost of keeping it, in bytes of body.
     pub fn weight(&self) -> usize {
         self.representation.body.len() + self.representation.coded.as_ref().map_or(0, |coded| coded.body.len())
     }
 
-    /// The entity tag of one form of it: the upstream's own wherever that names just this, so that what a client asks on
-    /// the condition of it means to the upstream what it means to the client. Otherwise one of ours, strong unless the
-    /// upstream's is weak, and another one for each form (RFC 9110 section 8.8.3).
+    /// Returns the entity tag of one form: the upstream's own tag if it names exactly this form, so that conditional
+    /// requests mean the same to the upstream and to the client. Otherwise a tag of this server, which differs between
+    /// forms (RFC 9110 section 8.8.3) and is strong unless the upstream's tag is weak.
     pub fn etag(&self, form: Form) -> Option<HeaderValue> {
         let Some(given) = self.representation.tag() else {
             let mut tag = entity::make(&self.version, None);
@@ -74,7 +75,7 @@ impl Snapshot {
         HeaderValue::from_bytes(&entity::make(&self.version, Some((kind, own.opaque)))).ok()
     }
 
-    /// The content coding of one form.
+    /// Returns the content coding of one form.
     pub fn coding(&self, form: Form) -> Option<HeaderValue> {
         match form {
             Form::Sent => self.representation.coded.as_ref().map(|coded| coded.coding.clone()),
@@ -83,7 +84,7 @@ impl Snapshot {
         }
     }
 
-    /// Its body in one form.
+    /// Returns the body in one form.
     pub fn body(&self, form: Form) -> &Bytes {
         let plain = &self.representation.body;
         match (form, &self.representation.coded) {
@@ -96,7 +97,7 @@ impl Snapshot {
 
 fn gzip(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4 + 64), Compression::new(6));
-    // Into memory nothing fails to be written.
+    // Writing to memory does not fail.
     let written = encoder.write_all(body).and_then(|()| encoder.finish());
     written.unwrap_or_default().into()
 }

@@ -1,4 +1,4 @@
-//! What a resource tells its subscribers.
+//! Updates: the messages from a resource to its subscribers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Snapshot, Version};
 
-/// A way to say a change without saying the whole body again.
+/// A format for describing a change without repeating the whole body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeltaKind {
     /// JSON Patch, RFC 6902.
@@ -21,10 +21,10 @@ pub enum DeltaKind {
 }
 
 impl DeltaKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::JsonPatch, Self::MergePatch, Self::Splice];
 
-    /// The kind's name on the wire.
+    /// Returns the kind's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::JsonPatch => "json-patch",
@@ -40,7 +40,7 @@ impl fmt::Display for DeltaKind {
     }
 }
 
-/// The text names no kind of delta.
+/// The text is not the name of a delta kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("delta is json-patch, merge-patch or splice")]
 pub struct ParseDeltaKindError;
@@ -53,45 +53,45 @@ impl FromStr for DeltaKind {
     }
 }
 
-/// What a client holds of a body, to which a delta is then applied.
+/// The form in which a client holds a body, and to which a delta is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BodyForm {
-    /// Text, as the `data:` lines of an event give it back: every line end is a line feed.
+    /// Text as the `data:` lines of an event yield it: every line end is a line feed.
     Data,
-    /// What a record says: JSON as a value, other text exactly.
+    /// The value in a record: JSON as a value, other text exactly.
     Record,
     /// All text exactly, JSON too.
     Exact,
 }
 
-/// A client's wish for deltas.
+/// A client's request for deltas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeltaRequest {
-    /// Of which kind.
+    /// The requested kind.
     pub kind: DeltaKind,
-    /// Of what it holds.
+    /// The form in which the client holds the body.
     pub form: BodyForm,
 }
 
-/// Why a stream is ended by us.
+/// The reason why this server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// The server is stopping; another, or the next, will take the client.
+    /// The server is stopping; another or the next server process will take the client.
     Drain,
     /// The upstream no longer accepts these credentials.
     Auth,
-    /// The stream has lived its time.
+    /// The stream has reached its maximum age.
     MaxAge,
-    /// The resource does not exist any more.
+    /// The resource no longer exists.
     Gone,
-    /// The route changed, or what is shared with whom did.
+    /// The route changed, or the audience of the resource did.
     Reload,
     /// A limit was reached.
     Overload,
 }
 
 impl EndReason {
-    /// The reason's name on the wire.
+    /// Returns the reason's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Drain => "drain",
@@ -110,38 +110,38 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// One thing to tell a subscriber.
+/// One message to a subscriber.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// The resource's current state, whole.
+    /// The complete current state of the resource.
     Snapshot(Arc<Snapshot>),
-    /// The way from what the client holds to a newer state. Only a client that asked for deltas is told so, and only if it
-    /// holds exactly `base`.
+    /// The difference between the client's state and a newer one. Sent only to a client that asked for deltas and holds
+    /// exactly `base`.
     Patch {
-        /// What it holds.
+        /// The version that the client holds.
         base: Version,
-        /// What it calls that: another process may have given it its version.
+        /// The name under which the client knows it; another process may have assigned it.
         client_base: Version,
-        /// What it holds then.
+        /// The version that the client holds afterwards.
         snapshot: Arc<Snapshot>,
-        /// Of which kind the patch is.
+        /// The kind of the patch.
         delta: DeltaKind,
         /// The patch document: JSON on one line.
         patch: Bytes,
     },
-    /// The upstream cannot be read; what the client holds may be old.
+    /// The upstream cannot be read; the client's state may be old.
     Stale {
-        /// Since when.
+        /// The time since when the upstream could not be read.
         since: SystemTime,
-        /// What the upstream answers, if it answers.
+        /// The status of the upstream's response, if it responds.
         status: Option<u16>,
     },
     /// The upstream can be read again.
     Live,
-    /// Something happened that may concern what only the client itself may ask for.
+    /// Something happened that may concern a URL that only the client itself may request.
     Tick,
-    /// The client has written: what it holds may be old until it is told something else.
+    /// The client has written: its state may be old until it receives another update.
     Down,
-    /// Nothing will follow.
+    /// No further updates will follow.
     End(EndReason),
 }

@@ -1,28 +1,29 @@
-//! Where a snapshot stands in its resource, and what it contains.
+//! Versions: the position of a snapshot in its resource, and fingerprints of its content.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
 
-/// A version: a position in one resource's life in this process, and fingerprints that hold anywhere.
+/// A version: a position that is valid for one resource in this process, and fingerprints that are valid anywhere.
 ///
 /// On the wire, as an SSE `id:` and inside an `ETag`, it is `<position>-<content>~` or, where ignore rules or JSON
-/// semantics make the meaning differ from the bytes, `<position>-<content>~<meaning>`. Without the `~`, which hashes in
-/// base64 do not have, entity tags of some applications would look like versions. Positions begin at 1 and only grow. They say nothing to another process; the fingerprints do, so that a replica, or this one after a restart, can
-/// tell a client that it is current.
+/// semantics make the meaning differ from the bytes, `<position>-<content>~<meaning>`. Base64 hashes contain no `~`, so
+/// it keeps entity tags of some applications from looking like versions. Positions begin at 1 and only grow. They mean
+/// nothing to another process, but the fingerprints do: a replica, or this process after a restart, can tell a client
+/// that its state is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
-    /// The place in the resource's history, from 1.
+    /// The position in the resource's history, from 1.
     pub position: u64,
     /// The fingerprint of status, media type and body: the exact bytes.
     pub content: Digest,
-    /// The fingerprint of what is compared, with ignored parts left out.
+    /// The fingerprint of the compared part, with ignored parts left out.
     pub meaning: Digest,
 }
 
 impl Version {
-    /// Reads the version at the beginning of `text`. Also returns whether it is marked as one, and what follows it.
+    /// Reads the version at the beginning of `text`. Also returns whether it is marked as one, and the text after it.
     pub fn read(text: &str) -> Option<(Self, bool, &str)> {
         let (position, rest) = text.split_once('-')?;
         let is_number = !position.is_empty() && position.bytes().all(|byte| byte.is_ascii_digit());
@@ -39,7 +40,7 @@ impl Version {
     }
 }
 
-/// Characters of a fingerprint.
+/// The length of a fingerprint in characters.
 const LENGTH: usize = 22;
 
 impl fmt::Display for Version {
@@ -52,23 +53,23 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a client says that it holds.
+/// The state that a client says it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResumeFrom {
     /// A version.
     Version(Version),
-    /// A content, by the [`Digest::short`] form that multiplexed streams use.
+    /// A content, in the [`Digest::short`] form that multiplexed streams use.
     Content(String),
 }
 
 impl ResumeFrom {
-    /// Reads a version, or the short form. `None` if it is neither.
+    /// Parses a version or the short form. Returns `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let short = text.len() == 11 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         text.parse().map(Self::Version).ok().or_else(|| short.then(|| Self::Content(text.to_owned())))
     }
 
-    /// Whether `version` has the content that is claimed.
+    /// Returns whether `version` has the same content.
     pub fn matches_content(&self, version: &Version) -> bool {
         match self {
             Self::Version(claimed) => claimed.content == version.content,
@@ -76,7 +77,7 @@ impl ResumeFrom {
         }
     }
 
-    /// Whether `version` is the same news as what is claimed, though its bytes may differ.
+    /// Returns whether `version` has the same meaning, though its bytes may differ.
     pub fn matches_meaning(&self, version: &Version) -> bool {
         matches!(self, Self::Version(claimed) if claimed.meaning == version.meaning)
     }
@@ -91,7 +92,7 @@ impl FromStr for Version {
     type Err = ParseVersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // One that was told without its mark is known as well.
+        // A version without its mark is accepted too.
         Self::read(text).filter(|(.., rest)| rest.is_empty()).map(|(version, ..)| version).ok_or(ParseVersionError)
     }
 }

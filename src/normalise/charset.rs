@@ -1,4 +1,4 @@
-//! Bodies as text.
+//! Decodes bodies to text.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
 use crate::model::{Kind, MediaType, Representation};
 
-/// The body as text: by its byte order mark, its `charset`, or what it says of itself; else as UTF-8. `None` if it is no
-/// text: a binary type whose bytes are not UTF-8.
+/// Decodes the body to text. The charset comes from the byte order mark, the `charset` parameter, or a declaration in
+/// the body; the default is UTF-8. Returns `None` for a binary type whose bytes are not UTF-8.
 ///
-/// A byte that is wrong in its charset becomes U+FFFD.
+/// Bytes that are invalid in the charset become U+FFFD.
 pub fn text_of(representation: &Representation) -> Option<Cow<'_, str>> {
     let media_type = representation.media_type();
     let body = &representation.body[..];
@@ -20,14 +20,14 @@ pub fn text_of(representation: &Representation) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The body as text, if nothing of it is lost.
+/// Decodes the body to text if that is lossless.
 pub(super) fn exact_text<'r>(media_type: &MediaType, body: &'r [u8]) -> Result<Cow<'r, str>, CharsetError> {
     let encoding = encoding_of(media_type, body)?;
     let (text, encoding, wrong) = encoding.decode(body);
     if wrong { Err(CharsetError::Malformed(encoding.name())) } else { Ok(text) }
 }
 
-/// Why a body cannot be had as text.
+/// The reason why a body cannot be decoded to text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CharsetError {
     #[error("its charset, {0:?}, is not known")]
@@ -36,7 +36,7 @@ pub(super) enum CharsetError {
     Malformed(&'static str),
 }
 
-/// Whether nothing says that a body is text.
+/// Returns whether nothing indicates that a body is text.
 fn is_bytes(media_type: &MediaType) -> bool {
     media_type.kind() == Kind::Binary && media_type.charset.is_none()
 }
@@ -51,8 +51,7 @@ fn encoding_of(media_type: &MediaType, body: &[u8]) -> Result<&'static Encoding,
     if let Some(label) = &media_type.charset {
         return Encoding::for_label(label.as_bytes()).ok_or_else(|| CharsetError::Unknown(label.clone()));
     }
-    // What the client reads as text, it reads as browsers do: a page that is not UTF-8 says what it is, or is of the old
-    // West.
+    // Clients read such text as browsers do: a page that is not UTF-8 either declares its charset or is windows-1252.
     let sniffed = match media_type.kind() {
         Kind::Html | Kind::Xml | Kind::Text if std::str::from_utf8(body).is_err() => {
             declared(body).or(Some(WINDOWS_1252))
@@ -62,10 +61,10 @@ fn encoding_of(media_type: &MediaType, body: &[u8]) -> Result<&'static Encoding,
     Ok(sniffed.unwrap_or(UTF_8))
 }
 
-/// How far into a page its own word about its charset is looked for, as by browsers.
+/// How far into a page the charset declaration is searched, in bytes, as in browsers.
 const PRESCAN: usize = 1024;
 
-/// The charset that a page names in a `<meta>` element or in its XML declaration.
+/// Returns the charset declared in a `<meta>` element or in the XML declaration.
 fn declared(body: &[u8]) -> Option<&'static Encoding> {
     let head = body.get(..PRESCAN).unwrap_or(body).to_ascii_lowercase();
     let named = |marker: &[u8]| {
@@ -76,7 +75,7 @@ fn declared(body: &[u8]) -> Option<&'static Encoding> {
         Encoding::for_label(&value[..end])
     };
     let encoding = named(b"charset").or_else(|| if head.starts_with(b"<?xml") { named(b"encoding") } else { None })?;
-    // A page that could be read so far cannot be in UTF-16, whatever it says.
+    // The declaration was readable as ASCII, so the page cannot be in UTF-16, whatever it declares.
     encoding.is_ascii_compatible().then_some(encoding)
 }
 
@@ -84,11 +83,11 @@ fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// The body as text of which it is the UTF-8: what is written as that text and encoded again is the same bytes. `None` if
-/// there is none, or if the charset says that something else is meant by them.
+/// Returns the body as UTF-8 text if encoding that text again yields the same bytes. Returns `None` if the body is not
+/// UTF-8 or the charset says otherwise.
 pub fn plain_utf8(representation: &Representation) -> Option<&str> {
     let charset = representation.media_type().charset;
-    // A mark at the beginning is no part of the text, but one of the bytes.
+    // A byte order mark belongs to the bytes but not to the text.
     std::str::from_utf8(&representation.body)
         .ok()
         .filter(|text| charset.is_none_or(|charset| charset == "utf-8") && !text.starts_with('\u{feff}'))

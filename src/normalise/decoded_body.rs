@@ -1,4 +1,4 @@
-//! How a body is read before it is compared.
+//! Decodes a body for comparison.
 
 use std::borrow::Cow;
 
@@ -8,26 +8,26 @@ use crate::json;
 use crate::markup::Dialect;
 use crate::model::{Kind, Representation};
 
-/// Whose grammar a body is taken to follow.
+/// The grammar that a body follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
-    /// None: its bytes are compared.
+    /// No grammar: its bytes are compared.
     Bytes,
-    /// None, but it is text.
+    /// Text without a grammar.
     Text,
-    /// JSON's.
+    /// JSON.
     Json,
-    /// HTML's or XML's.
+    /// HTML or XML.
     Markup(Dialect),
 }
 
-/// Why a body is not compared in the way that its type suggests.
+/// The reason why a body is not compared in the way that its type suggests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fallback {
-    /// It is no text.
+    /// It cannot be decoded to text.
     #[error("{0}: compared as bytes")]
     Charset(String),
-    /// It is called JSON, but cannot be read as that.
+    /// It is labelled as JSON but cannot be parsed.
     #[error("{0}: compared as text")]
     Json(json::ParseError),
 }
@@ -35,17 +35,17 @@ pub enum Fallback {
 /// A body, ready to be compared.
 #[derive(Clone, Debug)]
 pub struct DecodedBody<'r> {
-    /// As text; empty if its bytes are compared.
+    /// The text; empty if the bytes are compared.
     pub text: Cow<'r, str>,
-    /// Whose grammar it is taken to follow.
+    /// The grammar that the body follows.
     pub form: BodyKind,
-    /// Why that is not what its type suggests.
+    /// The reason why the grammar differs from the one that the type suggests.
     pub fallback: Option<Fallback>,
 }
 
 impl Rules {
-    /// Reads `representation` as far as its type and these rules ask for. A route with rules for JSON says that its bodies
-    /// are JSON where they look like it, whatever the backend calls them, and the same goes for markup.
+    /// Decodes `representation` as far as its type and these rules require. A route with rules for JSON treats bodies
+    /// that look like JSON as JSON, whatever the backend calls them. The same applies to markup.
     pub fn read<'r>(&self, representation: &'r Representation) -> DecodedBody<'r> {
         let media_type = representation.media_type();
         let kind = media_type.kind();

@@ -1,13 +1,13 @@
-//! Stretches of a text that are left out of a comparison.
+//! Ranges of a text that are left out of a comparison.
 
 use std::ops::Range;
 
-/// Stretches that do not touch, in the order of the text.
+/// Disjoint ranges in the order of the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IgnoredRanges(Vec<Range<usize>>);
 
 impl IgnoredRanges {
-    /// Those stretches, in whatever order they come and however they overlap.
+    /// Creates the set from ranges in any order, which may overlap.
     pub fn new(mut stretches: Vec<Range<usize>>) -> Self {
         stretches.retain(|stretch| !stretch.is_empty());
         stretches.sort_by_key(|stretch| stretch.start);
@@ -21,25 +21,25 @@ impl IgnoredRanges {
         Self(merged)
     }
 
-    /// Whether nothing is left out.
+    /// Returns whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of `range` is left out; an empty one is if it lies in or at a cut.
+    /// Returns whether all of `range` is left out. An empty range is if it lies in or at a cut.
     pub fn contains(&self, range: &Range<usize>) -> bool {
         let after = self.0.partition_point(|cut| cut.start <= range.start);
         after.checked_sub(1).is_some_and(|at| self.0[at].end >= range.end)
             || (range.is_empty() && self.0.get(after).is_some_and(|cut| cut.start == range.start))
     }
 
-    /// Whether any of `range` is left out.
+    /// Returns whether any of `range` is left out.
     pub fn intersects(&self, range: &Range<usize>) -> bool {
         let at = self.0.partition_point(|cut| cut.end <= range.start);
         self.0.get(at).is_some_and(|cut| cut.start < range.end)
     }
 
-    /// What is left of `range`.
+    /// Returns the parts of `range` that are not left out.
     pub fn remaining(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let first = self.0.partition_point(|cut| cut.end <= range.start);
         let mut cuts = self.0[first..].iter().take_while({

@@ -1,4 +1,4 @@
-//! Elements and attributes that a selector means.
+//! Elements and attributes matched by a selector.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use super::ParseRuleError;
 use crate::markup::{Element, Outline, Selectors};
 
-/// A CSS selector, with `@attr` behind it for one attribute of what it selects.
+/// A CSS selector, optionally followed by `@attr` for one attribute of the selected elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// The selector alone.
     pub css: String,
-    /// The attribute, if not the whole element is meant.
+    /// The attribute, or `None` for the whole element.
     pub attribute: Option<String>,
     compiled: Selectors,
 }
@@ -20,7 +20,7 @@ impl FromStr for Selector {
     type Err = ParseRuleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // An at sign may stand in a quoted value too; no name of an attribute holds a quote or a bracket.
+        // A quoted value may contain an at sign too, but an attribute name never contains a quote or a bracket.
         let split = text.rsplit_once('@').filter(|(_, rest)| !rest.contains(['"', '\'', ']', ')']));
         let (css, attribute) = match split {
             Some((css, attribute)) => (css.trim(), Some(attribute.trim())),
@@ -39,7 +39,7 @@ impl FromStr for Selector {
 }
 
 impl Selector {
-    /// Adds what is to be cut out of the text of `outline`: elements with their tags, attributes with their names.
+    /// Adds the ranges to cut out of the text of `outline`: elements with their tags, attributes with their names.
     pub(super) fn find(&self, outline: &Outline<'_>, found: &mut Vec<Range<usize>>) {
         let elements = self.compiled.select(outline);
         match &self.attribute {

@@ -1,4 +1,4 @@
-//! From a representation to what is compared.
+//! Reduces a representation to the part that is compared.
 //!
 //! ```text
 //! Representation ─ read ─▶ DecodedBody (text, and whose grammar it follows)
@@ -8,8 +8,8 @@
 //!      └─ bytes: as they are, where there is no rule, no charset that is known, or no grammar that is kept
 //! ```
 //!
-//! Two representations with one meaning are the same news: the difference is never a reason to wake a client. Nothing
-//! here is asked about a body that came again byte for byte.
+//! A difference between two representations with the same meaning never wakes a client. A body that is byte for byte
+//! the same as before is not processed here.
 
 mod charset;
 mod decoded_body;

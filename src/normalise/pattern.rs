@@ -1,4 +1,4 @@
-//! Stretches of text that a regular expression finds.
+//! Ranges of text matched by a regular expression.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use regex::Regex;
 
 use super::ParseRuleError;
 
-/// A regular expression. What it matches is cut out of text; if it has groups that are named `cut`, `cut1`, `cut2` and so
-/// on, only what those hold.
+/// A regular expression. Its matches are cut out of the text. If it has groups named `cut`, `cut1`, `cut2` and so on,
+/// only the text of these groups is cut.
 #[derive(Clone, Debug)]
 pub struct TextPattern {
     regex: Regex,
-    /// The groups that are cut, by number; the whole match if there is none.
+    /// The numbers of the groups to cut; empty for the whole match.
     groups: Vec<usize>,
 }
 
-/// A compiled expression may not take more than this, so that no pattern of a configuration can exhaust memory.
+/// The maximum size of a compiled expression, so that no configured pattern can exhaust memory.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
 impl FromStr for TextPattern {
@@ -42,12 +42,12 @@ impl FromStr for TextPattern {
 }
 
 impl TextPattern {
-    /// As it was written.
+    /// Returns the expression as written.
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
     }
 
-    /// Adds what is to be cut out of `text`.
+    /// Adds the ranges to cut out of `text`.
     pub(super) fn find(&self, text: &str, found: &mut Vec<Range<usize>>) {
         if self.groups.is_empty() {
             found.extend(self.regex.find_iter(text).map(|found| found.range()));

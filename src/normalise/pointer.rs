@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A place, or many, in a JSON document.
+/// One location, or many, in a JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pointer {
     tokens: Vec<Token>,
@@ -19,7 +19,7 @@ pub enum Token {
 }
 
 impl Pointer {
-    /// Its steps from the root.
+    /// Returns the steps from the root.
     pub fn tokens(&self) -> &[Token] {
         &self.tokens
     }

@@ -1,4 +1,4 @@
-//! Pointers, arranged so that a document can be checked against all of them while it is walked once.
+//! A trie of pointers, so that one walk through a document checks it against all of them.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -6,24 +6,24 @@ use std::rc::Rc;
 use super::{IgnoredRanges, Pointer, Token};
 use crate::json::{self, Filter, Value};
 
-/// A tree of the steps that pointers have in common.
+/// A trie of the steps of several pointers.
 #[derive(Clone, Debug)]
 pub(super) struct PointerTrie {
-    /// The first is the root.
+    /// The first step is the root.
     steps: Vec<Step>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Step {
-    /// Where any key or index leads.
+    /// The target of any key or index.
     any: Option<u32>,
-    /// Where keys and indices lead, in canonical spelling.
+    /// The targets of specific keys and indices, in canonical spelling.
     names: Vec<(Box<str>, u32)>,
     /// Whether a pointer ends here.
     end: bool,
 }
 
-/// The steps at which the walk stands: none of them any more, mostly.
+/// The steps that the walk has reached; usually none.
 #[derive(Clone, Debug)]
 pub(super) enum TrieState {
     Nowhere,
@@ -41,7 +41,7 @@ impl PointerTrie {
         places
     }
 
-    /// The step that `token` leads to from `at`, made if it is not there.
+    /// Returns the step that `token` leads to from `at`, creating it if necessary.
     fn step(&mut self, at: u32, token: &Token) -> u32 {
         let made = self.steps.len() as u32;
         let step = &mut self.steps[at as usize];
@@ -69,7 +69,7 @@ impl PointerTrie {
         if root.any.is_none() && root.names.is_empty() { TrieState::Nowhere } else { TrieState::At(0) }
     }
 
-    /// Where `name` leads; `None` if a pointer ends there.
+    /// Follows `name`. Returns `None` if a pointer ends there.
     fn enter(&self, standing: &TrieState, name: &str) -> Option<TrieState> {
         let from = match standing {
             TrieState::Nowhere => return Some(TrieState::Nowhere),
@@ -93,7 +93,7 @@ impl PointerTrie {
         })
     }
 
-    /// Whether a pointer means the place that `path` leads to, in canonical spelling, or one that it lies in.
+    /// Returns whether a pointer matches `path`, in canonical spelling, or one of its ancestors.
     pub(super) fn hold<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> bool {
         let mut standing = self.root();
         for name in path {
@@ -106,7 +106,7 @@ impl PointerTrie {
     }
 }
 
-/// What is compared of a document: all but the places of the pointers and the stretches that patterns cut.
+/// The filter for a document: excludes the locations of the pointers and the ranges that patterns cut.
 pub(super) struct IgnoreFilter<'r> {
     pub(super) places: &'r PointerTrie,
     pub(super) cuts: &'r IgnoredRanges,

@@ -1,4 +1,4 @@
-//! What a route says is no change.
+//! The compiled ignore rules of a route.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::json::{Document, canonical};
 use crate::markup::Outline;
 use crate::model::{Digest, Representation};
 
-/// A rule that cannot be compiled, and why.
+/// A rule that cannot be compiled, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseRuleError(String);
@@ -30,7 +30,7 @@ pub struct Rules {
     places: PointerTrie,
     css: Vec<Selector>,
     regex: Vec<TextPattern>,
-    /// Whether somebody was told that the route needs other rules.
+    /// Whether a warning that the route needs other rules has been given.
     advised: Arc<AtomicBool>,
 }
 
@@ -40,12 +40,12 @@ impl Default for Rules {
     }
 }
 
-/// What a representation means.
+/// The meaning of a representation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
-    /// The fingerprint of what is compared.
+    /// The fingerprint of the compared part.
     pub digest: Digest,
-    /// Why that is not what its type suggests.
+    /// The reason why the body was not compared as its type suggests.
     pub fallback: Option<Fallback>,
 }
 
@@ -55,7 +55,7 @@ impl Rules {
         Self { places: PointerTrie::new(&json), json, css, regex, advised: Arc::default() }
     }
 
-    /// Whether nothing is ignored.
+    /// Returns whether nothing is ignored.
     pub fn is_empty(&self) -> bool {
         self.json.is_empty() && self.css.is_empty() && self.regex.is_empty()
     }
@@ -68,9 +68,10 @@ impl Rules {
         !self.css.is_empty()
     }
 
-    /// The fingerprint of what matters in `representation`, whose exact content has the fingerprint `content`.
+    /// Returns the fingerprint of the relevant part of `representation`, whose exact content has the fingerprint
+    /// `content`.
     ///
-    /// Where no rule applies and the type asks for nothing, that is `content` itself.
+    /// If no rule applies and the type needs no normalisation, this is `content` itself.
     pub fn meaning(&self, representation: &Representation, content: Digest) -> Meaning {
         let mut reading = self.read(representation);
         if reading.form == BodyKind::Json {
@@ -100,8 +101,8 @@ impl Rules {
         reading.meaning(representation, kept)
     }
 
-    /// The stretches of `text`, of which `outline` is the outline, that take no part in a comparison; those of
-    /// `ignore.json` are not among them.
+    /// Returns the ranges of `text`, with its outline, that take no part in a comparison. The locations of
+    /// `ignore.json` are not included.
     pub fn cuts(&self, text: &str, outline: Option<&Outline<'_>>) -> IgnoredRanges {
         if self.regex.is_empty() && (outline.is_none() || self.css.is_empty()) {
             return IgnoredRanges::default();
@@ -114,12 +115,12 @@ impl Rules {
         IgnoredRanges::new(found)
     }
 
-    /// Whether `ignore.json` means the place that `path` leads to, or one that it lies in. Keys are in canonical spelling.
+    /// Returns whether `ignore.json` matches `path` or one of its ancestors. Keys are in canonical spelling.
     pub fn ignores<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> bool {
         self.places.hold(path)
     }
 
-    /// `true` the first time that it is asked: who has advice about the route's rules gives it now, and nobody does again.
+    /// Returns `true` on the first call only, so that a warning about the route's rules is given once.
     pub fn warn_once(&self) -> bool {
         !self.advised.swap(true, Ordering::Relaxed)
     }
@@ -130,7 +131,7 @@ impl DecodedBody<'_> {
         let compared = Digest::of_stream(compared).to_bytes();
         let (status, essence) = (representation.status, representation.media_type().essence);
         let parts = [status.as_str().as_bytes(), essence.as_bytes(), &compared];
-        // Where a browser is sent from here is no part of what may be ignored.
+        // The target of a `Refresh` header is never ignored.
         let refresh = representation.headers.get(REFRESH).map(HeaderValue::as_bytes);
         let digest = Digest::of_parts(parts.into_iter().chain(refresh));
         Meaning { digest, fallback: self.fallback.clone() }

@@ -33,7 +33,7 @@ fn meaning(rules: &Rules, representation: &Representation) -> Digest {
     rules.meaning(representation, representation.digest()).digest
 }
 
-/// Whether `rules` take two bodies of one type for the same news.
+/// Returns whether `rules` give two bodies of one type the same meaning.
 fn alike(rules: &Rules, content_type: &str, one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
     meaning(rules, &answer(content_type, one)) == meaning(rules, &answer(content_type, other))
 }
@@ -131,7 +131,7 @@ fn patterns_cut_text_of_every_kind() {
     assert!(alike(&one, json, r#"{"up": 1, "a": 2}"#, r#"{"a":2,"up":33}"#));
     assert!(alike(&one, json, r#"["x generated at 1"]"#, r#"["x generated at 1"]"#));
     assert!(!alike(&one, json, r#"{"up": 1, "a": 2}"#, r#"{"up": 1, "a": 3}"#));
-    // Bytes that are no text are never searched.
+    // Bytes that are not text are never searched.
     assert!(!alike(&one, "image/png", b"generated at 1\xff".as_slice(), b"generated at 2\xff".as_slice()));
 }
 

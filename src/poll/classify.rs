@@ -1,4 +1,4 @@
-//! What an answer of the upstream means for the resource that was fetched.
+//! Classifies responses of the upstream to fetches.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,23 +11,24 @@ use crate::model::fields;
 use crate::model::{Coded, MediaType, Representation, Validators};
 use crate::resource::{Decline, Failure, FetchOutcome, Refusal};
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, as they came.
+    /// The headers as received.
     pub headers: HeaderMap,
 }
 
-/// Decides by the head alone, before any body is read: `Err` is the outcome, `Ok` means that the body matters.
+/// Classifies a response by its head alone, before the body is read. `Err` is the final outcome; `Ok` means that the
+/// body is needed.
 pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTime) -> Result<(), Box<FetchOutcome>> {
     let status = answer.status;
     match status.as_u16() {
         206 => return Err(failed(answer, now, "206 Partial Content to a request for the whole")),
         200..=299 => {}
         304 if !request.validators.is_empty() => {
-            // Its head takes the place of the one that is kept, and may say what that did not (RFC 9111 section 4.3.4).
+            // The new head replaces the stored one, and may add fields to it (RFC 9111 section 4.3.4).
             return Err(Box::new(match sharing_violation(request, &answer.headers) {
                 Some(decline) => FetchOutcome::Declined(decline),
                 None => FetchOutcome::NotModified(shared_headers(&answer.headers)),
@@ -54,8 +55,8 @@ pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTim
     }
 }
 
-/// Decides with the decoded body at hand, and with the coded one if it came in a coding, after [`classify_head`] let the head
-/// pass. `now` is the time of day.
+/// Classifies a response by its decoded body, and the coded one if it had a content coding, after [`classify_head`]
+/// accepted the head. `now` is the wall-clock time.
 pub fn classify_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: SystemTime) -> FetchOutcome {
     let headers = shared_headers(&answer.headers);
     if answer.status.is_success() {
@@ -73,7 +74,7 @@ pub fn classify_body(answer: &Answer, body: Bytes, coded: Option<Coded>, now: Sy
     }
 }
 
-/// Why an answer to `key` may not be shared among all who share that key.
+/// Returns the reason why a response to `key` may not be shared among all clients with that key.
 fn sharing_violation(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
     let key = request.key;
     let whole = key.identity.is_full();
@@ -81,20 +82,21 @@ fn sharing_violation(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<
         return Some(Decline::Private { reason });
     }
     if let Some(replaced) = fields::replaced(key.identity.cookies(), headers).first() {
-        // It is used up by now. The next fetch would be refused, and the client be signed out.
+        // The cookie is used up now: the next fetch would be refused, and the client would be signed out.
         let cookie = String::from_utf8_lossy(fields::cookie_name(replaced.pair)).into_owned();
         return Some(Decline::Rotates { cookie });
     }
     let mut unknown: Vec<String> = Vec::new();
     for name in fields::list(headers, &VARY) {
         if name == "*" {
-            // By more than anybody knows: whoever shares it is alike in all that is known.
+            // The response varies by unknown factors, so it is shared only among clients that are equal in all known
+            // ones.
             let all = fields::DESCRIPTIONS.iter().filter(|name| !key.variant.iter().any(|(split, _)| split == *name));
             unknown.extend(all.map(|name| (*name).to_owned()));
             continue;
         }
         let Ok(name) = name.parse::<HeaderName>() else { continue };
-        // Content coding is ours alone, and undone before anything is compared.
+        // Content coding is handled by this server and removed before a comparison.
         let known = !fields::may_vary_key(&name)
             || key.variant.iter().any(|(split, _)| *split == name)
             || (whole && !fields::is_neutral(&name) && !request.ignored.contains(&name));
@@ -111,7 +113,7 @@ fn sharing_violation(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<
     Some(Decline::Vary { names: unknown })
 }
 
-/// The mark by which a response belongs to one client, if it bears one.
+/// Returns the marker that makes a response belong to one client, if there is one.
 fn private_marker(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(SET_COOKIE) {
         return Some("Set-Cookie");
@@ -128,11 +130,11 @@ fn private_marker(headers: &HeaderMap) -> Option<&'static str> {
     fields::list(headers, &VARY).any(|name| name == "*").then_some("Vary: *")
 }
 
-/// A body that was modified so shortly before it was sent may be modified again without a new validator: dates have
-/// whole seconds, and so have the entity tags that servers make of them.
+/// A body that was modified this recently may be modified again without a new validator: dates have a resolution of one
+/// second, and so do entity tags that servers derive from them.
 const VALIDATOR_SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// What can be asked with next time without the risk that a later change goes unseen (RFC 9110 section 8.8.2.2).
+/// Returns the validators that are reliable enough for the next request (RFC 9110 section 8.8.2.2).
 fn validators(headers: &HeaderMap) -> Validators {
     let date =
         |value: Option<&HeaderValue>| value.and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
@@ -148,13 +150,13 @@ fn validators(headers: &HeaderMap) -> Validators {
     Validators { etag: headers.get(ETAG).cloned(), last_modified: modified.and(headers.get(LAST_MODIFIED).cloned()) }
 }
 
-/// Dates have whole seconds, and answers take some time: clocks are not apart by so little.
+/// The tolerance in seconds below which clocks count as equal: dates have whole seconds, and responses take time.
 const CLOCKS_AGREE: i64 = 2;
 
-/// What is apart by more than a century is no clock.
+/// The difference in seconds above which `Date` is not a clock: a century.
 const CLOCKS_AWAY: i64 = 100 * 365 * 24 * 60 * 60;
 
-/// By how many seconds the clock that `Date` was read from is ahead of `now`.
+/// Returns by how many seconds the clock in `Date` is ahead of `now`.
 fn ahead(headers: &HeaderMap, now: SystemTime) -> i64 {
     let seconds = |time: SystemTime| {
         time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())
@@ -185,7 +187,7 @@ fn failed(answer: &Answer, now: SystemTime, text: &str) -> Box<FetchOutcome> {
     }))
 }
 
-/// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
+/// Parses `Retry-After` (RFC 9110 section 10.2.3): seconds or a date.
 fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     match value.trim().parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

@@ -1,42 +1,42 @@
-//! Whether it pays to fetch sooner than those who follow would ask by themselves.
+//! Decides whether to fetch earlier than the clients' own polls.
 
 use std::time::Duration;
 
 use crate::resource::{Trigger, Verdict};
 
-/// What so many fetches in a row have found changed is restless: it changes as often as anybody fetches.
+/// A resource whose last fetches in this number all found a change is assumed to change with every fetch.
 const MAX_CHANGES_IN_A_ROW: u32 = 8;
 
-/// What is found to have changed is worth fetches for so long, which may find more.
+/// How long a detected change justifies early fetches, which may find more.
 const INITIAL_CREDIT: Duration = Duration::from_secs(10);
 
-/// And what an early fetch finds, for so long.
+/// How long a change found by an early fetch justifies further early fetches.
 const MAX_CREDIT: Duration = Duration::from_secs(60);
 
-/// How often what Sungrazer was told of is worth that, without an early fetch having found anything.
+/// How many externally announced changes may extend early fetching before an early fetch must find one itself.
 const MAX_UNCONFIRMED: u32 = 4;
 
-/// What fetches have taught about fetching early.
+/// The results of past fetches as far as they concern early fetching.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EarlyFetchPolicy {
     /// How many fetches in a row have found a change.
     in_a_row: u32,
-    /// For how long early fetches may go on finding nothing.
+    /// How long early fetches may continue without finding a change.
     credit: Duration,
-    /// How often that was granted for changes of which one was told, since an early fetch found something.
+    /// How often the credit was renewed for announced changes since an early fetch found one.
     unconfirmed: u32,
 }
 
 impl EarlyFetchPolicy {
-    /// Nothing is known yet.
+    /// Creates the policy without any knowledge.
     pub(super) fn new() -> Self {
         Self { in_a_row: 0, credit: INITIAL_CREDIT, unconfirmed: 0 }
     }
 
-    /// Takes in a fetch. `early`: it was made sooner than those who follow would have asked, and there are to be such fetches
-    /// every `every`.
+    /// Records a fetch. `early` means that it was made before the clients' own polls; `every` is the interval of early
+    /// fetches.
     pub(super) fn record(&mut self, trigger: Trigger, verdict: &Verdict, early: bool, every: Duration) {
-        // What one was told of may have changed for another reason, and may not have.
+        // A change after an announcement may have that cause or another one.
         let found = matches!(trigger, Trigger::Timer | Trigger::Demand);
         match verdict {
             Verdict::Changed => {
@@ -59,12 +59,13 @@ impl EarlyFetchPolicy {
         }
     }
 
-    /// Whether every fetch finds a change: then it is noise, or so frequent that no fetch is soon enough.
+    /// Returns whether every fetch finds a change: then the changes are noise, or too frequent for early fetches to
+    /// help.
     pub(super) fn changes_every_time(&self) -> bool {
         self.in_a_row >= MAX_CHANGES_IN_A_ROW
     }
 
-    /// Whether fetches are to be made early.
+    /// Returns whether early fetches are to be made.
     pub(super) fn is_worthwhile(&self) -> bool {
         !self.changes_every_time() && self.credit > Duration::ZERO
     }

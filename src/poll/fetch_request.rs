@@ -1,4 +1,4 @@
-//! The request by which a resource is fetched, made from its key.
+//! The request of a fetch, built from the resource key.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -6,29 +6,30 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::model::{ResourceKey, Validators, fields};
 use crate::resource::ReplicaAffinity;
 
-/// One fetch to be made.
+/// A fetch to be made.
 #[derive(Clone, Debug)]
 pub struct FetchRequest<'a> {
     /// The resource.
     pub key: &'a ResourceKey,
-    /// Validators of what we hold; empty for an unconditional fetch.
+    /// The validators of the stored version; empty for an unconditional fetch.
     pub validators: Validators,
-    /// The largest decoded body that is worth having, in bytes.
+    /// The maximum size of the decoded body, in bytes.
     pub max_body: u64,
-    /// Where the resource is fetched.
+    /// The replica on which the resource is fetched.
     pub affinity: &'a ReplicaAffinity,
-    /// Request headers that count for nobody's identity though they are not neutral.
+    /// Request headers that do not identify a client although they are not neutral.
     pub ignored: &'a [HeaderName],
 }
 
 const OWN_USER_AGENT: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
-/// As browsers ask, so that an application compresses what it compresses for them; gzip before all, which every client takes.
+/// The same codings as browsers, so that an application compresses as it does for them; gzip first, which every client
+/// accepts.
 const CODINGS: &str = "gzip, br;q=0.5, zstd;q=0.4";
 
 impl FetchRequest<'_> {
-    /// The headers to send, `Host` as the client gave it. `CDN-Loop` and `Accept-Encoding` are our own, and so is `User-Agent` unless
-    /// the key holds a client's; all else is in the key.
+    /// Returns the headers to send, with the client's `Host`. `CDN-Loop` and `Accept-Encoding` are set by this server,
+    /// and so is `User-Agent` unless the key contains a client's; all others come from the key.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(12);
         let origin = &self.key.origin;
@@ -58,7 +59,7 @@ impl FetchRequest<'_> {
         for (name, value) in self.key.identity.fields() {
             if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
                 value.set_sensitive(true);
-                // Once, though `vary` may name it as well.
+                // Replaces an earlier value, since `vary` may name the header too.
                 headers.insert(name, value);
             }
         }

@@ -1,13 +1,13 @@
-//! How a poller asks the upstream.
+//! The interface through which a poller fetches.
 
 use async_trait::async_trait;
 
 use super::FetchRequest;
 use crate::resource::FetchOutcome;
 
-/// Somebody who can make a fetch: the real upstream, or a scripted one.
+/// Makes fetches: the real upstream, or a scripted one in tests.
 #[async_trait]
 pub trait Fetcher: Send + Sync + 'static {
-    /// Makes the fetch. Every way in which it can go wrong is an [`FetchOutcome`].
+    /// Makes the fetch. Every failure is a [`FetchOutcome`].
     async fn fetch(&self, request: &FetchRequest<'_>) -> FetchOutcome;
 }

@@ -1,7 +1,9 @@
-//! The hard caps over all fetches: how many at a time, how many a second; shared out fairly among those who want them.
+//! Hard limits on all fetches, concurrent and per second, shared fairly among clients.
 //!
-//! *Races.* A permit is handed over under no lock: whoever has stopped to wait for it meanwhile drops it with the channel, which
-//! makes room for the next (`a_fetch_that_is_called_off_does_not_hold_up_the_others`).
+//! # Races
+//!
+//! A permit is handed over without a lock. A waiter that has been cancelled meanwhile drops the permit with its
+//! channel, which admits the next waiter (`a_fetch_that_is_called_off_does_not_hold_up_the_others`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +18,12 @@ use super::queue::{self, Priority, Queue};
 use crate::clock;
 use crate::model::Owner;
 
-/// The caps.
+/// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Fetches in flight.
+    /// The maximum number of fetches in flight.
     pub max_fetches: usize,
-    /// Fetches begun in any one second.
+    /// The maximum number of fetches begun in any one second.
     pub max_fetch_rate: usize,
 }
 
@@ -32,35 +34,35 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A cap of nothing would be a stop.
+    /// Raises each limit to at least one, because zero would stop all fetches.
     pub(super) fn at_least_one(self) -> Self {
         Self { max_fetches: self.max_fetches.max(1), max_fetch_rate: self.max_fetch_rate.max(1) }
     }
 }
 
-/// The budget that all pollers share.
+/// The limiter that all pollers share.
 #[derive(Debug)]
 pub struct FetchLimiter {
     queue: Mutex<Queue<oneshot::Sender<Permit>>>,
     stretched: AtomicBool,
-    /// Whether somebody will see when a second is over.
+    /// Whether a task will dispatch again when a second is over.
     timed: AtomicBool,
 }
 
-/// How much of a budget is spent at one moment.
+/// The use of the limits at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterStats {
-    /// The caps.
+    /// The limits.
     pub options: Options,
     /// Fetches in flight.
     pub running: usize,
-    /// Fetches that wait for others.
+    /// Fetches that wait for admission.
     pub waiting: usize,
     /// Fetches that began within the last second.
     pub last_second: usize,
 }
 
-/// Leave to make one fetch; dropping it makes room for the next.
+/// The permission to make one fetch. Dropping it admits the next.
 #[derive(Debug)]
 pub struct Permit {
     budget: Arc<FetchLimiter>,
@@ -68,19 +70,19 @@ pub struct Permit {
 }
 
 impl FetchLimiter {
-    /// A budget with nothing spent.
+    /// Creates an unused limiter.
     pub fn new(options: Options) -> Arc<Self> {
         let (stretched, timed) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched, timed })
     }
 
-    /// Changes the caps.
+    /// Changes the limits.
     pub fn set_options(self: &Arc<Self>, options: Options) {
         self.lock().set_options(options);
         self.dispatch();
     }
 
-    /// Waits until a fetch on the account of `owner` may begin. `due` is when it should have.
+    /// Waits until a fetch of `owner` may begin. `due` is the time at which it should have begun.
     pub async fn admit(self: &Arc<Self>, owner: Owner, priority: Priority, due: Instant) -> Permit {
         loop {
             let (call, admitted) = oneshot::channel();
@@ -92,7 +94,7 @@ impl FetchLimiter {
         }
     }
 
-    /// How much of it is spent now.
+    /// Returns the current use of the limits.
     pub fn stats(&self) -> LimiterStats {
         let now = clock::now();
         let mut queue = self.lock();
@@ -104,24 +106,23 @@ impl FetchLimiter {
         }
     }
 
-    /// Whether a fetch on the account of `owner` could begin at once.
+    /// Returns whether a fetch of `owner` could begin at once.
     pub fn has_room(&self, owner: Owner) -> bool {
         self.lock().has_room(owner, clock::now())
     }
 
-    /// How much is there already on the account of `owner`'s network: what runs, what began within the last second, and what
-    /// waits.
+    /// Returns the load of `owner`'s network: fetches that run, began within the last second, or wait.
     pub fn load(&self, owner: Owner) -> usize {
         self.lock().load(owner)
     }
 
-    /// Whether fetches have to wait for so long that intervals are longer than routes say.
+    /// Returns whether fetches wait so long that intervals exceed those of their routes.
     pub fn is_saturated(&self) -> bool {
         self.stretched.load(Ordering::Relaxed)
     }
 
-    /// Notes that a fetch whose interval is `every` waited so long for its permit. Says so once when intervals begin to
-    /// stretch, and once when nobody waits any more.
+    /// Records that a fetch with the interval `every` waited this long for its permit. Logs once when intervals begin
+    /// to stretch, and once when no fetch waits any more.
     pub fn record_wait(&self, waited: Duration, every: Duration) {
         if waited > every {
             if !self.stretched.swap(true, Ordering::Relaxed) {
@@ -132,14 +133,14 @@ impl FetchLimiter {
         }
     }
 
-    /// Lets begin whoever may.
+    /// Admits all waiting fetches that may begin.
     fn dispatch(self: &Arc<Self>) {
         let (admitted, next) = {
             let mut queue = self.lock();
             (queue.admit(clock::now()), queue.next_moment())
         };
         for (owner, call) in admitted {
-            // Who does not wait any more drops the permit.
+            // A cancelled waiter drops the permit.
             let _ = call.send(Permit { budget: Arc::clone(self), owner });
         }
         if let Some(next) = next {
@@ -147,7 +148,7 @@ impl FetchLimiter {
         }
     }
 
-    /// Sees to it that somebody checks the queue again at `next`. Moments only grow, so one who is waiting for an earlier one will do.
+    /// Schedules another dispatch at `next`. These times only increase, so an earlier scheduled dispatch is sufficient.
     fn fetch_again_at(self: &Arc<Self>, next: Instant) {
         let Ok(runtime) = Handle::try_current() else { return };
         if !self.timed.swap(true, Ordering::AcqRel) {
@@ -172,7 +173,7 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue, given up when the fetch is called off.
+/// A place in the queue. Dropping it gives the place up.
 struct QueueTicket<'a> {
     budget: &'a FetchLimiter,
     place: queue::Place,
@@ -203,7 +204,7 @@ mod tests {
             async move { budget.admit(owner, Priority::Routine, due).await }
         });
         tokio::task::yield_now().await;
-        // Called off when it has been admitted already, and does not know it yet.
+        // The fetch is cancelled after its admission but before it has noticed.
         drop(running);
         called_off.abort();
         tokio::time::timeout(Duration::from_secs(1), next).await.expect("admitted").expect("not cancelled");

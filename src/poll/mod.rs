@@ -1,4 +1,4 @@
-//! Fetching the upstream: when, how, and what the answer means.
+//! Fetches the upstream: schedules, limits, requests, and the classification of responses.
 //!
 //! ```text
 //! Schedule, Trigger ──▶ Poller (one task a resource) ──▶ FetchLimiter ──▶ Fetcher ──▶ classify ──▶ CompletedFetch

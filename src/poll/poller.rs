@@ -26,39 +26,40 @@ pub struct WatchConfig {
     pub route: Arc<str>,
     /// When to fetch.
     pub schedule: ScheduleOptions,
-    /// What is no change.
+    /// The ignore rules.
     pub rules: Arc<Rules>,
-    /// How much of the past is kept.
+    /// The limits of the history.
     pub history: HistoryOptions,
     /// The largest decoded body that is watched, in bytes.
     pub max_body: u64,
-    /// How long a resource without clients is kept for those who come back.
+    /// How long a resource without clients is kept for clients that reconnect.
     pub linger: Duration,
-    /// Whether nobody has said that it may be fetched: then it is found out whether fetching takes something away.
+    /// Whether the configuration does not declare fetches safe, so that the poller must verify that they have no side
+    /// effects.
     pub verify_safe: bool,
-    /// Request headers that count for nobody's identity, beside those that are known to.
+    /// Request headers that do not identify a client, in addition to the known ones.
     pub ignored: Vec<HeaderName>,
 }
 
-/// Makes the fetches of one resource until nobody wants them any more.
+/// Fetches one resource until it has no clients any more.
 pub struct Poller<F: ?Sized> {
-    /// What is fetched.
+    /// The resource.
     pub resource: Arc<Resource>,
-    /// How.
+    /// The configuration.
     pub config: Arc<WatchConfig>,
-    /// By whom.
+    /// The fetcher.
     pub fetcher: Arc<F>,
-    /// Within which caps.
+    /// The limiter.
     pub limiter: Arc<FetchLimiter>,
-    /// Where it ends.
+    /// The registry from which the resource is removed at the end.
     pub registry: Arc<dyn ResourceRegistry>,
-    /// Where fetches are counted.
+    /// The metrics of its route.
     pub metrics: Arc<RouteMetrics>,
-    /// Of the jitter.
+    /// The seed of the jitter.
     pub seed: u64,
 }
 
-/// What a poller has heard of what happened to its route.
+/// The poller's position in the events of its route.
 pub(super) struct RouteEventCursor {
     seen: u64,
     relevance: WriteRelevance,
@@ -66,7 +67,7 @@ pub(super) struct RouteEventCursor {
 }
 
 impl<F: Fetcher + ?Sized> Poller<F> {
-    /// Runs to the resource's end.
+    /// Runs until the resource ends.
     pub async fn run(self) {
         let span = info_span!("poll", route = %self.config.route, resource = self.resource.handle());
         self.watch().instrument(span).await;
@@ -117,9 +118,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             if !proven {
                 self.verify_safe_to_fetch(&mut proven, &state, &mut fetch).await;
             }
-            // While the upstream was answering, clients were shown something else that may be newer. If that goes on and on,
-            // every other fetch is told nevertheless: it is a real state, and others wait for one. What clients have written
-            // they are not shown the past of by their own fences.
+            // While the upstream was answering, clients were shown another state, which may be newer. If that happens
+            // repeatedly, every other fetch is published nevertheless: it is a real state, and other clients wait for
+            // one. Clients that have written are protected from older states by their own fences.
             let shown = self.resource.siblings().shown_beside(self.resource.handle());
             let shown = shown.max(Some(self.resource.own_fence()));
             held_back = !held_back && Some(started) < shown && matches!(fetch.outcome, FetchOutcome::Fresh(_));
@@ -139,7 +140,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
             let (mut verdict, mut ring) = self.apply(&mut state, fetch, trigger);
             if state.is_too_much() {
-                // Who has more than a share of the memory keeps nothing more from the others.
+                // A resource that exceeds its share of the memory must not deprive others.
                 state.close(Ended::Closed(EndReason::Overload));
                 (verdict, ring) = (Verdict::Ended, true);
             }
@@ -151,7 +152,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             self.resource.set_interval(schedule.interval());
             self.resource.rest(schedule.rests_until());
             if verdict == Verdict::Ended {
-                // Whoever joins from now on starts anew; whoever is here is told.
+                // Clients that join from now on get a new resource; current ones are told that it ended.
                 self.registry.remove(&self.resource);
             }
             self.resource.publish(Arc::clone(state.head()), ring);
@@ -161,8 +162,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
         let condition = state.head().status.clone();
         if state.head().ended().is_none() {
-            // Whoever is held is told. If nobody is, a plain request may just have found the resource, and must not wait in
-            // vain.
+            // Held clients are told. Without any, a plain request may just have found the resource, and must not wait
+            // forever.
             state.close(Ended::Closed(self.resource.close_reason()));
             self.resource.publish(Arc::clone(state.head()), true);
         }
@@ -172,8 +173,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         self.metrics.resources().dec();
     }
 
-    /// Waits until a fetch is due, and says why and since when. `None`: the watch is over, because nobody needs the
-    /// resource or because its route is there no more.
+    /// Waits until a fetch is due. Returns its trigger and the time since when it is due, or `None` if the watch is
+    /// over because the resource has no clients or its route was removed.
     async fn wait(&self, schedule: &mut Schedule, event_cursor: &mut RouteEventCursor) -> Option<(Trigger, Instant)> {
         let mut idle_since = None;
         loop {
@@ -191,7 +192,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
                 }
                 let deadline = *idle_since.get_or_insert(now) + self.config.linger;
                 if deadline <= now {
-                    // Nothing waits for a fetch that may not be made.
+                    // No client waits for a fetch that may not be made.
                     self.registry.remove(&self.resource);
                     return None;
                 }
@@ -216,7 +217,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
                 let due =
                     if self.resource.is_awaited() { schedule.demanded_due(now) } else { schedule.triggered_due(now) };
                 if due > now {
-                    // Whatever else happens until then is served by the same fetch; but what ends a rest is to be heard.
+                    // Further events until then are covered by the same fetch, but events that end a rest must be
+                    // handled.
                     let is_rest = schedule.rests_until().is_some();
                     tokio::select! {
                         () = sleep_until(due) => {}
@@ -234,7 +236,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
                 idle_since = None;
                 let due = schedule.due(now);
                 tokio::select! {
-                    // Meanwhile the client may have written.
+                    // The client may have written meanwhile.
                     () = sleep_until(due) => if self.may_fetch(event_cursor, clock::now()) {
                         return Some((Trigger::Timer, due));
                     },
@@ -255,7 +257,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Takes what has happened to the route for a trigger, if it is one for this resource.
+    /// Triggers the resource if the route's new events concern it.
     fn poll_route_events(&self, schedule: &mut Schedule, event_cursor: &mut RouteEventCursor, now: Instant) {
         let heard = self.resource.route_events().since(event_cursor.seen);
         event_cursor.seen = heard.sequence;
@@ -270,7 +272,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Makes one fetch, as soon as the budget allows. `None` if everybody who wanted it has gone meanwhile.
+    /// Makes one fetch as soon as the limiter admits it. Returns `None` if all clients that wanted it have left
+    /// meanwhile.
     async fn run_fetch(
         &self,
         state: &StateMachine,
@@ -283,7 +286,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             state.head().newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
         let (permit, started) = self.admit_while_wanted(priority, due).await?;
-        // From here on a write waits for it; one that came before is seen.
+        // From here on, a write waits for the end of the fetch; an earlier write is detected below.
         let _under_way = self.resource.page().fetches();
         if !self.may_fetch(event_cursor, clock::now()) {
             self.resource.trigger(trigger);
@@ -291,7 +294,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
         self.resource.fetch_started(started);
         let ask = self.send_fetch(permit, validators);
-        // What only waiting clients asked for is called off with the last of them: the application may be holding it.
+        // A fetch for waiting clients alone is cancelled when the last of them leaves, because the application may be
+        // holding it.
         let outcome = match self.resource.held() {
             0 => self.while_wanted(ask).await,
             _ => Some(ask.await),
@@ -302,7 +306,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome: outcome? })
     }
 
-    /// Does `work`, as long as anybody wants the resource. What calls for attention meanwhile is seen to afterwards.
+    /// Runs `work` as long as any client wants the resource. Other wake-ups are handled afterwards.
     async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
@@ -318,7 +322,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Waits for the budget, as long as anybody wants the resource. Whoever joins meanwhile may have its turn sooner.
+    /// Waits for the limiter as long as any client wants the resource. A client that joins meanwhile may move the fetch
+    /// forward.
     async fn admit_while_wanted(&self, priority: Priority, due: Instant) -> Option<(Permit, Instant)> {
         loop {
             tokio::select! {
@@ -333,18 +338,18 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Waits for the budget. Also returns when it allowed to ask.
+    /// Waits for the limiter. Also returns the time of admission.
     pub(super) async fn admit(&self, priority: Priority, due: Instant) -> (Permit, Instant) {
         let asked = clock::now();
         let owner = self.resource.owner(|owner| self.limiter.load(owner));
         let permit = self.limiter.admit(owner, priority, due).await;
         let started = clock::now();
-        // Not since it was due: that may have been while nobody watched.
+        // Measured from here and not from `due`, which may lie in a time without clients.
         self.limiter.record_wait(started.saturating_duration_since(asked), self.config.schedule.every);
         (permit, started)
     }
 
-    /// Asks the upstream.
+    /// Sends the request to the upstream.
     pub(super) async fn send_fetch(&self, permit: Permit, validators: Validators) -> FetchOutcome {
         let request = FetchRequest {
             key: self.resource.key(),
@@ -358,7 +363,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         outcome
     }
 
-    /// Takes a fetch in. Returns what it meant, and whether clients must be woken.
+    /// Applies a fetch. Returns the verdict, and whether clients must be woken.
     fn apply(&self, state: &mut StateMachine, fetch: CompletedFetch, trigger: Trigger) -> (Verdict, bool) {
         let was_stale = matches!(state.head().status, ResourceStatus::Stale { .. });
         let entry = FetchLogEntry::from_fetch(&fetch, trigger);
@@ -385,8 +390,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         (verdict, ring)
     }
 
-    /// One line a route and trouble, not one a fetch or a resource: of a backend that does not answer at all there is a line
-    /// already, and where one resource fails, others of its route most likely do.
+    /// Logs one line per route and problem, not one per fetch or resource: a backend that does not answer at all is
+    /// logged elsewhere, and if one resource fails, others of its route most likely do too.
     fn log(&self, verdict: &Verdict, was_stale: bool) {
         let url = &*self.resource.key().target;
         match verdict {
@@ -412,7 +417,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Logs advice on the resource's route, with a route of its own to paste.
+    /// Logs advice on the resource's route, including a route to paste.
     fn log_advice(&self, advice: &str, state: &StateMachine) {
         let url = &*self.resource.key().target;
         let path = url.split('?').next().unwrap_or_default();
@@ -448,7 +453,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
     }
 }
 
-/// What an operator would want to hear of a fetch, if anything.
+/// Returns the kind of event for the event log, if the fetch is relevant to operators.
 fn notable_event(verdict: &Verdict, state: &StateMachine, was_stale: bool) -> Option<&'static str> {
     match verdict {
         Verdict::Changed if state.head().newest().is_some_and(|newest| newest.version.position == 1) => Some("first"),

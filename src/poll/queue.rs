@@ -1,12 +1,12 @@
-//! Who may fetch next: the pure part of the budget.
+//! The pure part of the limiter: which fetch begins next.
 //!
 //! ```text
 //! fetch ─▶ its client's queue, by rank ─▶ clients of a network take turns ─▶ networks take turns ─▶ begins
 //! ```
 //!
-//! Whoever asks for many fetches waits for his own: each network, and each client within it, gets one in turn, and none may have
-//! more than its [share](crate::model::share) of the fetches in flight or of those begun in one second. A queue holds no more
-//! than its client has resources, since a resource waits for one fetch at a time.
+//! A client that requests many fetches only delays its own: each network, and each client within it, gets one in turn,
+//! and none may have more than its [share](crate::model::share) of the fetches in flight or of those begun in one
+//! second. A client's queue is no longer than its number of resources, since a resource waits for one fetch at a time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,24 +17,24 @@ use super::BudgetOptions;
 use crate::model::share::{OF_CLIENT, OF_NETWORK, may_take};
 use crate::model::{AddressBucket, Owner};
 
-/// How a fetch ranks among those of its owner.
+/// The rank of a fetch among those of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Its interval is over.
+    /// Its interval has elapsed.
     Routine,
-    /// Something asked for it.
+    /// It was triggered.
     Triggered,
 }
 
-/// By how much a trigger may go before a fetch that was due earlier.
+/// The advantage of a triggered fetch over one that was due earlier.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
 
-/// A place in the queue: whose, and where among the owner's, by rank, then by arrival.
+/// A place in the queue: the owner, and the position among the owner's fetches by rank and arrival.
 pub(super) type Place = (Owner, (Instant, u64));
 
-/// Everybody who fetches or waits to. `C` is what is kept of those who wait.
+/// All running and waiting fetches. `C` is the data of a waiting fetch.
 #[derive(Debug)]
 pub(super) struct Queue<C> {
     options: BudgetOptions,
@@ -50,13 +50,13 @@ pub(super) struct Queue<C> {
     arrivals: u64,
 }
 
-/// Those who take turns with each other, in groups.
+/// Parties that take turns, in groups.
 #[derive(Debug)]
 struct Level<G, K> {
-    /// How many times what is left one of them may have.
+    /// The maximum share of one party, as a multiple of what is left.
     times: u64,
     parties: BTreeMap<K, Party>,
-    /// Those who wait, by whose turn it is.
+    /// The waiting parties in the order of their turns.
     turns: BTreeSet<(G, u64, K)>,
 }
 
@@ -70,7 +70,7 @@ struct Party {
     waiting: usize,
 }
 
-/// What there is in all.
+/// The totals.
 #[derive(Clone, Copy)]
 struct Totals {
     running: usize,
@@ -83,7 +83,7 @@ impl<G: Ord + Copy, K: Ord + Copy> Level<G, K> {
         Self { times, parties: BTreeMap::new(), turns: BTreeSet::new() }
     }
 
-    /// One more of `key` waits. Who did not wait before has its turn behind those who do.
+    /// Adds a waiting fetch of `key`. A party that did not wait before has its turn after those that do.
     fn join(&mut self, group: G, key: K, round: u64) {
         let party = self.parties.entry(key).or_default();
         party.waiting += 1;
@@ -103,7 +103,7 @@ impl<G: Ord + Copy, K: Ord + Copy> Level<G, K> {
         self.prune(key);
     }
 
-    /// One of `key` that waited begins. Returns whose turn it was.
+    /// Marks a waiting fetch of `key` as running. Returns its turn.
     fn begin(&mut self, group: G, key: K, round: u64) -> u64 {
         let Some(party) = self.parties.get_mut(&key) else { return round };
         self.turns.remove(&(group, party.turn, key));
@@ -169,13 +169,13 @@ impl<C> Queue<C> {
         self.waiting_in_all
     }
 
-    /// How many began within the second before `now`.
+    /// Returns the number of fetches that began within the second before `now`.
     pub(super) fn last_second(&mut self, now: Instant) -> usize {
         self.forget(now);
         self.begun.len()
     }
 
-    /// Takes a place. A trigger ranks as if it had been due [`PATIENCE`] earlier.
+    /// Adds a fetch to the queue. A triggered fetch ranks as if it had been due [`PATIENCE`] earlier.
     pub(super) fn enqueue(&mut self, owner: Owner, priority: Priority, due: Instant, call: C) -> Place {
         let rank = match priority {
             Priority::Routine => due + PATIENCE,
@@ -191,7 +191,7 @@ impl<C> Queue<C> {
         (owner, place)
     }
 
-    /// Gives up a place, if it is still there.
+    /// Removes a fetch from the queue, if it is still there.
     pub(super) fn dequeue(&mut self, place: &Place) {
         if self.take(place).is_some() {
             self.clients.leave(place.0.network, place.0);
@@ -209,7 +209,7 @@ impl<C> Queue<C> {
         Some(taken)
     }
 
-    /// Lets begin whoever may at `now`, and says who.
+    /// Admits all fetches that may begin at `now`, and returns them.
     pub(super) fn admit(&mut self, now: Instant) -> Vec<(Owner, C)> {
         self.forget(now);
         let mut admitted = Vec::new();
@@ -221,7 +221,7 @@ impl<C> Queue<C> {
         admitted
     }
 
-    /// A fetch of `owner` has ended.
+    /// Records that a fetch of `owner` has ended.
     pub(super) fn end(&mut self, owner: Owner) {
         self.running -= 1;
         self.clients.change(owner, |party| party.running -= 1);
@@ -229,13 +229,13 @@ impl<C> Queue<C> {
         self.prune(owner);
     }
 
-    /// When somebody who waits may begin though nothing else happens until then.
+    /// Returns when a waiting fetch may begin if nothing else happens until then.
     pub(super) fn next_moment(&self) -> Option<Instant> {
         let waits = self.waiting_in_all > 0 && self.running < self.options.max_fetches;
         self.begun.front().filter(|_| waits).map(|(begun, _)| *begun + WINDOW)
     }
 
-    /// Whether a fetch of `owner` could begin at once.
+    /// Returns whether a fetch of `owner` could begin at once.
     pub(super) fn has_room(&mut self, owner: Owner, now: Instant) -> bool {
         self.forget(now);
         let waits = self.clients.parties.get(&owner).is_some_and(|party| party.waiting > 0);
@@ -243,7 +243,7 @@ impl<C> Queue<C> {
         !waits && self.networks.may_begin(owner.network, totals) && self.clients.may_begin(owner, totals)
     }
 
-    /// How much is there already of `owner`'s network.
+    /// Returns the load of `owner`'s network.
     pub(super) fn load(&self, owner: Owner) -> usize {
         self.networks.parties.get(&owner.network).map_or(0, |party| party.waiting + party.running + party.begun)
     }
@@ -276,7 +276,7 @@ impl<C> Queue<C> {
         Totals { running: self.running, begun: self.begun.len(), options: self.options }
     }
 
-    /// Forgets what began a second ago or earlier.
+    /// Removes the fetches that began a second ago or earlier.
     fn forget(&mut self, now: Instant) {
         while let Some((begun, owner)) = self.begun.front().copied()
             && begun + WINDOW <= now

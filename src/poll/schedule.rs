@@ -1,4 +1,4 @@
-//! When to fetch. Pure: the time comes in, the seed is given.
+//! The schedule of fetches. Pure: the time and the seed are arguments.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use super::early_fetch::EarlyFetchPolicy;
 use crate::resource::{ClientInterval, Trigger, Verdict};
 
-/// How often a route's resources are fetched.
+/// The fetch intervals of a route's resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The interval while things change.
     pub every: Duration,
     /// The longest interval while nothing does.
     pub every_max: Duration,
-    /// The shortest time between two fetches, whatever triggers them.
+    /// The minimum time between two fetches, whatever triggers them.
     pub refresh_gap: Duration,
 }
 
@@ -28,50 +28,50 @@ impl Default for Options {
     }
 }
 
-/// While nothing changes, the interval is this part of the time that nothing has changed for: news is late by a tenth
-/// of how rare it is.
+/// While nothing changes, the interval is the quiet time divided by this: a change is detected late by a tenth of the
+/// time between changes.
 const QUIET_SHARE: u32 = 10;
 
-/// Intervals are stretched by up to this part, so that resources that began together drift apart. Never shortened: the
-/// backend is not asked more often than the route says.
+/// Intervals are stretched by up to this fraction, so that resources that began together drift apart. They are never
+/// shortened, so the backend is not fetched more often than the route says.
 const JITTER: f64 = 0.1;
 
-/// Who says that he would fetch more often by himself is not taken at his word.
+/// The minimum interval that clients can cause by declaring their own.
 const MIN_CLIENT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// An upstream that asks to be left alone for longer than this is asked again nevertheless.
+/// The maximum `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// A backend may answer a write before it has done it. It is fetched once more after this.
+/// The delay of a second fetch after a write, because a backend may respond to a write before it takes effect.
 const FOLLOW_UP_DELAY: Duration = Duration::from_millis(400);
 
-/// The plan of one resource.
+/// The schedule of one resource.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     options: Options,
     rng: fastrand::Rng,
     /// When the last fetch began.
     last_started: Option<Instant>,
-    /// Since when nothing has changed, and nothing suggested that it might.
+    /// Since when nothing has changed, and nothing suggested a change.
     quiet_since: Option<Instant>,
     failures: u32,
-    /// Until when the upstream asked to be left alone.
+    /// The time until which the upstream asked not to be fetched.
     not_before: Option<Instant>,
-    /// Whether that was cut short because the upstream seemed to be well, and how often in a row that was a mistake.
+    /// Whether that time was cut short because the upstream seemed healthy, and how many times in a row that was wrong.
     hopeful: bool,
     mistakes: u32,
-    /// A fetch out of turn that is still to be made.
+    /// The time of an additional fetch.
     follow_up: Option<Instant>,
     interval: Duration,
-    /// How often those who are held would fetch by themselves.
+    /// The polling intervals that held clients declare.
     client_interval: ClientInterval,
     early_fetch: EarlyFetchPolicy,
-    /// When the last fetch began that a write had caused.
+    /// When the last fetch triggered by a write began.
     last_write_fetch: Option<Instant>,
 }
 
 impl Schedule {
-    /// A plan in which nothing has been fetched.
+    /// Creates a schedule without any fetch.
     pub fn new(options: Options, seed: u64) -> Self {
         Self {
             options,
@@ -90,22 +90,22 @@ impl Schedule {
         }
     }
 
-    /// Heeds that those who are held would fetch this often by themselves.
+    /// Sets the polling intervals that held clients declare.
     ///
-    /// Nobody is to learn of anything later than he would himself. And where all say how often they would fetch, they are
-    /// not to cause more fetches than one of them would make, unless that pays.
+    /// A client must not learn of a change later than it would by polling. If all clients declare an interval, they
+    /// must not cause more fetches than one of them would make, unless early fetches are worthwhile.
     pub fn set_client_interval(&mut self, pace: ClientInterval) {
         self.client_interval = pace;
     }
 
-    /// When the next fetch is due if nothing triggers one before; `now` if there was none yet.
+    /// Returns when the next fetch is due without a trigger; `now` if there was none yet.
     pub fn due(&self, now: Instant) -> Instant {
         let regular = self.last_started.map_or(now, |fetched| fetched + self.interval());
         let next = self.follow_up.map_or(regular, |after| after.min(regular));
         next.max(self.not_before.unwrap_or(now)).max(now)
     }
 
-    /// When a trigger that is pending may be served.
+    /// Returns when a pending trigger may be served.
     pub fn triggered_due(&self, now: Instant) -> Instant {
         self.last_started
             .map_or(now, |fetched| fetched + self.options.refresh_gap)
@@ -113,23 +113,25 @@ impl Schedule {
             .max(now)
     }
 
-    /// When a fetch that a client waits for may be made. Without it the client would ask by itself.
+    /// Returns when a fetch that a client waits for may be made. Without that fetch, the client's request would be
+    /// forwarded.
     pub fn demanded_due(&self, now: Instant) -> Instant {
         self.not_before.unwrap_or(now).max(now)
     }
 
-    /// Until when no fetch is made, whoever asks for one.
+    /// Returns the time until which no fetch is made for any reason.
     pub fn rests_until(&self) -> Option<Instant> {
         self.not_before
     }
 
-    /// Somebody has said that there is something to be seen: the upstream is asked, whatever it asked for itself.
+    /// Records that an operator or a file announced a change: the upstream is fetched even if it asked not to be.
     pub fn hinted(&mut self) {
         self.not_before = None;
     }
 
-    /// The upstream was seen to be well at `seen`. Returns whether that is a reason to fetch again after fetches have failed: it is
-    /// one, at once; where fetches fail although the upstream is well for others, after a while that doubles each time.
+    /// Records that the upstream was healthy at `seen`. Returns whether that is a reason to fetch again after failures.
+    /// It is one at once; if fetches still fail although the upstream is healthy otherwise, after a delay that doubles
+    /// each time.
     pub fn seen_well(&mut self, seen: Instant) -> bool {
         let Some(fetched) = self.last_started.filter(|fetched| self.failures > 0 && !self.hopeful && *fetched < seen)
         else {
@@ -141,7 +143,7 @@ impl Schedule {
         true
     }
 
-    /// The interval that is in force, jitter included.
+    /// Returns the current interval, including jitter.
     pub fn interval(&self) -> Duration {
         match self.min_client_interval() {
             Some(pace) if self.is_client_paced() && !self.early_fetch.is_worthwhile() => pace,
@@ -150,14 +152,14 @@ impl Schedule {
         }
     }
 
-    /// Whether all who are held said how often they would fetch, so that no more fetches need to be made. A route whose
-    /// interval is always the same wants that one.
+    /// Returns whether all held clients declare an interval, so that no more fetches are needed than they would make. A
+    /// route with a fixed interval keeps that interval.
     pub fn is_client_paced(&self) -> bool {
         self.client_interval.declared_by_all && self.options.every < self.options.every_max
     }
 
-    /// Whether a write is reason enough to fetch. What is restless anyway, no more than once in the time in which it is fetched
-    /// without reason.
+    /// Returns whether a write may trigger a fetch. For a resource that changes on every fetch: at most one
+    /// write-triggered fetch per client interval.
     pub fn write_may_trigger(&self, now: Instant) -> bool {
         let (Some(pace), Some(told)) = (self.min_client_interval(), self.last_write_fetch) else { return true };
         !(self.is_client_paced() && self.early_fetch.changes_every_time()) || now >= told + pace
@@ -167,14 +169,13 @@ impl Schedule {
         self.client_interval.min.map(|pace| pace.max(MIN_CLIENT_INTERVAL))
     }
 
-    /// The longest interval while nothing changes.
+    /// Returns the maximum interval while nothing changes.
     fn max_interval(&self) -> Duration {
         let pace = self.min_client_interval().filter(|_| self.is_client_paced());
         self.options.every_max.max(pace.unwrap_or_default())
     }
 
-    /// Takes in a fetch that was made because of `trigger`, began at `started` and came to `verdict`; `None` if its answer
-    /// was not used.
+    /// Records a fetch with its trigger, start time and verdict; `None` if its response was not used.
     pub fn record(&mut self, started: Instant, trigger: Trigger, verdict: Option<&Verdict>) {
         let before = self.last_started.replace(started);
         self.not_before = None;
@@ -188,10 +189,10 @@ impl Schedule {
         let pays = !self.is_client_paced() || self.early_fetch.is_worthwhile();
         self.follow_up = match trigger {
             Trigger::Write => pays.then(|| started + FOLLOW_UP_DELAY),
-            // A fetch that is made shortly before it anyway is as good.
+            // A fetch shortly before the additional one replaces it.
             _ => self.follow_up.filter(|after| *after > started + FOLLOW_UP_DELAY / 2),
         };
-        // Whatever triggered it suggests that news is near.
+        // The trigger suggests that a change is near.
         let stirred = matches!(trigger, Trigger::Write | Trigger::File | Trigger::Hook);
         if stirred || verdict == Some(&Verdict::Changed) {
             self.quiet_since = Some(started);

@@ -1,9 +1,10 @@
-//! Whether what changed from one fetch to the next may have changed because it was fetched.
+//! Detects whether a difference between fetches may be a side effect of fetching.
 
-/// Three answers in a row, each to a fetch of ours, of which `found` and `again` differ; `last` is `None` if it is as `again`.
+/// Examines three consecutive responses to fetches, where `found` and `again` differ; `last` is `None` if it equals
+/// `again`.
 ///
-/// What only differs in its numbers is a measure of something (a time, a load), unless one of them counts: who counts those who
-/// ask goes up by one for each.
+/// A difference only in numbers is a measured value (a time, a load), unless one of the numbers is a counter: a counter
+/// of requests increases by one with each of them.
 pub(super) fn has_side_effects(found: &[u8], again: &[u8], last: Option<&[u8]>) -> bool {
     let Some(first) = steps(found, again) else { return true };
     let Some(last) = last else { return false };
@@ -11,13 +12,13 @@ pub(super) fn has_side_effects(found: &[u8], again: &[u8], last: Option<&[u8]>) 
     first.iter().zip(&second).any(|steps| matches!(steps, (Some(1), Some(1))))
 }
 
-/// Whether two answers differ in their numbers alone.
+/// Returns whether two responses differ only in numbers.
 pub(super) fn differ_in_numbers(one: &[u8], other: &[u8]) -> bool {
     steps(one, other).is_some()
 }
 
-/// Whether a fetch brought what a client was answered itself: the same but for numbers, which tell the time. A token in a form
-/// is no such number, whatever it looks like.
+/// Returns whether a fetch received the same response as the client itself, except for numbers, which may be times. A
+/// token in a form does not count as such a number.
 pub(super) fn are_alike(found: &[u8], own: &[u8]) -> bool {
     let hidden = |body: &[u8]| -> Vec<Vec<u8>> {
         let tags =
@@ -33,8 +34,8 @@ pub(super) fn are_alike(found: &[u8], own: &[u8]) -> bool {
     found == own || (differ_in_numbers(found, own) && hidden(found) == hidden(own))
 }
 
-/// By how much each number went up; `None` for one that did not, or is too long for a count. `None` at all if more than
-/// numbers differ.
+/// Returns by how much each number increased; `None` for a number that did not, or is too long for a counter. Returns
+/// `None` if the texts differ in more than numbers.
 fn steps(before: &[u8], after: &[u8]) -> Option<Vec<Option<u64>>> {
     let (mut before, mut after) = (before, after);
     let mut steps = Vec::new();
@@ -52,7 +53,7 @@ fn steps(before: &[u8], after: &[u8]) -> Option<Vec<Option<u64>>> {
     }
 }
 
-/// Takes the digits with which `text` begins.
+/// Takes the leading digits of `text`.
 fn number<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
     *text = rest;

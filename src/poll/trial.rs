@@ -1,4 +1,4 @@
-//! What is found out before fetches are used where nobody has said that they may be, and what they must not take away.
+//! Verification that fetches are safe, before their results are used on unconfigured paths.
 
 use tokio::time::Instant;
 
@@ -9,29 +9,29 @@ use crate::clock;
 use crate::model::Representation;
 use crate::resource::{CompletedFetch, Decline, Evidence, FetchOutcome, StateMachine};
 
-/// Nobody has said that the resource may be fetched: what fetches bring is used once it was what clients are answered
-/// themselves.
+/// The trial of a resource that the configuration does not declare safe to fetch: its fetches are used once one has
+/// received the same response as the client itself.
 #[derive(Default)]
 pub(super) struct Trial {
-    /// Fetches that brought something else.
+    /// The number of fetches with a different response.
     unlike: u32,
-    /// The next is made when a client has been answered after this.
+    /// The next fetch is made after the client's next response after this time.
     after: Option<Instant>,
 }
 
-/// So many of a client's own polls have to be seen before any fetch.
+/// How many of a client's own polls must be observed before any fetch.
 const SEEN: usize = 2;
 
-/// So many fetches may bring something else than the poll before.
+/// How many fetches may receive a different response than the previous poll.
 const MAX_UNLIKE: u32 = 2;
 
-/// A page that has been the same for so many fetches changes when its client does something.
+/// After this many unchanged fetches, a change of a page is attributed to its client's own action.
 const QUIET: usize = 2;
 
 impl<F: Fetcher + ?Sized> Poller<F> {
-    /// Whether a fetch takes nothing away from a client, as far as is known: where nobody has said so, its own polls have
-    /// shown that they can be repeated; and of a page that it shows it has been answered itself since it last wrote, as what it
-    /// did may be told it there, once.
+    /// Returns whether a fetch is known not to take anything away from a client. On unconfigured paths, the client's
+    /// own polls must have shown that they can be repeated. For a displayed page, the backend must have answered the
+    /// client itself since its last write, because the response may contain a message about the write, once.
     pub(super) fn may_fetch(&self, event_cursor: &RouteEventCursor, now: Instant) -> bool {
         let is_page = self.resource.page().is_shown();
         let trial = event_cursor.trial.as_ref().filter(|_| self.resource.is_untried());
@@ -58,8 +58,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         evidence.as_ref().is_some_and(is_repeated)
     }
 
-    /// Whether the fetch can be used. The first that can brings what a client was answered itself; if none does, only clients
-    /// may ask.
+    /// Returns whether the fetch can be used. The first usable fetch receives the same response as the client; if none
+    /// does, only clients may request the resource.
     pub(super) fn try_out(&self, event_cursor: &mut RouteEventCursor, fetch: &mut CompletedFetch) -> bool {
         event_cursor.trial.take_if(|_| !self.resource.is_untried());
         let (Some(trial), FetchOutcome::Fresh(found)) = (&mut event_cursor.trial, &fetch.outcome) else { return true };
@@ -80,8 +80,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         trial.unlike > MAX_UNLIKE
     }
 
-    /// Fetches again at once what has not been seen before. If that is there still it was not taken away by having been
-    /// fetched; once a change is, nothing will be. If it is not, only clients may ask, and are to be given what was found.
+    /// Repeats a fetch with a new state at once. If the state is still there, the first fetch did not consume it; after
+    /// one such change the resource counts as safe. Otherwise only clients may request it, and they receive the
+    /// consumed responses.
     pub(super) async fn verify_safe_to_fetch(
         &self,
         proven: &mut bool,
@@ -92,7 +93,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         let meaning = |answer: &Representation| self.config.rules.meaning(answer, answer.digest()).digest;
         let known = state.head().newest().map(|known| known.version.meaning);
         let first = meaning(found);
-        // A page that is shown has been answered the client itself before.
+        // The backend has already answered the client of a displayed page itself.
         if self.resource.page().is_shown() || known == Some(first) {
             return;
         }
@@ -108,12 +109,12 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             None => return,
         };
         if fetch.started < self.resource.fenced() {
-            // It may have been changed by what was written meanwhile.
+            // A write meanwhile may have changed it.
             return;
         }
         if last.is_none() && known.is_some_and(|known| known != second) {
-            // It has moved on, and stays. What it was is told first: it may be told nowhere else. What it is now comes with
-            // the next fetch, when pages have had the time to ask.
+            // The state has moved on and stays. The previous state is published first, because it may not be available
+            // elsewhere. The current one follows with the next fetch, after pages have had time to poll.
             return;
         }
         if !has_side_effects(&found.body, &again.body, last.as_ref().map(|last| &last.body[..])) {
@@ -124,7 +125,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             std::mem::replace(&mut fetch.outcome, FetchOutcome::Declined(Decline::UnsafeToFetch))
         {
             let rest = last.map(|last| [again.clone(), last]);
-            // What only counts is not missed by anybody, and would be old by the time that it is given.
+            // No client misses a counter, and its value would be outdated on delivery.
             if !differ_in_numbers(&found.body, &again.body) {
                 self.registry.store_consumed(
                     &self.resource,
@@ -135,7 +136,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// What there is now in place of `found`, if that can be told.
+    /// Returns the state now in place of `found`, if it can be fetched.
     async fn refetch(&self, found: &Representation) -> Option<FetchOutcome> {
         self.metrics.triggered("sample");
         let (permit, _) = self.admit(Priority::Triggered, clock::now()).await;
@@ -143,15 +144,15 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         matches!(outcome, FetchOutcome::Fresh(_) | FetchOutcome::NotModified(_)).then_some(outcome)
     }
 
-    /// Whether a client that shows this page wrote while it was fetched, and did not wait until that was done: the fetch may
-    /// have been told what is said only once, of what was written; or know nothing of it.
+    /// Returns whether a client that displays this page wrote during the fetch without waiting for its end: the fetch
+    /// may have received a one-time message about the write, or may not reflect the write.
     pub(super) fn is_overtaken_by_a_write(&self, fetch: &CompletedFetch) -> bool {
         let page = self.resource.page();
         page.is_shown() && page.written() > Some(fetch.started)
     }
 
-    /// Keeps what such a fetch brought for that client's next load, if it most likely was told what was for the client: the page
-    /// has not changed for long, and is another in more than numbers now.
+    /// Keeps the result of such a fetch for the client's next page load, if it most likely contains a message for the
+    /// client: the page had not changed for long, and now differs in more than numbers.
     pub(super) fn keep_for_who_wrote(&self, state: &StateMachine, fetch: &CompletedFetch) {
         let FetchOutcome::Fresh(found) = &fetch.outcome else { return };
         let Some(known) = state.head().newest() else { return };

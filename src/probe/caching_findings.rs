@@ -1,4 +1,4 @@
-//! What the heads of the answers, and the URL, say about watching them.
+//! Findings about response heads and the URL that concern watching.
 
 use std::collections::BTreeSet;
 
@@ -8,25 +8,24 @@ use http::{HeaderMap, HeaderName};
 use super::Sample;
 use crate::model::fields;
 
-/// What was found, as sentences.
+/// The findings, as sentences.
 #[derive(Clone, Debug, Default)]
 pub struct CachingFindings {
-    /// About validators and what the application says to caches.
+    /// About validators and the application's cache directives.
     pub caching: Vec<String>,
-    /// About what is between the application and each of its users.
+    /// About data that belongs to single users.
     pub sharing: Vec<String>,
-    /// Request headers by which the answer varies and that split no resource unless the route says so.
+    /// Request headers by which the response varies, but that split a resource only if the route names them.
     pub vary: Vec<String>,
-    /// Whether the answer is somebody's own, as far as its head tells.
+    /// Whether the response belongs to one client, according to its head.
     pub private: bool,
 }
 
-/// What splits a resource anyway.
+/// Request headers that split resources by default.
 const USUAL: [&str; 4] = ["accept", "accept-encoding", "accept-language", "x-requested-with"];
 
 impl CachingFindings {
-    /// Reads the heads of `samples`. `conditional` is the status of a request that asked with the validators of the last
-    /// of them.
+    /// Examines the heads of `samples`. `conditional` is the status of a request with the validators of the last one.
     pub fn of(samples: &[Sample], conditional: Option<u16>) -> Self {
         let mut hazards = Self::default();
         let Some(last) = samples.last() else { return hazards };
@@ -135,16 +134,17 @@ impl CachingFindings {
     }
 }
 
-/// How the application encodes answers, if it does.
+/// Returns the application's content coding, if it uses one.
 pub(super) fn coding(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_ENCODING)?.to_str().ok().filter(|coding| !coding.eq_ignore_ascii_case("identity"))
 }
 
-/// Names that are used for nothing but to get past caches.
+/// Parameter names that are only used to bust caches.
 const BUSTERS: [&str; 12] =
     ["_", "__", "nocache", "_nocache", "no_cache", "cachebuster", "cb", "ts", "timestamp", "rand", "random", "nonce"];
 
-/// Whether the parameter `name`, with `value` if it has one, is a cache buster: a page adds another one each time.
+/// Returns whether the parameter `name`, with `value` if it has one, is cache-busting: a page sends a different one
+/// each time.
 pub fn cache_buster(name: &str, value: Option<&str>) -> bool {
     let digits = |text: &str| text.len() >= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
     match value {
@@ -156,7 +156,7 @@ pub fn cache_buster(name: &str, value: Option<&str>) -> bool {
     }
 }
 
-/// Names of parameters that say how far a client has read.
+/// Names of parameters that hold a client's position.
 const CURSORS: [&str; 14] = [
     "since",
     "after",
@@ -174,7 +174,7 @@ const CURSORS: [&str; 14] = [
     "continue",
 ];
 
-/// Whether the parameter `name` looks like a cursor: the answer then depends on what this client has had.
+/// Returns whether the parameter `name` looks like a cursor: the response then depends on the client's position.
 pub fn cursor(name: &str) -> bool {
     CURSORS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }

@@ -1,4 +1,4 @@
-//! Places, and what was seen at them.
+//! Locations and the values observed there.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::ops::Range;
 use super::Sample;
 use crate::explain::Rule;
 
-/// When the samples were taken.
+/// The times of the samples.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeline {
-    /// Seconds since the first fetch, of each.
+    /// The time of each fetch in seconds since the first.
     pub(super) at: Vec<f64>,
-    /// Whether there was a pause before each.
+    /// Whether there was a pause before each fetch.
     pub(super) spaced: Vec<bool>,
-    /// The calendar's seconds at the first fetch.
+    /// The wall-clock time of the first fetch in seconds.
     pub(super) begin: f64,
 }
 
@@ -26,51 +26,51 @@ impl Timeline {
         }
     }
 
-    /// How many pairs of successive fetches there are, with or without a pause between them.
+    /// Returns the number of pairs of consecutive fetches, with or without a pause between them.
     pub(super) fn pairs(&self, spaced: bool) -> usize {
         self.spaced.iter().skip(1).filter(|known| **known == spaced).count()
     }
 }
 
-/// A difference between two texts, as it was found.
+/// A difference between two texts, as found.
 #[derive(Clone, Debug)]
 pub(super) struct RawSpan {
     pub(super) old: Range<usize>,
     pub(super) new: Range<usize>,
-    /// What of the new text is taken into account already.
+    /// The end of the part of the new text that has already been handled.
     pub(super) last: usize,
 }
 
-/// A value at one spot that is another than in the fetch before.
+/// A value that differs from the one in the previous fetch.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
-    /// The fetch at which it was new.
+    /// The fetch in which it was new.
     pub(super) fetch: usize,
-    /// Which of the spots that share a name.
+    /// The spot among those with the same name.
     pub(super) spot: String,
     pub(super) old: String,
     pub(super) new: String,
-    /// The unit of time that stands behind it; empty if none does.
+    /// The unit of time after it; empty if there is none.
     pub(super) unit: &'static str,
-    /// Where it was found, if it may have to be named in another way.
+    /// Its position, if it may have to be named in another way.
     pub(super) raw: Option<RawSpan>,
 }
 
-/// All that happened at the spots that share a name.
+/// All changes at the spots with one name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     pub(super) seen: Vec<Observation>,
-    /// The fetches at which something came, went or moved there.
+    /// The fetches in which something was added, removed or moved.
     pub(super) structural: Vec<usize>,
-    /// Whether they do in direct succession as well.
+    /// Whether that also happens in direct succession.
     pub(super) churns: bool,
-    /// What would ignore it, and nothing else if that is possible.
+    /// The rule that would ignore the changes, as narrowly as possible.
     pub(super) rule: Option<Rule>,
-    /// Why that rule ignores more than what was seen to change, or why there is none.
+    /// The reason why the rule ignores more than the observed changes, or why there is none.
     pub(super) doubt: Option<String>,
 }
 
-/// Traces by the names of their places, in the order of their first appearance.
+/// Changes by the name of their location, in the order of their first appearance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChangeSeries {
     names: BTreeMap<String, usize>,

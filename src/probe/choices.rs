@@ -1,4 +1,4 @@
-//! What the file says beside the route: the application, and the ways in which clients can get what changes.
+//! The configuration besides the route: the application, and the transports for clients.
 
 use super::Facts;
 use super::query::Verdict;
@@ -6,7 +6,7 @@ use super::route::{Block, quoted};
 use crate::model::{Kind, MediaType};
 
 impl Block {
-    /// `[upstream]`, where the file does not have it yet.
+    /// Writes `[upstream]`, if the file does not have it yet.
     pub(super) fn upstream(&mut self, facts: &Facts<'_>) {
         let Some(upstream) = facts.upstream else { return };
         self.out.push_str("[upstream]\n");
@@ -20,7 +20,7 @@ impl Block {
         self.out.push('\n');
     }
 
-    /// Ways to the clients, as comments that can be taken away.
+    /// Writes the transports for clients as comments that can be activated.
     pub(super) fn choices(&mut self, facts: &Facts<'_>, query: &Verdict) {
         let is_page = facts.samples.last().is_some_and(|sample| MediaType::of(&sample.headers).kind() == Kind::Html);
         if query.cursor.is_none() && !is_page {

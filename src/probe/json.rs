@@ -1,4 +1,4 @@
-//! What changes in JSON: by pointers, `*` for every index and for keys that are data.
+//! Finds changes in JSON by pointers, with `*` for every index and for keys that are data.
 
 use super::change_series::{ChangeSeries, Observation};
 use super::text;
@@ -7,13 +7,13 @@ use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::explain::{Rule, is_name};
 use crate::json::{Document, Kind, Value, unescape};
 
-/// Larger than that of a fan-out: nobody waits but who asked.
+/// The step budget. It exceeds that of a stream, because only one user waits.
 const MAX_STEPS: usize = 50_000_000;
 
 pub(super) fn collect(documents: &[Document<'_>], traces: &mut ChangeSeries) {
     for (at, pair) in documents.windows(2).enumerate() {
         let mut collector = Collector { fetch: at + 1, documents, traces };
-        // What was found within the budget is enough; the rules are tried on all samples anyway.
+        // A partial result is sufficient; the rules are tried on all samples anyway.
         let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut Budget::new(MAX_STEPS));
     }
 }
@@ -59,7 +59,7 @@ fn spelled(step: &Step<'_>) -> String {
     }
 }
 
-/// The name of a place and the rule for it.
+/// Returns the name of a location and the rule for it.
 fn named(path: &[Step<'_>], documents: &[Document<'_>]) -> (String, Option<Rule>) {
     let mut pointer = String::new();
     for (at, step) in path.iter().enumerate() {
@@ -74,15 +74,16 @@ fn named(path: &[Step<'_>], documents: &[Document<'_>]) -> (String, Option<Rule>
     if pointer.is_empty() {
         return ("the whole document".to_owned(), None);
     }
-    // A rule that ends in the place of a key that is data ignores that key's siblings as well.
+    // A rule that ends at a data key also ignores that key's siblings.
     let rule = Rule::Json(pointer.clone());
     (pointer, Some(rule))
 }
 
-/// The most items of an array that is a record, each place with a meaning of its own.
+/// The maximum number of items of an array that is a record, with a meaning for each position.
 const WIDEST: usize = 12;
 
-/// Whether the array at `path` is no list but a record without names: always as long, of scalars, and not all of one kind.
+/// Returns whether the array at `path` is a record without names rather than a list: its length is constant, and its
+/// items are scalars of different types.
 fn is_tuple(path: &[Step<'_>], documents: &[Document<'_>]) -> bool {
     let mut length = None;
     documents.iter().all(|document| {

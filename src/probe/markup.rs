@@ -1,4 +1,4 @@
-//! What changes in HTML and XML: by elements and attributes, and by what stands around it where an element says more.
+//! Finds changes in HTML and XML: by elements and attributes, or by surrounding text where an element contains more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,14 +14,15 @@ use crate::markup::{Element, Outline};
 
 const MAX_STEPS: usize = 50_000_000;
 
-/// What may stand beside the value of an element that is ignored as a whole.
+/// Texts that may accompany the value in an element that is ignored as a whole.
 const UNITS: [&str; 16] =
     ["", "s", "ms", "µs", "sec", "secs", "seconds", "min", "minutes", "h", "hours", "b", "bytes", "kb", "mb", "gb"];
 
-/// The most bytes of an element that is ignored with all that it contains, for want of anything that says more.
+/// The maximum size in bytes of an element that is ignored with all its content, if nothing narrower identifies the
+/// change.
 const LARGEST: usize = 4000;
 
-/// A place that has a selector.
+/// A location with a selector.
 type Place = (String, Option<String>);
 
 pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut ChangeSeries) {
@@ -67,7 +68,7 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
                 }
                 _ if named => last = text::difference(at + 1, texts, &raw, grammar, traces),
                 _ => {
-                    // Where something is gone, what it was part of is told by the fetch before.
+                    // For removed text, the location is taken from the previous fetch.
                     let gone = raw.new.is_empty();
                     let (outline, range) = if gone { (old, &raw.old) } else { (new, &raw.new) };
                     match outline.innermost(range) {
@@ -100,7 +101,8 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
     }
 }
 
-/// Adds an element in which something comes, goes or moves; if it does in direct succession, with the selector that means it.
+/// Adds an element in which something is added, removed or moved; if that happens in direct succession, with its
+/// selector.
 fn churn(base: &str, trace: &Changes, outlines: &[Outline<'_>], timeline: &Timeline, traces: &mut ChangeSeries) {
     traces.at(base).structural.extend(&trace.structural);
     let fetches: BTreeSet<usize> = trace.structural.iter().copied().filter(|fetch| !timeline.spaced[*fetch]).collect();
@@ -123,19 +125,19 @@ fn churn(base: &str, trace: &Changes, outlines: &[Outline<'_>], timeline: &Timel
     }
 }
 
-/// Whether the element holds all of the page.
+/// Returns whether the element contains the whole page.
 fn is_frame(element: &Element<'_>) -> bool {
     ["html", "head", "body"].iter().any(|name| element.name().eq_ignore_ascii_case(name))
 }
 
-/// Where a difference lies, if all of that place may be ignored for it.
+/// The location of a difference, if all of it may be ignored.
 struct Located {
     place: Place,
     element: usize,
     value: String,
-    /// The unit of time that stands behind it.
+    /// The unit of time after it.
     unit: &'static str,
-    /// Whether the place holds nothing else.
+    /// Whether the location contains nothing else.
     pure: bool,
 }
 
@@ -178,8 +180,8 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
     })
 }
 
-/// Where a difference lies that nothing around it names, and that more than text may be part of: the cell of a table or
-/// the item of a list, the outermost of those that are a small part of the page; else the innermost element.
+/// Returns the location of a difference that has no name nearby and may cover more than text: the cell of a table or
+/// the item of a list, the outermost of those that are a small part of the page; otherwise the innermost element.
 fn cell(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
     let innermost = outline.innermost(range)?;
     let found = cell_of(&innermost, outline.text().len());
@@ -202,7 +204,7 @@ fn cell_of<'o>(innermost: &Element<'o>, page: usize) -> Element<'o> {
     around.filter(is_cell).last().unwrap_or(*innermost)
 }
 
-/// Of a larger part of the page, more would be ignored than anybody could see.
+/// Returns whether the element is a small part of the page. Ignoring a larger part could hide real changes.
 fn is_small(element: &Element<'_>, page: usize) -> bool {
     let size = element.inner().len();
     size <= LARGEST && size * 4 < page
@@ -212,7 +214,7 @@ fn is_code(element: &Element<'_>) -> bool {
     ["script", "style"].iter().any(|name| element.name().eq_ignore_ascii_case(name))
 }
 
-/// Whether `range` lies in text, in a comment or in code, and crosses no tag.
+/// Returns whether `range` lies in text, in a comment or in code, and crosses no tag.
 fn is_inside_of_text(outline: &Outline<'_>, range: &Range<usize>) -> bool {
     let part = &outline.text()[range.clone()];
     match outline.innermost(range) {
@@ -222,7 +224,7 @@ fn is_inside_of_text(outline: &Outline<'_>, range: &Range<usize>) -> bool {
     }
 }
 
-/// A place whose elements change for different reasons is taken apart by their places among their siblings.
+/// Splits a location whose elements change for different reasons by the positions of the elements among their siblings.
 fn parts(trace: Changes, outlines: &[Outline<'_>], timeline: &Timeline) -> Vec<Changes> {
     use super::volatility::classify;
     if classify(&trace, timeline).is_noise() {
@@ -243,8 +245,8 @@ fn parts(trace: Changes, outlines: &[Outline<'_>], timeline: &Timeline) -> Vec<C
     noise.into_iter().chain((!rest.seen.is_empty()).then_some(rest)).collect()
 }
 
-/// Finds the selector for a place, and adds what was seen there. Where none tells it from others, it is named by what
-/// stands around it, and what has nothing around it by the way to each element.
+/// Finds the selector for a location and adds its changes. If no selector is specific enough, the location is named by
+/// the surrounding text, or by the path to each element.
 fn settle(base: &str, attribute: Option<&str>, trace: Changes, outlines: &[Outline<'_>], traces: &mut ChangeSeries) {
     let found = narrowed(base, attribute, &trace, outlines);
     if let Some(NarrowSelector { selector, others: 0 }) = found {
@@ -288,7 +290,7 @@ fn settle(base: &str, attribute: Option<&str>, trace: Changes, outlines: &[Outli
     }
 }
 
-/// The most elements that are named one by one.
+/// The maximum number of elements that are named individually.
 const MAX_ALONE: usize = 24;
 
 fn narrowed(base: &str, attribute: Option<&str>, trace: &Changes, outlines: &[Outline<'_>]) -> Option<NarrowSelector> {

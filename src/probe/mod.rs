@@ -1,13 +1,14 @@
-//! What of a resource changes by itself: clocks, counters, ages, tokens; and the rules that make those no change.
+//! Detects parts of a resource that change by themselves (clocks, counters, ages, tokens), and suggests ignore rules
+//! for them.
 //!
 //! ```text
 //! Samples (fetches back to back, and fetches with pauses) ─ collect ─▶ ChangeSeries: a place, and its values over time
 //!      ─ judge ─▶ Volatility (clock, counter, token, …, or perhaps news) ─▶ Rules ─ tried on all samples ─▶ Report
 //! ```
 //!
-//! What differs between two fetches in direct succession is most likely no news: nothing happens in that time. What differs
-//! only after a pause may be either, so it is called noise only where it goes with the clock. All else is left to whoever
-//! knows the application. Pure: the samples were taken by somebody else.
+//! A difference between two fetches in direct succession is most likely noise, since nothing happens in that time. A
+//! difference after a pause may be either, so it counts as noise only if it follows the clock. Everything else is left
+//! to the operator's judgement. Pure: the samples are taken elsewhere.
 
 mod caching_findings;
 mod change_series;
@@ -43,21 +44,21 @@ use crate::normalise::{BodyKind, Rules};
 /// One fetch.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What came.
+    /// The representation.
     pub representation: Representation,
-    /// All headers, as they came.
+    /// All headers as received.
     pub headers: HeaderMap,
-    /// When it came, since the first fetch.
+    /// When it arrived, relative to the first fetch.
     pub at: Duration,
-    /// The same moment on the calendar, in seconds since 1970.
+    /// The same moment in seconds since 1970.
     pub wall: f64,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
     /// Whether there was a pause before it.
     pub spaced: bool,
 }
 
-/// Says what of `samples`, in the order in which they were taken, changes by itself.
+/// Reports which parts of `samples`, in chronological order, change by themselves.
 pub fn examine(samples: &[Sample]) -> Report {
     let mut report = Report { fetches: samples.len(), ..Report::default() };
     let timeline = Timeline::of(samples);
@@ -89,7 +90,7 @@ pub fn examine(samples: &[Sample]) -> Report {
     report
 }
 
-/// What all samples can be read as.
+/// The common grammar of all samples.
 enum Body<'t> {
     Json(Vec<Document<'t>>),
     Markup(Vec<Outline<'t>>),
@@ -121,7 +122,7 @@ impl<'t> Body<'t> {
     }
 }
 
-/// Compiles findings. Those that cannot be are left out; [`Report::try_out`] finds that they are missing.
+/// Compiles findings. Invalid ones are left out; [`Report::try_out`] detects that they are missing.
 fn compiled<'f>(findings: impl Iterator<Item = &'f Rule>) -> Rules {
     let (mut json, mut css, mut regex) = (Vec::new(), Vec::new(), Vec::new());
     for rule in findings {
@@ -134,10 +135,10 @@ fn compiled<'f>(findings: impl Iterator<Item = &'f Rule>) -> Rules {
     Rules::new(json, css, regex)
 }
 
-/// Larger bodies are not compared again and again to see which rules are needed.
+/// The maximum size of bodies that are compared repeatedly to find unnecessary rules.
 const MAX_PRUNED: usize = 1 << 20;
 
-/// The pairs of successive samples that differ in what `findings` leave.
+/// Returns the pairs of consecutive samples that still differ under the rules of `findings`.
 fn still_differing<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s Sample, &'s Sample)> {
     let rules = compiled(findings.iter().filter_map(|finding| finding.rule.as_ref()));
     let meanings: Vec<_> = samples
@@ -149,7 +150,7 @@ fn still_differing<'s>(samples: &'s [Sample], findings: &[Finding]) -> Vec<(&'s 
 }
 
 impl Report {
-    /// The rules that were found.
+    /// Returns the rules that were found.
     pub fn rules(&self) -> Rules {
         compiled(self.ignored.iter().filter_map(|finding| finding.rule.as_ref()))
     }

@@ -1,4 +1,4 @@
-//! Which parameters of a query are only there to get past caches: by their names, or by comparing two URLs of one poll.
+//! Detects cache-busting query parameters: by their names, or by comparing two URLs of one poll.
 
 use super::caching_findings::{cache_buster, cursor};
 use super::{AnonymousResult, Facts};
@@ -6,20 +6,20 @@ use super::{AnonymousResult, Facts};
 /// A parameter that differs between two URLs of one poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Varying {
-    /// As `ignore_query` names it: `#` stands for digits. `None`: no name covers it in both URLs.
+    /// The name for `ignore_query`, where `#` stands for digits. `None`: no name covers it in both URLs.
     pub name: Option<String>,
-    /// As it is shown.
+    /// The text for display.
     pub shown: String,
     /// The query of the first URL without it.
     pub rest: String,
-    /// What the application answers to that, if it was asked.
+    /// The application's response without it, if tested.
     pub trial: Option<AnonymousResult>,
 }
 
-/// Tries no more than these.
+/// The maximum number of tested parameters.
 const MAX_VARYING: usize = 8;
 
-/// The parameters that differ between `one` query and `other`.
+/// Returns the parameters that differ between `one` query and `other`.
 pub fn varying(one: Option<&str>, other: Option<&str>) -> Vec<Varying> {
     let (one, other) = (parameters(one), parameters(other));
     let changed: Vec<&str> = one.iter().filter(|text| !other.contains(text)).copied().collect();
@@ -27,7 +27,7 @@ pub fn varying(one: Option<&str>, other: Option<&str>) -> Vec<Varying> {
     let mut found: Vec<Varying> = Vec::new();
     for text in changed.iter().chain(&new) {
         let name = name(text);
-        // What has no name is known by its shape, and has it in both URLs.
+        // A parameter without a name is identified by its shape, which must occur in both URLs.
         let is_named = !is_bare(text) || [&changed, &new].iter().all(|side| side.iter().any(|t| self::name(t) == name));
         let rest: Vec<&str> = one.iter().filter(|text| self::name(text) != name).copied().collect();
         if found.len() < MAX_VARYING && !found.iter().any(|known| known.shown == name) {
@@ -42,12 +42,12 @@ fn parameters(query: Option<&str>) -> Vec<&str> {
     query.unwrap_or_default().split('&').filter(|text| !text.is_empty()).collect()
 }
 
-/// Whether the parameter is nothing but a number, with no name.
+/// Returns whether the parameter is only a number without a name.
 fn is_bare(text: &str) -> bool {
     text.split_once('=').is_none_or(|(_, value)| value.is_empty()) && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// How `ignore_query` names a parameter.
+/// Returns the name of a parameter for `ignore_query`.
 fn name(text: &str) -> String {
     let name = text.split('=').next().unwrap_or_default();
     if !is_bare(text) {
@@ -64,18 +64,18 @@ fn name(text: &str) -> String {
     shape
 }
 
-/// What a route says of the query.
+/// The findings about the query.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// Cache busters, as `ignore_query` names them.
+    /// Cache-busting parameters, as named in `ignore_query`.
     pub(super) busters: Vec<String>,
-    /// A parameter that says how far the client has read.
+    /// A parameter that holds the client's position.
     pub(super) cursor: Option<String>,
-    /// Whether the busters were found by trying.
+    /// Whether the cache-busting parameters were found by testing.
     pub(super) tried: bool,
-    /// What else there is to be said.
+    /// Further remarks.
     pub(super) open: Vec<String>,
-    /// What is left of the query.
+    /// The rest of the query.
     pub(super) rest: String,
 }
 
@@ -95,7 +95,7 @@ impl Verdict {
                 verdict.busters = found.map(|text| name(text)).collect();
             }
         }
-        // What is ignored anyway stands first.
+        // Parameters that are ignored by default come first.
         verdict.busters.sort_by_key(|name| (name != "_", name.clone()));
         verdict.busters.dedup();
         let ignored = |text: &&&str| verdict.busters.contains(&name(text)) || plain(text) == "_";

@@ -1,4 +1,4 @@
-//! What was found out.
+//! The result of a probe.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -9,14 +9,14 @@ use super::change_series::{ChangeSeries, Changes, Timeline};
 use super::volatility::{Volatility, classify};
 use crate::explain::Rule;
 
-/// A place that changes, and why that is thought to be news or none.
+/// A location that changes, and the reason why the change counts as noise or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What would ignore it.
+    /// The rule that would ignore it.
     pub rule: Option<Rule>,
-    /// What it is called.
+    /// The name of the location.
     pub name: String,
-    /// What was seen there.
+    /// The observation.
     pub why: String,
 }
 
@@ -26,34 +26,34 @@ impl Finding {
     }
 }
 
-/// What a probe found out about the bodies.
+/// The result of a probe about the bodies.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many fetches there were.
+    /// The number of fetches.
     pub fetches: usize,
-    /// Pairs of fetches in direct succession.
+    /// The number of pairs of fetches in direct succession.
     pub back_to_back: usize,
-    /// Pairs of fetches with a pause between them.
+    /// The number of pairs of fetches with a pause between them.
     pub spaced: usize,
-    /// Pairs whose bodies differ in any way.
+    /// The number of pairs with different bodies.
     pub differing: usize,
-    /// What changes by itself.
+    /// Locations that change by themselves.
     pub ignored: Vec<Finding>,
-    /// What changes, and may be news.
+    /// Locations whose changes may be real.
     pub undecided: Vec<Finding>,
-    /// Pairs that are still a change under the rules.
+    /// The number of pairs that still differ under the rules.
     pub loud: usize,
-    /// Those of them that follow each other directly.
+    /// The number of those in direct succession.
     pub loud_back_to_back: usize,
-    /// Where they differ.
+    /// The remaining differences.
     pub left: Vec<String>,
-    /// Why the bodies are not compared as their type suggests.
+    /// The reason why the bodies are not compared as their type suggests.
     pub fallback: Option<String>,
-    /// Whether the bodies are JSON, though their type does not say so.
+    /// Whether the bodies are JSON although their type does not say so.
     pub unsaid_json: bool,
 }
 
-/// More rules of a kind are a sign that the places were not understood.
+/// The maximum number of rules of a kind. More indicate that the changes were not understood.
 const MAX_RULES: usize = 80;
 const MAX_PATTERNS: usize = 40;
 
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Ages that are too old to have grown while they were fetched.
+    /// Adds a rule for ages that are too old to have changed during the probe.
     pub(super) fn ages(&mut self, texts: &[&str]) {
         #[allow(clippy::expect_used, reason = "the pattern is written above, and tests compile it")]
         static FIND: LazyLock<Regex> = LazyLock::new(|| Regex::new(AGE).expect("a pattern"));
@@ -102,7 +102,7 @@ impl Report {
         }
     }
 
-    /// Leaves out the rules that are not needed, as `is_silent_with` the rest, the widest first.
+    /// Removes unnecessary rules, the widest first, as long as `is_silent_with` accepts the rest.
     pub(super) fn prune(&mut self, is_silent_with: impl Fn(&[Finding]) -> bool) {
         let width = |finding: &Finding| match &finding.rule {
             Some(Rule::Css(text)) if text.contains("nth-child") => 0,
@@ -120,13 +120,13 @@ impl Report {
         }
     }
 
-    /// Whether the rules make all looks the same.
+    /// Returns whether the rules make all samples equal.
     pub fn is_silent(&self) -> bool {
         self.loud == 0
     }
 }
 
-/// The finding of ages that stood still.
+/// The name of the finding about unchanged ages.
 const AGES: &str = "ages";
 
 const AGE: &str = r"\b(?:\d+|an?) (?:second|minute|min|hour|day|week|month|year)s? ago\b";

@@ -1,4 +1,4 @@
-//! The configuration, as it is to be written, with a comment for each line.
+//! Writes the suggested configuration with a comment for each line.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,51 +8,52 @@ use super::query::{Varying, Verdict};
 use super::{CachingFindings, Finding, Report, Sample};
 use crate::explain::Rule;
 
-/// What is known beside the report.
+/// Facts besides the report.
 #[derive(Clone, Debug)]
 pub struct Facts<'f> {
-    /// The URL that was probed, without credentials.
+    /// The probed URL without credentials.
     pub url: &'f str,
-    /// Scheme, host and port of the application; `None` if the file into which the route is written names it already.
+    /// Scheme, host and port of the application; `None` if the target file names it already.
     pub upstream: Option<&'f str>,
-    /// Whether the application's certificate was not checked.
+    /// Whether the application's certificate was not verified.
     pub insecure: bool,
-    /// Its path.
+    /// The path.
     pub path: &'f str,
-    /// Its query, if it has one.
+    /// The query, if there is one.
     pub query: Option<&'f str>,
-    /// What differs in the query of a second URL of the same poll, if one was given.
+    /// The differences in the query of a second URL of the same poll, if one was given.
     pub varying: Option<&'f [Varying]>,
-    /// When, as it is to be said.
+    /// The time of the probe, for display.
     pub when: &'f str,
-    /// How long the pauses were.
+    /// The length of the pauses.
     pub every: Duration,
     /// The fetches.
     pub samples: &'f [Sample],
-    /// Fetches that failed, and how the last of them did.
+    /// The number of failed fetches, and the last failure.
     pub failed: (usize, Option<&'f str>),
-    /// The size of the body with gzip, in bytes.
+    /// The size of the gzipped body, in bytes.
     pub gzipped: usize,
-    /// The head of an answer to a request that took compressed answers.
+    /// The head of the response to a request that accepts compressed bodies.
     pub encoded: Option<&'f http::HeaderMap>,
-    /// Whether credentials were sent, and whether the answer without them means the same.
+    /// Whether credentials were sent, and whether the response without them has the same meaning.
     pub without_credentials: Option<AnonymousResult>,
-    /// The largest body that a route takes unless it says otherwise.
+    /// The default maximum size of a body.
     pub max_body: u64,
 }
 
-/// What the application answers without something that was sent, such as credentials.
+/// The application's response without a part of the request, such as credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnonymousResult {
     /// The same.
     Same,
-    /// Something else.
+    /// A different one.
     Other,
     /// This status.
     Refused(u16),
 }
 
-/// The whole answer of a probe: a configuration with comments, which is complete where the application is to be named.
+/// Returns the complete output of a probe: a configuration with comments, including the application if it must be
+/// named.
 pub fn route_block(facts: &Facts<'_>, report: &Report, hazards: &CachingFindings) -> String {
     let mut block = Block { out: String::new() };
     let query = Verdict::of(facts);
@@ -68,14 +69,14 @@ pub(super) struct Block {
     pub(super) out: String,
 }
 
-/// Where comments behind lines begin.
+/// The column of trailing comments.
 const COLUMN: usize = 36;
 
-/// How wide comments are.
+/// The width of comments.
 const WIDTH: usize = 118;
 
 impl Block {
-    /// A comment over as many lines as it takes.
+    /// Writes a comment over as many lines as necessary.
     pub(super) fn comment(&mut self, first: &str, text: &str) {
         let mut line = format!("# {first}");
         let indent = line.chars().count();
@@ -94,7 +95,7 @@ impl Block {
         self.out.push('\n');
     }
 
-    /// A line with a comment behind it.
+    /// Writes a line with a trailing comment.
     pub(super) fn line(&mut self, code: &str, why: &str) {
         let _ = writeln!(self.out, "{code:<COLUMN$} # {}", visible(why));
     }
@@ -197,7 +198,7 @@ impl Block {
         }
     }
 
-    /// The rules of one kind; those that are undecided as comments.
+    /// Writes the rules of one kind, with undecided ones as comments.
     fn rules(&mut self, key: &str, report: &Report) {
         let of_key = |finding: &&Finding| finding.rule.as_ref().is_some_and(|rule| rule.key() == key);
         let sure: Vec<&Finding> = report.ignored.iter().filter(of_key).collect();
@@ -258,7 +259,7 @@ impl Block {
 
 const USUAL_VARY: [&str; 3] = ["accept", "accept-language", "x-requested-with"];
 
-/// What came, in a line.
+/// Describes the response in one line.
 fn answer(facts: &Facts<'_>, last: &Sample) -> String {
     let sizes = || facts.samples.iter().map(|sample| sample.representation.body.len());
     let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
@@ -282,7 +283,7 @@ fn answer(facts: &Facts<'_>, last: &Sample) -> String {
     )
 }
 
-/// How often to fetch: not so often that the application is busy with nothing else.
+/// Returns a fetch interval that does not keep the application busy.
 fn pace(took: Duration) -> Duration {
     let least = Duration::from_secs(1);
     let tenfold = Duration::from_secs((took * 10).as_secs());
@@ -311,20 +312,20 @@ fn shown_size(bytes: usize) -> String {
     }
 }
 
-/// A path in which nothing stands for anything else.
+/// Escapes wildcards in a path.
 fn escaped_path(path: &str) -> String {
     path.replace('*', "%2A")
 }
 
 fn entry(rule: &Rule) -> String {
     match rule {
-        // In single quotes, backslashes are themselves.
+        // Single-quoted TOML strings need no escaping of backslashes.
         Rule::Regex(text) if !text.contains(['\'', '\n']) && !text.chars().any(char::is_control) => format!("'{text}'"),
         rule => quoted(rule.text()),
     }
 }
 
-/// A text in TOML.
+/// Returns a quoted TOML string.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -340,7 +341,7 @@ pub(super) fn quoted(text: &str) -> String {
     out + "\""
 }
 
-/// Nothing that the application says may end a comment or speak to the terminal.
+/// Replaces control characters, so that text of the application can neither end a comment nor control the terminal.
 fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! Selectors that mean some elements, and as few others as possible.
+//! Finds selectors that match given elements and as few others as possible.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,16 @@ use super::time_value::{Kind, time_value};
 use crate::explain::is_name;
 use crate::markup::{Element, Outline, Selectors};
 
-/// A selector, and how many elements it means beside those that it was made for.
+/// A selector and the number of other elements that it matches.
 pub(super) struct NarrowSelector {
     pub(super) selector: String,
     pub(super) others: usize,
 }
 
-/// Attributes by which authors tell elements apart.
+/// Attributes by which authors distinguish elements.
 const TELLING: [&str; 7] = ["name", "property", "http-equiv", "rel", "itemprop", "type", "for"];
 
-/// Narrows `base`, the usual name of the elements at `changed`. With `attribute`, only that of them is meant.
+/// Narrows `base`, the general name of the elements at `changed`. With `attribute`, only that attribute is selected.
 pub(super) fn narrow(
     outline: &Outline<'_>,
     base: &str,
@@ -45,7 +45,8 @@ pub(super) fn narrow(
     tried.min_by_key(|narrow| narrow.others)
 }
 
-/// How many elements `selector` means that are unlike `elements`. `None` if it does not mean all of those.
+/// Returns how many elements `selector` matches that are unlike `elements`. Returns `None` if it does not match all of
+/// those.
 fn others(outline: &Outline<'_>, selector: &str, elements: &[Element<'_>], attribute: Option<&str>) -> Option<usize> {
     let selectors: Selectors = selector.parse().ok()?;
     let mut selected = selectors.select(outline);
@@ -67,14 +68,14 @@ fn others(outline: &Outline<'_>, selector: &str, elements: &[Element<'_>], attri
     let most = 2 * meant > selected.len();
     let alike = |element: &Element<'_>| {
         let value = value(element);
-        // Times and ages that stood still while others went on, or one more of the many that changed.
+        // The element holds a time or an age that stood still, or a value like the many that changed.
         let time = time_value(&value).is_some_and(|moment| moment.kind != Kind::Number && kinds.contains(&moment.kind));
         time || value.trim().is_empty() || (most && shapes.contains(&shape(&value)))
     };
     Some(selected.iter().filter(|element| !is_meant(element) && !alike(element)).count())
 }
 
-/// What a text looks like: its runs of digits and of letters, whatever they are.
+/// Returns the shape of a text: its runs of digits and of letters, whatever they are.
 fn shape(text: &str) -> String {
     let mut shape = String::new();
     for c in text.trim().chars() {
@@ -92,7 +93,7 @@ fn shape(text: &str) -> String {
     shape
 }
 
-/// The way to one element, from the nearest one with an id.
+/// Returns the path to one element, from the nearest one with an id.
 fn path(element: &Element<'_>) -> String {
     let mut steps = Vec::new();
     let mut next = Some(*element);

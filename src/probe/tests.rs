@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Validators;
 
-/// Five fetches in direct succession, and five with pauses of two seconds; `body` is given the number of the fetch and the
-/// time in seconds.
+/// Creates five fetches in direct succession, and five with pauses of two seconds; `body` is called with the number of
+/// the fetch and the time in seconds.
 fn samples(media_type: &'static str, body: impl Fn(u64, f64) -> String) -> Vec<Sample> {
     let fetches = (0..10_u64).map(|fetch| {
         let at = if fetch < 5 { Duration::from_millis(5 * fetch) } else { Duration::from_secs(2 * (fetch - 4)) };
@@ -43,7 +43,7 @@ fn what_is_the_same_needs_no_rule() {
         let report = examine(&samples(media_type, |_, _| body.to_owned()));
         assert!(report.is_silent() && report.ignored.is_empty() && report.undecided.is_empty(), "{report:?}");
     }
-    // Nor does another spelling of the same JSON.
+    // A different spelling of the same JSON is not a change.
     let report = examine(&samples("application/json", |fetch, _| {
         ["{\"a\":1,\"b\":2}", "{ \"b\":2,\"a\":1 }"][fetch as usize % 2].into()
     }));
@@ -69,7 +69,7 @@ fn rules_are_as_narrow_as_the_place_allows() {
         found.iter().any(|rule| rule.starts_with('a') && rule.ends_with("@href") && rule.contains("nth-child")),
         "{found:?}"
     );
-    // How long something has been up is no news; that it is down would be.
+    // The duration of an uptime is noise, but a change from "up" to "down" is not.
     assert!(found.iter().any(|rule| rule.ends_with(r") \w+")), "{found:?}");
 }
 
@@ -101,7 +101,7 @@ fn numbers_are_whole_however_they_are_written() {
     };
     let report = examine(&samples("text/html", |fetch, _| page(fetch, 1234)));
     assert!(report.is_silent(), "{report:?}");
-    // They go on growing, and what is news is news.
+    // The values continue to grow, and real changes are still detected.
     let rules = compiled(report.ignored.iter().filter_map(|finding| finding.rule.as_ref()));
     let meaning = |text: String| {
         let fetches = samples("text/html", |_, _| text.clone());
@@ -263,7 +263,7 @@ fn what_two_urls_show_is_believed_only_where_it_was_tried() {
     }
 }
 
-/// The `block` with comments that are configuration made configuration, from the one that begins with `lead` on.
+/// Activates the commented configuration in `block`, from the comment that begins with `lead` on.
 fn chosen(block: &str, lead: &str) -> String {
     let at = block.find(&format!("# {lead}")).unwrap_or_else(|| panic!("no {lead} in\n{block}"));
     let (before, choice) = block.split_at(at);
@@ -292,7 +292,7 @@ fn choices_are_configuration_once_their_marks_are_taken_away() {
 }
 
 proptest! {
-    /// Whatever an application answers, what is printed is TOML, and none of it is a control character.
+    /// For any response, the output is valid TOML without control characters.
     #[test]
     fn what_is_printed_can_be_read(
         media_type in prop::sample::select(vec!["application/json", "text/html", "text/plain", "application/xml"]),

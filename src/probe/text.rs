@@ -1,4 +1,4 @@
-//! What changes in text: by what stands around it.
+//! Finds changes in text by the surrounding text.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,11 +10,11 @@ use crate::explain::Rule;
 
 const MAX_STEPS: usize = 50_000_000;
 
-/// How many characters before and behind a value say what value it is.
+/// The number of characters before and after a value that identify it.
 const BEFORE: usize = 28;
 const BEHIND: usize = 12;
 
-/// How many letters must stand around a value for it to be found again by them.
+/// The minimum number of letters around a value for it to be found again.
 const FEWEST_LETTERS: usize = 2;
 
 pub(super) fn collect(texts: &[&str], traces: &mut ChangeSeries) {
@@ -23,14 +23,14 @@ pub(super) fn collect(texts: &[&str], traces: &mut ChangeSeries) {
     }
 }
 
-/// Whether the strings are texts in which little changed, rather than values.
+/// Returns whether the strings are texts with few changes, rather than values.
 pub(super) fn is_prose(old: &str, new: &str) -> bool {
     let head = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
     let tail = old.bytes().rev().zip(new.bytes().rev()).take_while(|(a, b)| a == b).count();
     old.len() > 60 && head + tail > old.len() / 2
 }
 
-/// Adds what differs between two texts.
+/// Adds the differences between two texts.
 pub(super) fn compare(fetch: usize, old: &str, new: &str, grammar: Grammar, traces: &mut ChangeSeries) {
     let Ok(hunks) = hunks(old, new, &mut Budget::new(MAX_STEPS)) else {
         traces.at("too much to say where").structural.push(fetch);
@@ -42,7 +42,7 @@ pub(super) fn compare(fetch: usize, old: &str, new: &str, grammar: Grammar, trac
     }
 }
 
-/// Adds one difference. Returns up to where the new text is taken into account: it says nothing of the places behind.
+/// Adds one difference. Returns the end of the handled part of the new text, which says nothing about later locations.
 pub(super) fn difference(
     fetch: usize,
     (old, new): (&str, &str),
@@ -53,7 +53,7 @@ pub(super) fn difference(
     let last = raw.last;
     let (old_value, new_value) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     if new_value.start < last {
-        // Another part of the same value.
+        // It is another part of the same value.
         return last.max(new_value.end);
     }
     let (was, is) = (&old[old_value], &new[new_value.clone()]);
@@ -88,9 +88,9 @@ pub(super) fn difference(
     new_value.end
 }
 
-/// What of a text stands around a value.
+/// The text around a value.
 struct Context {
-    /// Whether `before` is where the line begins.
+    /// Whether `before` starts at the beginning of the line.
     anchored: bool,
     before: String,
     behind: String,
@@ -104,14 +104,14 @@ impl Context {
     fn pattern(&self, class: &str) -> String {
         let anchor = if self.anchored { "(?m)^" } else { "" };
         let behind = literal(&self.behind);
-        // How long something has been up is as little news as how long it will have been down: only which of them it is.
+        // In a text such as "up 3 days", the duration is noise, but the direction (up or down) is not.
         let word = self.behind.strip_prefix(' ').filter(|word| word.chars().all(char::is_alphabetic));
         let behind = if class == DURATION && word.is_some_and(|word| word.len() > 1) { r" \w+" } else { &behind };
         format!("{anchor}{}(?<cut>{class}){behind}", literal(&self.before))
     }
 }
 
-/// A pattern that matches `text`, whatever its numbers are.
+/// Returns a pattern that matches `text` with any numbers.
 fn literal(text: &str) -> String {
     let mut pattern = String::new();
     let mut digits = false;
@@ -132,13 +132,13 @@ fn literal(text: &str) -> String {
     pattern
 }
 
-/// Whether a difference lies in a number that is divided into groups.
+/// Returns whether a difference lies in a number that is divided into groups.
 pub(super) fn is_grouped((old, new): (&str, &str), raw: &RawSpan, grammar: Grammar) -> bool {
     let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     grammar == Grammar::Grouped && (old[was].contains('<') || new[is].contains('<'))
 }
 
-/// Whether what stands around a difference says what it is.
+/// Returns whether the text around a difference identifies it.
 pub(super) fn can_be_named((old, new): (&str, &str), raw: &RawSpan, grammar: Grammar) -> bool {
     let (was, is) = (value(old, &raw.old, grammar), value(new, &raw.new, grammar));
     let plain =
@@ -147,7 +147,7 @@ pub(super) fn can_be_named((old, new): (&str, &str), raw: &RawSpan, grammar: Gra
         || (plain(&old[was]) && plain(&new[is.clone()]) && around(new, &is, raw.last, grammar).is_some())
 }
 
-/// How many letters of `text` say something.
+/// Returns the number of significant letters in `text`.
 fn letters(text: &str, grammar: Grammar) -> usize {
     let mut rest = text;
     let mut count = 0;
@@ -175,7 +175,7 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
     for (at, _) in text[line..value.start].char_indices().rev().take(BEFORE) {
         start = line + at;
     }
-    // A word that is cut in two is no word.
+    // Partial words are dropped.
     if start > line
         && let Some(space) = text[start..value.start].find([' ', '>', '"', ','])
         && start + space + 1 < value.start
@@ -183,7 +183,7 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
         start += space + 1;
     }
     let letters = |text: &str| letters(text, grammar);
-    // What stands in the same element says more than what stands in the one before.
+    // Text in the same element identifies the value better than text in the previous one.
     if grammar.is_markup()
         && let Some(tag) = text[start..value.start].rfind('>')
         && letters(&text[start + tag..value.start]) >= FEWEST_LETTERS
@@ -196,7 +196,7 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
         text[value.end..end].chars().take_while(|c| !c.is_alphanumeric()).take(1).collect()
     } else {
         let behind: String = text[value.end..end].chars().take(BEHIND).collect();
-        // What says enough before the next tag needs no tag.
+        // If the text before the next tag is sufficient, the tag is not needed.
         match behind.split_once('<') {
             Some((first, _)) if letters(first) >= FEWEST_LETTERS => first.to_owned(),
             _ => behind,
@@ -206,12 +206,12 @@ fn around(text: &str, value: &Range<usize>, last: usize, grammar: Grammar) -> Op
     if !enough && grammar == Grammar::Plain {
         return headed(text, value);
     }
-    // In JSON and in pages that come on one line, the beginning of the line says nothing that a few words do not.
+    // In JSON and in single-line pages, the beginning of the line adds nothing to a few words.
     let anchored = anchored && letters(before) < FEWEST_LETTERS;
     enough.then(|| Context { anchored, before: before.to_owned(), behind })
 }
 
-/// What stands around a value on a line of nothing but numbers: the end of the line above, which says what they are.
+/// Returns the context of a value on a line with only numbers: the end of the previous line, which is its heading.
 fn headed(text: &str, value: &Range<usize>) -> Option<Context> {
     let (above, line) = text[..value.start].rsplit_once('\n')?;
     let head = above.rsplit('\n').next().unwrap_or_default();
@@ -224,7 +224,7 @@ fn headed(text: &str, value: &Range<usize>) -> Option<Context> {
     let named = tail.chars().filter(|c| c.is_alphabetic()).count() >= FEWEST_LETTERS;
     let bare = line.chars().all(|c| !c.is_alphabetic());
     let behind = text[value.end..].chars().take(1).filter(|c| !c.is_alphanumeric()).collect();
-    // The numbers before it may be other ones next time: in a pattern they are all the same.
+    // The numbers before it may change, so the pattern matches any numbers.
     let mut before = format!("{tail}\n");
     for c in line.chars() {
         match c {

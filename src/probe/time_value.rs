@@ -1,26 +1,26 @@
-//! Numbers and times in texts.
+//! Parses numbers and times in texts.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What a text says, as a number that can be compared with a clock.
+/// The value of a text, as a number that can be compared with a clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct TimeValue {
     pub(super) value: f64,
     pub(super) kind: Kind,
 }
 
-/// How a number is written.
+/// The kind of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Digits. Whether they count seconds, milliseconds or sheep is open.
+    /// Digits, which may count seconds, milliseconds or anything else.
     Number,
     /// A date with a time, in seconds since 1970.
     Date,
     /// A time of day, in seconds.
     Time,
-    /// A length of time, in seconds.
+    /// A duration, in seconds.
     Length,
 }
 
@@ -39,7 +39,7 @@ static LENGTH: LazyLock<Regex> = LazyLock::new(|| {
 });
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d+(?:\.\d+)?"));
 
-/// What the text says, if it says one such thing.
+/// Parses a text that contains exactly one such value.
 pub(super) fn time_value(text: &str) -> Option<TimeValue> {
     let text = text.trim().trim_matches('"');
     if let Ok(value) = text.parse::<f64>() {
@@ -93,12 +93,12 @@ fn is_near(difference: f64, unit: f64) -> bool {
     rest.min(unit - rest) < 60.0
 }
 
-/// The sum of all lengths of time in `text`, in seconds. `None` if there is none.
+/// Returns the sum of all durations in `text`, in seconds. Returns `None` if there is none.
 fn length(text: &str) -> Option<f64> {
     let mut sum = None;
     for found in LENGTH.captures_iter(text) {
         let end = found.get(0).map_or(0, |whole| whole.end());
-        // The unit is a word of its own: "5 streams" is no time.
+        // The unit must be a separate word: "5 streams" is not a duration.
         if text[end..].starts_with(|c: char| c.is_ascii_alphabetic()) {
             continue;
         }
@@ -115,9 +115,9 @@ fn length(text: &str) -> Option<f64> {
     sum
 }
 
-/// Days since 1970 of a date in the Gregorian calendar.
+/// Returns the days since 1970 of a date in the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March here, so that the odd day comes last.
+    // Years begin in March here, so that the leap day comes last.
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
     let day_of_year = (153 * month + 2) / 5 + day - 1;

@@ -1,4 +1,4 @@
-//! Where a value begins and ends, and what it looks like.
+//! Determines the extent and the shape of values.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -6,23 +6,23 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What letters say something.
+/// The grammar that determines which letters are significant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grammar {
-    /// All do.
+    /// All letters are.
     Plain,
-    /// Those of tags do not: they are all over the page.
+    /// Letters in tags are not, since they occur everywhere.
     Markup,
-    /// As well, and there are tags within numbers, as in `<span>1</span>204`.
+    /// The same, and tags occur within numbers, as in `<span>1</span>204`.
     Grouped,
 }
 
-/// What divides a number into groups.
+/// The pattern of a number that is divided into groups.
 #[allow(clippy::expect_used, reason = "the pattern is written here, and tests compile it")]
 static GROUPED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"<span[^<>]*>\d+</span>\d{3}").expect("a pattern"));
 
 impl Grammar {
-    /// That of a page.
+    /// Returns the grammar of a page.
     pub(super) fn of_markup(text: &str) -> Self {
         if GROUPED.is_match(text) { Self::Grouped } else { Self::Markup }
     }
@@ -32,10 +32,10 @@ impl Grammar {
     }
 }
 
-/// A number, on a page on which some are divided into groups: this one may be when it grows.
+/// Matches a number on a page with grouped numbers: this one may become grouped when it grows.
 pub(super) const DIVIDED: &str = r"(?:[\d ./:,%()+-]|</?span[^<>]*>)+";
 
-/// Whether `value` is a number, be it divided into groups or not.
+/// Returns whether `value` is a number, grouped or not.
 pub(super) fn is_divided(value: &str) -> bool {
     let mut rest = value;
     while let Some(shorter) = without_first(rest, Grammar::Grouped) {
@@ -44,11 +44,10 @@ pub(super) fn is_divided(value: &str) -> bool {
     rest.is_empty()
 }
 
-/// What stands behind a number that is a length of time.
+/// The units after a number that is a duration.
 const UNITS: [&str; 6] = ["ms", "µs", "s", "sec", "seconds", "minutes"];
 
-/// The unit of time that `text`, which stands behind a number, begins with, whatever tags are between; empty if there is
-/// none.
+/// Returns the unit of time at the beginning of `text`, the text after a number, skipping tags; empty if there is none.
 pub(super) fn unit(text: &str) -> &'static str {
     let mut rest = text.trim_start();
     while let Some((_, behind)) = rest.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
@@ -58,10 +57,10 @@ pub(super) fn unit(text: &str) -> &'static str {
     UNITS.into_iter().find(|unit| *unit == word).unwrap_or_default()
 }
 
-/// A length of time, as in `3h12m`.
+/// Matches a duration such as `3h12m`.
 pub(super) const DURATION: &str = "[0-9dhmswy]+";
 
-/// The narrowest of a few classes that holds all values.
+/// Returns the narrowest character class that contains all values.
 pub(super) fn class(values: &BTreeSet<&str>) -> &'static str {
     let all = |allowed: &dyn Fn(char) -> bool| values.iter().all(|value| value.chars().all(allowed));
     let digit = |c: char| c.is_ascii_digit();
@@ -86,11 +85,11 @@ pub(super) fn class(values: &BTreeSet<&str>) -> &'static str {
     }
 }
 
-/// What may stand between the numbers of one value.
+/// The characters that may join the numbers of one value.
 const FIGURES: &str = " ./:,%()+-";
 
-/// The stretch of `text` that holds all of the value of which `range` is a part: in markup, all that an element says if
-/// that is nothing but numbers.
+/// Returns the range in `text` of the complete value around `range`: in markup, the whole content of an element if it
+/// consists of numbers only.
 pub(super) fn value(text: &str, range: &Range<usize>, grammar: Grammar) -> Range<usize> {
     let token = token(text, range);
     if !grammar.is_markup() {
@@ -117,7 +116,7 @@ fn is_figures(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || FIGURES.contains(c))
 }
 
-/// `text` without what belongs to the numbers at its end, if anything does.
+/// Returns `text` without its last character or tag, if that belongs to a number.
 fn without_last(text: &str, grammar: Grammar) -> Option<&str> {
     match text.chars().next_back()? {
         c if is_figures(c.encode_utf8(&mut [0; 4])) => Some(&text[..text.len() - 1]),
@@ -129,7 +128,7 @@ fn without_last(text: &str, grammar: Grammar) -> Option<&str> {
     }
 }
 
-/// `text` without what belongs to the numbers at its beginning, if anything does.
+/// Returns `text` without its first character or tag, if that belongs to a number.
 fn without_first(text: &str, grammar: Grammar) -> Option<&str> {
     match text.chars().next()? {
         c if is_figures(c.encode_utf8(&mut [0; 4])) => Some(&text[1..]),
@@ -141,13 +140,13 @@ fn without_first(text: &str, grammar: Grammar) -> Option<&str> {
     }
 }
 
-/// Whether a tag, without what it begins with, is one that may stand within a number.
+/// Returns whether a tag, without its opening bracket, may occur within a number.
 fn is_group(tag: &str) -> bool {
     let name = tag.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     name == "span"
 }
 
-/// The stretch of `text` that holds all of the word or number of which `range` is a part.
+/// Returns the range in `text` of the complete word or number around `range`.
 pub(super) fn token(text: &str, range: &Range<usize>) -> Range<usize> {
     let mut start = range.start;
     while let Some(c) = text[..start].chars().next_back() {
@@ -172,7 +171,7 @@ pub(super) fn token(text: &str, range: &Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Whether `c` is within a value: a letter, a digit, or what holds numbers together.
+/// Returns whether `c` is part of a value: a letter, a digit, or a character that joins numbers.
 fn is_part(before: Option<char>, c: char, behind: Option<char>) -> bool {
     let inner = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let digits = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
@@ -183,7 +182,7 @@ fn is_part(before: Option<char>, c: char, behind: Option<char>) -> bool {
     }
 }
 
-/// The text without its tags.
+/// Returns the text without its tags.
 pub(super) fn untagged(content: &str) -> String {
     let mut text = String::new();
     let mut inside = false;

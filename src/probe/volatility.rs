@@ -1,4 +1,4 @@
-//! What kind of thing changes at a place.
+//! Classifies the changes at a location.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use super::change_series::{Changes, Observation, Timeline};
 use super::time_value::{Kind, TimeValue, time_value};
 use super::value::untagged;
 
-/// Why a value changes.
+/// The reason why a value changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Volatility {
-    /// It shows what time it is.
+    /// It shows the current time.
     Clock,
     /// It grows as time passes: an age, an uptime.
     Age,
@@ -17,28 +17,28 @@ pub(super) enum Volatility {
     Countdown,
     /// It counts fetches.
     Counter,
-    /// It is made anew for each answer.
+    /// It is generated for each response.
     Token,
-    /// It differs between fetches between which nothing can have happened, in no way that is known here.
+    /// It differs between fetches in direct succession, in an unknown way.
     Noise,
-    /// It says how long something takes or took, or how long ago it was, and went in steps.
+    /// It is a duration or an age that changed in steps.
     Duration,
-    /// Parts of it come, go or move even in direct succession.
+    /// Parts of it are added, removed or moved even in direct succession.
     Churn,
-    /// It may be what the page is about.
+    /// It may be the content of the page.
     Unknown,
 }
 
-/// How much more than the time that passed a clock may show, in seconds: it may count whole ones.
+/// The tolerance in seconds by which a clock may exceed the elapsed time: it may count whole seconds.
 const WHOLE_SECONDS: f64 = 1.1;
 
-/// Over a shorter time, clocks that count seconds are not told from other numbers.
+/// The minimum time in seconds over which a clock with whole seconds can be recognised.
 const SHORTEST: f64 = 1.8;
 
-/// The same for clocks that count milliseconds, or less.
+/// The same for clocks that count milliseconds or less.
 const SHORTEST_FINE: f64 = 0.3;
 
-/// How far a value may be from the time of day to be called a clock, whatever its time zone.
+/// The maximum distance in seconds from the current time at which a value counts as a clock, in any time zone.
 const A_DAY: f64 = 86_400.0;
 
 pub(super) fn classify(trace: &Changes, timeline: &Timeline) -> Volatility {
@@ -68,13 +68,13 @@ pub(super) fn classify(trace: &Changes, timeline: &Timeline) -> Volatility {
     }
 }
 
-/// Whether what differed in `quick` of so many pairs of fetches in direct succession, and in `all` pairs in all, is noise:
-/// once by itself may be a coincidence.
+/// Returns whether changes in `quick` of `pairs` pairs in direct succession, and in `all` pairs in total, are noise. A
+/// single change may be a coincidence.
 pub(super) fn is_noisy(quick: usize, all: usize, pairs: usize) -> bool {
     quick > 1 || (quick > 0 && (quick == pairs || all > quick))
 }
 
-/// Whether it was and is nothing but a length of time.
+/// Returns whether the old and the new value are only durations.
 fn is_length(seen: &Observation) -> bool {
     let is = |text: &str| {
         let text = untagged(text);
@@ -84,14 +84,14 @@ fn is_length(seen: &Observation) -> bool {
     is(&seen.old) && is(&seen.new)
 }
 
-/// Long, and no word, no sentence, no number.
+/// Returns whether a text is long, and neither a word nor a sentence nor a number.
 fn is_opaque(text: &str) -> bool {
     let text = text.trim_matches('"');
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     text.len() >= 8 && !text.contains(' ') && digits > 0 && digits < text.len()
 }
 
-/// Whether the values at each spot went with the time.
+/// Returns the volatility if the values at each spot follow the clock.
 fn with_the_clock(trace: &Changes, timeline: &Timeline) -> Option<Volatility> {
     let mut spots: BTreeMap<&str, Vec<&Observation>> = BTreeMap::new();
     for seen in &trace.seen {
@@ -101,7 +101,7 @@ fn with_the_clock(trace: &Changes, timeline: &Timeline) -> Option<Volatility> {
     natures.dedup();
     match natures.as_slice() {
         [one] => Some(*one),
-        // Ages of many things, of which some happen to be near the time of day.
+        // There are ages of many things, some of which happen to be near the current time.
         many if many.iter().all(|nature| matches!(nature, Volatility::Clock | Volatility::Age)) => {
             Some(Volatility::Age)
         }
@@ -109,11 +109,11 @@ fn with_the_clock(trace: &Changes, timeline: &Timeline) -> Option<Volatility> {
     }
 }
 
-/// The values at one spot, in order.
+/// Returns the volatility of the values at one spot, in order.
 fn series(seen: &[&Observation], timeline: &Timeline) -> Option<Volatility> {
     let first = seen.first()?;
     let begin = time_value(&first.old)?;
-    // The old value may have stood there from the beginning.
+    // The old value may have existed since the beginning.
     let began = timeline.at[0];
     let values: Vec<(f64, TimeValue)> = seen
         .iter()
@@ -131,7 +131,7 @@ fn series(seen: &[&Observation], timeline: &Timeline) -> Option<Volatility> {
                 let slack = if *unit == 1.0 { WHOLE_SECONDS + passed * 0.05 } else { 0.05 + passed * 0.25 };
                 (moved - passed).abs() <= slack
             });
-            // A clock goes all the time, not only now and then.
+            // A clock changes all the time, not only now and then.
             let whole = timeline.at.last().copied().unwrap_or_default() - began;
             let long = if *unit == 1.0 { SHORTEST } else { SHORTEST_FINE };
             let steady = values.len() >= 2 && end >= long && end >= whole * 0.7;
@@ -149,19 +149,19 @@ fn named(begin: TimeValue, unit: f64, direction: f64, timeline: &Timeline) -> Vo
         _ if direction < 0.0 => Volatility::Countdown,
         Kind::Date => Volatility::Clock,
         Kind::Number if near(timeline.begin) => Volatility::Clock,
-        // Any time of day is near some zone's; how long something has been going on is written so as well.
+        // Any time of day is the current time in some zone; durations are written in the same way.
         Kind::Time => Volatility::Clock,
         Kind::Number | Kind::Length => Volatility::Age,
     }
 }
 
 impl Volatility {
-    /// Whether what changes so is no news.
+    /// Returns whether such a change is noise.
     pub(super) fn is_noise(self) -> bool {
         self != Self::Unknown
     }
 
-    /// What it is, in words.
+    /// Describes the volatility in words.
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Clock => "a clock",
@@ -181,7 +181,7 @@ impl Volatility {
 mod tests {
     use super::*;
 
-    /// Fetches at 0, 0.01, 0.02, …, and then every two seconds.
+    /// Creates fetches at 0, 0.01, 0.02, …, and then every two seconds.
     fn timeline() -> Timeline {
         let at: Vec<f64> = (0..5).map(|n| f64::from(n) / 100.0).chain((1..6).map(|n| 2.0 * f64::from(n))).collect();
         let spaced = (0..10).map(|fetch| fetch >= 5).collect();
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(of(|fetch, _| format!("{}", 17 + fetch)), Volatility::Counter);
         assert_eq!(of(|fetch, _| format!("\"{:032x}\"", fetch * 7919 + 0xabc_def0)), Volatility::Token);
         assert_eq!(of(|fetch, _| ["\"a\"", "\"b\""][fetch % 2].to_owned()), Volatility::Noise);
-        // What may be news.
+        // These changes may be real.
         assert_eq!(of(|fetch, _| if fetch < 7 { "1" } else { "2" }.to_owned()), Volatility::Unknown);
         assert_eq!(of(|fetch, _| if fetch < 3 { "1" } else { "2" }.to_owned()), Volatility::Unknown);
         assert_eq!(of(|_, at| format!("{:.0}", (at / 3.0).floor() * 7.0)), Volatility::Unknown);

@@ -1,22 +1,22 @@
-//! Where a message is, while its body passes.
+//! Tracks the end of a message body as its bytes pass.
 
 use std::io;
 
 use super::{ChunkedValidator, Framing};
 
-/// What of a body is to come.
+/// The part of a body that is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// So many bytes; none if it is over.
+    /// This many bytes; zero at the end of the body.
     Length(u64),
-    /// Chunks.
+    /// Chunks, validated as they arrive.
     Chunked(ChunkedValidator),
-    /// Whatever comes until the connection ends.
+    /// Everything until the connection closes.
     UntilClose,
 }
 
 impl Body {
-    /// A body that has not begun.
+    /// Creates the state of a body that has not begun.
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::Empty => Self::Length(0),
@@ -26,10 +26,10 @@ impl Body {
         }
     }
 
-    /// Takes in what comes next. Returns how much of it belongs to the body.
+    /// Processes the next bytes. Returns how many of them belong to the body.
     ///
     /// # Errors
-    /// `InvalidData` if its chunks are malformed.
+    /// Returns `InvalidData` if the chunks are malformed.
     pub fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Length(left) => {
@@ -42,7 +42,7 @@ impl Body {
         }
     }
 
-    /// Whether nothing of it is to come.
+    /// Returns whether the body is complete.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,

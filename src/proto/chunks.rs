@@ -1,33 +1,35 @@
-//! Where a chunked body ends, for those who take every word of RFC 9112 section 7.1 seriously.
+//! Strict validation of chunked bodies (RFC 9112 section 7.1).
 
 use std::io;
 
-/// Follows a chunked body as it arrives. Servers differ in what they let pass between a chunk's size and its line end: one
-/// that ends the line at a lone line feed sees another body than one that does not, and what is data to the one is a request to
-/// the other. pingora takes what is in an extension for nothing, whatever it is; here nothing but a line end ends a line, and
-/// nothing that could be taken for one is let through.
+/// Follows a chunked body as it arrives.
+///
+/// Servers differ in what they accept between the size of a chunk and its line end. A server that ends the line at a
+/// bare line feed sees a different body than one that does not, so data for one is a request for the other. pingora
+/// ignores the contents of an extension. This validator accepts only CRLF as a line end and rejects every byte that
+/// could be mistaken for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkedValidator(State);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the size of a chunk, of so many digits.
+    /// In the size of a chunk, after `digits` digits.
     Size { digits: u8, size: u64 },
-    /// Behind the size.
+    /// After the size.
     Extension { size: u64 },
-    /// Behind the carriage return that ends the line of a size.
+    /// After the carriage return of a size line.
     SizeEnd { size: u64 },
-    /// In a chunk of which so much is to come.
+    /// In a chunk with `left` bytes to come.
     Data { left: u64 },
-    /// Behind a chunk; behind its carriage return.
+    /// After a chunk; `returned` is set after its carriage return.
     DataEnd { returned: bool },
-    /// At the beginning of a line behind the last chunk.
+    /// At the beginning of a line after the last chunk.
     TrailerStart,
-    /// In such a line; behind its carriage return.
+    /// In a trailer line; `returned` is set after its carriage return.
     Trailer { returned: bool },
-    /// Behind the carriage return of the empty line.
+    /// After the carriage return of the empty line.
     LastEnd,
-    /// Behind the body.
+    /// After the body.
     Done,
 }
 
@@ -37,14 +39,14 @@ impl Default for State {
     }
 }
 
-/// As many as a length of 64 bits has.
+/// The maximum number of hexadecimal digits in a size: as many as 64 bits need.
 const MAX_DIGITS: u8 = 16;
 
 impl ChunkedValidator {
-    /// Takes in what comes next. Returns how much of it belongs to the body.
+    /// Processes the next bytes. Returns how many of them belong to the body.
     ///
     /// # Errors
-    /// `InvalidData` if this is no chunked body, or one that is not the same to everybody.
+    /// Returns `InvalidData` if this is not a chunked body, or if servers could read it in different ways.
     pub fn feed(&mut self, all: &[u8]) -> io::Result<usize> {
         let mut bytes = all;
         while let Some((byte, rest)) = bytes.split_first() {
@@ -66,14 +68,14 @@ impl ChunkedValidator {
         Ok(all.len() - bytes.len())
     }
 
-    /// Whether all of the body has been seen.
+    /// Returns whether the whole body has been seen.
     pub fn is_over(&self) -> bool {
         self.0 == State::Done
     }
 }
 
 impl State {
-    /// The place behind `byte`; `None` if that cannot stand here.
+    /// Returns the state after `byte`; `None` if the byte is not allowed here.
     fn after(self, byte: u8) -> Option<Self> {
         let visible = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Some(match (self, byte) {
@@ -103,7 +105,8 @@ impl State {
 mod tests {
     use super::*;
 
-    /// What becomes of `body`, whole and byte by byte: whether it is let through, and whether it ends.
+    /// Returns whether `body` is accepted and whether it ends, when fed at once; checks that feeding it byte by byte
+    /// gives the same.
     fn followed(body: &str) -> (bool, bool) {
         let mut whole = ChunkedValidator::default();
         let good = whole.feed(body.as_bytes()).is_ok();

@@ -1,4 +1,4 @@
-//! HTTP/1.x without policy: where messages end, and what of a head is understood in only one way.
+//! HTTP/1.x parsing without policy: message framing, and heads that all parsers read in the same way.
 //!
 //! ```text
 //! the bytes of a response ─ find_end ─▶ its head ─ ResponseHead::read ─▶ the head that we go on with, and its Framing
@@ -13,7 +13,8 @@ pub use body::Body;
 pub use chunks::ChunkedValidator;
 pub use response::{Exchange, Framing, Malformed, ResponseHead};
 
-/// Where a head ends: behind its first empty line, however that line ends. The first `from` bytes have been searched before.
+/// Returns the end of a head: behind its first empty line, with either line ending. The first `from` bytes were
+/// searched before.
 pub fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(found) = memchr::memchr(b'\n', &buffer[at..]) {

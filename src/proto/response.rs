@@ -1,80 +1,80 @@
-//! The head of a response, and where its body ends: one judgement for every way that a response takes through here.
+//! Parses the head of a response and determines the framing of its body, for every path that responses take.
 //!
-//! It is strict where two readers could take a message apart differently, so that one of them sees a second response in it
-//! (RFC 9112 sections 6.1 and 6.3), and lenient where a server is merely careless. What we go on with says only one thing: in
-//! HTTP/1.1, one line a field, and one way to find the end.
+//! The parser is strict where two parsers could split a message differently, so that one of them sees a second response
+//! in it (RFC 9112 sections 6.1 and 6.3), and lenient where a server is merely careless. The forwarded head is
+//! unambiguous: HTTP/1.1, one line per field, one framing.
 
 use std::borrow::Cow;
 
 use bytes::{BufMut, BytesMut};
 
-/// What the framing of a response depends on besides its head.
+/// The facts besides the head that determine the framing of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
-    /// The request was a HEAD: whatever the head says, there is no body.
+    /// The request was a HEAD, so there is no body, whatever the head says.
     pub is_head: bool,
     /// The request asked for another protocol.
     pub upgrade: bool,
-    /// The connection is for this response alone, whatever the response says.
+    /// The connection closes after this response, whatever the response says.
     pub last: bool,
 }
 
-/// Where the body of a response ends.
+/// How the end of a response body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     Empty,
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
-    /// Behind its last chunk.
+    /// After the last chunk.
     Chunked,
-    /// With the connection.
+    /// At the end of the connection.
     UntilClose,
-    /// What follows is another protocol.
+    /// Another protocol follows.
     Switched,
 }
 
-/// What a head says.
+/// A parsed response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// The status code.
     pub status: u16,
-    /// Where the body ends.
+    /// The framing of the body.
     pub framing: Framing,
-    /// Whether the connection can be used again behind it.
+    /// Whether the connection can be reused after the response.
     pub persistent: bool,
-    /// The head, the empty line included, as one that nobody can read in another way.
+    /// The head to forward, including the empty line, in unambiguous form.
     pub text: BytesMut,
 }
 
-/// Why a response cannot be passed on.
+/// The reason why a response cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It does not begin as a response does.
+    /// It does not begin with a status line.
     #[error("the answer is not HTTP")]
     StatusLine,
-    /// A line that may tell where the body ends cannot be read.
+    /// A line that may determine the framing cannot be parsed.
     #[error("a line of the answer's head tells of its length and is malformed")]
     Field,
-    /// The lengths that it gives differ, or are none.
+    /// Its `Content-Length` values differ or are invalid.
     #[error("the answer gives no single Content-Length")]
     Length,
-    /// It is in a coding that nobody asked for, or whose end nobody knows.
+    /// It has a transfer coding that was not requested or whose end is unknown.
     #[error("the answer is in a transfer coding that nobody asked for")]
     Coding,
-    /// It switches protocols though nobody asked for that.
+    /// It switches protocols without a request to do so.
     #[error("the answer switches protocols, which was not asked for")]
     Switched,
 }
 
-/// A field: its name as it was written, and its value in one line.
+/// A field: its name as written, and its unfolded value.
 type Field<'a> = (&'a [u8], Cow<'a, [u8]>);
 
 impl ResponseHead {
-    /// Reads `head`, which ends where [`super::find_end`] says.
+    /// Parses `head`, which ends where [`super::find_end`] says.
     ///
     /// # Errors
-    /// If it says nothing certain.
+    /// Returns [`Malformed`] if the head is ambiguous.
     pub fn read(head: &[u8], exchange: &Exchange) -> Result<Self, Malformed> {
         let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let (minor, status, reason) = status_line(lines.next().unwrap_or_default()).ok_or(Malformed::StatusLine)?;
@@ -86,7 +86,8 @@ impl ResponseHead {
         if status == 101 && !exchange.upgrade {
             return Err(Malformed::Switched);
         }
-        // RFC 9112 section 6.3: what has no body by definition comes first, then the coding, and then the length.
+        // RFC 9112 section 6.3: responses without a body by definition come first, then the transfer coding, then the
+        // length.
         let bodiless = exchange.is_head || interim || matches!(status, 204 | 304);
         let length = match length(lines("content-length").map(|field| &*field.1)) {
             Ok(length) => length,
@@ -105,7 +106,8 @@ impl ResponseHead {
             lines.map(<[u8]>::trim_ascii).any(|named| named.eq_ignore_ascii_case(token.as_bytes()))
         };
         let lengths = lines("content-length").count();
-        // RFC 9112 section 6.1: who says both, or says it in HTTP/1.0, may mean something else than we understand.
+        // RFC 9112 section 6.1: a server that sends both, or chunks in HTTP/1.0, may mean something else than we
+        // understand.
         let dubious = coded && !bodiless && (lengths > 0 || minor == 0 || !clean_coding)
             || lengths > 0 && length.is_none() && !coded
             || status == 204 && (coded || lengths > 0);
@@ -119,13 +121,13 @@ impl ResponseHead {
         Ok(Self { status, framing, persistent, text })
     }
 
-    /// Whether another head follows (RFC 9110 section 15.2).
+    /// Returns whether another head follows (RFC 9110 section 15.2).
     pub fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.framing != Framing::Switched
     }
 }
 
-/// The minor version, status and reason of a status line (RFC 9112 section 4).
+/// Parses a status line (RFC 9112 section 4) into minor version, status and reason.
 fn status_line(line: &[u8]) -> Option<(u8, u16, Cow<'_, [u8]>)> {
     let rest = line.strip_prefix(b"HTTP/1.")?;
     let (minor, rest) = rest.split_first().filter(|(minor, _)| minor.is_ascii_digit())?;
@@ -137,8 +139,8 @@ fn status_line(line: &[u8]) -> Option<(u8, u16, Cow<'_, [u8]>)> {
     named.then(|| (minor - b'0', status, plain(reason.trim_ascii())))
 }
 
-/// The fields of a head. A line that goes on in the next becomes one, and one that is none is left out, as browsers do, unless
-/// it may have been meant to say where the body ends.
+/// Parses the fields of a head. Folded lines are joined. An invalid line is skipped, as browsers do, unless it may have
+/// been meant to determine the framing.
 fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Field<'a>>, Malformed> {
     let mut fields: Vec<Field<'a>> = Vec::with_capacity(24);
     for line in lines.take_while(|line| !line.is_empty()) {
@@ -167,7 +169,7 @@ fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Field<'a>>, M
     Ok(fields)
 }
 
-/// A value without what must not stand in one: each control character becomes a space (RFC 9110 section 5.5).
+/// Returns the value with each control character replaced by a space (RFC 9110 section 5.5).
 fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     let is_control = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
     if !value.iter().copied().any(is_control) {
@@ -176,7 +178,7 @@ fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(value.iter().map(|byte| if is_control(*byte) { b' ' } else { *byte }).collect())
 }
 
-/// What can stand in a name (RFC 9110 section 5.6.2).
+/// Returns whether `byte` is allowed in a field name (RFC 9110 section 5.6.2).
 fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -186,8 +188,9 @@ fn tells_length(line: &[u8]) -> bool {
     ["content-length", "transfer-encoding"].iter().any(|name| memchr::memmem::find(&line, name.as_bytes()).is_some())
 }
 
-/// Whether the body is chunked, and whether that is said as it should be. `identity` and nothing at all are no coding. Some
-/// servers say `chunked` in two lines and do it once; in one line it means that it was done twice.
+/// Returns whether the body is chunked, and whether the header says so cleanly. `identity` and an empty value are no
+/// coding. Some servers send `chunked` in two lines and apply it once; twice in one line would mean that it was applied
+/// twice.
 fn coding<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<(bool, bool), Malformed> {
     let mut said = 0;
     let mut clean = true;
@@ -196,7 +199,7 @@ fn coding<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<(bool, bool), Mal
         let mut chunked = false;
         for coding in codings {
             match coding {
-                // Nothing is done behind the chunks, whatever it is called.
+                // No coding may follow `chunked`, whatever its name.
                 _ if chunked => return Err(Malformed::Coding),
                 _ if coding.eq_ignore_ascii_case(b"chunked") => chunked = true,
                 _ if coding.eq_ignore_ascii_case(b"identity") && said == 0 => clean = false,
@@ -211,7 +214,7 @@ fn coding<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<(bool, bool), Mal
     Ok((said > 0, clean && said < 2))
 }
 
-/// The length that all lines give, however often. A line that gives none does not count.
+/// Returns the length on which all lines agree. An empty line does not count.
 fn length<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for line in lines.filter(|line| !line.is_empty()) {
@@ -227,7 +230,7 @@ fn length<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, Malf
     Ok(length)
 }
 
-/// The head that we go on with: in our version (RFC 9112 section 2.3), with one framing.
+/// Writes the head to forward: our version (RFC 9112 section 2.3) and exactly one framing.
 fn written(
     status: u16,
     reason: &[u8],
@@ -242,7 +245,7 @@ fn written(
     text.put_slice(reason);
     text.put_slice(b"\r\n");
     if !persistent && framing != Framing::Switched {
-        // Before any other: some read the first alone.
+        // This line comes first, because some clients read only the first `Connection` header.
         text.put_slice(b"Connection: close\r\n");
     }
     for (name, value) in fields {
@@ -280,7 +283,7 @@ mod tests {
         read(&format!("{version} 200 OK\r\n{fields}\r\n")).map(|head| (head.framing, head.persistent))
     }
 
-    /// What is said of each answer that a server has been seen to give, and of those that hide another.
+    /// Tests the known responses of real servers, and responses that hide another one.
     #[test]
     fn an_answer_ends_in_one_place_or_is_refused() {
         let (chunked, until_close) = (Framing::Chunked, Framing::UntilClose);

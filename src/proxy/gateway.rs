@@ -1,4 +1,4 @@
-//! What all connections of the public listener share.
+//! The state shared by all connections of the public listener.
 
 use std::hash::RandomState;
 use std::sync::{Arc, Once};
@@ -27,20 +27,20 @@ use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::{ReplicaGuard, Replicas, UpstreamHandle};
 
-/// What the listener itself was configured to be.
+/// The options of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayOptions {
-    /// Where everything of our own lives, without a slash at the end.
+    /// The path of this server's own endpoints, without a slash at the end.
     pub prefix: String,
-    /// Whose word about clients is taken.
+    /// The trusted proxies.
     pub trusted: TrustedProxies,
-    /// Who may purge.
+    /// The addresses that may send purges.
     pub purge_from: Vec<ipnet::IpNet>,
-    /// How long an idle connection is kept.
+    /// The idle timeout of a connection.
     pub keepalive: Duration,
-    /// How long a client may take to send the head of a request, or the preface of a connection.
+    /// The timeout for the head of a request, or for the preface of a connection.
     pub head_timeout: Duration,
-    /// How long a client may take to accept what is written to it.
+    /// How long a client may take to accept a write.
     pub write_timeout: Duration,
 }
 
@@ -60,9 +60,9 @@ impl PassiveObserver {
     }
 }
 
-/// The site: the backend, the routes in front of it, and everything that is watched and held.
+/// The gateway: the backend, the routes in front of it, and all watched resources and held clients.
 pub struct Gateway {
-    /// The listener's options that are in force.
+    /// The options in force.
     pub options: ArcSwap<GatewayOptions>,
     /// The backend.
     pub upstream: Arc<UpstreamHandle>,
@@ -70,46 +70,46 @@ pub struct Gateway {
     pub routes: ArcSwap<Table>,
     /// The watched resources.
     pub hub: Arc<Hub>,
-    /// The caps over all fetches.
+    /// The limits on all fetches.
     pub limiter: Arc<FetchLimiter>,
-    /// The memory for answers over WebSockets.
+    /// The memory for responses over WebSockets.
     pub replies: Replies,
-    /// The memory for heads of requests that are being read.
+    /// The memory for request heads that are being read.
     pub heads: Heads,
     /// The held clients.
     pub streams: Arc<StreamLimiter>,
-    /// How clients poll.
+    /// The observed behaviour of polling clients.
     pub habits: Arc<PollClients>,
-    /// By what clients are known that ask for the same.
+    /// The hasher for clients with concurrent requests.
     pub agents: RandomState,
-    /// Who wrote when.
+    /// The writes of clients.
     pub writes: WriteLog,
-    /// What clients say of themselves in requests of their pages.
+    /// The client hints of pages.
     pub hints: Hints,
-    /// Who is signed in by a connection.
+    /// The clients that are signed in by their connection.
     pub bindings: Bindings,
     /// The browser script.
     pub shim: ShimState,
     /// Set where all passes and is only observed.
     pub passive: Option<PassiveObserver>,
-    /// What was asked.
+    /// The access log.
     pub access: Arc<AccessLog>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Whether it has been said that requests go in circles.
+    /// Whether a request loop has been logged.
     pub circles: Once,
-    /// How many paths may be examined at a time.
+    /// Limits the number of concurrent `doctor` examinations.
     pub doctors: Semaphore,
-    /// Connections.
+    /// The tasks of connections.
     pub tasks: TaskTracker,
-    /// Cancelled when the server begins to stop: idle connections end, busy ones after their answer.
+    /// Cancelled when the server begins to stop: idle connections close at once, busy ones after their response.
     pub stopping: CancellationToken,
     /// Cancelled when the time to stop is over.
     pub stopped: CancellationToken,
 }
 
 impl Gateway {
-    /// Starts to watch `resource` under `route`'s rules. Must be called in a runtime.
+    /// Starts to watch `resource` according to `route`. Must be called within a runtime.
     pub(super) fn watch(&self, route: &Route, resource: Arc<Resource>) {
         let poller = Poller {
             resource,
@@ -121,26 +121,26 @@ impl Gateway {
             seed: clock::seed(),
         };
         poller.resource.set_untried(route.watch.verify_safe);
-        // Not tracked: a poller ends when its clients have gone, and has nothing to finish when the process does.
+        // Pollers are not tracked: they end with their clients, and have nothing to finish when the process stops.
         tokio::spawn(poller.run());
     }
 
-    /// The listener's options that are in force.
+    /// Returns the options in force.
     pub(super) fn options(&self) -> Arc<GatewayOptions> {
         self.options.load_full()
     }
 
-    /// The backend of this moment, all of it.
+    /// Returns all replicas of the current backend.
     pub fn replicas(&self) -> Arc<Replicas> {
         self.upstream.load()
     }
 
-    /// Who is asked next; for one request this is called once.
+    /// Chooses the replica for a request. Must be called once per request.
     pub(super) fn upstream(&self) -> ReplicaGuard {
         self.replicas().choose()
     }
 
-    /// How long a fetch may take.
+    /// Returns the fetch timeout.
     pub(super) fn fetch_timeout(&self) -> Duration {
         self.replicas().options().replicas.first().map_or(Duration::ZERO, |replica| replica.fetch_timeout)
     }
@@ -150,14 +150,15 @@ impl Gateway {
         self.stopped.cancelled().await;
     }
 
-    /// From which moment on a fetch must have begun to count as current for a client that last wrote at `wrote` and asks now:
-    /// as recent as a poll at the interval `recent` would be, and not before anything that it may not have seen.
+    /// Returns the time at or after which a fetch must have begun to count as current for a client that last wrote at
+    /// `wrote` and requests now: as recent as a poll at the interval `recent`, and after all events that the state must
+    /// reflect.
     pub(super) fn current_since(recent: Duration, resource: &Resource, wrote: Instant, now: Instant) -> Instant {
         let recent = now.checked_sub(recent).unwrap_or(now);
         recent.max(resource.current_since()).max(wrote)
     }
 
-    /// How a resource of `route` comes into being.
+    /// Returns the data for creating a resource of `route`.
     pub(super) fn new_resource<'a>(
         &'a self,
         route: &'a Arc<Route>,

@@ -1,4 +1,4 @@
-//! The public listener: who answers a request, and how.
+//! The public listener: accepts requests and decides how to answer them.
 //!
 //! ```text
 //! pingora Service<ConnectionApp> ─▶ HTTP/1.x: our own task a connection ─┬▶ Gateway::decide ─▶ Verdict
@@ -10,7 +10,8 @@
 //!  all the rest (PassthroughProxy)
 //! ```
 //!
-//! Nothing is ever held inside pingora's `HttpProxy`: there a held client costs tens of kilobytes, here a few.
+//! Nothing is ever held inside pingora's `HttpProxy`, where a held client would cost tens of kilobytes instead of a
+//! few.
 
 mod connection;
 mod gateway;

@@ -1,4 +1,4 @@
-//! From where a resource is asked for: on whose account its fetches are made.
+//! The networks of a resource's clients, which determine the owner of its fetches.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Resource;
 use crate::model::{AddressBucket, Owner, ResourceKey};
 
-/// The networks of those who are held or wait, and how many clients each has.
+/// The networks of held and waiting clients, with the number of clients in each.
 #[derive(Debug)]
 pub(super) struct Askers {
-    /// Tells the resource's clients from others of their networks: by their credentials.
+    /// The hash of the credentials, which distinguishes the resource's clients from others in their networks.
     client: u64,
-    /// From where it was asked for first.
+    /// The network of the first client.
     first: OnceLock<Option<AddressBucket>>,
     networks: Mutex<BTreeMap<Option<AddressBucket>, usize>>,
 }
@@ -36,8 +36,8 @@ impl Askers {
         }
     }
 
-    /// The one on whose account the next fetch is made: the one with the least `load`, so that nobody who asks for what
-    /// everybody asks for makes it wait with what only he wants. If nobody asks any more, whoever was the first.
+    /// Returns the owner of the next fetch: the one with the least `load`, so that a shared resource does not wait
+    /// because one of its clients has requested much else. Without clients it is the first client's.
     pub(super) fn cheapest(&self, load: impl Fn(Owner) -> usize) -> Owner {
         let owner = |network| Owner { network, client: self.client };
         let mut cheapest: Option<(usize, Owner)> = None;
@@ -58,14 +58,14 @@ impl Askers {
     }
 }
 
-/// What tells the clients that ask for `key` from others of their networks.
+/// Returns the hash that distinguishes clients that request `key` from others in their networks.
 fn client(key: &ResourceKey) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.identity.hash(&mut hasher);
     hasher.finish()
 }
 
-/// A client that waits for a fetch of a resource without being held.
+/// A client that waits for a fetch without being held.
 #[derive(Debug)]
 pub struct Asking<'a> {
     resource: &'a Resource,
@@ -79,30 +79,30 @@ impl Drop for Asking<'_> {
 }
 
 impl Resource {
-    /// Counts a client of `network` among those who ask for it, until what is returned is dropped.
+    /// Counts a client of `network` as asking for the resource until the returned guard is dropped.
     pub fn asked_from(&self, network: Option<AddressBucket>) -> Asking<'_> {
         self.askers.add(network);
         Asking { resource: self, network }
     }
 
-    /// A client of `network` was the first to ask for it.
+    /// Records that a client of `network` was the first to request the resource.
     pub fn born_for(&self, network: Option<AddressBucket>) {
         let _ = self.askers.first.set(network);
     }
 
-    /// From where it was asked for first.
+    /// Returns the network of the first client.
     pub fn first_asked_from(&self) -> Option<AddressBucket> {
         self.askers.first.get().copied().flatten()
     }
 
-    /// On whose account its next fetch is made, where owners have so much `load`.
+    /// Returns the owner of the next fetch, given the `load` of each owner.
     pub fn owner(&self, load: impl Fn(Owner) -> usize) -> Owner {
         self.askers.cheapest(load)
     }
 }
 
 impl Owner {
-    /// A client of `network` that asks for `key`.
+    /// Returns the owner for a client of `network` that requests `key`.
     pub fn of(network: Option<AddressBucket>, key: &ResourceKey) -> Self {
         Self { network, client: client(key) }
     }

@@ -1,11 +1,11 @@
-//! Who is held, or watched, under which cookies: so that whoever signs out is signed out everywhere.
+//! An index of held clients and watched resources by cookie, so that a logout ends them all.
 //!
 //! ```text
-//! a stream, a socket, a resource ─▶ CookieIndex::register ─▶ cookie ─▶ who has it
-//! an answer that replaces cookies ─▶ CookieIndex::replaced ──────────────▶ Revocable::revoke
+//! a stream, a socket, a resource ─▶ CookieIndex::register ─▶ cookie ─▶ its holders
+//! a response that replaces cookies ─▶ CookieIndex::replaced ──────────────▶ Revocable::revoke
 //! ```
 //!
-//! What an answer costs depends on who has the cookies that it replaces, not on how many there are in all.
+//! The cost of a response depends on the holders of the cookies that it replaces, not on the total number of entries.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -17,13 +17,13 @@ use slab::Slab;
 
 use crate::model::fields::{self, Replaced, Telling};
 
-/// Something that ends when a cookie is replaced that it is held under.
+/// A holder that ends when one of its cookies is replaced.
 pub trait Revocable: Send + Sync {
-    /// The cookie was replaced.
+    /// Called when a cookie of the holder was replaced.
     fn revoke(self: Arc<Self>);
 }
 
-/// All that is held under cookies.
+/// All holders by cookie.
 #[derive(Default)]
 pub struct CookieIndex {
     hasher: RandomState,
@@ -33,26 +33,26 @@ pub struct CookieIndex {
 #[derive(Default)]
 struct Inner {
     holders: Slab<Holder>,
-    /// Cookies, each with a holder.
+    /// Pairs of a cookie and a holder.
     by_cookie: BTreeSet<(u64, usize)>,
 }
 
 struct Holder {
-    /// As hashes, sorted.
+    /// The hashes of the cookies, sorted.
     cookies: Box<[u64]>,
-    /// Their names, the same way.
+    /// The hashes of their names, sorted.
     names: Box<[u64]>,
     what: Weak<dyn Revocable>,
 }
 
-/// An entry; dropping it removes it.
+/// An entry in the index. Dropping it removes the entry.
 pub struct Registered {
     index: Arc<CookieIndex>,
     slot: usize,
 }
 
 impl CookieIndex {
-    /// `what` is held under these cookies, `name=value` each. `None` if there are none.
+    /// Registers `what` with these cookies, each as `name=value`. Returns `None` if there are none.
     pub fn register<'a>(
         self: &Arc<Self>,
         cookies: impl Iterator<Item = &'a [u8]>,
@@ -72,9 +72,10 @@ impl CookieIndex {
         Some(Registered { index: Arc::clone(self), slot })
     }
 
-    /// The backend has replaced some cookies of a client that sent all of `sent`. Who is held under one of them may be that
-    /// client, unless it has other cookies that this client did not send. What looks like a session allows for cookies that have
-    /// changed meanwhile, and what nobody else can have for any others.
+    /// Handles a response that replaced some cookies of a client that sent all of `sent`. A holder of such a cookie may
+    /// be that client, unless it has other cookies that this client did not send. For a cookie that looks like a
+    /// session, other cookies may have changed values meanwhile; for a cookie with a secret value, any other cookies
+    /// may differ.
     pub fn replaced<'a>(&self, sent: impl Iterator<Item = &'a [u8]>, replaced: &[Replaced<'_>]) {
         let pairs: Vec<&[u8]> = sent.collect();
         let sent = self.hashes(pairs.iter().copied());
@@ -86,7 +87,7 @@ impl CookieIndex {
             for replaced in replaced {
                 let cookie = self.hasher.hash_one(replaced.pair);
                 for (_, slot) in inner.by_cookie.range((cookie, 0)..=(cookie, usize::MAX)) {
-                    // Each is compared once for each kind of cookie, however many of them it has.
+                    // Each holder is compared once per kind of cookie, however many cookies it has.
                     if !seen.insert((*slot, replaced.telling)) {
                         continue;
                     }
@@ -115,7 +116,7 @@ impl CookieIndex {
     }
 }
 
-/// Whether all of `few` are among `many`, both sorted.
+/// Returns whether all of `few` are in `many`; both are sorted.
 fn is_subset(few: &[u64], many: &[u64]) -> bool {
     let mut many = many.iter();
     few.iter().all(|one| many.by_ref().find(|other| *other >= one) == Some(one))
@@ -190,8 +191,8 @@ mod tests {
         }
     }
 
-    /// The worst that one client may send: as many resources as it may have, all with as many cookies as may be, and answers that
-    /// replace as many as count, of which none ends anything.
+    /// The worst case that one client can cause: the maximum number of resources with the maximum number of cookies
+    /// each, and responses that replace all of them without ending anything.
     #[test]
     fn the_worst_answer_costs_little() {
         let index = Arc::<CookieIndex>::default();

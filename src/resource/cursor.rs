@@ -1,4 +1,4 @@
-//! Where a subscriber stands, and what it is to be told next.
+//! The position of a subscriber in a history, and the next update for it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,39 +8,39 @@ use bytes::Bytes;
 use super::{ResourceState, ResourceStatus, patch};
 use crate::model::{BodyForm, DeltaKind, DeltaRequest, ResumeFrom, Snapshot, Update, Version};
 
-/// A place in a resource's history.
+/// A position in a resource's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The position that the client is current with; 0 before anything was sent.
     at: u64,
-    /// Whose exact content the client holds, if that is known: the position here, and the version as the client knows it,
-    /// perhaps from another process. It may be current with a later one that differs only in ignored parts.
+    /// The version that the client holds exactly, if known: its position here, and the version as the client knows it,
+    /// perhaps from another process. The client may be current with a later version that differs only in ignored parts.
     holds: Option<(u64, Version)>,
-    /// Whether we only have its own word for that.
+    /// Whether only the client itself claims to hold it.
     claimed: bool,
-    /// Up to which position it is being led step by step.
+    /// The position up to which the client is led patch by patch.
     led_to: u64,
-    /// Whether the client was last told that the upstream cannot be read.
+    /// Whether the last message told the client that the upstream cannot be read.
     told_stale: bool,
 }
 
 impl Cursor {
-    /// The cursor of a client that holds nothing.
+    /// Creates the cursor of a client that holds nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The cursor of a client that says what it holds, as far as `head` can tell what that is.
+    /// Creates the cursor of a client from the state that it says it holds, as far as `head` knows that state.
     ///
-    /// A version with the newest meaning counts as current even if its bytes are not at hand: only ignored parts can
-    /// differ. One that history does not know counts as nothing.
+    /// A version with the newest meaning counts as current even if its bytes are unknown, since only ignored parts can
+    /// differ. A version that the history does not contain counts as nothing.
     pub fn resume(claim: &ResumeFrom, head: &ResourceState) -> Self {
         let found = head.history.find(claim).map(|snapshot| snapshot.version.position);
         let at = match head.newest() {
             Some(newest) if claim.matches_meaning(&newest.version) => newest.version.position,
             _ => found.unwrap_or(0),
         };
-        // A patch names its base as the client does, and that only a whole version tells.
+        // A patch names its base as the client does, which requires a full version.
         let holds = match claim {
             ResumeFrom::Version(version) => found.map(|position| (position, *version)),
             ResumeFrom::Content(_) => None,
@@ -48,25 +48,27 @@ impl Cursor {
         Self { at, holds, claimed: true, ..Self::default() }
     }
 
-    /// Takes in what the client says it holds. What it has been told since stays told.
+    /// Applies the state that the client says it holds. Earlier messages still count.
     pub fn take_up(&mut self, claim: &ResumeFrom, head: &ResourceState) {
         *self = Self { told_stale: self.told_stale, ..Self::resume(claim, head) };
     }
 
-    /// The position that the client is current with; 0 if it holds nothing.
+    /// Returns the position that the client is current with; 0 if it holds nothing.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// The client is told that the upstream cannot be read, whatever heads say, unless it has been told.
+    /// Returns the message that the upstream cannot be read, independent of the resource state, unless the client was
+    /// told already.
     pub fn stale(&mut self, since: SystemTime, status: Option<u16>) -> Option<Update> {
         (!std::mem::replace(&mut self.told_stale, true)).then_some(Update::Stale { since, status })
     }
 
-    /// The next thing to tell the client, which may wish for deltas, or `None` if it knows all of `head`. The cursor then stands behind it.
+    /// Returns the next update for the client, which may request deltas, and advances the cursor. Returns `None` if the
+    /// client is current with `head`.
     ///
-    /// However many versions were missed, the answer leads to the newest state: by a patch from what the client holds, or
-    /// several where those are at hand and smaller together, or by saying all of it.
+    /// However many versions were missed, the updates lead to the newest state: by one patch from the client's version,
+    /// by several existing patches if they are smaller together, or by a snapshot.
     pub fn next(&mut self, head: &ResourceState, ask: Option<DeltaRequest>) -> Option<Update> {
         match &head.status {
             ResourceStatus::Ended(ended) => return Some(Update::End(ended.reason())),
@@ -92,13 +94,14 @@ impl Cursor {
         self.stale_head(head)
     }
 
-    /// The same where no state may be told: only that the upstream cannot be read, if it cannot and the client does not know.
+    /// Returns only `stale` updates, for a client that must not receive the state.
     pub fn stale_head(&mut self, head: &ResourceState) -> Option<Update> {
         let ResourceStatus::Stale { since, status } = head.status else { return None };
         self.stale(since, status)
     }
 
-    /// The first patch on the cheapest way from what the client holds to `newest`; `None` if that is a snapshot.
+    /// Returns the first patch on the cheapest path from the client's version to `newest`; `None` if a snapshot is
+    /// cheapest.
     fn patch(&mut self, head: &ResourceState, newest: &Arc<Snapshot>, ask: DeltaRequest) -> Option<Update> {
         let (position, called) = self.holds?;
         let base = head.history.at(position)?;
@@ -134,8 +137,8 @@ impl Cursor {
     }
 }
 
-/// Whether a client that got `base` in some way holds it in the very form to which a patch for `ask` applies. Text that
-/// came as a response of its own has the line ends that it was sent with, text that came in events has others.
+/// Returns whether a client that received `base` holds it in the form to which a patch for `ask` applies. Text in a
+/// plain response keeps its line ends, but text in events does not.
 fn is_held_as_told(base: &Snapshot, ask: DeltaRequest) -> bool {
     (ask.kind, ask.form) != (DeltaKind::Splice, BodyForm::Data) || !base.representation.body.contains(&b'\r')
 }

@@ -1,7 +1,7 @@
-//! The moment of a client's last write, shared by all that the client holds.
+//! The time of a client's last write, shared by all streams and resources of the client.
 //!
 //! ```text
-//! write ─▶ ClientFence::raise ─▶ bells ─▶ each held stream: withholds what was fetched before, says `down`
+//! write ─▶ ClientFence::raise ─▶ notifications ─▶ each held stream: withholds older states, sends `down`
 //!                                              └── FenceListener::told ─▶ ClientFence::settled: the write may be answered
 //! ```
 
@@ -16,21 +16,21 @@ use tokio::time::{Instant, timeout};
 use super::TaskNotify;
 use super::page::Fetches;
 
-/// When one client last wrote. Nothing that was fetched before that moment counts as current for this client.
+/// The time of one client's last write. No state fetched before that time counts as current for this client.
 ///
-/// A stream reads it at each event: one atomic load.
+/// A stream reads it at each event with one atomic load.
 #[derive(Debug)]
 pub struct ClientFence {
     created_at: Instant,
     /// Nanoseconds since `created_at`.
     last: AtomicU64,
-    /// The same for what it said over a connection of the application's own, which may have been a write.
+    /// The same for data on a connection of the application's own, which may have been a write.
     said: AtomicU64,
-    /// When it last began to write.
+    /// When the last write began.
     began: AtomicU64,
-    /// What it sends that may be a write and has not been answered.
+    /// The number of possible writes in progress.
     writing: AtomicUsize,
-    /// The fetches of the pages that it shows.
+    /// The fetches of the pages that it displays.
     pages: Mutex<Vec<Weak<Fetches>>>,
     listeners: Mutex<Slab<Arc<Listener>>>,
     acknowledged: Notify,
@@ -39,16 +39,16 @@ pub struct ClientFence {
 #[derive(Debug)]
 struct Listener {
     notify: Arc<TaskNotify>,
-    /// Whether the stream says that what it told before may be old: a write waits for that.
+    /// Whether the stream announces that earlier states may be old. A write waits for that.
     announces: bool,
-    /// Up to which write the stream has said so.
+    /// The last write that the stream has announced.
     told: AtomicU64,
-    /// Whether the stream did not say so in time: nothing waits for it until it does.
+    /// Whether the stream was late with an announcement. No write waits for it until it has caught up.
     lags: AtomicBool,
 }
 
 impl ClientFence {
-    /// A client that last wrote `at`; moments are counted from `created_at`, which is no later.
+    /// Creates the fence of a client with its last write `at`. Times are counted from `created_at`, which is no later.
     pub fn new(created_at: Instant, at: Instant) -> Self {
         let fence = Self {
             created_at,
@@ -64,7 +64,7 @@ impl ClientFence {
         fence
     }
 
-    /// The client wrote at `now`, or may have.
+    /// Records a possible write at `now`.
     pub fn raise(&self, now: Instant) {
         self.last.fetch_max(self.offset(now), Ordering::AcqRel);
         for (_, listener) in &*self.listeners() {
@@ -72,33 +72,33 @@ impl ClientFence {
         }
     }
 
-    /// The client said something to the application over a connection that is not read here. Its polls are answered by what
-    /// was fetched after that; its streams go on, as such a connection may never be silent.
+    /// Records data that the client sent to the application over a connection that is not parsed here. Its polls are
+    /// then answered from later fetches only; its streams continue, because such a connection may never be silent.
     pub fn hear(&self, now: Instant) {
         self.said.fetch_max(self.offset(now), Ordering::AcqRel);
     }
 
-    /// The client sends something at `now` that may be a write. It has been answered when the guard is dropped.
+    /// Records the beginning of a possible write at `now`. It ends when the guard is dropped.
     pub fn writes(self: &Arc<Self>, now: Instant) -> Writing {
         self.writing.fetch_add(1, Ordering::SeqCst);
-        // A fetch that begins from now on sees this; one that has begun is seen by who waits for it.
+        // A fetch that begins later sees this value; the writer waits for fetches that began before.
         self.began.fetch_max(self.offset(now), Ordering::SeqCst);
         Writing(Arc::clone(self))
     }
 
-    /// Whether the client has written something that has not been answered.
+    /// Returns whether a possible write is in progress.
     pub fn is_writing(&self) -> bool {
         self.writing.load(Ordering::SeqCst) > 0
     }
 
-    /// The client shows the page that `fetches` are of.
+    /// Records that the client displays the page of `fetches`.
     pub(super) fn shows(&self, fetches: &Arc<Fetches>) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|page| page.strong_count() > 0 && !std::ptr::eq(page.as_ptr(), Arc::as_ptr(fetches)));
         pages.push(Arc::downgrade(fetches));
     }
 
-    /// Completes when no fetch of a page that the client shows is under way, or after `patience`.
+    /// Completes when no fetch of a page that the client displays is in progress, or after `patience`.
     pub async fn cleared(&self, patience: Duration) {
         let pages: Vec<_> = {
             let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,23 +112,23 @@ impl ClientFence {
         let _ = timeout(patience, ended).await;
     }
 
-    /// When the client last began to write, or had written.
+    /// Returns when the client last began or finished a write.
     pub fn touched(&self) -> Instant {
         self.at().max(self.created_at + Duration::from_nanos(self.began.load(Ordering::SeqCst)))
     }
 
-    /// When the client last wrote.
+    /// Returns when the client last wrote.
     pub fn at(&self) -> Instant {
         self.created_at + Duration::from_nanos(self.last.load(Ordering::Acquire))
     }
 
-    /// When the client last wrote, or said what may have been a write.
+    /// Returns when the client last wrote or sent data that may have been a write.
     pub fn latest(&self) -> Instant {
         self.at().max(self.created_at + Duration::from_nanos(self.said.load(Ordering::Acquire)))
     }
 
-    /// Rings `notify` at each write until the listener is dropped. With `announces`, a write is answered only when the
-    /// listener has [said](FenceListener::told) that it heard of it.
+    /// Notifies `notify` at each write until the listener is dropped. With `announces`, a write is answered only after
+    /// the listener has [acknowledged](FenceListener::told) it.
     pub fn listen(self: &Arc<Self>, notify: Arc<TaskNotify>, announces: bool) -> FenceListener {
         let told = AtomicU64::new(self.last.load(Ordering::Acquire));
         let listener = Arc::new(Listener { notify, announces, told, lags: AtomicBool::new(false) });
@@ -136,13 +136,13 @@ impl ClientFence {
         FenceListener { fence: Arc::clone(self), listener, slot }
     }
 
-    /// Whether anybody listens.
+    /// Returns whether there are listeners.
     pub fn is_held(&self) -> bool {
         !self.listeners().is_empty()
     }
 
-    /// Completes when all streams that announce writes have told their client of the last one, or did not within
-    /// `patience`. Who does not is not waited for again before it has.
+    /// Completes when all streams that announce writes have announced the last one, or after `patience`. A stream that
+    /// was late is not waited for again until it has caught up.
     pub async fn settled(&self, patience: Duration) {
         let at = self.last.load(Ordering::Acquire);
         let settled = async {
@@ -178,7 +178,7 @@ impl Listener {
     }
 }
 
-/// Something that may be a write, until it has been answered.
+/// A possible write in progress.
 #[derive(Debug)]
 pub struct Writing(Arc<ClientFence>);
 
@@ -195,7 +195,7 @@ impl Drop for Writing {
     }
 }
 
-/// Something that a client holds, and that is told of its writes; dropping it ends that.
+/// A listener for a client's writes. Dropping it unregisters it.
 #[derive(Debug)]
 pub struct FenceListener {
     fence: Arc<ClientFence>,
@@ -204,17 +204,17 @@ pub struct FenceListener {
 }
 
 impl FenceListener {
-    /// When the client last wrote.
+    /// Returns when the client last wrote.
     pub fn at(&self) -> Instant {
         self.fence.at()
     }
 
-    /// When it last wrote, or said what may have been a write.
+    /// Returns when the client last wrote or sent data that may have been a write.
     pub fn latest(&self) -> Instant {
         self.fence.latest()
     }
 
-    /// The client has been told of its writes up to the one at `at`.
+    /// Records that the client has been told about its writes up to the one at `at`.
     pub fn told(&self, at: Instant) {
         let at = self.fence.offset(at);
         if self.listener.announces && self.listener.told.swap(at, Ordering::AcqRel) != at {
@@ -256,7 +256,7 @@ mod tests {
         fence.settled(PATIENCE).await;
         assert_eq!(before.elapsed(), Duration::from_millis(100));
         telling.await.unwrap();
-        // One that does not read is waited for once, and again when it has caught up.
+        // A stream that does not read delays a write once, and again after it has caught up.
         for (waits, tells) in [(PATIENCE, false), (Duration::ZERO, true), (PATIENCE, false)] {
             fence.raise(Instant::now());
             let before = Instant::now();

@@ -1,4 +1,4 @@
-//! What one fetch of the upstream brought.
+//! The result of a fetch.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -8,36 +8,36 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::{EndReason, Representation};
 
-/// One finished fetch.
+/// A completed fetch.
 #[derive(Debug)]
 pub struct CompletedFetch {
-    /// When the request was sent: everything that the upstream had done by then is in the answer.
+    /// When the request was sent: the response reflects everything that the upstream had done by then.
     pub started: Instant,
-    /// When the answer was complete.
+    /// When the response was complete.
     pub finished: Instant,
-    /// The same moment on the calendar.
+    /// The same moment in wall-clock time.
     pub at: SystemTime,
-    /// What came.
+    /// The outcome.
     pub outcome: FetchOutcome,
 }
 
-/// What a fetch can bring.
+/// The outcome of a fetch.
 #[derive(Debug)]
 pub enum FetchOutcome {
     /// A representation, changed or not.
     Fresh(Representation),
-    /// 304: what we hold is current. The headers refresh the stored ones (RFC 9111 section 4.3.4).
+    /// 304: the stored version is current. The headers update the stored ones (RFC 9111 section 4.3.4).
     NotModified(HeaderMap),
-    /// The upstream could not be read this time.
+    /// The upstream could not be read.
     Failed(Failure),
-    /// The upstream answered that there is nothing here for these credentials.
+    /// The upstream refused these credentials or has no such resource.
     Refused(Refusal),
-    /// The answer is not one that may be watched.
+    /// The response may not be watched.
     Declined(Decline),
 }
 
 impl FetchOutcome {
-    /// The status of the answer, if there was one.
+    /// Returns the status of the response, if there was one.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Fresh(representation) => Some(representation.status.as_u16()),
@@ -48,7 +48,7 @@ impl FetchOutcome {
         }
     }
 
-    /// The size of the decoded body, if one was read.
+    /// Returns the size of the decoded body, if one was read.
     pub fn bytes(&self) -> Option<usize> {
         match self {
             Self::Fresh(representation) => Some(representation.body.len()),
@@ -58,19 +58,19 @@ impl FetchOutcome {
     }
 }
 
-/// Why the upstream could not be read.
+/// The reason why the upstream could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
-    /// What it answered, if it answered: 5xx, 408, 425 or 429.
+    /// The status of the response, if there was one: 5xx, 408, 425 or 429.
     pub status: Option<u16>,
-    /// How long it asked to be left alone.
+    /// The delay that the upstream requested.
     pub retry_after: Option<Duration>,
-    /// What happened, for logs and for the admin API.
+    /// A description for logs and the admin API.
     pub text: String,
 }
 
-/// An answer that ends the watch: 401, 403, 404, another 4xx, or a redirect. It is passed on as it came.
+/// A response that ends the watch: 401, 403, 404, another 4xx, or a redirect. It is forwarded unchanged.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// 3xx or 4xx.
@@ -87,19 +87,19 @@ impl Refusal {
         matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
     }
 
-    /// Whether it was made for the one who asked, and says nothing to others: a redirect, which may name a session, or a
-    /// challenge, which may be good once.
+    /// Returns whether the response was made for one request and must not be sent to other clients: a redirect, which
+    /// may contain a session, or a challenge, which may be valid only once.
     pub fn is_for_one_request(&self) -> bool {
         matches!(self.status.as_u16(), 300..=399 | 401 | 407)
     }
 
-    /// What streams that were open are told.
+    /// Returns the reason that open streams receive.
     pub fn reason(&self) -> EndReason {
         if self.asks_for_credentials() { EndReason::Auth } else { EndReason::Gone }
     }
 }
 
-/// Why a resource may not be watched as it was asked for. Requests for it are proxied, or asked for again by another key.
+/// The reason why a resource may not be watched as requested. Its requests are proxied, or watched under another key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Decline {
     /// The body is larger than `max_body`.
@@ -108,16 +108,17 @@ pub enum Decline {
         /// The limit that it passed.
         limit: u64,
     },
-    /// The body cannot be read, and will not be readable next time either.
+    /// The body cannot be decoded, and a retry would not help.
     #[error("the body cannot be decoded: {0}")]
     Undecodable(String),
-    /// Nothing changed but that it was fetched, or so often that it cannot be told from that.
+    /// The response changes with each fetch although nothing else happened, or changes so often that this cannot be
+    /// excluded.
     #[error(
         "the answer is another one for each fetch, as if fetching took something away: only clients may ask for it. A route of \
          its own, with ignore or without shim = \"learn\", says otherwise"
     )]
     UnsafeToFetch,
-    /// Each answer replaces a cookie that the request bore: a fetch would use up what only the client may use.
+    /// Each response replaces a cookie of the request: a fetch would consume a token that only the client may use.
     #[error(
         "answers here replace the cookie {cookie:?} each time, as tokens are renewed that are good for one request: a fetch would \
          use it up, so only the page itself asks"
@@ -126,7 +127,7 @@ pub enum Decline {
         /// The cookie's name.
         cookie: String,
     },
-    /// What fetches bring is not what clients are answered.
+    /// Fetches receive different responses than clients do.
     #[error(
         "fetches are answered otherwise than the page's own polls: only clients may ask for it. A route of its own, without \
          shim = \"learn\", says otherwise"
@@ -141,21 +142,21 @@ pub enum Decline {
         /// The header names, in lower case.
         names: Vec<String>,
     },
-    /// A response that is somebody's own came without credentials on a `public` route.
+    /// A response for one client arrived without credentials on a `public` route.
     #[error("the response is somebody's own ({reason}), although the route shares it")]
     Private {
-        /// What says so.
+        /// The evidence.
         reason: &'static str,
     },
 }
 
 impl Decline {
-    /// Whether asking again under a key that heeds the reason can succeed at once.
+    /// Returns whether a fetch under a key that takes the reason into account can succeed at once.
     pub fn is_rekey(&self) -> bool {
         matches!(self, Self::Vary { .. } | Self::Private { .. })
     }
 
-    /// What streams that were open are told.
+    /// Returns the reason that open streams receive.
     pub fn reason(&self) -> EndReason {
         match self {
             Self::TooLarge { .. } | Self::UnsafeToFetch | Self::Unlike | Self::Rotates { .. } => EndReason::Overload,

@@ -1,30 +1,30 @@
-//! What is kept on record of a fetch.
+//! The log of a resource's fetches.
 
 use std::time::{Duration, SystemTime};
 
 use super::{CompletedFetch, Trigger};
 
-/// One fetch, as the admin API tells of it.
+/// One fetch in the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchLogEntry {
-    /// When its answer was complete.
+    /// When the response was complete.
     pub at: SystemTime,
     /// How long it took.
     pub took: Duration,
-    /// Why it was made.
+    /// The trigger.
     pub trigger: Trigger,
-    /// What the upstream answered, if it did.
+    /// The status of the response, if there was one.
     pub status: Option<u16>,
     /// The size of the decoded body, if there was one.
     pub bytes: Option<usize>,
-    /// What it meant: `changed`, `unchanged`, `not_modified`, `error`, `overtaken` or `ended`.
+    /// The verdict: `changed`, `unchanged`, `not_modified`, `error`, `overtaken` or `ended`.
     pub result: &'static str,
-    /// Why it was or was not a change.
+    /// The reason for the verdict.
     pub reason: String,
 }
 
 impl FetchLogEntry {
-    /// What is known of a fetch before it is judged.
+    /// Creates the entry of a fetch before its verdict is known.
     pub fn from_fetch(fetch: &CompletedFetch, trigger: Trigger) -> Self {
         Self {
             at: fetch.at,

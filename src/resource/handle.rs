@@ -1,28 +1,30 @@
-//! The handle by which a poller and any number of clients share a resource.
+//! The handle through which a poller and any number of clients share a resource.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use slab::Slab;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::Askers;
+use super::subscribers::Subscribers;
 use super::waiting::Waits;
 use super::{
-    Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings, TaskNotify, Trigger,
+    ClientInterval, Ended, FetchLogEntry, Page, ReplicaAffinity, ResourceState, Revocable, RouteEvents, Siblings,
+    Subscription, TaskNotify, Trigger,
 };
-use crate::model::{AddressBucket, EndReason, Ration, Representation, ResourceKey};
+use crate::model::{AddressBucket, EndReason, Ration, ResourceKey};
 
-/// Whoever is held is so for at least this long when a cookie is replaced: one may change with each answer.
+/// How long a client is held at least when one of its cookies is replaced, because a cookie may change with each
+/// response.
 pub const MIN_AGE_FOR_ROTATION: Duration = Duration::from_secs(1);
 
-/// How many fetches are kept on record.
+/// The maximum number of fetches in the log.
 const MAX_ENTRIES: usize = 32;
 
 /// A watched resource.
@@ -37,23 +39,24 @@ pub struct Resource {
     state: ArcSwap<ResourceState>,
     subscribers: Mutex<Subscribers>,
     fetch_progress: Notify,
-    /// Whether a held client waits for the next fetch, whatever it brings.
+    /// Whether a held client waits for the next fetch, whatever its outcome.
     wake_all_on_fetch: AtomicBool,
     /// Whether the watch is to end.
     closing: AtomicBool,
-    /// Whether the backend has replaced a cookie that it is fetched with.
+    /// Whether the backend has replaced a cookie of this resource's key.
     rotated: AtomicBool,
-    /// Whether what fetches bring has not been found to be what clients are answered.
+    /// Whether it is still unknown if fetches receive the same responses as clients.
     untried: AtomicBool,
     page: Page,
     poller_wakeup: Notify,
     pending: AtomicUsize,
     fence: AtomicU64,
     siblings: Arc<Siblings>,
-    /// One more than the moment at which the last fetch began whose outcome is or will be published, as the fence is; 0 if
+    /// One more than the start time of the last fetch with a published or pending outcome, counted like the fence; 0 if
     /// there is none.
     fetch_started_at: AtomicU64,
-    /// One more than the moment from which on clients have demanded a fetch; it is demanded while that is later.
+    /// One more than the time since which clients demand a fetch. A fetch is demanded while this is later than
+    /// `fetch_started_at`.
     demanded_since: AtomicU64,
     pub(super) waits: Waits,
     pub(super) askers: Askers,
@@ -64,8 +67,8 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource that nobody has fetched. `handle` names it in logs; `route_events` are its route's; its history will stand in
-    /// `room`.
+    /// Creates a resource that has not been fetched. `handle` is its name in logs, `route_events` belong to its route,
+    /// and its history takes memory from `room`.
     pub fn new(
         key: ResourceKey,
         handle: String,
@@ -76,7 +79,7 @@ impl Resource {
         Self::among(key, handle, route_events, room, Arc::default(), now)
     }
 
-    /// The same for one that shares its target and its clients with `siblings`.
+    /// The same for a resource that shares its target and its clients with `siblings`.
     pub fn among(
         key: ResourceKey,
         handle: String,
@@ -114,29 +117,29 @@ impl Resource {
         }
     }
 
-    /// What makes it this resource.
+    /// Returns the key.
     pub fn key(&self) -> &ResourceKey {
         &self.key
     }
 
-    /// A short name that gives no credential away.
+    /// Returns a short name that reveals no credentials.
     pub fn handle(&self) -> &str {
         &self.handle
     }
 
-    /// The newest head.
+    /// Returns the newest state.
     pub fn state(&self) -> Guard<Arc<ResourceState>> {
         self.state.load()
     }
 
-    /// The newest head, to keep.
+    /// Returns the newest state as an owned reference.
     pub fn state_full(&self) -> Arc<ResourceState> {
         self.state.load_full()
     }
 
     // The poller's side.
 
-    /// Replaces the state and wakes those who wait for a fetch; with `ring`, every held client too.
+    /// Replaces the state and wakes the clients that wait for a fetch; with `ring`, all held clients.
     pub fn publish(&self, head: Arc<ResourceState>, ring: bool) {
         self.state.store(head);
         if self.wake_all_on_fetch.swap(false, Ordering::AcqRel) || ring {
@@ -147,29 +150,29 @@ impl Resource {
         self.fetch_progress.notify_waiters();
     }
 
-    /// How many clients are held.
+    /// Returns the number of held clients.
     pub fn held(&self) -> usize {
         self.lock_subscribers().tasks.len()
     }
 
-    /// Asks the poller to end the watch: its route is there no more.
+    /// Asks the poller to end the watch, because the route was removed.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.poller_wakeup.notify_one();
     }
 
-    /// Whether the watch is to end.
+    /// Returns whether the watch is to end.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Why the watch ends when it is closed.
+    /// Returns the reason for the end of a closed watch.
     pub fn close_reason(&self) -> EndReason {
         if self.rotated.load(Ordering::Acquire) { EndReason::Auth } else { EndReason::Reload }
     }
 
-    /// What held clients are told of the end. Those whose cookies the backend has replaced have newer ones by now: they are
-    /// told to come again rather than that they are signed out.
+    /// Returns the reason that held clients receive at the end of the watch. Clients whose cookies the backend has
+    /// replaced have newer ones now, so they are told to reconnect instead of that they are signed out.
     pub fn end_reason(&self, ended: &Ended) -> EndReason {
         match ended.reason() {
             EndReason::Auth if self.rotated.load(Ordering::Acquire) => EndReason::Reload,
@@ -177,15 +180,15 @@ impl Resource {
         }
     }
 
-    /// Completes when the first client came, the last one left, or a trigger is pending. One permit is kept, so nothing
-    /// is missed between two waits.
+    /// Completes when the first client has subscribed, the last one has left, or a trigger is pending. One permit is
+    /// stored, so no event between two waits is missed.
     pub async fn poller_wakeup(&self) {
         self.poller_wakeup.notified().await;
     }
 
-    /// Takes the pending triggers, if there is to be a fetch, and returns the most telling; writes count only if they are
-    /// reason enough. Without a watcher, who is `held`, there is no fetch, whatever happened, unless a client demands it:
-    /// whoever comes next will ask.
+    /// Takes the pending triggers and returns the most important one, if there is to be a fetch; writes count only if
+    /// `heeds_writes`. If no client is `held` there is no fetch, unless a client demands it: the next client will
+    /// demand one.
     pub fn take_trigger(&self, held: bool, heeds_writes: bool) -> Option<Trigger> {
         let mut pending = self.pending.swap(0, Ordering::AcqRel);
         if !heeds_writes {
@@ -199,27 +202,27 @@ impl Resource {
         Trigger::ALL.into_iter().rev().find(|trigger| pending & trigger.bit() != 0)
     }
 
-    /// Whether a trigger waits to be taken.
+    /// Returns whether a trigger is pending.
     pub fn is_triggered(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0 || self.is_demanded()
     }
 
-    /// Where it is fetched.
+    /// Returns the replica on which it is fetched.
     pub fn affinity(&self) -> &ReplicaAffinity {
         &self.affinity
     }
 
-    /// Tells the admin API at what interval the resource is fetched now.
+    /// Sets the fetch interval that the admin API reports.
     pub fn set_interval(&self, interval: Duration) {
         self.interval.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The interval at which the resource is fetched now.
+    /// Returns the current fetch interval.
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.interval.load(Ordering::Relaxed))
     }
 
-    /// Keeps a fetch on record, and forgets the oldest.
+    /// Adds a fetch to the log, and drops the oldest entry if the log is full.
     pub fn log_fetch(&self, entry: FetchLogEntry) {
         let mut ledger = self.fetch_log.lock().unwrap_or_else(PoisonError::into_inner);
         if ledger.len() >= MAX_ENTRIES {
@@ -228,19 +231,19 @@ impl Resource {
         ledger.push_back(entry);
     }
 
-    /// The last fetches, oldest first.
+    /// Returns the last fetches, oldest first.
     pub fn fetch_log(&self) -> Vec<FetchLogEntry> {
         self.fetch_log.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// The last fetch, if there was one.
+    /// Returns the last fetch, if there was one.
     pub fn last_fetch(&self) -> Option<FetchLogEntry> {
         self.fetch_log.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
     }
 
     // The clients' side.
 
-    /// How often the clients that are held here would fetch by themselves.
+    /// Returns the polling intervals that held clients declare.
     pub fn client_interval(&self) -> ClientInterval {
         let roster = self.lock_subscribers();
         let fastest = roster.min_interval();
@@ -250,48 +253,50 @@ impl Resource {
         }
     }
 
-    /// Nobody has said that fetches bring what clients are answered: until they are found to, nothing waits for one.
+    /// Sets whether it is unknown if fetches receive the same responses as clients. While it is, no client waits for a
+    /// fetch.
     pub fn set_untried(&self, untried: bool) {
         self.untried.store(untried, Ordering::Release);
     }
 
-    /// A client has asked for it in words of our own: whoever wrote it knows that Sungrazer fetches it.
+    /// Records that a client requested the resource through an interface of this server. Its author knows that
+    /// Sungrazer fetches it.
     pub fn vouch(&self) {
         if self.untried.swap(false, Ordering::AcqRel) {
             self.wake();
         }
     }
 
-    /// Whether that is still to be found out.
+    /// Returns whether it is unknown if fetches receive the same responses as clients.
     pub fn is_untried(&self) -> bool {
         self.untried.load(Ordering::Acquire)
     }
 
-    /// Has the poller see how things stand.
+    /// Wakes the poller.
     pub fn wake(&self) {
         self.poller_wakeup.notify_one();
     }
 
-    /// The same as the page that clients show.
+    /// Returns the page that clients display.
     pub fn page(&self) -> &Page {
         &self.page
     }
 
-    /// The backend has answered somebody who loads the page.
+    /// Records that the backend has answered a client that loads the page.
     pub fn pass(&self, now: Instant) {
         self.page.pass(now);
         self.wake();
     }
 
-    /// Asks for a fetch as soon as the route's `refresh_gap` and the budget allow, if somebody is held. Who needs one
-    /// [demands](Resource::demand) it.
+    /// Requests a fetch as soon as the route's `refresh_gap` and the budget allow, if any client is held. A client that
+    /// needs one calls [`demand`](Resource::demand).
     pub fn trigger(&self, trigger: Trigger) {
         self.pending.fetch_or(trigger.bit(), Ordering::AcqRel);
         self.poller_wakeup.notify_one();
     }
 
-    /// Asks for a fetch for a client that needs one from `since` or later. One that is under way, or that has just been
-    /// published, will do if it began late enough: a herd that arrives while it lasts asks for no more.
+    /// Demands a fetch that began at `since` or later. A fetch in progress or just published is sufficient if it began
+    /// late enough, so a herd of clients causes no further fetches.
     pub fn demand(&self, since: Instant) {
         self.demanded_since.fetch_max(self.offset(since).saturating_add(1), Ordering::SeqCst);
         if self.is_demanded() {
@@ -299,93 +304,93 @@ impl Resource {
         }
     }
 
-    /// Whether the last fetch began too early for somebody who is still there.
+    /// Returns whether the last fetch began too early for a client that is still there.
     pub fn is_demanded(&self) -> bool {
         self.demanded_since.load(Ordering::SeqCst) > self.fetch_started_at.load(Ordering::SeqCst) && self.is_wanted()
     }
 
-    /// Whether somebody has said that there is something to be seen: an operator, or a file that was changed.
+    /// Returns whether an operator or a changed file has announced a change.
     pub fn is_hinted(&self) -> bool {
         self.pending.load(Ordering::Acquire) & (Trigger::File.bit() | Trigger::Hook.bit()) != 0
     }
 
-    /// A fetch began that gives whoever waits for one from `started` or earlier what it waits for, unless it is
+    /// Records the beginning of a fetch. It satisfies all demands from `started` or earlier, unless it is
     /// [discarded](Resource::fetch_discarded).
     pub fn fetch_started(&self, started: Instant) {
         self.fetch_started_at.store(self.offset(started).saturating_add(1), Ordering::SeqCst);
         self.fetch_progress.notify_waiters();
     }
 
-    /// When the fetch began that serves whoever needs one from `since` or later; `None` if there is none yet.
+    /// Returns when the fetch began that satisfies a demand from `since`; `None` if there is none yet.
     pub(super) fn fetch_started_since(&self, since: Instant) -> Option<Instant> {
         let began = self.fetch_started_at.load(Ordering::SeqCst);
         (began > self.offset(since)).then(|| self.at(began - 1))
     }
 
-    /// The fetch that has begun is called off: nobody waits for it any more.
+    /// Records that the current fetch was cancelled because no client waits for it any more.
     pub fn fetch_abandoned(&self) {
         self.fetch_started_at.store(0, Ordering::SeqCst);
     }
 
-    /// The last fetch will not be published. Whoever waits for it waits for one that begins at the fence or later, even if
-    /// nobody is held any more.
+    /// Records that the last fetch will not be published. Demands for it are renewed for a fetch that begins at the
+    /// fence or later, even if no client is held any more.
     pub fn fetch_discarded(&self) {
         self.fetch_started_at.store(0, Ordering::SeqCst);
         self.demand(self.fenced());
     }
 
-    /// From now on, only a fetch that began at `now` or later counts as current: something was done, or seen, that an
-    /// earlier fetch may not know.
+    /// Moves the fence: only fetches that began at `now` or later count as current, because an earlier fetch may have
+    /// missed an event.
     pub fn fence(&self, now: Instant) {
         self.fence.fetch_max(self.offset(now), Ordering::AcqRel);
     }
 
-    /// The moment before which no fetch counts as current.
+    /// Returns the time before which no fetch counts as current.
     pub fn fenced(&self) -> Instant {
         self.own_fence().max(self.route_events.fenced())
     }
 
-    /// The moment before which no fetch is the answer to a request: the fence, and whatever its clients may have been shown
-    /// of the same target in another variant.
+    /// Returns the time before which no fetch may answer a request: the fence, or the time when the clients were shown
+    /// a newer state of the same target in another variant.
     pub fn current_since(&self) -> Instant {
         let shown = self.siblings.shown_beside(&self.handle);
         shown.map_or(self.fenced(), |shown| shown.max(self.fenced()))
     }
 
-    /// The resources of the same target for the same clients.
+    /// Returns the resources of the same target for the same clients.
     pub fn siblings(&self) -> &Arc<Siblings> {
         &self.siblings
     }
 
-    /// The same, whatever happened to the other resources of its route.
+    /// Returns the fence of this resource alone, without that of its route.
     pub fn own_fence(&self) -> Instant {
         self.at(self.fence.load(Ordering::Acquire))
     }
 
-    /// What happens to all resources of its route.
+    /// Returns the events of its route.
     pub fn route_events(&self) -> &RouteEvents {
         &self.route_events
     }
 
-    /// The memory that its history shares with others.
+    /// Returns the memory budget that its history shares with others.
     pub fn memory_budget(&self) -> &Arc<Ration> {
         &self.memory_budget
     }
 
-    /// When somebody last wanted it, as far as that shows: a resource that is held is fetched.
+    /// Returns when the resource was last used. A held resource is fetched regularly, so the last fetch counts as use.
     pub fn last_used(&self) -> Instant {
         let seen = self.last_poll().max(self.state().last_attempt);
         seen.map_or(self.created_at, |seen| seen.max(self.created_at))
     }
 
-    /// How long the last `most` fetches took that were answered, the latest first.
+    /// Returns the durations of the last `most` answered fetches, latest first.
     pub(super) fn durations(&self, most: usize) -> Vec<Duration> {
         let ledger = self.fetch_log.lock().unwrap_or_else(PoisonError::into_inner);
         let answered = ledger.iter().rev().filter(|entry| entry.result != "error");
         answered.take(most).map(|entry| entry.took).collect()
     }
 
-    /// Has the poller see what has happened.
+    /// Wakes the poller.
     pub(super) fn alert(&self) {
         self.poller_wakeup.notify_one();
     }
@@ -395,7 +400,7 @@ impl Resource {
         self.fetch_progress.notified()
     }
 
-    /// The moment that is this far from the birth of the resource, in nanoseconds.
+    /// Returns the time at this offset from the resource's creation, in nanoseconds.
     pub(super) fn at(&self, offset: u64) -> Instant {
         self.created_at + Duration::from_nanos(offset)
     }
@@ -404,22 +409,22 @@ impl Resource {
         u64::try_from(when.saturating_duration_since(self.created_at).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Notes a plain poll, and returns when the one before came.
+    /// Records a plain poll, and returns the time of the previous one.
     pub fn record_poll(&self, now: Instant) -> Option<Instant> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner).replace(now)
     }
 
-    /// When the last plain poll came.
+    /// Returns the time of the last plain poll.
     pub fn last_poll(&self) -> Option<Instant> {
         *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has all held clients woken by the next fetch, also if it brings nothing new.
+    /// Makes the next fetch wake all held clients, even if it finds no change.
     pub fn wake_on_next_fetch(&self) {
         self.wake_all_on_fetch.store(true, Ordering::Release);
     }
 
-    /// Makes a client of `network` that is held count, and wakes it by `notify` at each update.
+    /// Subscribes a held client of `network`, which is woken by `notify` at each update.
     pub fn subscribe(
         self: &Arc<Self>,
         network: Option<AddressBucket>,
@@ -436,18 +441,18 @@ impl Resource {
         Subscription { resource: Arc::clone(self), network, delivery, slot, interval: None }
     }
 
-    /// Held clients by delivery.
+    /// Returns the number of held clients by stream format.
     pub fn subscribers(&self) -> Vec<(&'static str, usize)> {
         self.lock_subscribers().by_delivery.clone()
     }
 
-    fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
+    pub(super) fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The backend has given somebody another value for a cookie that the resource is fetched with. Those who are held come again
-/// with the new one.
+/// Called when the backend replaced a cookie that is part of this resource's key. Ends the watch so that held clients
+/// reconnect with the new cookie.
 impl Revocable for Resource {
     fn revoke(self: Arc<Self>) {
         if !self.rotated.swap(true, Ordering::AcqRel) {
@@ -459,116 +464,12 @@ impl Revocable for Resource {
     }
 }
 
-/// How often the clients that are held would fetch by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientInterval {
-    /// The most eager of those who say so.
-    pub min: Option<Duration>,
-    /// Whether all say so.
-    pub declared_by_all: bool,
-}
-
-/// The held clients of a resource.
-#[derive(Default)]
-struct Subscribers {
-    tasks: Slab<Arc<TaskNotify>>,
-    by_delivery: Vec<(&'static str, usize)>,
-    /// How often those fetch by themselves who say so.
-    intervals: BTreeSet<(Duration, usize)>,
-}
-
-impl Subscribers {
-    fn min_interval(&self) -> Option<Duration> {
-        self.intervals.first().map(|(pace, _)| *pace)
-    }
-
-    fn count(&mut self, delivery: &'static str, change: isize) {
-        match self.by_delivery.iter_mut().find(|(name, _)| *name == delivery) {
-            Some((_, count)) => *count = count.saturating_add_signed(change),
-            None => self.by_delivery.push((delivery, usize::try_from(change).unwrap_or(0))),
-        }
-    }
-}
-
-/// What passed by of one URL for one client.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    /// How often.
-    pub count: usize,
-    /// When last.
-    pub at: Instant,
-    /// The last answer.
-    pub last: Representation,
-    /// The one before.
-    pub before: Option<Representation>,
-}
-
-/// Takes a resource out of the hub.
-pub trait ResourceRegistry: Send + Sync + 'static {
-    /// Removes `resource` if nobody needs it: `false` means that somebody just joined, so it lives on.
-    fn remove_if_idle(&self, resource: &Arc<Resource>) -> bool;
-
-    /// Removes it whoever still holds it; they have been told that it ended.
-    fn remove(&self, resource: &Arc<Resource>);
-
-    /// Fetching `resource` took these answers away. They are given to the next who ask for it themselves.
-    fn store_consumed(&self, resource: &Resource, answers: Vec<Representation>, now: Instant);
-
-    /// What the application has answered those who would fetch `resource` themselves, as far as that passed by.
-    fn evidence(&self, resource: &Resource, now: Instant) -> Option<Evidence>;
-}
-
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource")
             .field("handle", &self.handle)
             .field("target", &self.key.target)
             .finish_non_exhaustive()
-    }
-}
-
-/// A held client's claim on a resource; dropping it gives the claim up.
-#[derive(Debug)]
-pub struct Subscription {
-    resource: Arc<Resource>,
-    network: Option<AddressBucket>,
-    delivery: &'static str,
-    slot: usize,
-    interval: Option<Duration>,
-}
-
-impl Subscription {
-    /// The resource.
-    pub fn resource(&self) -> &Arc<Resource> {
-        &self.resource
-    }
-
-    /// Its client would fetch this often by itself: while it is held it is not to learn of anything later than that.
-    pub fn set_client_interval(&mut self, pace: Duration) {
-        let mut roster = self.resource.lock_subscribers();
-        let before = roster.min_interval();
-        if let Some(before) = self.interval.replace(pace) {
-            roster.intervals.remove(&(before, self.slot));
-        }
-        roster.intervals.insert((pace, self.slot));
-        if before.is_none_or(|before| pace < before) {
-            self.resource.poller_wakeup.notify_one();
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.resource.askers.remove(self.network);
-        let mut roster = self.resource.lock_subscribers();
-        roster.tasks.remove(self.slot);
-        if let Some(pace) = self.interval {
-            roster.intervals.remove(&(pace, self.slot));
-        }
-        roster.count(self.delivery, -1);
-        if roster.tasks.is_empty() {
-            self.resource.poller_wakeup.notify_one();
-        }
     }
 }
 

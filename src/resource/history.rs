@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ResumeFrom, Snapshot};
 
-/// How much of the past is kept.
+/// The limits of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Versions, the newest included.
     pub versions: usize,
-    /// Bytes of their bodies. The newest is kept whatever it weighs.
+    /// Bytes of their bodies. The newest version is always kept.
     pub bytes: u64,
 }
 
@@ -21,19 +21,19 @@ impl Default for Options {
     }
 }
 
-/// Versions in order of position, oldest first. Cheap to clone: a clone is what readers see.
+/// Versions in order of position, oldest first. Cheap to clone; readers hold clones.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     snapshots: Arc<[Arc<Snapshot>]>,
 }
 
 impl History {
-    /// The newest version.
+    /// Returns the newest version.
     pub fn newest(&self) -> Option<&Arc<Snapshot>> {
         self.snapshots.last()
     }
 
-    /// The version at `position`, if it is still kept.
+    /// Returns the version at `position`, if it is still kept.
     pub fn at(&self, position: u64) -> Option<&Arc<Snapshot>> {
         self.snapshots
             .binary_search_by_key(&position, |snapshot| snapshot.version.position)
@@ -41,40 +41,40 @@ impl History {
             .map(|index| &self.snapshots[index])
     }
 
-    /// The newest version with exactly the content that is claimed, whatever its position: positions of another process
-    /// mean nothing here, fingerprints do.
+    /// Returns the newest version with exactly the claimed content, at any position: positions of another process are
+    /// meaningless here, but fingerprints are not.
     pub fn find(&self, claim: &ResumeFrom) -> Option<&Arc<Snapshot>> {
         self.snapshots.iter().rev().find(|snapshot| claim.matches_content(&snapshot.version))
     }
 
-    /// The versions behind the one at `position`, oldest first.
+    /// Returns the versions after `position`, oldest first.
     pub fn after(&self, position: u64) -> &[Arc<Snapshot>] {
         let first = self.snapshots.partition_point(|snapshot| snapshot.version.position <= position);
         &self.snapshots[first..]
     }
 
-    /// All versions, oldest first.
+    /// Returns all versions, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> + ExactSizeIterator {
         self.snapshots.iter()
     }
 
-    /// How many versions are kept.
+    /// Returns the number of versions.
     pub fn len(&self) -> usize {
         self.snapshots.len()
     }
 
-    /// Whether nothing was ever read.
+    /// Returns whether there are no versions.
     pub fn is_empty(&self) -> bool {
         self.snapshots.is_empty()
     }
 
-    /// Bytes of body that are kept.
+    /// Returns the size of all bodies in bytes.
     pub fn weight(&self) -> u64 {
         self.snapshots.iter().map(|snapshot| snapshot.weight() as u64).sum()
     }
 
-    /// This history with `snapshot` behind it, in place of the newest version if `replace`, and the oldest versions
-    /// dropped until `options` hold.
+    /// Returns this history with `snapshot` appended, in place of the newest version if `replace`, and without the
+    /// oldest versions that exceed `options`.
     pub fn with(&self, snapshot: Arc<Snapshot>, replace: bool, options: &Options) -> Self {
         let keep = self.len() - usize::from(replace && !self.is_empty());
         let mut snapshots: Vec<_> = self.snapshots[..keep].to_vec();

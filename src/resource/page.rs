@@ -1,9 +1,9 @@
-//! A resource as the page that clients show: what a fetch of it takes away would be missed there.
+//! A resource that clients display as a page. A fetch of it might consume data that the page would miss.
 //!
 //! ```text
-//! write ─▶ ClientFence::writes ─▶ Fetches::none: waits for the fetch under way; none begins before the page has
-//!                                 been answered its client itself
-//! fetch ─▶ Fetches::begin ─▶ Page::is_written? ─▶ called off before it is sent
+//! write ─▶ ClientFence::writes ─▶ Fetches::none: waits for the fetch in progress; none begins before the
+//!                                 backend has answered the client itself
+//! fetch ─▶ Fetches::begin ─▶ Page::is_written? ─▶ cancelled before it is sent
 //! ```
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,23 +14,23 @@ use tokio::time::Instant;
 
 use super::ClientFence;
 
-/// Who shows a resource as a page, and when it was last answered.
+/// The clients that display a resource as a page, and the time when the backend last answered one of them.
 #[derive(Debug)]
 pub struct Page {
-    /// When a client that shows it was last answered by the backend itself.
+    /// When the backend itself last answered a client that displays the page.
     passed: Mutex<Instant>,
-    /// The clients that follow it as the page that they show.
+    /// The clients that subscribe to it as their page.
     shown_by: Mutex<Vec<Arc<ClientFence>>>,
     fetches: Arc<Fetches>,
 }
 
 impl Page {
-    /// A resource that nobody shows.
+    /// Creates a page without clients.
     pub fn new(now: Instant) -> Self {
         Self { passed: Mutex::new(now), shown_by: Mutex::default(), fetches: Arc::default() }
     }
 
-    /// `client` shows it.
+    /// Records that `client` displays the page.
     pub fn show_by(&self, client: &Arc<ClientFence>) {
         let mut shown_by = lock(&self.shown_by);
         shown_by.retain(|known| known.is_held() && !Arc::ptr_eq(known, client));
@@ -39,39 +39,39 @@ impl Page {
         client.shows(&self.fetches);
     }
 
-    /// The backend has answered somebody who loads it.
+    /// Records that the backend has answered a client that loads the page.
     pub(super) fn pass(&self, now: Instant) {
         let mut passed = lock(&self.passed);
         *passed = passed.max(now);
     }
 
-    /// When it last did.
+    /// Returns the time of the last such response.
     pub fn passed(&self) -> Instant {
         *lock(&self.passed)
     }
 
-    /// Whether somebody shows it.
+    /// Returns whether any client displays the page.
     pub fn is_shown(&self) -> bool {
         !lock(&self.shown_by).is_empty()
     }
 
-    /// When a client that shows it last wrote, or began to.
+    /// Returns when a client that displays the page last began or finished a write.
     pub fn written(&self) -> Option<Instant> {
         lock(&self.shown_by).iter().map(|client| client.touched()).max()
     }
 
-    /// Whether such a client is writing at this moment.
+    /// Returns whether such a client is writing now.
     pub fn is_being_written(&self) -> bool {
         lock(&self.shown_by).iter().any(|client| client.is_writing())
     }
 
-    /// A fetch begins, and is under way until the guard is dropped.
+    /// Records the beginning of a fetch, which is in progress until the guard is dropped.
     pub fn fetches(&self) -> Fetching {
         self.fetches.begin()
     }
 }
 
-/// The fetches of a page that are under way.
+/// The fetches of a page in progress.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     count: AtomicUsize,
@@ -84,7 +84,7 @@ impl Fetches {
         Fetching(Arc::clone(self))
     }
 
-    /// Completes when none is under way.
+    /// Completes when no fetch is in progress.
     pub(super) async fn none(&self) {
         loop {
             let ended = self.ended.notified();
@@ -98,7 +98,7 @@ impl Fetches {
     }
 }
 
-/// A fetch that is under way.
+/// A fetch in progress.
 #[derive(Debug)]
 pub struct Fetching(Arc<Fetches>);
 

@@ -1,4 +1,4 @@
-//! Patches between the versions of a resource: made on first demand, shared by all who need the same.
+//! Patches between the versions of a resource, computed on first demand and shared.
 
 use std::borrow::Cow;
 
@@ -9,35 +9,35 @@ use crate::diff;
 use crate::model::{BodyForm, DeltaKind, DeltaRequest, Kind, PatchKey, Snapshot};
 use crate::normalise::{plain_utf8, text_of};
 
-/// A patch is kept beyond its version's time, for clients that come back and are led step by step, if it is at most this
-/// part of what it saves.
+/// The maximum size of a kept patch, as a fraction of the body that it saves. Small patches are kept beyond their
+/// version's time, for clients that return and are led patch by patch.
 const KEPT_SHARE: usize = 4;
 
-/// How the patch from `base` for `ask` is called. Patches of JSON are the same whatever the shape.
+/// Returns the cache key of the patch from `base` for `ask`. JSON patches do not depend on the body form.
 fn key(base: u64, ask: DeltaRequest) -> PatchKey {
     let shape = if ask.kind == DeltaKind::Splice { ask.form } else { BodyForm::Record };
     PatchKey { base, ask: DeltaRequest { form: shape, ..ask } }
 }
 
-/// The patch that makes `target` of `base`, if there is one that is smaller than `target`.
+/// Returns the patch from `base` to `target`, if there is one that is smaller than `target`.
 pub(super) fn patch(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
     target.encodings.patch(key(base.version.position, ask), || make(base, target, ask))
 }
 
-/// That patch, if somebody needed it before.
+/// Returns that patch if it has been computed before.
 pub(super) fn known(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
     target.encodings.known_patch(key(base.version.position, ask))
 }
 
-/// Whether a patch that leads to `snapshot` is kept when a newer version comes: only a small one from the version before,
-/// at `step`.
+/// Returns whether a patch that leads to `snapshot` is kept when a newer version arrives: only a small patch from the
+/// previous version, at `step`.
 pub(super) fn is_kept(key: &PatchKey, patch: &Bytes, step: Option<u64>, snapshot: &Snapshot) -> bool {
     Some(key.base) == step && patch.len() <= snapshot.weight() / KEPT_SHARE
 }
 
 fn make(base: &Snapshot, target: &Snapshot, ask: DeltaRequest) -> Option<Bytes> {
     let (one, other) = (&base.representation, &target.representation);
-    // A patch says nothing of status and type.
+    // A patch cannot express a change of status or type.
     if one.status != other.status || one.headers.get(CONTENT_TYPE) != other.headers.get(CONTENT_TYPE) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! What happens to all resources of a route at once: writes, files, hooks.
+//! Events that affect all resources of a route: writes, files, hooks.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,24 +13,25 @@ use super::{TaskNotify, Trigger};
 
 /// The events of a route, which trigger fetches of its resources.
 ///
-/// An event costs the one who causes it a few atomic operations, however many resources there are: pollers that are
-/// waiting are woken, and one that was woken does not wait again before its `refresh_gap` is over, so a storm of events
-/// wakes it only so often.
+/// Publishing an event costs a few atomic operations, however many resources there are. Waiting pollers are woken, and
+/// a woken poller does not wait again before its `refresh_gap` is over, so a storm of events wakes it only at that
+/// rate.
 #[derive(Debug)]
 pub struct RouteEvents {
     created_at: Instant,
-    /// The moment of the last event, as nanoseconds since `created_at`.
+    /// The time of the last event, in nanoseconds since `created_at`.
     last_fence: AtomicU64,
     sequence: AtomicU64,
-    /// Those events that are a reason for clients to ask for what only they may ask for.
+    /// The number of events that tell clients to request URLs that only they may request.
     ticks: AtomicU64,
-    /// One more than the moment at which the application was last seen to be well, as nanoseconds since `created_at`; 0 if never.
+    /// One more than the time when the application was last known to be healthy, in nanoseconds since `created_at`; 0
+    /// if never.
     last_well: AtomicU64,
-    /// What the last of them were, oldest first.
+    /// The last events, oldest first.
     recent: Mutex<VecDeque<RouteEvent>>,
-    /// Changes that fetches at the route's resources found.
+    /// The number of changes that fetches of the route's resources found.
     changes: AtomicU64,
-    /// Whether the route is there no more.
+    /// Whether the route was removed.
     closed: AtomicBool,
     published: Notify,
     listeners: Mutex<Slab<Arc<TaskNotify>>>,
@@ -42,25 +43,25 @@ struct RouteEvent {
     class: u64,
 }
 
-/// The likeness of a write of which nothing is known.
+/// The write class of a write about which nothing is known.
 pub const UNKNOWN_WRITE: u64 = 0;
 
-/// So many events are told apart by those who did not read them at once.
+/// The number of recent events that are kept individually for pollers that read them late.
 const MAX_RECENT: usize = 32;
 
-/// What has happened to a route.
+/// The events since a given event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsSince {
-    /// How many events there are by now.
+    /// The current number of events.
     pub sequence: u64,
-    /// The most telling of those that are new, if any is.
+    /// The most important trigger among the new events, if any.
     pub trigger: Option<Trigger>,
-    /// The likenesses of the writes among them.
+    /// The write classes of the writes among them.
     pub writes: Vec<u64>,
 }
 
 impl RouteEvents {
-    /// A route to which nothing has happened.
+    /// Creates the events of a route.
     pub fn new(now: Instant) -> Self {
         Self {
             created_at: now,
@@ -76,14 +77,13 @@ impl RouteEvents {
         }
     }
 
-    /// Something happened at `now`, after which nothing that was read before counts as current.
+    /// Publishes an event at `now`. Nothing fetched before counts as current then.
     pub fn publish(&self, trigger: Trigger, now: Instant) {
         self.publish_write(trigger, UNKNOWN_WRITE, now);
         self.tick();
     }
 
-    /// The same for a write that is known by its `write_class`: writes that are alike have the same. Clients are not told to
-    /// ask.
+    /// Publishes a write with its `write_class`, which is equal for similar writes. Clients receive no tick.
     pub fn publish_write(&self, trigger: Trigger, write_class: u64, now: Instant) {
         self.fence(now);
         {
@@ -97,7 +97,7 @@ impl RouteEvents {
         self.published.notify_waiters();
     }
 
-    /// The last event is a reason for clients to ask, too.
+    /// Publishes a tick: the last event is a reason for clients to send requests, too.
     pub fn tick(&self) {
         self.ticks.fetch_add(1, Ordering::AcqRel);
         for (_, notify) in &*self.listeners() {
@@ -105,7 +105,7 @@ impl RouteEvents {
         }
     }
 
-    /// The route is there no more: whoever listens is to look for another.
+    /// Marks the route as removed and notifies the listeners, which must look for another route.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for (_, notify) in &*self.listeners() {
@@ -113,22 +113,22 @@ impl RouteEvents {
         }
     }
 
-    /// Whether the route is there no more.
+    /// Returns whether the route was removed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// From now on, only what was read at `now` or later counts as current; nobody is told to fetch.
+    /// Moves the fence: only fetches that began at `now` or later count as current. No fetch is triggered.
     pub fn fence(&self, now: Instant) {
         self.last_fence.fetch_max(self.offset(now), Ordering::AcqRel);
     }
 
-    /// The application was seen to be well at `now`.
+    /// Records that the application was healthy at `now`.
     pub fn record_well(&self, now: Instant) {
         self.last_well.fetch_max(self.offset(now).saturating_add(1), Ordering::AcqRel);
     }
 
-    /// When the application was last seen to be well.
+    /// Returns when the application was last known to be healthy.
     pub fn seen_well(&self) -> Option<Instant> {
         let offset = self.last_well.load(Ordering::Acquire).checked_sub(1)?;
         Some(self.created_at + Duration::from_nanos(offset))
@@ -138,32 +138,32 @@ impl RouteEvents {
         u64::try_from(when.saturating_duration_since(self.created_at).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The moment before which nothing that was read counts as current.
+    /// Returns the fence: nothing fetched before this time counts as current.
     pub fn fenced(&self) -> Instant {
         self.created_at + Duration::from_nanos(self.last_fence.load(Ordering::Acquire))
     }
 
-    /// A fetch found a change.
+    /// Counts a change that a fetch found.
     pub fn record_change(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many changes fetches have found.
+    /// Returns the number of changes found.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// How many reasons to ask there were for clients.
+    /// Returns the number of ticks.
     pub fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Acquire)
     }
 
-    /// How many events there were.
+    /// Returns the number of events.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
     }
 
-    /// What happened since there were `known` events.
+    /// Returns the events after the first `known` ones.
     pub fn since(&self, known: u64) -> EventsSince {
         let recent = self.recent();
         let beats = self.sequence();
@@ -179,7 +179,7 @@ impl RouteEvents {
         EventsSince { sequence: beats, trigger, writes }
     }
 
-    /// Completes when there were other than `known` events.
+    /// Completes when the number of events differs from `known`.
     pub async fn wait_past(&self, known: u64) {
         loop {
             let beating = self.published.notified();
@@ -192,12 +192,12 @@ impl RouteEvents {
         }
     }
 
-    /// Notifies `notify` at each tick, until the claim that is returned is dropped.
+    /// Notifies `notify` at each tick until the returned listener is dropped.
     pub fn subscribe(self: &Arc<Self>, notify: Arc<TaskNotify>) -> EventListener {
         EventListener { slot: self.listeners().insert(notify), events: Arc::clone(self) }
     }
 
-    /// Whether anybody is told of each tick.
+    /// Returns whether there are listeners for ticks.
     pub fn has_listeners(&self) -> bool {
         !self.listeners().is_empty()
     }
@@ -211,7 +211,7 @@ impl RouteEvents {
     }
 }
 
-/// A client that is told of each tick.
+/// A listener for ticks.
 #[derive(Debug)]
 pub struct EventListener {
     events: Arc<RouteEvents>,
@@ -219,7 +219,7 @@ pub struct EventListener {
 }
 
 impl EventListener {
-    /// What it listens to.
+    /// Returns the events that it listens to.
     pub fn events(&self) -> &Arc<RouteEvents> {
         &self.events
     }

@@ -1,24 +1,25 @@
-//! What clients were shown of one target in several variants.
+//! The states of one target that clients have seen in several variants.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// The resources of one target for clients with the same cookies and authorization, which differ in other request headers. A
-/// client that polls one of them and follows another must not go back to an older state.
+/// The resources of one target for clients with the same cookies and authorization, which differ in other request
+/// headers. A client that polls one of them and subscribes to another must not go back to an older state.
 #[derive(Debug, Default)]
 pub struct Siblings {
-    /// The last two resources that showed something new, by handle, and when what they showed was complete.
+    /// The handles of the last two resources that showed a new state, and when that state was complete.
     shown: Mutex<[Option<(String, Instant)>; 2]>,
 }
 
 impl Siblings {
-    /// The resource called `handle` shows something that was new at `when`; the backend itself does, if that is empty.
+    /// Records that the resource `handle` showed a state that was new at `when`. An empty handle stands for the backend
+    /// itself.
     pub fn show(&self, handle: &str, when: Instant) {
         let mut shown = self.lock();
         let is_own = |slot: &Option<(String, Instant)>| slot.as_ref().is_some_and(|(known, _)| known == handle);
         if !shown.iter().any(is_own) {
-            // The older makes way.
+            // The older entry is replaced.
             shown.sort_by_key(|slot| slot.as_ref().map(|(_, when)| *when));
             shown[0] = Some((handle.to_owned(), when));
         }
@@ -27,7 +28,7 @@ impl Siblings {
         }
     }
 
-    /// When another than `handle` last showed something new.
+    /// Returns when a resource other than `handle` last showed a new state.
     pub fn shown_beside(&self, handle: &str) -> Option<Instant> {
         self.lock().iter().flatten().filter(|(known, _)| known != handle).map(|(_, when)| *when).max()
     }

@@ -1,4 +1,4 @@
-//! What everybody sees of a resource at one moment.
+//! The published state of a resource.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,46 +8,46 @@ use tokio::time::Instant;
 use super::{Decline, History, Refusal};
 use crate::model::{EndReason, ResumeFrom, Snapshot, Version};
 
-/// When a fetch began and when its answer was complete.
+/// When a fetch began and when its response was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchTimes {
     /// When the request was sent.
     pub started: Instant,
-    /// When the answer was complete.
+    /// When the response was complete.
     pub finished: Instant,
 }
 
 /// Whether the upstream can be read.
 #[derive(Clone, Debug)]
 pub enum ResourceStatus {
-    /// Nobody has fetched yet.
+    /// There was no fetch yet.
     Unknown,
     /// The last fetch succeeded.
     Live,
     /// The last fetch failed.
     Stale {
-        /// Since when fetches have been failing.
+        /// Since when fetches have failed.
         since: SystemTime,
-        /// What the upstream answered, if it did.
+        /// The status of the response, if there was one.
         status: Option<u16>,
     },
-    /// The watch is over; the resource will not come back to life, another under the same key may take its place.
+    /// The watch has ended. This resource does not recover; another one may take its place under the same key.
     Ended(Ended),
 }
 
-/// Why a watch is over.
+/// The reason why a watch ended.
 #[derive(Clone, Debug)]
 pub enum Ended {
     /// The upstream refused.
     Refused(Arc<Refusal>),
-    /// The answer may not be watched.
+    /// The response may not be watched.
     Declined(Decline),
-    /// We ended it ourselves.
+    /// This server ended the watch.
     Closed(EndReason),
 }
 
 impl Ended {
-    /// What an open stream is told.
+    /// Returns the reason that an open stream receives.
     pub fn reason(&self) -> EndReason {
         match self {
             Self::Refused(refusal) => refusal.reason(),
@@ -57,13 +57,13 @@ impl Ended {
     }
 }
 
-/// An immutable view: replaced as a whole whenever a fetch ends.
+/// An immutable view of a resource, replaced as a whole whenever a fetch ends.
 #[derive(Clone, Debug)]
 pub struct ResourceState {
     /// The last versions.
     pub history: History,
-    /// The position at which the newest meaning first appeared. Whoever stands there or later has nothing to be told:
-    /// versions since then differ only in parts whose change alone is no change.
+    /// The position at which the newest meaning first appeared. A client at this position or later is up to date,
+    /// because versions since then differ only in ignored parts.
     pub meaning_position: u64,
     /// Whether the upstream can be read.
     pub status: ResourceStatus,
@@ -71,7 +71,7 @@ pub struct ResourceState {
     pub last_success: Option<FetchTimes>,
     /// When the last fetch, good or bad, was sent.
     pub last_attempt: Option<Instant>,
-    /// What an operator should know of how this resource changes.
+    /// Advice for operators about the way in which this resource changes.
     pub advice: Option<Arc<str>>,
 }
 
@@ -89,12 +89,12 @@ impl Default for ResourceState {
 }
 
 impl ResourceState {
-    /// The newest version.
+    /// Returns the newest version.
     pub fn newest(&self) -> Option<&Arc<Snapshot>> {
         self.history.newest()
     }
 
-    /// The newest version, if it is known to be what the upstream had at `when` or later.
+    /// Returns the newest version, if the upstream is known to have had it at `when` or later.
     pub fn current_as_of(&self, when: Instant) -> Option<&Arc<Snapshot>> {
         match self.status {
             ResourceStatus::Live => self.last_success.filter(|fetched| fetched.started >= when).and(self.newest()),
@@ -102,8 +102,9 @@ impl ResourceState {
         }
     }
 
-    /// Whether what a client says that it holds is known to be no newer than all that is here: it is the newest meaning, or
-    /// a version that this process gave it. Contents come back, and positions count in one process alone.
+    /// Returns whether the state that a client says it holds is known not to be newer than this state: it has the
+    /// newest meaning, or is a version of this process. Contents may recur, and positions are valid in one process
+    /// only.
     pub fn knows(&self, claim: &ResumeFrom) -> bool {
         let is_newest = |newest: &Version| claim.matches_meaning(newest) || claim.matches_content(newest);
         let is_own =
@@ -112,12 +113,12 @@ impl ResourceState {
             || matches!(claim, ResumeFrom::Version(held) if is_own(held))
     }
 
-    /// Whether a fetch has been made, with whatever outcome, that began at `when` or later, or none ever will be.
+    /// Returns whether a fetch that began at `when` or later has been made, with any outcome, or none ever will be.
     pub fn attempted_since(&self, when: Instant) -> bool {
         self.ended().is_some() || self.last_attempt.is_some_and(|tried| tried >= when)
     }
 
-    /// Why the watch is over, if it is.
+    /// Returns why the watch ended, if it did.
     pub fn ended(&self) -> Option<&Ended> {
         match &self.status {
             ResourceStatus::Ended(ended) => Some(ended),

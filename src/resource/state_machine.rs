@@ -1,4 +1,4 @@
-//! The state machine of one resource: fetches go in, heads come out.
+//! The state machine of one resource: consumes fetches, produces resource states.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -15,25 +15,25 @@ use crate::explain::{Explanation, explain};
 use crate::model::{Digest, EncodingCache, Marks, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
 use crate::normalise::{Fallback, Meaning, Rules};
 
-/// What a fetch meant.
+/// The verdict on a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is a new version to tell everybody about.
+    /// There is a new version for all clients.
     Changed,
-    /// Only parts changed whose change alone is no change.
+    /// Only ignored parts changed.
     Insignificant,
-    /// Byte for byte the same.
+    /// The response is byte for byte the same.
     Unchanged,
-    /// The upstream said 304.
+    /// The upstream answered 304.
     NotModified,
     /// The upstream could not be read.
     Failed(Failure),
-    /// The watch is over.
+    /// The watch has ended.
     Ended,
 }
 
 impl Verdict {
-    /// Its name in metrics and in the admin API.
+    /// Returns its name in metrics and in the admin API.
     pub fn result(&self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -44,7 +44,7 @@ impl Verdict {
         }
     }
 
-    /// Whether clients must be woken, given how things stood before.
+    /// Returns whether clients must be woken, given the previous status.
     fn rings(&self, before: &ResourceStatus) -> bool {
         match self {
             Self::Changed | Self::Ended => true,
@@ -54,32 +54,32 @@ impl Verdict {
     }
 }
 
-/// A resource as its poller knows it. Pure: everything that happens comes in as a [`CompletedFetch`].
+/// The state of a resource as its poller sees it. Pure: all input arrives as a [`CompletedFetch`].
 #[derive(Debug)]
 pub struct StateMachine {
     head: Arc<ResourceState>,
     rules: Arc<Rules>,
     options: HistoryOptions,
     share: Taken,
-    /// On whose account the history is.
+    /// The owner of the history's memory.
     owner: Owner,
     observer: VolatilityMonitor,
-    /// In how many fetches in a row the upstream gave the same content another entity tag.
+    /// The number of consecutive fetches in which the upstream sent the same content with a different entity tag.
     strays: u8,
-    /// Of the last fetch that brought another body.
+    /// The explanation of the last fetch with a changed body.
     why: Why,
 }
 
-/// Why a fetch came to its verdict.
+/// The reason for a verdict.
 #[derive(Debug, Default)]
 struct Why {
     explanation: Explanation,
-    /// Why the body was not compared in the way that its type suggests.
+    /// The reason why the body was not compared in the way that its type suggests.
     fallback: Option<Fallback>,
 }
 
 impl StateMachine {
-    /// A resource that nobody has fetched, whose history will stand in `room`.
+    /// Creates the state of a resource that has not been fetched, with a history in `room`.
     pub fn new(rules: Arc<Rules>, options: HistoryOptions, room: Arc<Ration>) -> Self {
         let share = Taken::nothing(room, Owner::default());
         Self {
@@ -94,25 +94,25 @@ impl StateMachine {
         }
     }
 
-    /// From now on its history is on the account of `owner`.
+    /// Assigns the memory of its history to `owner`.
     pub fn charge(&mut self, owner: Owner) {
         self.owner = owner;
     }
 
-    /// Whether the history is more than the one who pays for it may have, though nothing but the newest version is kept.
+    /// Returns whether the history exceeds its owner's share although only the newest version is kept.
     pub fn is_too_much(&self) -> bool {
         self.head.ended().is_none() && self.share.is_too_much()
     }
 
-    /// The view to publish.
+    /// Returns the state to publish.
     pub fn head(&self) -> &Arc<ResourceState> {
         &self.head
     }
 
-    /// Takes in a fetch. Returns what it meant, and whether subscribers have something to be told.
+    /// Applies a fetch. Returns the verdict, and whether subscribers must be woken.
     ///
-    /// A fetch that began before the newest one that succeeded tells nothing new and is counted as unchanged: a client
-    /// never goes back to an older state.
+    /// A fetch that began before the newest successful one counts as unchanged, so a client never goes back to an older
+    /// state.
     pub fn observe(&mut self, fetch: CompletedFetch) -> (Verdict, bool) {
         let CompletedFetch { started, finished, at, outcome } = fetch;
         let fetched = FetchTimes { started, finished };
@@ -145,7 +145,7 @@ impl StateMachine {
                 head.live(fetched);
                 let Validators { etag, last_modified } =
                     head.newest().map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-                // It was asked by nothing but the date: that is what it goes by.
+                // The request contained only the date, so the upstream decided by the date.
                 let goes_by_date = etag.is_none() && last_modified.is_some();
                 self.refresh(&mut head, &headers, None, goes_by_date);
                 Verdict::NotModified
@@ -166,7 +166,7 @@ impl StateMachine {
         (verdict, rings)
     }
 
-    /// Says of the fetch that just came to `verdict` why it did.
+    /// Explains the verdict on the last fetch.
     pub fn explain(&self, verdict: &Verdict) -> String {
         match verdict {
             Verdict::Changed if self.head.newest().is_some_and(|newest| newest.version.position == 1) => {
@@ -193,7 +193,7 @@ impl StateMachine {
         }
     }
 
-    /// Ends the watch from our side.
+    /// Ends the watch.
     pub fn close(&mut self, ended: Ended) {
         let mut head = (*self.head).clone();
         head.status = ResourceStatus::Ended(ended);
@@ -223,7 +223,7 @@ impl StateMachine {
         self.why = Why { explanation, fallback };
         let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
         let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
-        // A run of versions with one meaning keeps its first, which most clients hold, and its latest.
+        // Among consecutive versions with one meaning, the first, which most clients hold, and the latest are kept.
         let replace =
             same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.meaning_position);
         if let Some(newest) = &newest {
@@ -241,7 +241,7 @@ impl StateMachine {
             heads: Default::default(),
             gzipped: OnceLock::new(),
         });
-        // Where memory is short, what clients come back for is a snapshot.
+        // If memory is short, returning clients receive a snapshot.
         let versions = if self.share.has_room() { self.options.versions } else { 1 };
         head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
         self.share.set(self.owner, head.history.weight());
@@ -260,7 +260,7 @@ impl StateMachine {
 }
 
 impl StateMachine {
-    /// Takes over headers, validators and coded form of a newer answer with the same body (RFC 9111 section 3.2).
+    /// Updates headers, validators and coded form from a newer response with the same body (RFC 9111 section 3.2).
     fn refresh(
         &mut self,
         head: &mut ResourceState,
@@ -278,7 +278,7 @@ impl StateMachine {
             }
         }
         let (validators, coded) = match newer {
-            // Of two coded forms of one body the first is as good as the second.
+            // Any coded form of a body is as good as another.
             Some(newer) => {
                 let coded = known.coded.clone().filter(|_| newer.coded.is_some()).or(newer.coded);
                 (newer.validators, coded)
@@ -291,7 +291,7 @@ impl StateMachine {
         let content = newest.version.content;
         let mut marks = self.marks(&head.history, content, &representation);
         if representation.headers.get(LAST_MODIFIED) == known.headers.get(LAST_MODIFIED) {
-            // What it was when it was new may have been followed by something else in the same second.
+            // The state may have been replaced within the same second, so the date is not reliable at first.
             marks.date = newest.marks.date || goes_by_date && is_alone(&head.history, content, &representation, date);
         }
         if representation.headers == known.headers
@@ -306,7 +306,7 @@ impl StateMachine {
             representation,
             arrived: newest.arrived,
             at: newest.at,
-            // Encoded forms say the tag.
+            // Encoded forms contain the tag.
             encodings: if is_stray { Arc::default() } else { Arc::clone(&newest.encodings) },
             marks,
             heads: Default::default(),
@@ -316,7 +316,7 @@ impl StateMachine {
         head.history = head.history.with(Arc::new(snapshot), true, &unbounded);
     }
 
-    /// What the validators of `representation`, which has this content, are worth.
+    /// Returns which validators of `representation`, which has this content, are reliable.
     fn marks(&self, history: &History, content: Digest, representation: &Representation) -> Marks {
         Marks {
             tag: self.strays < MAX_STRAYS && is_alone(history, content, representation, Representation::tag),
@@ -325,10 +325,10 @@ impl StateMachine {
     }
 }
 
-/// An upstream that does that so often makes a tag for each answer.
+/// After this many stray tags the upstream is assumed to generate a tag per response.
 const MAX_STRAYS: u8 = 3;
 
-/// Whether `representation` has this validator, and no other content in `history` has the same.
+/// Returns whether `representation` has this validator and no other content in `history` has the same one.
 fn is_alone(
     history: &History,
     content: Digest,

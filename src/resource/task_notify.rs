@@ -1,4 +1,4 @@
-//! How a client's task is told that there is something new.
+//! The wake-up of a client's task.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,9 +6,10 @@ use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
 
-/// A wake-up for one task, shared by all resources that the task follows.
+/// A wake-up for one task, shared by all resources that the task subscribes to.
 ///
-/// Two notifications before the task looks count as one: they say *that* something changed, the resource states say what.
+/// Several notifications before the task runs count as one: they say *that* something changed, and the resource states
+/// say what.
 #[derive(Debug, Default)]
 pub struct TaskNotify {
     is_notified: AtomicBool,
@@ -23,7 +24,7 @@ impl TaskNotify {
         }
     }
 
-    /// Completes when the task has been notified since this last completed. Only one task may wait.
+    /// Completes when the task has been notified since the last completion. Only one task may wait.
     pub async fn notified(&self) {
         poll_fn(|context| {
             if self.is_notified.swap(false, Ordering::AcqRel) {

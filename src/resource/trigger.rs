@@ -3,20 +3,20 @@
 /// A reason to fetch now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
-    /// The interval is over.
+    /// The interval has elapsed.
     Timer,
-    /// A client arrived and what we hold is too old for it.
+    /// A client arrived for which the stored state is too old.
     Demand,
     /// A write passed through the proxy.
     Write,
     /// A watched file changed.
     File,
-    /// The admin API asked.
+    /// A request to the admin API.
     Hook,
 }
 
 impl Trigger {
-    /// The trigger's name in metrics and in the admin API.
+    /// Returns the trigger's name in metrics and in the admin API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timer => "timer",

@@ -1,48 +1,48 @@
-//! Notices when changes are most likely no news: a clock, a counter, two backends that disagree.
+//! Detects changes that are most likely noise: a clock, a counter, two backends that disagree.
 
 use std::collections::VecDeque;
 
 use crate::explain::{Explanation, Rule};
 use crate::model::Digest;
 
-/// So many fetches in a row that were all changes are remarkable.
+/// How many consecutive changed fetches are suspicious.
 const STREAK: usize = 10;
 
-/// How many of the last changes are remembered, to see whether one leads back.
+/// How many recent meanings are remembered, to detect a return to an earlier state.
 const MEMORY: usize = 16;
 
-/// So many of those that lead back to a state that was there before are remarkable.
+/// How many returns to an earlier state are suspicious.
 const MAX_RETURNS: usize = 4;
 
-/// How many rules are worth reading.
+/// The maximum number of suggested rules.
 const MAX_RULES: usize = 6;
 
-/// Watches what fetches mean. Nothing is ever ignored because of it; it only speaks, once.
+/// Monitors the verdicts of fetches. It ignores nothing; it only gives advice, once.
 #[derive(Debug, Default)]
 pub(super) struct VolatilityMonitor {
-    /// Changes since the last fetch that was none.
+    /// The number of changes since the last unchanged fetch.
     streak: usize,
-    /// What would have made each of those no change.
+    /// The rules that would have made each of those changes insignificant.
     streak_rules: Option<Vec<Rule>>,
-    /// The meanings of the last changes, and whether each had been there before.
+    /// The meanings of the last changes, and whether each had occurred before.
     meanings: VecDeque<(Digest, bool)>,
-    /// What would have made each change no change that led back.
+    /// The rules that would have made each return to an earlier state insignificant.
     return_rules: Option<Vec<Rule>>,
     spoken: bool,
 }
 
 impl VolatilityMonitor {
-    /// A fetch was no change.
+    /// Records an unchanged fetch.
     pub(super) fn unchanged(&mut self) {
         self.streak = 0;
         self.streak_rules = None;
     }
 
-    /// A fetch was a change to `meaning`, for the reasons in `why`. Returns what an operator should know.
+    /// Records a change to `meaning`, explained by `why`. Returns advice for operators, if any.
     pub(super) fn changed(&mut self, meaning: Digest, why: &Explanation) -> Option<String> {
         let mut rules: Vec<Rule> = Vec::new();
         for rule in why.rules() {
-            // What was added and what was changed may be covered by one.
+            // One rule may cover both an addition and a change.
             if !rules.contains(rule) {
                 rules.push(rule.clone());
             }
@@ -77,7 +77,7 @@ impl VolatilityMonitor {
     }
 }
 
-/// Keeps of `rules` what is also in `new`.
+/// Keeps the rules that are also in `new`.
 fn narrow(rules: &mut Option<Vec<Rule>>, new: &[Rule]) {
     match rules {
         Some(rules) => rules.retain(|rule| new.contains(rule)),
@@ -101,15 +101,15 @@ fn advice(what: &str, rules: Option<&[Rule]>) -> String {
     format!("{what}, always there: if that is no news, {NEEDS}ignore = {{ {ignore} }}")
 }
 
-/// Comes before what the route should say.
+/// The text before the suggested configuration.
 const NEEDS: &str = "the route needs ";
 
-/// A complete route for `path` that does what `advice` says. With `learns`, pages there are given the browser script. `None` if
-/// the advice names nothing to write, or no route can name that path.
+/// Returns a complete route for `path` that follows `advice`. With `learns`, its pages receive the browser script.
+/// Returns `None` if the advice contains no configuration, or if no route can name that path.
 pub fn route_to_paste(advice: &str, path: &str, learns: bool) -> Option<String> {
     let (_, line) = advice.split_once(NEEDS)?;
     let shim = if learns { "shim = \"learn\"\n" } else { "" };
-    // A star would stand for more than itself.
+    // A star in the path would be a wildcard.
     (!path.contains('*')).then(|| format!("[[route]]\npath = {path:?}\n{line}\n{shim}"))
 }
 

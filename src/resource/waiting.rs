@@ -1,4 +1,4 @@
-//! How long clients wait for a fetch.
+//! Limits how long clients wait for a fetch.
 //!
 //! ```text
 //! fetch_since ─▶ a fetch that is recent enough begins soon ─▶ and ends in about its usual time ─▶ its head
@@ -6,8 +6,8 @@
 //!                                 └────────── None: the client is served in another way ─┘
 //! ```
 //!
-//! Nobody waits for a fetch that is not going to be made soon, whatever the reason: the application asked to be left alone,
-//! the budget is spent, or an earlier fetch is still under way.
+//! A client never waits for a fetch that will not be made soon: because the application asked for a delay, the fetch
+//! budget is used up, or an earlier fetch is still in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,40 +18,40 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Resource, ResourceState, ResourceStatus};
 
-/// How long a client waits for a fetch.
+/// The time that a client waits for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitLimit {
-    /// Until one begins that is recent enough.
+    /// Until a recent enough fetch begins.
     pub begin: Duration,
-    /// From then on, until it has ended.
+    /// From then on until it ends.
     pub end: Duration,
 }
 
 impl WaitLimit {
-    /// For a plain request that could be proxied, where a fetch usually takes so long.
+    /// Returns the limit for a plain request that could be proxied, given the usual duration of a fetch.
     pub fn plain(usual: Duration) -> Self {
         Self { begin: SOON, end: (usual * 3 / 2).max(usual + SOON) }
     }
 }
 
-/// A fetch that can be made begins within this time: it takes no more than that a task is woken.
+/// How soon a possible fetch begins: the time to wake a task.
 const SOON: Duration = Duration::from_millis(25);
 
-/// How long a fetch is waited for where it is not known how long fetches take.
+/// How long to wait for a fetch of unknown duration.
 const UNKNOWN: Duration = Duration::from_millis(100);
 
-/// So many of the last fetches say how long they take.
+/// The number of recent fetches whose duration is considered.
 const MAX_MEASURED: usize = 5;
 
-/// Who waits, and until when there is nothing to wait for. Moments are nanoseconds since the resource's birth, plus one; 0
-/// is none.
+/// The waiting clients, and the times that limit their wait. Times are in nanoseconds since the resource's creation,
+/// plus one; 0 is none.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     /// Until when no fetch is made.
     rest_until: AtomicU64,
-    /// When the application was last seen to be well.
+    /// When the application was last known to be healthy.
     well: AtomicU64,
-    /// Clients that wait for a fetch without being held.
+    /// The number of clients that wait for a fetch without being held.
     waiting: AtomicUsize,
 }
 
@@ -68,11 +68,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Resource {
-    /// Waits for the head of a fetch that began at `since` or later; `now` is when the client asked. Has one made if nobody
-    /// has yet. `None` if that takes longer than `patience` allows, or is sure to.
+    /// Waits for the result of a fetch that began at `since` or later, and demands one if there is none. `now` is the
+    /// time of the request. Returns `None` if that takes longer than `patience` allows, or is certain to.
     ///
-    /// *Races.* A fetch that begins between two looks at this state wakes the waiting client, since both its beginning and
-    /// its end notify; the demand ends with the client.
+    /// # Races
+    /// A fetch that begins between two reads of this state wakes the client, because both its beginning and its end
+    /// notify. The demand ends with the client.
     pub async fn fetch_since(&self, since: Instant, now: Instant, patience: WaitLimit) -> Option<Arc<ResourceState>> {
         let known = self.state_full();
         if known.attempted_since(since) {
@@ -87,7 +88,7 @@ impl Resource {
         loop {
             let progress = self.progress();
             tokio::pin!(progress);
-            // Registered before the state is read, so that what happens in between wakes us.
+            // Registered before the state is read, so that no notification in between is missed.
             progress.as_mut().enable();
             let head = self.state();
             if head.attempted_since(since) {
@@ -104,8 +105,8 @@ impl Resource {
         }
     }
 
-    /// How long a plain request waits for a fetch, `usual` being what its like take if that is known. `None`: not at all. The
-    /// last fetch failed or was late, so that the next may be, too.
+    /// Returns how long a plain request waits for a fetch, where `usual` is the usual duration if known. Returns `None`
+    /// if the last fetch failed or was late, since the next one may be too.
     pub fn wait_limit(&self, usual: Option<Duration>) -> Option<WaitLimit> {
         if self.is_stale() {
             return None;
@@ -119,51 +120,51 @@ impl Resource {
         (!is_late).then(|| WaitLimit::plain(median))
     }
 
-    /// No fetch is made before `until`.
+    /// Records that no fetch is made before `until`.
     pub fn rest(&self, until: Option<Instant>) {
         let until = until.map_or(0, |until| self.offset(until).saturating_add(1));
         self.waits.rest_until.store(until, Ordering::Release);
     }
 
-    /// Whether it is known that no fetch is made now.
+    /// Returns whether it is known that no fetch is made now.
     pub fn rests(&self, now: Instant) -> bool {
         self.waits.rest_until.load(Ordering::Acquire) > self.offset(now).saturating_add(1)
     }
 
-    /// Whether a fetch has begun that is recent enough for whoever needs one from `since` or later.
+    /// Returns whether a fetch has begun that is recent enough for a client that needs one from `since` or later.
     pub fn is_fetched_since(&self, since: Instant) -> bool {
         self.fetch_started_since(since).is_some()
     }
 
-    /// Whether the application could not be read the last time.
+    /// Returns whether the last fetch failed.
     pub fn is_stale(&self) -> bool {
         matches!(self.state().status, ResourceStatus::Stale { .. })
     }
 
-    /// The application was seen to be well at `now`: if it could not be read before, it may be readable again.
+    /// Records that the application was healthy at `now`, so a failing resource may be readable again.
     pub fn record_well(&self, now: Instant) {
         self.waits.well.fetch_max(self.offset(now).saturating_add(1), Ordering::AcqRel);
         self.alert();
     }
 
-    /// When the application was last seen to be well, by this resource or by its route.
+    /// Returns when the application was last known to be healthy, from this resource or its route.
     pub fn seen_well(&self) -> Option<Instant> {
         let own = self.waits.well.load(Ordering::Acquire).checked_sub(1).map(|offset| self.at(offset));
         own.max(self.route_events().seen_well())
     }
 
-    /// Counts a client that waits for a fetch, until what is returned is dropped.
+    /// Counts a waiting client until the returned guard is dropped.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waits.waiting.fetch_add(1, Ordering::SeqCst);
         Waiting(self)
     }
 
-    /// Whether a client waits for a fetch that would otherwise ask by itself.
+    /// Returns whether a client waits for a fetch in place of its own request.
     pub fn is_awaited(&self) -> bool {
         self.waits.waiting.load(Ordering::SeqCst) > 0 && self.is_demanded()
     }
 
-    /// Whether anybody waits for a fetch, or is held.
+    /// Returns whether any client waits for a fetch or is held.
     pub fn is_wanted(&self) -> bool {
         !self.is_closing() && (self.waits.waiting.load(Ordering::SeqCst) > 0 || self.held() > 0)
     }

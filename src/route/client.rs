@@ -1,4 +1,4 @@
-//! Who asks, as far as the backend is told: the client, and the way by which its request came.
+//! The client of a request, and the connection by which the request arrived, as reported to the backend.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,42 +11,43 @@ pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-fo
 /// `X-Real-IP`.
 pub static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The client, as far as the backend is to be told of it.
+/// A client, as reported to the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address; `None` on a Unix socket.
+    /// The address; `None` on a Unix socket.
     pub address: Option<IpAddr>,
-    /// The origin by which it addressed us.
+    /// The origin that it addressed.
     pub origin: Origin,
-    /// The last hop of its requests.
+    /// The sender of its requests.
     pub hop: Hop,
 }
 
-/// Who handed a request to us: the client itself, or a proxy in front of us.
+/// The direct sender of a request: the client itself, or a proxy in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// Its address; `None` on a Unix socket.
+    /// The address; `None` on a Unix socket.
     pub address: Option<IpAddr>,
-    /// Whether it speaks TLS to us.
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// Whether what it says of the client is believed.
+    /// Whether its forwarding headers are trusted.
     pub believed: bool,
 }
 
 impl Client {
-    /// A client that addressed us as `origin`, and whose requests are handed to us by `hop`.
+    /// Creates a client that addressed `origin`, and whose requests arrive through `hop`.
     pub fn new(address: Option<IpAddr>, origin: Origin, hop: Hop) -> Self {
         Self { address, origin, hop }
     }
 
-    /// What is known of it, as one element of `Forwarded` (RFC 7239).
+    /// Returns the description of the client as one element of `Forwarded` (RFC 7239).
     pub(super) fn forwarded(&self) -> String {
         let Origin { scheme, public, .. } = &self.origin;
         format!("for={};host=\"{public}\";proto={}", node(self.address), scheme.as_str())
     }
 
-    /// What `name` says of the client's address in its own requests, which bear these headers, when they are passed on. `None`
-    /// for other names. Ports are left out: those of a client's connections say nothing of the client.
+    /// Returns the value that the header `name` has for the client's address when the client's own requests with these
+    /// headers are forwarded. Returns `None` for other names. Ports are left out, because the port of one connection
+    /// does not describe the client.
     pub(super) fn told(&self, name: &HeaderName, headers: &HeaderMap) -> Option<Option<HeaderValue>> {
         match name {
             name if *name == X_FORWARDED_FOR => Some(self.hop.forwarded_for(headers).map(without_ports)),
@@ -58,13 +59,13 @@ impl Client {
 }
 
 impl Hop {
-    /// `X-Forwarded-For` as the backend is sent it, of a request that came with these headers.
+    /// Returns `X-Forwarded-For` for the backend, for a request with these headers.
     pub fn forwarded_for(self, headers: &HeaderMap) -> Option<HeaderValue> {
         let address = self.address.map_or_else(String::new, address_text);
         self.append(headers, &X_FORWARDED_FOR, address)
     }
 
-    /// `Forwarded` (RFC 7239) as the backend is sent it, of a request that came with these headers.
+    /// Returns `Forwarded` (RFC 7239) for the backend, for a request with these headers.
     pub fn forwarded(self, headers: &HeaderMap) -> Option<HeaderValue> {
         let mut element = String::with_capacity(96);
         let scheme = if self.tls { "https" } else { "http" };
@@ -76,7 +77,7 @@ impl Hop {
         self.append(headers, &FORWARDED, element)
     }
 
-    /// The list field `name` with one more element, or with nothing else, if what it says is not believed.
+    /// Appends an element to the list field `name`. An untrusted list is replaced by the element.
     fn append(self, headers: &HeaderMap, name: &HeaderName, element: String) -> Option<HeaderValue> {
         let mut said = fields::list(headers, name).filter(|_| self.believed).peekable();
         let value = match said.peek() {
@@ -89,7 +90,7 @@ impl Hop {
     }
 }
 
-/// A list of addresses without the ports that some proxies add.
+/// Removes the ports that some proxies append to addresses.
 fn without_ports(list: HeaderValue) -> HeaderValue {
     let Some(text) = list.to_str().ok().filter(|text| text.contains(':')) else { return list };
     let bare =

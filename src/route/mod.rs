@@ -1,8 +1,8 @@
-//! Compiled routes: which requests are ours, and under which key.
+//! Compiled routes: match requests and compute resource keys.
 //!
 //! ```text
 //! request ──▶ Table::find ──▶ Route ──▶ Route::key ──▶ ResourceKey
-//!                               └── Learned: what answers have taught about single paths
+//!                               └── PathKnowledge: facts about single paths, learned from responses
 //! ```
 
 mod client;
@@ -35,22 +35,24 @@ use crate::telemetry::RouteMetrics;
 /// Whether the browser script is injected into a route's pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shim {
-    /// No.
+    /// The script is not injected.
     #[default]
     Off,
-    /// Yes, and it may follow what routes name.
+    /// The script is injected, and may subscribe to URLs of routes.
     Configured,
-    /// Yes, and it may follow any URL that the page polls.
+    /// The script is injected, and may subscribe to any URL that the page polls.
     Learn,
 }
 
 impl Route {
-    /// Whether its URLs can be followed on the stream below the prefix. Pages with the browser script need that.
+    /// Returns whether its URLs can be subscribed to on the stream below the prefix. Pages with the browser script need
+    /// that.
     pub fn offers_stream(&self) -> bool {
         self.shim != Shim::Off || self.transports.iter().any(|delivery| delivery.name() == "sse")
     }
 
-    /// The request headers by which an answer on one of its URLs is chosen by us, whatever the backend says.
+    /// Returns the request headers by which this server selects the response on the route's URLs, independent of the
+    /// backend.
     pub fn negotiates(&self) -> Option<&'static str> {
         match (self.transports.is_empty(), self.long_poll) {
             (true, false) => None,
@@ -61,47 +63,47 @@ impl Route {
     }
 }
 
-/// What a route was configured to be.
+/// A configured route.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Tells it from other routes.
+    /// Its identifier.
     pub id: RouteId,
-    /// Which paths it takes.
+    /// The paths that it matches.
     pub pattern: Pattern,
-    /// Which methods.
+    /// The methods that it matches.
     pub methods: Vec<Method>,
     /// How its resources are watched.
     pub watch: Arc<WatchConfig>,
-    /// What splits them.
+    /// The request properties that split its resources.
     pub variant: VariantOptions,
-    /// How its streams are held.
+    /// The timing of its streams.
     pub deliver: deliver::Options,
-    /// In which forms, on their own URLs.
+    /// The stream formats on its own URLs.
     pub transports: Vec<&'static dyn StreamFormat>,
-    /// Whether their URLs can be followed over a WebSocket.
+    /// Whether its URLs can be subscribed to over a WebSocket.
     pub websocket: bool,
-    /// Whether in a forever frame.
+    /// Whether its URLs can be subscribed to in a forever frame.
     pub iframe: bool,
-    /// Whether by `Prefer: wait`.
+    /// Whether its URLs support `Prefer: wait`.
     pub long_poll: bool,
-    /// Watched URLs whose change is a reason to ask for this.
+    /// Watched URLs that trigger a tick when they change.
     pub tick_on: Vec<Arc<str>>,
     /// How long a plain poll is held.
     pub hold: Option<Duration>,
-    /// Whether we may ask for its resources ourselves.
+    /// Whether Sungrazer may fetch its resources itself.
     pub fetch: bool,
-    /// Whether its pages are given the browser script.
+    /// Whether its pages receive the browser script.
     pub shim: Shim,
-    /// After which requests to fetch, or to tell pages to ask.
+    /// The requests that trigger a fetch or a tick.
     pub refresh_on: Vec<WritePattern>,
     /// Response headers that name the groups of its resources.
     pub groups: Arc<[http::HeaderName]>,
-    /// What happens to all of its resources at once.
+    /// The events of all its resources.
     pub events: Arc<RouteEvents>,
-    /// Where it is counted.
+    /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
-    /// What answers have taught.
+    /// The facts learned from responses.
     pub knowledge: Arc<PathKnowledge>,
-    /// Headers that keep a client apart from itself.
+    /// Request headers that change with each request of a client.
     pub unsteady: Arc<Unsteady>,
 }

@@ -1,10 +1,10 @@
-//! The target of a request, as far as routes look at it.
+//! Request targets as seen by routes.
 
 use std::borrow::Cow;
 
-/// Whether a backend will see this path the way we do. Dot segments, empty segments, path parameters, backslashes,
-/// encoded separators and control characters are read differently by different servers; a path with any of them matches
-/// no route, so it is proxied and never shared.
+/// Returns whether a backend will interpret this path as we do. Servers read dot segments, empty segments, path
+/// parameters, backslashes, encoded separators and control characters differently. A path with any of them matches no
+/// route, so it is proxied and never shared.
 pub fn is_unambiguous(path: &str) -> bool {
     if !path.starts_with('/') || path.contains("//") || path.contains([';', '\\']) {
         return false;
@@ -12,7 +12,7 @@ pub fn is_unambiguous(path: &str) -> bool {
     if path.split('/').any(|segment| segment == "." || segment == "..") {
         return false;
     }
-    // Some servers take overlong forms of dots and slashes for these.
+    // Some servers accept overlong encodings of dots and slashes.
     if std::str::from_utf8(&decode(path)).is_err() {
         return false;
     }
@@ -28,7 +28,7 @@ fn hex_pair(bytes: &[u8]) -> Option<u8> {
     u8::try_from(digit(bytes.first())? * 16 + digit(bytes.get(1))?).ok()
 }
 
-/// `path` with its percent-encoding undone (RFC 3986 section 2.1).
+/// Returns `path` with percent-encoding removed (RFC 3986 section 2.1).
 pub(super) fn decode(path: &str) -> Cow<'_, [u8]> {
     if !path.contains('%') {
         return Cow::Borrowed(path.as_bytes());
@@ -51,7 +51,7 @@ pub(super) fn decode(path: &str) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// A request target in origin form (RFC 9112 section 3.2.1), taken apart but not changed.
+/// A request target in origin form (RFC 9112 section 3.2.1), split into path and query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target<'a> {
     /// The path as it was sent.
@@ -61,7 +61,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Takes `text` apart. `None` if it is not in origin form.
+    /// Splits `text`. Returns `None` if it is not in origin form.
     pub fn parse(text: &'a str) -> Option<Self> {
         if !text.starts_with('/') || text.contains('#') {
             return None;
@@ -72,12 +72,12 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The first parameter `name` of the query, its encoding undone.
+    /// Returns the first query parameter called `name`, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
         self.parameters(name).next()
     }
 
-    /// All parameters `name` of the query, in order, their encoding undone.
+    /// Returns all query parameters called `name`, in order, decoded.
     pub fn parameters(&self, name: &str) -> impl Iterator<Item = String> {
         self.query.unwrap_or_default().split('&').filter_map(move |parameter| {
             let (found, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -85,7 +85,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Path and query as the backend will see them in fetches: without the parameters named in `ignored`, where `#` in a
+    /// Returns path and query as the backend sees them in fetches: without the parameters in `ignored`, where `#` in a
     /// name stands for digits.
     pub fn canonical(&self, ignored: &[String]) -> String {
         let kept = self.query.map(|query| {
@@ -105,8 +105,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Whether `pattern`, in which `#` stands for one digit or more, is the name of the parameter `name`. No query that a
-/// request can carry has that character.
+/// Returns whether `pattern`, in which `#` stands for one digit or more, matches the parameter `name`. The query of a
+/// request cannot contain that character.
 fn is_called(name: &str, pattern: &str) -> bool {
     let Some((before, behind)) = pattern.split_once('#') else { return name == pattern };
     let Some(rest) = name.strip_prefix(before) else { return false };

@@ -1,13 +1,13 @@
-//! What answers of the backend have taught about single targets.
+//! Facts about single targets, learned from responses of the backend.
 //!
 //! ```text
-//! an answer ─▶ PathKnowledge::record_decline ─▶ facts of this target: for everybody, or for whoever asked
+//! an answer ─▶ PathKnowledge::record_decline ─▶ facts of this target: for all clients, or for one
 //!                          └──▶ evidence about its path ─▶ several targets and askers agree, and nothing speaks against it:
 //!                                                          facts of the path
 //! ```
 //!
-//! One client must not be able to teach what then holds for all others. So what depends on who asks holds for who asked, and what
-//! was seen of one query holds for that query.
+//! A single client must not be able to teach facts that then apply to all others. Facts that depend on the client
+//! therefore apply to that client only, and facts about one query apply to that query.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::RandomState;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::resource::Decline;
 
-/// Facts by target and by path, bounded in number; what is forgotten is learned again.
+/// Facts by target and by path, bounded in number. Forgotten facts are learned again.
 #[derive(Debug, Default)]
 pub struct PathKnowledge {
     hasher: RandomState,
@@ -34,29 +34,30 @@ struct Known {
     paths: HashMap<Arc<str>, OfPath>,
 }
 
-/// What is known to whoever asks for a target.
+/// The facts about a target that apply to one client.
 #[derive(Clone, Debug, Default)]
 pub struct PathFacts {
-    /// Request headers by which its answers vary, beyond those that the route names.
+    /// Request headers by which its responses vary, beyond those that the route names.
     pub vary: BTreeSet<String>,
-    /// Why its answers are somebody's own, whatever the route says of its audience.
+    /// The reason why its responses belong to one client, whatever audience the route configures.
     pub private: Option<&'static str>,
-    /// Whether those with credentials are answered otherwise than those without, where the route says that all may share.
+    /// Whether clients with credentials receive different responses than those without, on a route that shares
+    /// responses.
     pub differs: bool,
-    /// Why it may not be watched.
+    /// The reason why it may not be watched.
     pub unwatchable: Option<Decline>,
-    /// Whether the backend streams events there itself; being found out once for all who ask.
+    /// Whether the backend streams events there itself; determined once for all clients.
     pub own_stream: Arc<OnceCell<bool>>,
 }
 
-/// Who asks for what, as far as facts are kept apart by that.
+/// A client and a target, as far as facts distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// The target, as the resource is called.
+    /// The target in canonical form.
     pub target: &'a str,
-    /// Stands for all that identifies the client.
+    /// The hash of everything that identifies the client.
     pub identity: u64,
-    /// Stands for the client whatever cookies it has by now: its address and its browser.
+    /// The hash of the client's address and browser, which stays the same when its cookies change.
     pub browser: u64,
 }
 
@@ -68,13 +69,13 @@ struct OfTarget {
     private: Option<(&'static str, Instant)>,
     own_stream: Arc<OnceCell<bool>>,
     own_stream_until: Option<Instant>,
-    /// Why it may not be watched for an identity, and until when that is believed.
+    /// The reason why it may not be watched for an identity, and the time until which that is assumed.
     unwatchable: HashMap<u64, (Decline, Instant)>,
-    /// Cookies that answers replace, by browser.
+    /// Cookies that responses replace, by browser.
     rotations: HashMap<u64, Rotation>,
 }
 
-/// A cookie that a client's own answers replaced.
+/// A cookie that responses to a client's own requests replace.
 #[derive(Debug)]
 struct Rotation {
     cookie: String,
@@ -89,7 +90,7 @@ struct OfPath {
     evidence: VecDeque<Evidence>,
 }
 
-/// What was seen of one target of a path.
+/// An observation about one target of a path.
 #[derive(Debug)]
 struct Evidence {
     target: Arc<str>,
@@ -102,35 +103,36 @@ const MAX_TARGETS: usize = 4096;
 
 const MAX_PATHS: usize = 4096;
 
-/// Identities and browsers of which something is known at one target.
+/// The maximum number of identities and browsers with facts about one target.
 const MAX_ASKERS: usize = 256;
 
-/// What is remembered for and against a path.
+/// The maximum number of observations about a path.
 const MAX_EVIDENCE: usize = 16;
 
-/// So many targets, and as many identities, have to show the same of a path.
+/// The number of targets and identities that must agree before a fact applies to the whole path.
 const AGREEMENT: usize = 3;
 
-/// A backend is updated now and then: what it could not do it may have learned.
+/// How long facts are kept. A backend may be updated, and its behaviour may change.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// How long an answer counts by which the backend did not show what it can do, such as a 401.
+/// How long an inconclusive response, such as a 401, counts.
 const RETRY_AFTER_INCONCLUSIVE: Duration = Duration::from_secs(2);
 
-/// How often those with credentials are asked for, where fetches carry none.
+/// The interval of audits with credentials on a route with anonymous fetches.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(600);
 
-/// How long a target that may not be watched is left alone.
+/// How long an unwatchable target is left alone.
 const UNWATCHABLE_TTL: Duration = Duration::from_secs(30);
 
-/// How long a target is left alone that has replaced a cookie once. The client's next answer tells whether it does so each time.
+/// How long a target that has replaced a cookie once is left alone. The client's next response shows whether it does so
+/// each time.
 const WAIT_AND_SEE: Duration = Duration::from_secs(60);
 
-/// So many answers in a row that replace a cookie do it each time.
+/// How many responses in a row must replace a cookie before it counts as rotating.
 const EACH_TIME: usize = 2;
 
 impl PathKnowledge {
-    /// What is known of the target that is asked for, below `path`.
+    /// Returns the facts about the requested target below `path`.
     pub fn facts<'a>(&self, path: &str, asked: impl FnOnce() -> Asked<'a>, now: Instant) -> PathFacts {
         let mut known = self.lock();
         let Known { targets, paths } = &mut *known;
@@ -149,7 +151,7 @@ impl PathKnowledge {
         facts
     }
 
-    /// The same, for operators: of whoever asks.
+    /// Returns the facts about all clients, for operators.
     pub fn told(&self, path: &str, target: &str, now: Instant) -> PathFacts {
         let mut known = self.lock();
         let mut facts = PathFacts::default();
@@ -163,8 +165,8 @@ impl PathKnowledge {
         facts
     }
 
-    /// Whether the backend streams events at `target` itself. Found out by `ask`, once for all who want to know; `None`
-    /// from it means that the backend did not show.
+    /// Returns whether the backend streams events at `target` itself. `ask` determines it once for all callers; its
+    /// result `None` means that the test was inconclusive.
     pub async fn has_own_event_stream(
         &self,
         target: &str,
@@ -188,7 +190,7 @@ impl PathKnowledge {
             .await
     }
 
-    /// Takes in why an answer to what was asked for below `path` could not be watched. Returns whether that is news.
+    /// Records why a response to `asked` below `path` could not be watched. Returns whether that is new.
     pub fn record_decline(&self, path: &str, asked: &Asked<'_>, decline: &Decline, now: Instant) -> bool {
         let mut known = self.lock();
         let facts = known.target(asked.target, now);
@@ -222,16 +224,16 @@ impl PathKnowledge {
         news
     }
 
-    /// Something below `path` is watched without anything having been learned of it: what others have shown is not true of all
-    /// of that path.
+    /// Records that a target below `path` is watched without restrictions, so observations about other targets do not
+    /// apply to the whole path.
     pub fn record_watched(&self, path: &str) {
         if let Some(of_path) = self.lock().paths.get_mut(path) {
             of_path.evidence.clear();
         }
     }
 
-    /// Takes in which cookie of a client's own request the answer to it replaced, if it did. Returns whether it is news that
-    /// each answer does.
+    /// Records the cookie, if any, that a response to a client's own request replaced. Returns whether this shows for
+    /// the first time that each response replaces it.
     pub fn record_rotation(&self, asked: &Asked<'_>, replaced: Option<&str>, now: Instant) -> bool {
         let mut known = self.lock();
         let Some(cookie) = replaced else {
@@ -248,8 +250,7 @@ impl PathKnowledge {
         times == EACH_TIME
     }
 
-    /// Whether it is time to find out what those with credentials are answered at `path`; to be found out by whoever is
-    /// told so.
+    /// Returns whether an audit of `path` with credentials is due. The caller must then perform it.
     pub fn should_audit(&self, path: &str, now: Instant) -> bool {
         let mut known = self.lock();
         let facts = known.path(path, now);
@@ -260,12 +261,12 @@ impl PathKnowledge {
         due
     }
 
-    /// Takes in whether they are answered otherwise. Returns whether that is news.
+    /// Records the result of an audit: whether responses with credentials differ. Returns whether that is new.
     pub fn record_audit(&self, path: &str, differs: bool, now: Instant) -> bool {
         std::mem::replace(&mut self.lock().path(path, now).differs, differs) != differs
     }
 
-    /// Makes the numbers that stand for clients.
+    /// Returns the hasher for clients.
     pub(super) fn hasher(&self) -> &RandomState {
         &self.hasher
     }
@@ -276,7 +277,7 @@ impl PathKnowledge {
 }
 
 impl Known {
-    /// What is known of `target`. If too much is known, what was not asked about for longest is forgotten.
+    /// Returns the facts about `target`. If the table is full, the least recently used facts are forgotten.
     fn target(&mut self, target: &str, now: Instant) -> &mut OfTarget {
         if self.targets.len() >= MAX_TARGETS && !self.targets.contains_key(target) {
             let mut used: Vec<Instant> = self.targets.values().map(|known| known.used).collect();
@@ -300,7 +301,7 @@ impl Known {
     }
 }
 
-/// Adds to a table that clients can fill; what was there is forgotten if there is too much.
+/// Inserts into a table that clients can fill; a full table is cleared first.
 fn insert<V>(table: &mut HashMap<u64, V>, key: u64, value: V) -> Option<V> {
     if table.len() >= MAX_ASKERS && !table.contains_key(&key) {
         table.clear();
@@ -336,7 +337,7 @@ impl OfTarget {
         self.rotations.retain(|_, rotation| now < rotation.until);
     }
 
-    /// What this says to whoever asked; to nobody in particular, all of it.
+    /// Adds the facts that apply to `asked`, or all facts without a client.
     fn add_to(&self, facts: &mut PathFacts, asked: Option<&Asked<'_>>) {
         facts.vary.extend(self.vary.iter().cloned());
         facts.private = facts.private.or(self.private.map(|(reason, _)| reason));
@@ -362,7 +363,7 @@ impl OfPath {
         self.evidence.push_back(evidence);
     }
 
-    /// What several targets, asked for by several identities, agree in.
+    /// Adds the facts on which several targets and identities agree.
     fn add_to(&self, facts: &mut PathFacts, now: Instant) {
         facts.differs = self.differs;
         for one in &self.evidence {
@@ -372,7 +373,7 @@ impl OfPath {
                 valid.filter(move |other| std::mem::discriminant(&other.decline) == kind)
             };
             let identities: HashSet<u64> = alike().map(|other| other.identity).collect();
-            // There is one for each target.
+            // Each target has at most one observation.
             if alike().count() < AGREEMENT || identities.len() < AGREEMENT {
                 continue;
             }
@@ -387,12 +388,12 @@ impl OfPath {
 }
 
 impl PathFacts {
-    /// The headers of [`PathFacts::vary`].
+    /// Returns the headers of [`PathFacts::vary`].
     pub fn vary_names(&self) -> impl Iterator<Item = HeaderName> {
         self.vary.iter().filter_map(|name| name.parse().ok())
     }
 
-    /// Whether nothing was learned that makes another key, or none.
+    /// Returns whether no fact changes the key or forbids watching.
     pub fn is_plain(&self) -> bool {
         self.vary.is_empty() && self.private.is_none() && self.unwatchable.is_none()
     }
@@ -420,7 +421,7 @@ mod tests {
         assert!(!learned.record_decline(PATH, &asked("/a?all", 1), &large(), now));
         assert_eq!(unwatchable("/a?all", 1), Some(large()));
         assert_eq!((unwatchable("/a?all", 2), unwatchable("/a", 1)), (None, None));
-        // However many targets one client, or clients of one target, show.
+        // The number of targets that one client shows, or of clients of one target, does not matter.
         for number in 0..9 {
             learned.record_decline(PATH, &asked(&format!("/a?{number}"), 1), &large(), now);
             learned.record_decline(PATH, &asked("/a?all", number), &large(), now);
@@ -449,7 +450,7 @@ mod tests {
     fn a_cookie_that_each_answer_replaces_leaves_the_page_to_itself() {
         let (learned, now) = (PathKnowledge::default(), clock::now());
         let rotates = |identity| learned.facts(PATH, || asked(PATH, identity), now).unwatchable.is_some();
-        // The cookies are others each time; the browser is the same.
+        // The cookies differ each time; the browser is the same.
         assert!(!learned.record_rotation(&asked(PATH, 11), Some("sid"), now) && rotates(21));
         assert!(learned.record_rotation(&asked(PATH, 21), Some("sid"), now) && rotates(31));
         assert!(!learned.record_rotation(&asked(PATH, 31), Some("sid"), now) && !rotates(12));

@@ -1,4 +1,4 @@
-//! Path patterns: `*` is one segment or a part of one, `**` any rest.
+//! Path patterns: `*` matches one segment or a part of one, `**` any number of further segments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use super::path::decode;
 pub struct Pattern {
     text: String,
     segments: Vec<Segment>,
-    /// Whether `**` stands at the end.
+    /// Whether it ends in `**`.
     rest: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     Literal(Vec<u8>),
-    /// What stands before, between and behind stars.
+    /// The literal text before, between and after stars.
     Stars(Vec<Vec<u8>>),
 }
 
@@ -27,16 +27,16 @@ pub enum ParsePatternError {
     /// It does not begin with a slash.
     #[error("a path begins with \"/\": write \"/{0}\"")]
     NoSlash(String),
-    /// `**` is not the whole last segment.
+    /// `**` is not the complete last segment.
     #[error("\"**\" stands for any rest, so it can only be the last segment, alone")]
     RestNotLast,
-    /// It holds something that no request path that can match holds.
+    /// It contains something that no matching request path contains.
     #[error("a path that can be matched has no query, no fragment, no empty segment and no \".\" or \"..\" segment")]
     NeverMatches,
 }
 
 impl Pattern {
-    /// Whether `path`, as it was sent, matches. The caller has seen to it that the path is plain.
+    /// Returns whether `path`, as sent, matches. The caller has checked that the path is unambiguous.
     pub fn matches(&self, path: &str) -> bool {
         let decoded = decode(path);
         let mut given = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|byte| *byte == b'/');
@@ -46,11 +46,11 @@ impl Pattern {
                 _ => return false,
             }
         }
-        // "/a/**" takes "/a", "/a/" and everything below.
+        // "/a/**" matches "/a", "/a/" and everything below.
         self.rest || given.next().is_none()
     }
 
-    /// Whether every path that `other` takes is taken by this pattern, too.
+    /// Returns whether this pattern matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let enough = if self.rest {
             other.segments.len() >= self.segments.len()
@@ -60,17 +60,18 @@ impl Pattern {
         enough && self.segments.iter().zip(&other.segments).all(|(own, other)| own.covers(other))
     }
 
-    /// The pattern as it was written.
+    /// Returns the pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
-/// Stands for whatever a star of another pattern may take. No path that matches a route holds it.
+/// Represents any text that a star of another pattern may match. No path that matches a route contains it.
 const ANYTHING: &[u8] = b"\0";
 
 impl Segment {
-    /// Whether each segment that `other` takes is taken by this one. What stands for anything can only be taken by a star.
+    /// Returns whether this segment matches everything that `other` matches. Only a star matches the placeholder for
+    /// any text.
     fn covers(&self, other: &Self) -> bool {
         match other {
             Self::Literal(text) => self.matches(text),
@@ -90,7 +91,7 @@ impl Segment {
                         None => return false,
                     }
                 }
-                // A star is never nothing where it is the whole segment.
+                // A star that is the complete segment matches at least one character.
                 rest.ends_with(last) && !given.is_empty()
             }
         }
@@ -143,7 +144,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A method, or `*` for every unsafe one, and a path pattern.
+/// A method, or `*` for every unsafe method, and a path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WritePattern {
     method: Option<http::Method>,
@@ -156,21 +157,22 @@ pub enum ParseWritePatternError {
     /// There are not two words.
     #[error("write a method, or \"*\" for any, and a path: \"POST /api/**\"")]
     Form,
-    /// The first word is no method in capitals.
+    /// The first word is not a method in capitals.
     #[error("{0:?} is no method: methods are written in capitals, \"*\" is any that changes something")]
     Method(String),
-    /// The second is no pattern.
+    /// The second word is not a pattern.
     #[error(transparent)]
     Path(#[from] ParsePatternError),
 }
 
 impl WritePattern {
-    /// Whether it takes every unsafe request, as the default does.
+    /// Returns whether it matches every unsafe request, like the default.
     pub fn is_general(&self) -> bool {
         self.method.is_none() && self.path.segments.is_empty() && self.path.rest
     }
 
-    /// Whether a request with this method and path matches. `*` is every method that is not safe (RFC 9110 section 9.2.1).
+    /// Returns whether it matches a request with this method and path. `*` matches every method that is not safe (RFC
+    /// 9110 section 9.2.1).
     pub fn matches(&self, method: &http::Method, path: &str) -> bool {
         self.method.as_ref().map_or(!method.is_safe(), |own| own == method) && self.path.matches(path)
     }

@@ -1,4 +1,4 @@
-//! All routes, in order.
+//! The table of all routes.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Route, Shim, is_unambiguous};
 
-/// The routes; the first that matches wins.
+/// The routes in order; the first match wins.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Arc<Route>>,
@@ -14,40 +14,40 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of `routes`, in the order of the file.
+    /// Creates a table of `routes`, in the order of the file.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
         let inject = routes.iter().any(|route| route.shim != Shim::Off);
         Self { routes, inject }
     }
 
-    /// Whether pages of any route are given the browser script.
+    /// Returns whether any route injects the browser script.
     pub fn inject(&self) -> bool {
         self.inject
     }
 
-    /// The route of a request, if it has one. A request with an odd path has none.
+    /// Returns the route of a request, if there is one. A request with an ambiguous path has none.
     pub fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
         let route = self.routes.iter().find(|route| route.methods.contains(method) && route.pattern.matches(path))?;
         is_unambiguous(path).then_some(route)
     }
 
-    /// The first route that takes this path by any method.
+    /// Returns the first route that matches this path with any method.
     pub fn find_path(&self, path: &str) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| route.pattern.matches(path)).filter(|_| is_unambiguous(path))
     }
 
-    /// The route by whose rules a page may follow what no route takes, if this path is such.
+    /// Returns the route that allows a page to subscribe to this path although no route matches the path.
     pub fn learning_route(&self, path: &str) -> Option<&Arc<Route>> {
         let learns = self.routes.iter().find(|route| route.shim == Shim::Learn)?;
         (is_unambiguous(path) && self.find_path(path).is_none()).then_some(learns)
     }
 
-    /// The route by whose rules a GET of this path is followed, if it may be asked for by us.
+    /// Returns the route that applies to a watched GET of this path, if Sungrazer may fetch it.
     pub fn watch_route(&self, path: &str) -> Option<&Arc<Route>> {
         self.find(&Method::GET, path).or_else(|| self.learning_route(path)).filter(|route| route.fetch)
     }
 
-    /// All routes, in order.
+    /// Returns all routes in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }

@@ -1,7 +1,7 @@
-//! Request headers that keep a client apart from itself: each of its requests bears another value.
+//! Detects request headers that have a different value in each request of a client, which would prevent sharing.
 //!
 //! ```text
-//! identity of a request, but for cookies and authorization ─▶ Unsteady::record ─▶ a name, once: operators may say that it is no identity
+//! identity of a request, but for cookies and authorization ─▶ Unsteady::record ─▶ the name, once, for ignore_headers
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,16 +14,16 @@ use parking_lot::Mutex;
 
 use crate::model::ResourceKey;
 
-/// A header is reported when so many requests of one client for one URL had as many values.
+/// How many requests of one client for one URL must have distinct values before a header is reported.
 const TELLING: usize = 8;
 
-/// Names that are reported, at most; a client can make up any.
+/// The maximum number of reported names, since a client can send any.
 const MAX_NAMES: usize = 16;
 
-/// What is watched at once: a header of one client's requests for one URL.
+/// The maximum number of watched combinations of header, client and URL.
 const MAX_WATCHED: usize = 1024;
 
-/// What is known of the headers of a route's requests.
+/// The observed headers of a route's requests.
 #[derive(Debug, Default)]
 pub struct Unsteady {
     hasher: RandomState,
@@ -32,15 +32,15 @@ pub struct Unsteady {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The values seen so far, as hashes; none any more once one has come twice.
+    /// The hashes of the values seen so far; `None` once a value was repeated.
     watched: HashMap<u64, Option<Vec<u64>>>,
-    /// What was found out, and of which URL.
+    /// The reported names, each with an example URL.
     found: BTreeMap<String, Arc<str>>,
 }
 
 impl Unsteady {
-    /// Takes in what a request with this key bears, of the client that `who` stands for beside these headers. Returns the names of
-    /// which it is news that they never repeat.
+    /// Records the headers of a request with this key from the client `who`. Returns the names of headers that are
+    /// newly found to change with each request.
     pub fn record(&self, who: impl Hash, key: &ResourceKey) -> Vec<HeaderName> {
         let mut news = Vec::new();
         let own = key.identity.fields().filter(|(name, _)| **name != COOKIE && **name != AUTHORIZATION);
@@ -69,12 +69,12 @@ impl Unsteady {
         news
     }
 
-    /// What to do about it.
+    /// Returns the advice for operators.
     pub fn advice(name: &str) -> String {
         format!("if it identifies nobody, write into this route: ignore_headers = [\"{name}\"]")
     }
 
-    /// The names that were found out, each with a URL.
+    /// Returns the reported names, each with an example URL.
     pub fn found(&self) -> BTreeMap<String, Arc<str>> {
         self.known.lock().found.clone()
     }
@@ -102,7 +102,7 @@ mod tests {
         let unsteady = Unsteady::default();
         for round in 0..TELLING - 1 {
             assert!(unsteady.record(1, &key("/a", &round.to_string())).is_empty());
-            // Another client, or another URL, has a value of its own.
+            // Another client or another URL has its own values.
             assert!(unsteady.record(2, &key("/a", &(round % 3).to_string())).is_empty());
             assert!(unsteady.record(1, &key(&format!("/{round}"), &round.to_string())).is_empty());
         }

@@ -1,4 +1,4 @@
-//! From a request to the key of the resource that it asks for.
+//! Computes the resource key of a request.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -15,18 +15,18 @@ use super::{Route, Target};
 use crate::deliver::{self, StreamFormat};
 use crate::model::{Identity, RequestContext, ResourceKey, Secret, address_text, fields};
 
-/// The query parameter by which a client that cannot send `Last-Event-ID` says what it holds.
+/// The query parameter that replaces `Last-Event-ID` for clients that cannot send it.
 pub const RESUME_PARAMETER: &str = "last_event_id";
 
-/// Who shares one fetch.
+/// The clients that share one fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
     /// Clients with the same credentials: cookies, authorization, and every header that is not known to be neutral.
     #[default]
     Credentials,
-    /// Everybody. Fetches carry no credentials.
+    /// All clients. Fetches carry no credentials.
     Public,
-    /// Clients with the same values of these.
+    /// Clients with the same values of these cookies and headers.
     Selected {
         /// Cookie names.
         cookies: Vec<String>,
@@ -35,27 +35,27 @@ pub enum Audience {
     },
 }
 
-/// What splits a route's resources.
+/// The request properties that split a route's resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VariantOptions {
-    /// Who shares.
+    /// The audience.
     pub audience: Audience,
-    /// Request headers that split, beside the credentials.
+    /// Request headers that split resources, in addition to the credentials.
     pub vary: Vec<HeaderName>,
-    /// Query parameters that do not.
+    /// Query parameters that do not split resources.
     pub ignore_query: Vec<String>,
-    /// Request headers that identify nobody, beside those that are known not to.
+    /// Request headers that do not identify a client, in addition to the known ones.
     pub ignore_headers: Vec<HeaderName>,
 }
 
 impl Route {
-    /// How the resource of `target` is called.
+    /// Returns the canonical form of `target`.
     pub fn canonical(&self, target: Target<'_>) -> String {
         target.canonical(&self.variant.ignore_query)
     }
 
-    /// The key of the resource that a request asks for. With `stream`, the request asks to be held: the part of its
-    /// `Accept` that says so is for us, not for the backend, and so is the parameter that says what the client holds.
+    /// Returns the key of the requested resource. With `stream`, the request asks to be held: the stream types in its
+    /// `Accept` and the resume parameter are for this server and not for the backend.
     pub fn key(
         &self,
         client: &Client,
@@ -66,14 +66,14 @@ impl Route {
     ) -> ResourceKey {
         let mut split: Vec<HeaderName> = self.variant.vary.iter().cloned().chain(facts.vary_names()).collect();
         if headers.contains_key(CONTENT_TYPE) {
-            // Of a request without a body it says what the client would like to be answered, to some applications.
+            // Some applications use it as the desired response type on requests without a body.
             split.push(CONTENT_TYPE);
         }
         split.retain(fields::may_vary_key);
         let audience = if facts.private.is_some() { &Audience::Credentials } else { &self.variant.audience };
         let identity = match audience {
             Audience::Credentials => {
-                // What may identify a client splits by being a part of its identity, and is kept as what that is.
+                // A header that may identify a client is part of its identity, which splits the resource already.
                 split.retain(|name| fields::is_neutral(name) || self.variant.ignore_headers.contains(name));
                 Identity::full(self.all_credentials(headers, &split, client.hop.believed))
             }
@@ -82,8 +82,8 @@ impl Route {
         };
         let named = identity.is_of_one_client();
         if named {
-            // What is asked for with a client's credentials is asked for as that client asks, in all that an application may
-            // bind a session to. Nobody shares it anyway.
+            // A fetch with a client's credentials repeats every header to which an application may bind a session. Such
+            // a resource is not shared anyway.
             split.extend(fields::OF_CLIENT.iter().cloned());
         }
         split.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -94,10 +94,10 @@ impl Route {
                 return (name, told);
             }
             let value = match combined_value(headers, &name) {
-                // No `Accept` means that everything is welcome (RFC 9110 section 12.5.1).
+                // A missing `Accept` accepts everything (RFC 9110 section 12.5.1).
                 None if name == ACCEPT => Some(HeaderValue::from_static("*/*")),
                 Some(_) if stream && name == ACCEPT => Some(without_streams(headers)),
-                // What a client says of its address is worth nothing: the backend is told what we know.
+                // A client's own statement about its address is not trusted; the backend receives the known address.
                 _ if name == FORWARDED => HeaderValue::from_str(&client.forwarded()).ok(),
                 _ if name == X_FORWARDED_FOR || name == X_REAL_IP => {
                     client.address.and_then(|address| HeaderValue::from_str(&address_text(address)).ok())
@@ -126,16 +126,16 @@ impl Route {
 }
 
 impl Route {
-    /// What is known to a client that asks for `target` with these headers.
+    /// Returns the facts that apply to a client that requests `target` with these headers.
     pub fn facts(&self, client: &Client, target: Target<'_>, headers: &HeaderMap, now: Instant) -> PathFacts {
         let canonical = OnceCell::new();
         let asked = || self.asked(client, canonical.get_or_init(|| self.canonical(target)), headers);
         self.knowledge.facts(target.path, asked, now)
     }
 
-    /// Who asks for `target`, as far as facts are kept apart by that.
+    /// Returns the client and `target` in the form by which facts are distinguished.
     pub fn asked<'a>(&self, client: &Client, target: &'a str, headers: &HeaderMap) -> Asked<'a> {
-        // What a tracing agent adds makes nobody another.
+        // Headers that a tracing agent adds do not make another client.
         let own =
             headers.iter().filter(|(name, _)| !fields::is_neutral(name) && !self.variant.ignore_headers.contains(name));
         let own: Vec<(&str, &[u8])> = own.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -144,9 +144,9 @@ impl Route {
         Asked { target, identity: hasher.hash_one(own), browser: hasher.hash_one(browser) }
     }
 
-    /// Whether a fetch for this client leaves out something by which the backend might know it.
+    /// Returns whether a fetch for this client omits something by which the backend might identify it.
     pub fn strips_credentials(&self, headers: &HeaderMap, facts: &PathFacts) -> bool {
-        // Nearly always there is nothing of that kind, and it need not be counted.
+        // Usually there is no such header, and nothing needs to be computed.
         if facts.private.is_some() || headers.keys().all(fields::is_neutral) {
             return false;
         }
@@ -159,7 +159,8 @@ impl Route {
         self.all_credentials(headers, &split, true).len() > sent
     }
 
-    /// Everything by which a backend might know the client, but for what splits anyway, or never gets there.
+    /// Returns everything by which a backend might identify the client, except headers that split resources anyway or
+    /// are not forwarded.
     fn all_credentials(&self, headers: &HeaderMap, split: &[HeaderName], believed: bool) -> Vec<(HeaderName, Secret)> {
         let identifies = |name: &&HeaderName| {
             !fields::is_neutral(name)
@@ -173,7 +174,7 @@ impl Route {
         names.into_iter().filter_map(field).collect()
     }
 
-    /// The key of the resource as this client alone is answered it, whatever the route says of its audience.
+    /// Returns the key of the resource for this client alone, whatever audience the route configures.
     pub fn key_with_credentials(
         &self,
         client: &Client,
@@ -187,7 +188,7 @@ impl Route {
     }
 }
 
-/// The one value of a field, its lines joined (RFC 9110 section 5.3).
+/// Returns the single value of a field, with its lines joined (RFC 9110 section 5.3).
 fn combined_value(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
@@ -213,8 +214,8 @@ fn selected(headers: &HeaderMap, cookies: &[String], names: &[HeaderName]) -> Ve
     selected
 }
 
-/// `Accept` without the types that ask to be held; `*/*` if nothing else is left, so that a page's `EventSource` and its
-/// polls ask for one thing.
+/// Returns `Accept` without the stream types, or `*/*` if nothing else is left, so that a page's `EventSource` and its
+/// polls request the same resource.
 fn without_streams(headers: &HeaderMap) -> HeaderValue {
     let is_stream = |item: &&str| {
         let essence = item.split(';').next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! File descriptors: how many this process may have, and how many of them are for whom.
+//! The budget of file descriptors: the process limit and its division.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
@@ -6,29 +6,29 @@ use tracing::warn;
 use crate::config::Config;
 use crate::deliver::StreamsOptions;
 
-/// No more are asked for, whatever the system would give.
+/// The maximum number of descriptors to request.
 const MIN_DESCRIPTORS: u64 = 1 << 20;
 
-/// Listeners, logs, the configuration, what the runtime has, and operators.
+/// Descriptors for listeners, logs, the configuration, the runtime, and operators.
 const OWN_DESCRIPTORS: u64 = 128;
 
-/// Who may have how many.
+/// The division of file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FdBudget {
-    /// Of the process.
+    /// The limit of the process.
     limit: u64,
-    /// Clients that are held.
+    /// The maximum number of held clients.
     streams: usize,
-    /// Connections of clients.
+    /// The maximum number of client connections.
     pub(super) connections: usize,
-    /// Connections of operators and of those who collect metrics.
+    /// The maximum number of connections of operators and metrics collectors.
     pub(super) operators: usize,
-    /// Clients that are told at a time to speak TLS.
+    /// The maximum number of concurrent clients that are redirected to TLS.
     pub(super) redirects: usize,
 }
 
 impl FdBudget {
-    /// Takes as many descriptors as the system gives without being asked for a privilege, and shares them out.
+    /// Raises the limit as far as possible without privileges, and divides it.
     pub(super) fn acquire(config: &Config) -> Self {
         let mut limit = getrlimit(Resource::Nofile);
         let wanted = limit.maximum.unwrap_or(MIN_DESCRIPTORS).min(MIN_DESCRIPTORS);
@@ -45,8 +45,8 @@ impl FdBudget {
         allowance
     }
 
-    /// Of `limit` descriptors, a part is kept for ourselves and for fetches. Most of the rest are for clients that connect, and
-    /// most of these may be held; what is left is for the connections by which their requests are proxied.
+    /// Divides `limit` descriptors. A part is reserved for the process itself and for fetches. Most of the rest is for
+    /// client connections, most of which may be held; the remainder is for upstream connections of proxied requests.
     fn split(limit: u64, config: &Config) -> Self {
         let pools: usize = config.upstream.replicas.iter().map(|replica| replica.keepalive).sum();
         let own = OWN_DESCRIPTORS + (config.budget.max_fetches + pools) as u64;
@@ -61,12 +61,12 @@ impl FdBudget {
         }
     }
 
-    /// `options`, no further than there are descriptors.
+    /// Limits `options` to the available descriptors.
     pub(super) fn clamp(&self, options: StreamsOptions) -> StreamsOptions {
         StreamsOptions { max_streams: options.max_streams.min(self.streams), ..options }
     }
 
-    /// What is wrong if so many are to be held, and what to do about it.
+    /// Returns a warning with a remedy if `max_streams` exceeds the available descriptors.
     fn warning(&self, max_streams: usize) -> Option<String> {
         let Self { limit, streams, .. } = self;
         if max_streams <= *streams {

@@ -1,10 +1,10 @@
-//! Sends requests as spans to an OpenTelemetry collector, over HTTP, if the environment names one.
+//! Exports requests as spans to an OpenTelemetry collector over HTTP, if the environment names one.
 //!
 //! ```text
 //! AccessLog ─ Export::export ─▶ a queue with a bound ─▶ batches ─▶ POST …/v1/traces
 //! ```
 //!
-//! The variables are those of the OpenTelemetry specification, as far as they concern traces over HTTP in JSON.
+//! The environment variables are those of the OpenTelemetry specification that apply to traces as JSON over HTTP.
 
 use std::env;
 use std::str::FromStr;
@@ -21,22 +21,22 @@ use crate::telemetry::{Export, Record, SpanResource, encode_spans};
 use crate::tls::Outgoing;
 use crate::upstream::{self, Address, HostMode, Upstream};
 
-/// Spans that may wait.
+/// The maximum number of queued spans.
 const MAX_WAITING: usize = 2048;
 
-/// Spans that are sent at a time.
+/// The maximum number of spans per batch.
 const BATCH: usize = 512;
 
-/// How long a span waits for others, at most.
+/// The maximum delay of a span before its batch is sent.
 const DELAY: Duration = Duration::from_secs(5);
 
-/// How long the last spans may take when the server stops.
+/// The timeout of the last export when the server stops.
 const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a collector answers is not read beyond this.
+/// The maximum number of bytes read of a collector's response.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Where spans go.
+/// Sends spans to a collector.
 pub(super) struct Exporter {
     collector: Upstream,
     path: String,
@@ -44,24 +44,24 @@ pub(super) struct Exporter {
     resource: SpanResource,
     delay: Duration,
     queue: mpsc::Receiver<Record>,
-    /// Whether the collector took the last batch: of several failures in a row one is logged.
+    /// Whether the collector accepted the last batch. Only the first of several failures in a row is logged.
     well: bool,
 }
 
-/// The end of the queue at which requests come in.
+/// The sending end of the queue.
 pub(super) struct Spans(mpsc::Sender<Record>);
 
 impl Export for Spans {
     fn export(&self, record: Record) {
         if record.trace.as_ref().is_some_and(crate::telemetry::Trace::is_sampled) {
-            // A collector that cannot keep up must not slow anybody down: what does not fit is left out.
+            // A slow collector must not slow down requests, so spans that do not fit into the queue are dropped.
             let _ = self.0.try_send(record);
         }
     }
 }
 
 impl Exporter {
-    /// One for the collector that the environment names; `None` if it names none.
+    /// Creates the exporter for the collector named in the environment; `None` if there is none.
     pub(super) fn from_env() -> Option<(Spans, Self)> {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
         let endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| {
@@ -106,7 +106,7 @@ impl Exporter {
         Some((Spans(sender), Self { collector, path, headers, resource, delay, queue, well: true }))
     }
 
-    /// Sends batches until nobody is left to bring spans, and then what is left.
+    /// Sends batches until all senders are dropped, and then the remaining spans.
     pub(super) async fn run(mut self) {
         let mut due = interval(self.delay);
         let mut waiting = Vec::new();
@@ -137,12 +137,12 @@ impl Exporter {
         waiting.clear();
         let sent = match self.head(body.len()) {
             Ok(head) => self.collector.exchange_once(head, body, MAX_ANSWER).await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         let trouble = match sent {
             Ok(answer) if answer.status.is_success() => None,
             Ok(answer) => Some(format!("it answered {}", answer.status)),
-            Err(text) => Some(text),
+            Err(error) => Some(error.to_string()),
         };
         match &trouble {
             Some(text) if self.well => warn!(spans, "the collector does not take spans: {text}"),
@@ -165,7 +165,7 @@ impl Exporter {
     }
 }
 
-/// The origin and the path of a collector's URL.
+/// Splits a collector's URL into origin and path.
 fn parse(endpoint: &str) -> Option<(Address, String)> {
     let uri: Uri = endpoint.parse().ok()?;
     let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?);

@@ -1,4 +1,4 @@
-//! Gives the listening sockets to a new process of the program, without a moment in which nobody listens.
+//! Hands the listening sockets over to a new process of the program, without a gap in listening.
 //!
 //! ```text
 //! SIGUSR2 ─▶ spawn the program as it is on disk now, with the sockets (LISTEN_FDS) ─▶ it says READY=1 ─▶ drain, exit
@@ -19,13 +19,13 @@ use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-/// The first descriptor that is handed over (`sd_listen_fds(3)`).
+/// The first descriptor number of inherited sockets (`sd_listen_fds(3)`).
 const FIRST: i32 = 3;
 
-/// How long the new process may take until it accepts.
+/// How long the new process may take until it accepts connections.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the new process did not take over. The old one goes on.
+/// The reason why the new process did not take over. The old process continues.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// It could not be started.
@@ -34,15 +34,17 @@ pub enum Failed {
     /// It ended before it accepted; its log says why.
     #[error("the new process ended before it accepted")]
     Ended,
-    /// It did not say that it accepts.
+    /// It did not report readiness in time.
     #[error("the new process did not accept within {HANDOVER_TIMEOUT:?}")]
     Silent,
 }
 
-/// Starts the program anew with `sockets`, each with its name, and waits until it accepts. Returns its process id.
+/// Starts the program again with `sockets`, each with its name, and waits until the new process accepts connections.
+/// Returns its process id.
 ///
 /// # Errors
-/// If it does not come to accept. Then it is there no more; nor is it if it is waited for no longer.
+/// Returns [`Failed`] if the new process does not report readiness. It is killed then, and also if this future is
+/// dropped.
 pub(super) async fn hand_over(sockets: Vec<(&'static str, OwnedFd)>) -> Result<u32, Failed> {
     let told_at = env::temp_dir().join(format!("sungrazer-{}-{:08x}.ready", std::process::id(), crate::clock::seed()));
     let socket = UnixDatagram::bind(&told_at)?;
@@ -51,12 +53,12 @@ pub(super) async fn hand_over(sockets: Vec<(&'static str, OwnedFd)>) -> Result<u
     Successor::start(command)?.await_ready(&socket, HANDOVER_TIMEOUT).await
 }
 
-/// Where the new process says that it accepts: a file that goes with the wait.
+/// The socket file on which the new process reports readiness. Dropping it removes the file.
 struct NotifySocket(PathBuf);
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        // It was ours alone; whether it could be removed changes nothing.
+        // Errors are ignored: the file is private to this process.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -75,15 +77,15 @@ fn command(sockets: Vec<(&'static str, OwnedFd)>, told_at: &Path) -> io::Result<
     Ok(command)
 }
 
-/// The program as it is on disk now, which may be another than the one that runs.
+/// Returns the path of the program on disk, which may differ from the running one.
 fn program() -> io::Result<PathBuf> {
     let path = env::current_exe()?.into_os_string().into_vec();
     let path = path.strip_suffix(b" (deleted)").map(<[u8]>::to_vec).unwrap_or(path);
     Ok(PathBuf::from(OsString::from_vec(path)))
 }
 
-/// The new process, until it accepts. One that does not come to is not left behind with the sockets: nobody would be answered
-/// who finds his way into its queue.
+/// The new process until it accepts connections. If it never does, it is killed: left behind with the sockets, it would
+/// hold connections in its queue without answering them.
 struct Successor(Option<Child>);
 
 impl Successor {
@@ -105,7 +107,7 @@ impl Successor {
         let failed = tokio::select! {
             ready = timeout(patience, ready) => match ready {
                 Ok(Ok(())) => {
-                    // It is its own master now. Should it end before us, the runtime notices.
+                    // The new process is independent now. If it ends before this one, the runtime reaps it.
                     self.0 = None;
                     return Ok(pid);
                 }
@@ -114,7 +116,7 @@ impl Successor {
             },
             _ = child.wait() => Failed::Ended,
         };
-        // One that has ended cannot be killed, and need not be.
+        // The kill fails if the process has already ended, which is fine.
         let _ = child.kill().await;
         Err(failed)
     }
@@ -123,7 +125,7 @@ impl Successor {
 impl Drop for Successor {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It is waited for no longer; the runtime sees to it that it leaves nothing behind.
+            // The runtime reaps the process.
             let _ = child.start_kill();
         }
     }

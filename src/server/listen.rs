@@ -1,4 +1,4 @@
-//! Sockets that listen: inherited, or bound before anything is started, so that what cannot be had is said at once.
+//! Listening sockets: inherited, or bound before anything else starts, so that errors are reported at once.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,11 +12,11 @@ use tracing::warn;
 
 use super::StartError;
 
-/// Connections that wait to be accepted.
+/// The length of the accept queue.
 const BACKLOG: i32 = 4096;
 
-/// A dead peer is noticed by the kernel, on a stream of either version: after a minute of silence it is probed, and
-/// given up when it does not answer.
+/// Returns the socket options. The kernel detects dead peers: after a minute of silence it probes the connection and
+/// closes it if there is no response.
 pub(super) fn listener_options() -> TcpSocketOptions {
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(TcpKeepalive {
@@ -29,21 +29,21 @@ pub(super) fn listener_options() -> TcpSocketOptions {
     options
 }
 
-/// What the sockets that a process hands to the next are called, in `LISTEN_FDNAMES`.
+/// The names of inherited sockets in `LISTEN_FDNAMES`.
 pub(super) const PUBLIC: &str = "listen";
 pub(super) const ADMIN: &str = "admin";
 pub(super) const REDIRECT: &str = "redirect";
 
-/// Sockets that somebody opened for us: systemd, or the process whose place we take (`sd_listen_fds(3)`).
+/// Sockets inherited from systemd or from a previous process (`sd_listen_fds(3)`).
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(String, TcpListener)>,
-    /// Whether it was one alone, which then needs no telling name.
+    /// Whether only one socket was inherited, which needs no specific name.
     alone: bool,
 }
 
 impl Inherited {
-    /// Those that the environment tells of. To be asked once, before anything else opens files.
+    /// Reads the inherited sockets from the environment. Must be called once, before anything else opens files.
     pub fn from_env() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
@@ -63,8 +63,8 @@ impl Inherited {
         Self { sockets, alone }
     }
 
-    /// The socket that is called `name`, or listens at `address`; and if there is one alone, whatever it is called, that one
-    /// for clients.
+    /// Takes the socket named `name` or bound to `address`. A single inherited socket is always used for clients,
+    /// whatever its name.
     fn take(&mut self, name: &str, address: SocketAddr) -> Option<TcpListener> {
         let at = |wanted: &dyn Fn(&(String, TcpListener)) -> bool| self.sockets.iter().position(wanted);
         let index = at(&|(_, listener)| listener.local_addr().is_ok_and(|local| local == address))
@@ -73,7 +73,7 @@ impl Inherited {
         Some(self.sockets.remove(index).1)
     }
 
-    /// Closes those that nobody took, and says so.
+    /// Closes the sockets that match no listener, and logs a warning.
     pub(super) fn close(self) {
         for (name, listener) in self.sockets {
             let address = listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
@@ -86,7 +86,7 @@ impl Inherited {
     }
 }
 
-/// The socket for `address`: an inherited one, or one that is bound now. Returns the address that it has.
+/// Returns the socket for `address`, inherited or newly bound, and its actual address.
 pub(super) fn listen(
     name: &str,
     address: SocketAddr,
@@ -114,7 +114,7 @@ pub(super) fn listen(
     had().map_err(|error| refuse(address, error))
 }
 
-/// Whether a socket at `given` is what `address` asks for, where port 0 is any.
+/// Returns whether a socket bound to `given` satisfies `address`, where port 0 matches any port.
 fn is_meant(address: SocketAddr, given: SocketAddr) -> bool {
     address.ip() == given.ip() && (address.port() == given.port() || address.port() == 0)
 }
@@ -127,7 +127,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Why `address` cannot be had, and what to do about it.
+/// Returns the error for an `address` that cannot be used, with a hint.
 pub(super) fn refuse(address: SocketAddr, error: io::Error) -> StartError {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => " (is another sungrazer running? --listen and --admin choose other addresses)",
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_socket_is_taken_for_what_it_is() {
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
-        // As systemd calls them unless it is told otherwise.
+        // These are systemd's default names.
         let mut usual = inherited(&["sungrazer-admin.socket", "sungrazer.socket", "extra.socket"]);
         assert!(usual.take(PUBLIC, elsewhere).is_none() && usual.take(ADMIN, elsewhere).is_none());
         let address = usual.sockets[1].1.local_addr().expect("its address");

@@ -1,12 +1,12 @@
-//! Assembly: from a configuration to listeners that accept, and back to nothing.
+//! Starts the server from a configuration, and stops it again.
 //!
 //! ```text
 //! Config ─ Server::start ─▶ bound listeners ─▶ pingora Service<ConnectionApp> + admin ─ Server::stop ─▶ all gone
 //!                              ReloadableState ◀─ Reloader: another Config takes its place
 //! ```
 //!
-//! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start a runtime a service, and
-//! sleep through a fixed time before it stops.
+//! Everything runs in the caller's runtime. pingora's own `Server` is not used: it would start one runtime per service,
+//! and sleep for a fixed time before it stops.
 
 mod descriptors;
 #[cfg(feature = "otel")]
@@ -15,19 +15,18 @@ mod handover;
 mod listen;
 mod redirect;
 mod reload;
+mod reloadable;
 
 pub use handover::Failed as HandOverFailed;
 pub use listen::Inherited;
 pub use reload::ConfigSource;
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex as StdMutex, Once, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Once, PoisonError};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -47,11 +46,12 @@ use tracing::{error, info, warn};
 use self::descriptors::FdBudget;
 use self::listen::{ADMIN, PUBLIC, REDIRECT, listen, listener_options, refuse};
 use self::reload::Reloader;
-use crate::admin::{self, Api, Token};
+use self::reloadable::ReloadableState;
+use crate::admin::{self, Api};
 use crate::clock;
+use crate::config::Config;
 use crate::config::reload::ReloadPlan;
-use crate::config::{Config, RouteOptions};
-use crate::deliver::{self, StreamFormat, StreamLimiter};
+use crate::deliver::StreamLimiter;
 use crate::hub::Hub;
 use crate::observe::Observer;
 use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
@@ -59,27 +59,25 @@ use crate::proxy::{
     Bindings, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, PassiveObserver, Replies,
     WriteLog,
 };
-use crate::resource::{RouteEvents, Trigger};
-use crate::route::{Route, Table};
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
 use crate::tls::{Certificate, Unusable};
 use crate::upstream::{Replicas, UpstreamHandle};
 
-/// Why the server cannot run.
+/// The reason why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener cannot be had.
+    /// A listener cannot be bound.
     #[error("cannot listen on {address}: {error}{hint}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         error: io::Error,
-        /// What to do about it.
+        /// A remedy.
         hint: &'static str,
     },
-    /// Other machines reach the admin listener, and it asks for nothing.
+    /// The admin listener is reachable from other machines and requires no token.
     #[error(
         "the admin listener's socket, which was handed over, listens at {0}: other machines reach it, and it asks for no token \
          (write admin_token = \"env:NAME\" under [server], or let the socket listen on 127.0.0.1)"
@@ -91,14 +89,14 @@ pub enum StartError {
     /// The access log cannot be written.
     #[error("cannot write the access log to {}: {error}", to.display())]
     AccessLog {
-        /// Where.
+        /// The file.
         to: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
 }
 
-/// A server that accepts.
+/// A running server.
 pub struct Server {
     running: Arc<ReloadableState>,
     reloader: Arc<Reloader>,
@@ -106,38 +104,24 @@ pub struct Server {
     admin: Option<SocketAddr>,
     redirect: Option<SocketAddr>,
     tls: bool,
-    /// Copies of the listening sockets, for a process that takes our place.
+    /// Copies of the listening sockets, for a process that takes over.
     sockets: Vec<(&'static str, Socket)>,
     /// pingora's accept loops end when this becomes true.
     shutdown: watch::Sender<bool>,
     admin_stop: CancellationToken,
-    /// Serves the admin listener.
+    /// The task that serves the admin listener.
     operators: Option<JoinHandle<()>>,
     services: Vec<JoinHandle<()>>,
-    /// Sends spans.
+    /// The task that exports spans.
     exporting: Option<JoinHandle<()>>,
 }
 
-/// What a reload can change.
-struct ReloadableState {
-    gateway: Arc<Gateway>,
-    /// Watches the files of routes.
-    files: StdMutex<Option<JoinHandle<()>>>,
-    drain: StdMutex<Duration>,
-    /// What operators must know.
-    token: Arc<Token>,
-    /// Where operators come in.
-    admin: Option<SocketAddr>,
-    /// What the system allows, whatever is configured.
-    allowance: FdBudget,
-}
-
 impl Server {
-    /// Takes or binds the listeners and starts to accept. Must be called in a runtime; all tasks run there. `source` is
-    /// where `config` came from, and is read again when it changes.
+    /// Inherits or binds the listeners and starts to accept. Must be called within a runtime; all tasks run there.
+    /// `source` is the origin of `config`, and is read again when it changes.
     ///
     /// # Errors
-    /// If a listener cannot be had, or a certificate cannot be used.
+    /// Returns [`StartError`] if a listener cannot be bound, or if a certificate or the access log cannot be used.
     pub fn start(config: Config, source: &ConfigSource, mut inherited: Inherited) -> Result<Self, StartError> {
         let admin_socket =
             config.server.admin.as_ref().map(|admin| listen(ADMIN, admin.listen, &mut inherited)).transpose()?;
@@ -183,14 +167,14 @@ impl Server {
         for (address, socket) in sockets {
             let mut endpoint = ListenerConfig::tcp(address.to_string())
                 .tcp_socket_options(listener_options())
-                // We read into buffers of our own, and write what is to go together in one go: with pingora's a held
-                // client would cost 66 kB more.
+                // Sungrazer reads into its own buffers and writes with few calls. With pingora's buffers a held client
+                // would cost 66 kB more.
                 .l4_buffer(L4BufferSettings::unbuffered());
             if let Some(certificate) = &certificate {
                 endpoint = endpoint.tls(certificate.settings()?);
             }
             service.add_listener(endpoint);
-            // pingora takes sockets that are bound already, as it does in an upgrade.
+            // pingora accepts sockets that are already bound, as in its own upgrades.
             fds.add(address.to_string(), socket.into_raw_fd());
         }
         let fds = Arc::new(Mutex::new(fds));
@@ -233,36 +217,38 @@ impl Server {
         })
     }
 
-    /// What the listeners serve.
+    /// Returns the gateway that the listeners serve.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.running.gateway
     }
 
-    /// Where clients come in; real ports, also where 0 was asked for.
+    /// Returns the client addresses, with real ports in place of 0.
     pub fn listen(&self) -> &[SocketAddr] {
         &self.listen
     }
 
-    /// Where operators come in.
+    /// Returns the address of the admin listener.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Where clients that do not speak TLS are sent on.
+    /// Returns the address of the listener that redirects plain HTTP to TLS.
     pub fn redirect(&self) -> Option<SocketAddr> {
         self.redirect
     }
 
-    /// Has the configuration read again.
+    /// Triggers a reload of the configuration.
     pub fn reload(&self) {
         self.reloader.changed.notify_one();
     }
 
-    /// Starts the program anew, on the same sockets, and returns its process id when it accepts: then this one can stop,
-    /// and at no moment did nobody listen. Operators, who would be told that this one stops, are left to the new one at once.
+    /// Starts the program again on the same sockets, and returns its process id when it accepts connections. This
+    /// process can then stop without a gap in listening. The admin listener is left to the new process at once, because
+    /// this one would report that it is stopping.
     ///
     /// # Errors
-    /// If it does not come to accept. Then nothing has changed, nor has it when this is not waited for to its end.
+    /// Returns an error if the new process does not report readiness. Nothing has changed then, nor if this future is
+    /// dropped.
     pub async fn hand_over(&mut self) -> Result<u32, HandOverFailed> {
         let copy = |(name, socket): &(&'static str, Socket)| Ok((*name, socket.try_clone()?.into()));
         let sockets = self.sockets.iter().map(copy).collect::<io::Result<Vec<_>>>()?;
@@ -271,27 +257,27 @@ impl Server {
         Ok(pid)
     }
 
-    /// Answers whoever has asked on the admin listener, and leaves it.
+    /// Finishes pending requests on the admin listener and closes it.
     async fn stop_admin(&mut self) {
         self.admin_stop.cancel();
         if let Some(operators) = self.operators.take() {
-            // It ends by itself; had it panicked, that would be no reason not to stop.
+            // A panic in the task must not prevent the server from stopping.
             let _ = operators.await;
         }
     }
 
-    /// What to open in a browser on this machine to see the application.
+    /// Returns the URL of the application for a browser on this machine.
     pub fn page(&self) -> Option<String> {
         let scheme = if self.tls { "https" } else { "http" };
         self.listen.first().map(|address| format!("{scheme}://{}/", reachable(*address)))
     }
 
-    /// What to open for the dashboard, if it is not off.
+    /// Returns the URL of the dashboard, if it is enabled.
     pub fn dashboard(&self) -> Option<String> {
         self.admin.map(|address| format!("http://{}/", reachable(address)))
     }
 
-    /// The line that says that both listeners accept.
+    /// Returns the line that announces that both listeners accept.
     pub fn ready_line(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let listen: Vec<String> = self.listen.iter().map(|address| format!("{scheme}://{address}")).collect();
@@ -299,19 +285,19 @@ impl Server {
         format!("sungrazer ready listen={} admin={admin}", listen.join(","))
     }
 
-    /// Stops: no new connections, streams are asked to leave one by one, requests in flight are finished. Returns when
-    /// all are gone or the configured time is over.
+    /// Stops the server: it accepts no new connections, drains streams one by one, and finishes requests in flight.
+    /// Returns when all have ended or the configured time is over.
     pub async fn stop(mut self) {
         let gateway = Arc::clone(&self.running.gateway);
         let patience = *self.running.drain.lock().unwrap_or_else(PoisonError::into_inner);
         gateway.stopping.cancel();
         self.sockets.clear();
-        // The receivers are the accept loops; without one there is nothing to stop.
+        // The accept loops hold the receivers; without them there is nothing to stop.
         let _ = self.shutdown.send(true);
         gateway.streams.drain(clock::now(), patience);
         gateway.tasks.close();
         let gone = timeout(patience, async {
-            // A connection that is accepted and did not come to us yet is none of our tasks; it has a receiver.
+            // A connection that was just accepted is not a tracked task yet, but it holds a receiver.
             let _ = timeout(FIRST_REQUEST_GRACE, self.shutdown.closed()).await;
             gateway.tasks.wait().await;
         })
@@ -327,7 +313,7 @@ impl Server {
             );
         }
         let access = Arc::clone(&gateway.access);
-        // Whoever reads the log may be slow, and must not hold up what else goes on.
+        // A slow log reader must not block other tasks.
         let _ = tokio::task::spawn_blocking(move || access.close()).await;
         if let Some(exporting) = self.exporting.take() {
             let _ = exporting.await;
@@ -340,7 +326,7 @@ impl Server {
     }
 }
 
-/// An address at which this machine reaches a listener: one that takes all addresses has none that can be opened.
+/// Returns an address at which this machine reaches a listener. A wildcard address cannot be opened itself.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if !ip.is_unspecified() => address,
@@ -377,79 +363,7 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
     }
 }
 
-impl ReloadableState {
-    fn new(gateway: Arc<Gateway>, config: &Config, admin: Option<SocketAddr>, allowance: FdBudget) -> Self {
-        let token = config.server.admin.as_ref().and_then(|admin| admin.token.clone());
-        let (files, drain) = (StdMutex::default(), StdMutex::new(config.server.drain));
-        Self { gateway, files, drain, token: Arc::new(Token::new(token)), admin, allowance }
-    }
-
-    /// Asks operators for what `config` says. The listener stays where it is until a restart: if other machines reach it, it
-    /// does so behind the token of before, however open the one may be that waits.
-    fn ask_for_token(&self, config: &Config) {
-        let (Some(options), Some(here)) = (&config.server.admin, self.admin) else { return };
-        if options.token.is_some() || here.ip().is_loopback() {
-            self.token.set(options.token.clone());
-        }
-    }
-
-    /// Puts `config` in force, as `plan` says.
-    fn apply(&self, config: &Config, plan: &ReloadPlan) {
-        let gateway = &self.gateway;
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
-        if *gateway.replicas().options() != config.upstream {
-            gateway.upstream.replace(Replicas::new(config.upstream.clone()));
-        }
-        self.ask_for_token(config);
-        if **gateway.options.load() != config.gateway {
-            gateway.options.store(Arc::new(config.gateway.clone()));
-        }
-        gateway.hub.set_options(config.hub);
-        gateway.streams.set_options(self.allowance.clamp(config.streams));
-        gateway.limiter.set_options(config.budget);
-        let before = gateway.routes.load_full();
-        self.route(&config.routes, plan);
-        // The new table is in force: who is sent away finds the new routes.
-        for route in before.iter().filter(|route| plan.removed.contains(&route.id)) {
-            route.events.close();
-        }
-        for resource in gateway.hub.resources().iter().filter(|resource| plan.removed.contains(&resource.key().route)) {
-            resource.close();
-        }
-    }
-
-    /// Makes the route table anew. Routes that are kept stay the objects that they are, with what they have learned.
-    fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
-        // Where all is only observed, no route takes anything.
-        let options = if self.gateway.passive.is_some() { &[] } else { options };
-        let before = self.gateway.routes.load_full();
-        let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();
-        let kept = |options: &RouteOptions| {
-            plan.kept.contains(&options.id).then(|| known.get(&options.id).map(|route| Arc::clone(route))).flatten()
-        };
-        let mut watched = Vec::new();
-        let routes = options.iter().map(|options| {
-            let route = kept(options).unwrap_or_else(|| Arc::new(route(options, &self.gateway.metrics)));
-            let route_events = Arc::clone(&route.events);
-            let changed = Arc::new(move || route_events.publish(Trigger::File, clock::now()));
-            watched.push(WatchedFiles { globs: options.watch_files.clone(), changed });
-            route
-        });
-        let table = Table::new(routes.collect());
-        self.gateway.routes.store(Arc::new(table));
-        self.watch_files(watched);
-    }
-
-    fn watch_files(&self, watched: Vec<WatchedFiles>) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = files.take() {
-            before.abort();
-        }
-        *files = FileWatch::new(watched).map(|watch| tokio::spawn(watch.run()));
-    }
-}
-
-/// Has requests logged where `to` says.
+/// Directs the access log to `to`.
 fn log_requests(access: &AccessLog, to: &AccessLogTarget) -> Result<(), StartError> {
     access.set(to).map_err(|error| match to {
         AccessLogTarget::File(path) => StartError::AccessLog { to: path.clone(), error },
@@ -457,7 +371,7 @@ fn log_requests(access: &AccessLog, to: &AccessLogTarget) -> Result<(), StartErr
     })
 }
 
-/// Has requests exported as spans, if the environment says where to.
+/// Exports requests as spans, if the environment names a collector.
 #[cfg(feature = "otel")]
 fn export(access: &AccessLog) -> Option<JoinHandle<()>> {
     let (spans, exporter) = export::Exporter::from_env()?;
@@ -470,7 +384,7 @@ fn export(_access: &AccessLog) -> Option<JoinHandle<()>> {
     None
 }
 
-/// Watches the file of the configuration, and the certificate's.
+/// Watches the configuration file and the certificate.
 fn watch_static_files(
     source: &ConfigSource,
     reloader: &Arc<Reloader>,
@@ -495,37 +409,8 @@ fn watch_static_files(
     FileWatch::new(always)
 }
 
-/// A glob that takes one path, whatever characters it has.
+/// Returns a glob that matches exactly one path, whatever characters the path contains.
 fn literal(path: &Path) -> Option<globset::Glob> {
     let path = std::path::absolute(path).ok()?;
     globset::Glob::new(&globset::escape(path.to_str()?)).ok()
-}
-
-/// A route, joined to its metrics and to deliveries that exist.
-fn route(options: &RouteOptions, metrics: &Metrics) -> Route {
-    let chosen = |delivery: &&&'static dyn StreamFormat| options.transports.contains(&delivery.name());
-    let metrics = metrics.route(&options.plan.route);
-    metrics.set_interval(options.plan.schedule.every);
-    Route {
-        metrics,
-        transports: deliver::ALL.iter().filter(chosen).copied().collect(),
-        websocket: options.transports.contains(&"websocket"),
-        iframe: options.transports.contains(&"iframe"),
-        long_poll: options.transports.contains(&"long-poll"),
-        tick_on: options.tick_on.clone(),
-        id: options.id,
-        pattern: options.pattern.clone(),
-        methods: options.methods.clone(),
-        watch: Arc::clone(&options.plan),
-        variant: options.variant.clone(),
-        deliver: options.deliver,
-        hold: options.hold,
-        fetch: options.fetch,
-        shim: options.shim,
-        groups: Arc::clone(&options.groups),
-        refresh_on: options.refresh_on.clone(),
-        events: Arc::new(RouteEvents::new(clock::now())),
-        knowledge: Arc::default(),
-        unsteady: Arc::default(),
-    }
 }

@@ -1,4 +1,4 @@
-//! Sends clients that speak plain HTTP to the listener that speaks TLS.
+//! Redirects plain HTTP clients to the TLS listener.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,16 +21,17 @@ use tracing::warn;
 
 use crate::proxy::serve_gracefully;
 
-/// How long a client may take to say what it wants, and to be told where to go.
+/// The timeout for a request and its response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the process has no file descriptor left, accepting is tried again after this.
+/// The delay before accepting again when the process has no free file descriptor.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The port of `https`.
 const HTTPS: u16 = 443;
 
-/// Answers on `listener` until the server is stopping, `most` clients at a time; they are sent to `port`. Each is one of `tasks`.
+/// Answers on `listener` until the server stops, with at most `most` concurrent clients, and redirects them to `port`.
+/// Each client is one of `tasks`.
 pub(super) async fn serve(
     listener: TcpListener,
     port: u16,
@@ -54,7 +55,7 @@ pub(super) async fn serve(
                         .serve_connection(TokioIo::new(stream), answer);
                     let connection = serve_gracefully(connection, stopping.clone());
                     tasks.spawn(async move {
-                        // Whether the client heard of it is its own affair.
+                        // Errors are ignored: the connection ends either way.
                         let _ = timeout(REQUEST_TIMEOUT, connection).await;
                         drop(place);
                     });
@@ -72,7 +73,7 @@ pub(super) async fn serve(
     }
 }
 
-/// 308: the method stays what it is, and so does all else.
+/// Builds a 308 response, which preserves the method and the body.
 fn redirect<B>(request: &Request<B>, port: u16) -> Response<Empty<Bytes>> {
     let mut answer = Response::new(Empty::new());
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).and_then(name);
@@ -92,7 +93,7 @@ fn redirect<B>(request: &Request<B>, port: u16) -> Response<Empty<Bytes>> {
     answer
 }
 
-/// The host without its port, if it is nothing but a host.
+/// Returns the host without its port, if the text is a valid host.
 fn name(host: &str) -> Option<&str> {
     let end = match host.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,

@@ -1,4 +1,4 @@
-//! Puts a new configuration in force while the server runs.
+//! Applies a new configuration while the server runs.
 //!
 //! ```text
 //! SIGHUP, the file's folder, POST /api/reload ─▶ Reloader ─ load ─▶ reload::plan(old, new) ─▶ ReloadableState::apply
@@ -24,33 +24,33 @@ use crate::config::{self, Config, Overrides};
 use crate::files;
 use crate::poll::FileWatch;
 
-/// Where the configuration comes from.
+/// The origin of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSource {
     /// The file, if there is one.
     pub path: Option<PathBuf>,
-    /// What wins over it.
+    /// The overrides from the command line.
     pub overrides: Overrides,
 }
 
-/// An editor, or a copy, may be caught in the middle of writing: what cannot be read is read once more after this.
+/// The delay before a second attempt to read the file: an editor may be in the middle of writing it.
 const PARTIAL_WRITE_RETRY: Duration = Duration::from_millis(150);
 
-/// How long the file, and those that it names, may take to be read: a file system on the network may not answer.
+/// The timeout for reading the file and the files that it names: a network file system may not answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Re-reads the configuration when it is told to.
+/// Re-reads the configuration on demand.
 pub(super) struct Reloader {
     source: ConfigSource,
     running: Arc<ReloadableState>,
-    /// What the process was started with.
+    /// The configuration at the start of the process.
     started: Config,
-    /// What is in force; also sees to it that one reload ends before the next begins.
+    /// The configuration in force. The lock also serialises reloads.
     current: AsyncMutex<Config>,
-    /// What is read in a thread of its own; it stays here while it has not ended, so that there is never a second one.
+    /// The read in progress on a blocking thread. It stays here until it ends, so that there is never a second one.
     reading: AsyncMutex<Option<JoinHandle<Result<Config, config::Error>>>>,
     standing: Mutex<ConfigStatus>,
-    /// The file may have changed.
+    /// Notified when the file may have changed.
     pub(super) changed: Notify,
 }
 
@@ -74,14 +74,14 @@ impl Reloader {
         loop {
             self.changed.notified().await;
             if self.load().await.is_err() {
-                // Either the rest follows at once, or it is wrong.
+                // Either the rest of the file follows soon, or the file is invalid.
                 let _ = timeout(PARTIAL_WRITE_RETRY, self.changed.notified()).await;
             }
             self.reload().await;
         }
     }
 
-    /// Watches the file, beginning with what it has become since the process was started with it.
+    /// Watches the file, beginning with changes since the process read it at start.
     pub(super) async fn watch(self: Arc<Self>, watch: FileWatch) {
         let Some(watch) = watch.take_baseline().await else { return };
         if self.source.path.as_deref().is_some_and(|path| !matches!(files::is_regular(path), Ok(false)))
@@ -92,7 +92,7 @@ impl Reloader {
         watch.run().await;
     }
 
-    /// Reads the configuration in a thread for blocking work: nobody else waits for the file system.
+    /// Reads the configuration on a blocking thread, so that no other task waits for the file system.
     async fn load(&self) -> Result<Config, config::Error> {
         let failed = |error| config::Error::Read { path: self.source.path.clone().unwrap_or_default(), error };
         let silent = || {
@@ -101,7 +101,7 @@ impl Reloader {
         };
         let mut reading = self.reading.lock().await;
         if let Some(before) = &mut *reading {
-            // What it found may be of long ago.
+            // The result of an earlier read may be outdated, so it is dropped.
             let _ = timeout(READ_TIMEOUT, before).await.map_err(|_| silent())?;
         }
         let source = self.source.clone();
@@ -109,7 +109,7 @@ impl Reloader {
             if let Some(path) = &source.path
                 && files::is_regular(path).is_ok_and(|regular| !regular)
             {
-                // Who wrote to a pipe has written what there was.
+                // The content of a pipe can be read only once.
                 let error = io::Error::other("it is no regular file, which is only read at the start");
                 return Err(config::Error::Read { path: path.clone(), error });
             }
@@ -125,7 +125,7 @@ impl Reloader {
         self.standing_mut().wrong = Some(wrong.to_owned());
     }
 
-    /// `waiting` are the keys that say something else than what the process was started with.
+    /// Reports a valid configuration. `waiting` are the keys that need a restart to take effect.
     fn is_right(&self, waiting: &[&'static str]) {
         self.running.gateway.metrics.set_config_stale(false);
         self.running.gateway.metrics.config_read();
@@ -143,7 +143,7 @@ impl Reloader {
 #[async_trait]
 impl Reload for Reloader {
     async fn reload(&self) -> Reloaded {
-        // One at a time: the one that is under way may have read the file before this one was asked for.
+        // The lock serialises reloads: a reload in progress may have read the file before this one was requested.
         let mut current = self.current.lock().await;
         let read = self.load().await;
         let span = info_span!("reload");
@@ -164,7 +164,7 @@ impl Reload for Reloader {
             warn!("the configuration can be used, with doubts:\n{warnings}");
         }
         let mut plan = config::reload::plan(&current, &new);
-        // What needs a restart is as it was when the process started, whatever the file has said since.
+        // The keys that need a restart are compared with the configuration at the start of the process.
         plan.needs_restart = config::reload::plan(&self.started, &new).needs_restart;
         self.is_right(&plan.needs_restart);
         if !plan.needs_restart.is_empty() {

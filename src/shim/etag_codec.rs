@@ -1,8 +1,8 @@
-//! Validators of pages that were changed on their way.
+//! Entity tags of pages with an injected script.
 //!
-//! A page with a tag in it is not the representation that the backend's entity tag names. It is given a tag of its own,
-//! from which the backend's is got back when the client asks with it: a 304 then means that neither the page nor the
-//! script has changed.
+//! A page with the injected tag is not the representation that the backend's entity tag names. It gets a tag of its
+//! own, from which the backend's tag is recovered when the client sends it back. A 304 then means that neither the page
+//! nor the script has changed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,31 +11,32 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::entity::{self, EntityTag};
 
-/// Makes validators, and reads them back.
+/// Creates validators and parses them.
 #[derive(Clone, Copy, Debug)]
 pub struct EtagCodec<'a> {
-    /// What tells one script from another.
+    /// The hash that identifies the script.
     pub script: &'a str,
 }
 
-/// What the backend is asked with in place of the client's own validators.
+/// The validators that are sent to the backend in place of the client's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamValidators {
-    /// For `If-None-Match`.
+    /// The value for `If-None-Match`.
     pub tags: Option<HeaderValue>,
-    /// For `If-Modified-Since`.
+    /// The value for `If-Modified-Since`.
     pub date: Option<HeaderValue>,
-    /// The first tag of ours that the client has: what a 304 confirms if the backend does not say.
+    /// The first tag of ours that the client has: the tag that a 304 confirms if the backend does not send one.
     pub held: Option<HeaderValue>,
 }
 
-/// What a tag of ours was made of.
+/// The kinds of upstream validators in our tags.
 const STRONG: &str = "s";
 const WEAK: &str = "w";
 const DATE: &str = "d";
 
 impl EtagCodec<'_> {
-    /// The entity tag of the changed page, given the headers of the backend's answer. `None` if that has no validator.
+    /// Returns the entity tag of the changed page, given the headers of the backend's response. Returns `None` if that
+    /// has no validator.
     pub fn tag(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let (kind, inner) = match headers.get(ETAG).and_then(|tag| tag.to_str().ok()) {
             Some(tag) => match tag.strip_prefix("W/") {
@@ -47,12 +48,12 @@ impl EtagCodec<'_> {
                 (DATE, date.duration_since(UNIX_EPOCH).ok()?.as_secs().to_string())
             }
         };
-        // Weak: the tag in the page may carry a nonce, so its bytes differ where its meaning does not.
+        // The tag is weak, because the injected tag may carry a nonce, so the bytes differ where the meaning does not.
         HeaderValue::from_str(&format!("W/\"{inner}~{kind}{}\"", self.script)).ok()
     }
 
-    /// What to ask the backend with, given the client's headers. Tags that were not made by this script are left out: what
-    /// they name is a page without the script, or with an older one.
+    /// Returns the validators to send to the backend, given the client's headers. Tags for another script are left out,
+    /// since they name a page without the script or with an older one.
     pub fn ask(&self, headers: &HeaderMap) -> UpstreamValidators {
         let mut asked = UpstreamValidators::default();
         let mut tags: Vec<String> = Vec::new();
@@ -69,8 +70,8 @@ impl EtagCodec<'_> {
     }
 }
 
-/// The backend's own tag of a page that a script was put into, by whatever version of this server; `Some(None)` if it had
-/// none. `None` if the tag was not made here.
+/// Returns the backend's own tag of a page with an injected script, from any version of this server; `Some(None)` if
+/// the backend sent none. Returns `None` if the tag was not created here.
 pub fn original_of(tag: &EntityTag<'_>) -> Option<Option<Vec<u8>>> {
     let (inner, kind, _) = read(tag)?;
     Some((kind != DATE).then(|| original(inner, kind).into_bytes()))
@@ -80,11 +81,11 @@ fn original(inner: &str, kind: &str) -> String {
     if kind == WEAK { format!("W/\"{inner}\"") } else { format!("\"{inner}\"") }
 }
 
-/// What a tag of ours was made of, how, and of which script.
+/// Splits a tag of ours into the upstream validator, its kind, and the script's hash.
 fn read<'t>(tag: &EntityTag<'t>) -> Option<(&'t str, &'t str, &'t str)> {
     let (inner, rest) = std::str::from_utf8(tag.opaque).ok()?.rsplit_once('~')?;
     let kind = rest.get(..1).filter(|kind| [STRONG, WEAK, DATE].contains(kind))?;
-    // Who compresses the page on its way may have marked it.
+    // An intermediary that compresses the page may have appended a suffix.
     let script = rest
         .get(1..1 + HASH)
         .filter(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))?;
@@ -92,11 +93,11 @@ fn read<'t>(tag: &EntityTag<'t>) -> Option<(&'t str, &'t str, &'t str)> {
     (mark.is_empty() || entity::is_mark_of_coding(mark)).then_some((inner, kind, script))
 }
 
-/// Characters of what tells one script from another.
+/// The length of the script's hash in characters.
 const HASH: usize = 11;
 
 impl UpstreamValidators {
-    /// The request headers to send.
+    /// Returns the request headers to send.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let tags = self.tags.clone().map(|tags| (IF_NONE_MATCH, tags));
         tags.into_iter().chain(self.date.clone().map(|date| (IF_MODIFIED_SINCE, date)))
@@ -109,7 +110,7 @@ fn unquote(tag: &str) -> Option<&str> {
 
 fn date(seconds: u64) -> Option<HeaderValue> {
     let when: SystemTime = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
-    // Beyond the year 9999 there is no way to write it.
+    // HTTP dates end with the year 9999.
     (seconds < 253_402_300_800).then(|| HeaderValue::from_str(&httpdate::fmt_http_date(when)).ok()).flatten()
 }
 

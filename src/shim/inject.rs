@@ -1,12 +1,12 @@
-//! Puts the script's tag into a page while it streams through.
+//! Injects the script's tag into a page while the page streams through.
 //!
 //! ```text
 //! HTML ─▶ lol_html, as far as the head goes ─▶ the rest as it is ─▶ HTML
 //! ```
 //!
-//! The tag goes behind `<meta charset>`, so that browsers still find that early enough, and before anything that could
-//! run, load or stop it: the first script, style sheet, `<base>` or policy. Nothing else of the page is changed, and the
-//! script takes its tag out again before any code of the page runs.
+//! The tag goes behind `<meta charset>`, which browsers must find early, and before the first element that could run
+//! code, load resources or restrict the script: a script, style sheet, `<base>` or policy. Nothing else in the page
+//! changes, and the script removes its tag before any code of the page runs.
 
 use std::mem;
 use std::sync::Arc;
@@ -17,38 +17,38 @@ use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{MemorySettings, doctype, element};
 use parking_lot::Mutex;
 
-/// The tag, and what the page says of itself.
+/// The tag to inject, and facts about the page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
     /// The script's path, without the query that names its version.
     pub path: String,
-    /// Tells it from other versions.
+    /// The hash of the script's version.
     pub hash: String,
-    /// The nonce that the page's policy demands of scripts.
+    /// The nonce that the page's policy requires for scripts.
     pub nonce: Option<String>,
-    /// The script's digest, where the page's policy demands one.
+    /// The script's digest, if the page's policy requires one.
     pub integrity: Option<String>,
-    /// Further `data-` attributes: names and values.
+    /// Further `data-` attributes, as names and values.
     pub data: Vec<(&'static str, String)>,
     /// Whether the page is XML.
     pub xml: bool,
-    /// Whether it is for a frame: scripts read fragments of HTML by way of those.
+    /// Whether the page is loaded into a frame. Scripts parse HTML fragments by way of frames.
     pub framed: bool,
 }
 
-/// The page being changed.
+/// A page that is being changed.
 pub struct Injector {
     rewriter: Option<HtmlRewriter<'static, Out>>,
     out: Out,
     state: Arc<Mutex<State>>,
-    /// Whether the head is behind us: from here on nothing is looked at.
+    /// Whether the head is complete; everything after it passes unchanged.
     done: Arc<AtomicBool>,
     begun: bool,
-    /// Whether anything but white space has come.
+    /// Whether anything except white space has arrived.
     known: bool,
 }
 
-/// Where the rewriter writes to.
+/// The output of the rewriter.
 #[derive(Clone, Default)]
 struct Out(Arc<Mutex<Vec<u8>>>);
 
@@ -58,35 +58,36 @@ impl lol_html::OutputSink for Out {
     }
 }
 
-/// How far the head has been read.
+/// The state of reading the head.
 struct State {
     tag: Tag,
-    /// Whether the tag is in, or somebody else has put it there.
+    /// Whether the tag is in the page, injected here or written by the author.
     injected: bool,
-    /// Whether we are inside `<noscript>`, which is not for us.
+    /// Whether the current position is inside `<noscript>`, where the tag must not go.
     noscript: Arc<AtomicBool>,
-    /// Policies that the page states in its own markup.
+    /// The policies in the page's own markup.
     policies: Vec<String>,
     /// Whether there was an element.
     elements: bool,
-    /// Whether this is a document rather than a part of one: it has a doctype, or an element that only documents have.
+    /// Whether this is a complete document rather than a fragment: it has a doctype, or an element that only documents
+    /// have.
     whole: bool,
-    /// What stands before the names of elements in a page that is XML: nothing, or `h:` and the like.
+    /// The prefix of element names in an XML page: empty, or `h:` and the like.
     prefix: String,
 }
 
 const XHTML: &str = "http://www.w3.org/1999/xhtml";
 
-/// A head that is larger than this is not searched to its end.
+/// The maximum size of a head that is searched to its end.
 const MAX_MEMORY: usize = 1 << 20;
 
-/// A handler's way to say that the rest is to pass as it is.
+/// The error by which a handler says that the rest passes unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("the head is complete")]
 struct Complete;
 
 impl Injector {
-    /// A page of which nothing has been read.
+    /// Creates an injector for a page of which nothing has been read.
     pub fn new(tag: Tag) -> Self {
         let (out, done) = (Out::default(), Arc::<AtomicBool>::default());
         let state = Arc::new(Mutex::new(State {
@@ -118,8 +119,8 @@ impl Injector {
                     Ok(())
                 }
             }))
-            // Only ASCII is written, and only the names and values of a few attributes are read: any encoding in which
-            // ASCII is ASCII does.
+            // Only ASCII is written, and only the names and values of a few attributes are read, so any
+            // ASCII-compatible encoding works.
             .with_strict(false)
             .with_graceful_bail_out_on_content_handler_error(true)
             .with_memory_settings(
@@ -131,7 +132,7 @@ impl Injector {
         Self { rewriter: Some(rewriter), out, state, done, begun: false, known: false }
     }
 
-    /// Takes in a piece of the page, and gives what is ready to be sent: never less than all but one tag.
+    /// Processes a piece of the page and returns the output that is ready. At most one tag is held back.
     pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         if !piece.is_empty() && !mem::replace(&mut self.begun, true) && is_utf16(piece) {
             self.leave();
@@ -141,14 +142,14 @@ impl Injector {
         {
             self.known = true;
             if matches!(first, b'{' | b'[') {
-                // Data under a wrong name, as it is sent for old browsers.
+                // Some servers send JSON with an HTML type for old browsers.
                 let mut out = self.leave();
                 out.extend_from_slice(piece);
                 return out;
             }
         }
         let Some(rewriter) = &mut self.rewriter else { return piece.to_vec() };
-        // An error means that the rewriter has given out everything that it had taken in.
+        // After an error the rewriter has already output everything that it had taken in.
         if rewriter.write(piece).is_err() {
             self.rewriter = None;
             self.done.store(true, Ordering::Relaxed);
@@ -156,7 +157,7 @@ impl Injector {
         mem::take(&mut *self.out.0.lock())
     }
 
-    /// Lets the rest pass as it is. Returns what was held.
+    /// Lets the rest pass unchanged. Returns the held bytes.
     fn leave(&mut self) -> Vec<u8> {
         if let Some(rewriter) = self.rewriter.take() {
             let _ = rewriter.end();
@@ -165,40 +166,40 @@ impl Injector {
         mem::take(&mut *self.out.0.lock())
     }
 
-    /// What is still to be sent at the end of the page.
+    /// Returns the remaining output at the end of the page.
     pub fn finish(&mut self) -> Vec<u8> {
         self.leave()
     }
 
-    /// Whether the page has the tag.
+    /// Returns whether the page has the tag.
     pub fn is_injected(&self) -> bool {
         self.state.lock().injected
     }
 
-    /// Policies that the page states in its own markup, as far as they have been read.
+    /// Returns the policies found so far in the page's own markup.
     pub fn take_policies(&mut self) -> Vec<String> {
         mem::take(&mut self.state.lock().policies)
     }
 }
 
-/// White space, or the mark of UTF-8.
+/// Returns whether `byte` is white space or part of a UTF-8 byte order mark.
 fn is_before_markup(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf)
 }
 
-/// A page in UTF-16 has to begin with its byte order mark, or say so in its headers. In no other encoding that there is
-/// does a page begin with either byte.
+/// Returns whether the page is in UTF-16. Such a page begins with a byte order mark or declares its charset in a
+/// header. In no other encoding does a page begin with either of these bytes.
 fn is_utf16(beginning: &[u8]) -> bool {
     matches!(beginning, [0xfe | 0xff, ..])
 }
 
 impl State {
-    /// Looks at an element of the head. Returns whether nothing behind it matters.
+    /// Handles an element of the head. Returns whether nothing after it matters.
     fn see(&mut self, element: &mut Element<'_, '_>) -> bool {
         let name = element.tag_name();
         let is_root = !mem::replace(&mut self.elements, true);
         if self.tag.xml && is_root {
-            // Anything else that is XML is shown as what it is, or not at all.
+            // Other XML is displayed as a document tree, or not at all.
             let Some(prefix) = name.strip_suffix("html").filter(|prefix| is_xhtml(element, prefix)) else {
                 return true;
             };
@@ -211,7 +212,7 @@ impl State {
         }
         self.whole |= matches!(name.as_str(), "html" | "head" | "title" | "body" | "frameset");
         match name.as_str() {
-            // Nobody moves it there, as browsers do in HTML.
+            // In XML, browsers do not move a misplaced tag into the head as they do in HTML.
             "head" if self.tag.xml && !self.injected && !element.is_self_closing() => {
                 element.prepend(&self.markup(), ContentType::Html);
                 return true;
@@ -267,7 +268,7 @@ impl State {
     }
 }
 
-/// Whether this is the root of a page whose names begin with `prefix`.
+/// Returns whether this is the root of an XHTML page with the element prefix `prefix`.
 fn is_xhtml(element: &Element<'_, '_>, prefix: &str) -> bool {
     let namespace = match prefix.strip_suffix(':') {
         Some(prefix) => element.get_attribute(&format!("xmlns:{prefix}")),
@@ -286,7 +287,7 @@ impl Tag {
             attribute("nonce", nonce);
         }
         if let Some(integrity) = &self.integrity {
-            // Only what is asked for by the rules of CORS can be checked.
+            // Browsers check the integrity only of scripts that are requested with CORS.
             attribute("integrity", integrity);
             attribute("crossorigin", "anonymous");
         }
@@ -305,7 +306,7 @@ fn escape(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            // The page may be in any encoding; a reference is the same in all of them.
+            // The page may be in any encoding; a character reference is the same in all of them.
             c if !c.is_ascii() => escaped.push_str(&format!("&#{};", u32::from(c))),
             c => escaped.push(c),
         }

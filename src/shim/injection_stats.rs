@@ -1,4 +1,4 @@
-//! What operators are told of the script: how many pages it went into, and what stood in its way.
+//! Statistics about the script for operators: the number of pages with it, and the obstacles to it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::policy::Obstacle;
 
-/// Bounded: pages are remembered by their paths, and only so many of them.
+/// Bounded: obstacles are stored by page path, and only for a limited number of paths.
 #[derive(Debug, Default)]
 pub struct InjectionStats {
     injected: AtomicU64,
@@ -19,9 +19,9 @@ pub struct InjectionStats {
 pub struct PolicyHit {
     /// The page's path.
     pub page: String,
-    /// What it was.
+    /// The obstacle.
     pub obstacle: Obstacle,
-    /// How often.
+    /// The number of times that it was seen.
     pub times: u64,
     /// When it was last seen.
     pub last: SystemTime,
@@ -30,17 +30,17 @@ pub struct PolicyHit {
 const MAX_SIGHTINGS: usize = 256;
 
 impl InjectionStats {
-    /// A page was given the script.
+    /// Counts a page that received the script.
     pub fn injected(&self) {
         self.injected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many pages were.
+    /// Returns the number of pages that received the script.
     pub fn pages(&self) -> u64 {
         self.injected.load(Ordering::Relaxed)
     }
 
-    /// Something stood in the way on the page at `path`. Returns whether that is news.
+    /// Records an obstacle on the page at `path`. Returns whether it is new.
     pub fn record(&self, path: &str, obstacle: Obstacle, now: SystemTime) -> bool {
         let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (path.to_owned(), obstacle.effect.as_str());
@@ -58,7 +58,7 @@ impl InjectionStats {
         true
     }
 
-    /// All that stood in the way, by page.
+    /// Returns all obstacles by page.
     pub fn sightings(&self) -> Vec<PolicyHit> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The browser script, and how it gets into pages.
+//! The browser script and its injection into pages.
 //!
 //! ```text
 //! js/*.js ─ assembled ─▶ Script ─▶ GET {prefix}/shim.js, compressed, named by its hash
@@ -7,7 +7,7 @@
 //!                           └─▶ InjectionStats: which directive stood in the way, for operators
 //! ```
 //!
-//! Nothing here opens a socket: bytes and headers come in as arguments.
+//! This module opens no sockets: bytes and headers come in as arguments.
 
 mod etag_codec;
 mod inject;
@@ -21,17 +21,17 @@ pub use injection_stats::{InjectionStats, PolicyHit};
 pub use policy::{Effect, Obstacle, Policy, PolicyDecision, demands_integrity};
 pub use script::{Coding, Script};
 
-/// The script, and what is known of the pages that it was meant for.
+/// The script and the statistics of its injection.
 #[derive(Debug)]
 pub struct ShimState {
     /// The script.
     pub script: Script,
-    /// What stood in its way.
+    /// The statistics.
     pub injections: InjectionStats,
 }
 
 impl ShimState {
-    /// The script, and no page yet.
+    /// Creates the script with empty statistics.
     pub fn new() -> Self {
         Self { script: Script::new(), injections: InjectionStats::default() }
     }

@@ -1,8 +1,8 @@
-//! What a page's Content Security Policy lets the script do (CSP Level 3). Policies are read, never changed.
+//! Evaluates a page's Content Security Policy (CSP Level 3) for the script. Policies are read, never changed.
 
 use std::fmt;
 
-/// How the site is addressed, and what the script needs of it.
+/// The site's address, and the URLs that the script needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
     /// `http` or `https`.
@@ -15,30 +15,30 @@ pub struct Policy<'a> {
     pub stream: &'a str,
 }
 
-/// What a policy forbids, and what comes of it.
+/// A restriction by a policy, and its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// The directive as it was written.
     pub directive: String,
-    /// What the script goes without.
+    /// The effect on the script.
     pub effect: Effect,
 }
 
-/// What comes of an obstacle.
+/// The effect of an obstacle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The page is left as it is.
+    /// The page is not changed.
     NotInjected,
     /// Tabs cannot share a worker.
     NoWorker,
-    /// Nothing can be followed.
+    /// No subscription is possible.
     NoStream,
-    /// The browser says no more than this to the script, which finds out what it may do.
+    /// The policy is in the page's markup; the script must find out its effect itself.
     InMarkup,
 }
 
 impl Effect {
-    /// In words.
+    /// Describes the effect.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotInjected => "the script is not put into the page",
@@ -55,28 +55,29 @@ impl fmt::Display for Effect {
     }
 }
 
-/// What all policies of a page say together.
+/// The combined result of all policies of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyDecision {
-    /// The nonce that the script's tag has to bear.
+    /// The nonce that the script's tag must carry.
     pub nonce: Option<String>,
-    /// What is forbidden.
+    /// The restrictions.
     pub obstacles: Vec<Obstacle>,
 }
 
 impl PolicyDecision {
-    /// Whether the script may run.
+    /// Returns whether the script may run.
     pub fn allows_script(&self) -> bool {
         self.obstacles.iter().all(|obstacle| obstacle.effect != Effect::NotInjected)
     }
 }
 
-/// Longer directives are cut where they are shown.
+/// The maximum length of a directive in reports; longer ones are cut.
 const MAX_SHOWN_LEN: usize = 300;
 
 impl Policy<'_> {
-    /// Judges `policies`: the values of all `Content-Security-Policy` header lines, and of those that only report. Each may
-    /// hold several policies, and what is done must satisfy every one: what is only reported is somebody's alarm.
+    /// Evaluates `policies`: the values of all `Content-Security-Policy` and `Content-Security-Policy-Report-Only`
+    /// header lines. Each may contain several policies, and the script must satisfy every one, because a violation of a
+    /// report-only policy would alert its owner.
     pub fn judge<'v>(&self, policies: impl IntoIterator<Item = &'v str>) -> PolicyDecision {
         let mut verdict = PolicyDecision::default();
         let policies = policies.into_iter().flat_map(|line| line.split(',')).map(Directives::parse);
@@ -94,7 +95,7 @@ impl Policy<'_> {
         }
         let nonce = policies.iter().filter_map(|policy| policy.script()?.nonce()).next();
         for script in policies.iter().filter_map(Directives::script) {
-            // One element bears one nonce: with two policies that ask for different ones, it can satisfy neither.
+            // One element carries one nonce: if two policies require different nonces, it cannot satisfy both.
             let by_nonce = nonce.is_some() && script.nonce() == nonce;
             let by_source = !script.has("'strict-dynamic'") && self.allows(script, self.script);
             if !(by_nonce || by_source) {
@@ -102,14 +103,14 @@ impl Policy<'_> {
             }
         }
         let worker = policies.iter().filter_map(Directives::worker).find(|worker| !self.allows(worker, self.script));
-        // A worker by its URL would be a violation, which is reported.
+        // With trusted types, creating a worker from a URL would be a violation, which is reported.
         let typed = policies.iter().filter_map(Directives::trusted_types).find(|typed| typed.has("'script'"));
         let worker = worker.or(typed);
         let connect = policies.iter().filter_map(Directives::connect).find(|to| !self.allows(to, self.stream));
         match (worker, connect) {
             (Some(_), Some(connect)) => refuse(connect, Effect::NoStream),
             (Some(worker), None) => refuse(worker, Effect::NoWorker),
-            // A worker has a policy of its own, which comes with its script.
+            // A worker has a policy of its own, which arrives with its script.
             (None, _) => {}
         }
         verdict.nonce = nonce.map(str::to_owned);
@@ -120,7 +121,7 @@ impl Policy<'_> {
         directive.sources().any(|source| self.matches(source, path))
     }
 
-    /// Whether a source expression matches `path` on this site (CSP section 6.7.2.8).
+    /// Returns whether a source expression matches `path` on this site (CSP section 6.7.2.8).
     fn matches(&self, source: &str, path: &str) -> bool {
         if source == "*" || source.eq_ignore_ascii_case("'self'") {
             return true;
@@ -170,8 +171,8 @@ impl Policy<'_> {
     }
 }
 
-/// Whether an `Integrity-Policy`, or one that only reports, demands that scripts name their digest (Subresource Integrity,
-/// "integrity policy").
+/// Returns whether an `Integrity-Policy`, enforced or report-only, requires scripts to state their digest (Subresource
+/// Integrity, "integrity policy").
 pub fn demands_integrity<'v>(policies: impl IntoIterator<Item = &'v str>) -> bool {
     policies.into_iter().any(|policy| {
         let destinations = policy.split_once("blocked-destinations").map_or("", |(_, rest)| rest);
@@ -187,7 +188,7 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The directives of one policy; of those with one name the first counts.
+/// The directives of one policy. If a name occurs more than once, the first directive counts.
 struct Directives<'a>(Vec<Directive<'a>>);
 
 struct Directive<'a> {
@@ -209,7 +210,7 @@ impl<'a> Directives<'a> {
         )
     }
 
-    /// The first of `names` that there is.
+    /// Returns the first of `names` that is present.
     fn find(&self, names: &[&str]) -> Option<&Directive<'a>> {
         names.iter().find_map(|name| self.0.iter().find(|directive| directive.name.eq_ignore_ascii_case(name)))
     }

@@ -1,4 +1,4 @@
-//! The script as it is served: one file, made of the parts in `js`.
+//! Assembles the script from the parts in `js`, and serves it as one file.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use crate::model::Digest;
 
-/// The parts, in the order in which they use each other. Each is plain JavaScript at the top level of one function.
+/// The parts in order of dependency. Each is plain JavaScript at the top level of one function.
 const PARTS: &[&str] = &[
     include_str!("js/native.js"),
     include_str!("js/url.js"),
@@ -39,10 +39,10 @@ pub struct Script {
     brotli: OnceLock<Bytes>,
 }
 
-/// How the script is sent.
+/// The content coding of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// As it is.
+    /// Not compressed.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -51,7 +51,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// Its name in `Content-Encoding`, if it has to be named.
+    /// Returns the name in `Content-Encoding`; `None` for identity.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Identity => None,
@@ -61,7 +61,7 @@ impl Coding {
     }
 }
 
-/// Good enough for one file that is compressed once: higher levels take seconds and save some ten bytes.
+/// The compression level: higher levels take seconds and save some ten bytes.
 const BROTLI_QUALITY: u32 = 9;
 
 const BROTLI_WINDOW: u32 = 18;
@@ -80,19 +80,19 @@ impl Script {
         Self { text: text.into(), hash, gzip: OnceLock::new(), brotli: OnceLock::new() }
     }
 
-    /// Tells this script from any other, in 11 characters of base64url.
+    /// Returns the hash of the script, as 11 characters of base64url.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// The digest by which a browser checks what it was sent (Subresource Integrity).
+    /// Returns the digest with which a browser verifies the script (Subresource Integrity).
     pub fn integrity(&self) -> String {
         let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() else { return String::new() };
         let digest = suite.common.hash_provider.hash(&self.text);
         format!("sha256-{}", STANDARD.encode(digest.as_ref()))
     }
 
-    /// The script in this coding. Compressed when it is first asked for.
+    /// Returns the script in this coding. It is compressed on first use.
     pub fn coded(&self, coding: Coding) -> Bytes {
         let packed = |slot: &OnceLock<Bytes>, pack: &dyn Fn(&[u8]) -> std::io::Result<Vec<u8>>| {
             slot.get_or_init(|| pack(&self.text).map_or_else(|_| self.text.clone(), Bytes::from)).clone()
@@ -105,7 +105,7 @@ impl Script {
     }
 }
 
-/// Comments are for those who read the parts, and so is the space before a line. No string in them spans lines.
+/// Returns whether a line of a part is code. Comments and indentation are removed. No string in the parts spans lines.
 fn is_code(line: &str) -> bool {
     let line = line.trim_start();
     !(line.is_empty() || ["//", "/*", "*"].iter().any(|comment| line.starts_with(comment)))
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn no_two_parts_declare_the_same_name() {
-        // Such a script is a mistake as a whole, and does nothing at all.
+        // A script with duplicate declarations does not run at all.
         let declares = |line: &'static str| {
             let rest = ["const ", "let ", "function ", "async function ", "class "]
                 .iter()
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_part_ends_the_element_that_loads_it() {
-        // Somebody may put the script into a page by hand.
+        // An operator may put the script into a page by hand.
         assert!(PARTS.iter().all(|part| !part.contains("</script")));
     }
 }

@@ -1,12 +1,12 @@
-//! The access log: what was asked and how it was answered, one JSON object a line, written when a request is over.
+//! The access log: one JSON object per request, written when the request ends.
 //!
 //! ```text
 //! request ends ─ AccessGuard dropped ─▶ Record ─┬▶ a queue with a bound ─▶ a thread that writes
 //!                                         └▶ the exporter of spans, if there is one
 //! ```
 //!
-//! Nobody waits for the log: what the writer cannot keep up with, or cannot write, is counted, and the log says how much it
-//! was.
+//! Requests never wait for the log. Lines that the writer cannot write, or not fast enough, are counted, and the log
+//! reports their number.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -30,21 +30,21 @@ use super::Metrics;
 use super::trace::Trace;
 use crate::clock;
 
-/// Where lines go.
+/// The target of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogTarget {
-    /// Nowhere.
+    /// No log.
     #[default]
     Nowhere,
-    /// Standard output, after the line that says that all is ready.
+    /// Standard output, after the ready line.
     Stdout,
-    /// Standard error, among the log lines.
+    /// Standard error, between the log lines.
     Stderr,
-    /// A file, which is appended to.
+    /// A file that is appended to.
     File(PathBuf),
 }
 
-/// The text names no place for the log.
+/// The text is not a valid target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write \"off\", \"stdout\", \"stderr\", or the absolute path of a file")]
 pub struct ParseAccessLogError;
@@ -63,40 +63,40 @@ impl FromStr for AccessLogTarget {
     }
 }
 
-/// One request that is over.
+/// A finished request.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// When it came.
+    /// When it arrived.
     pub at: SystemTime,
     /// How long it took; for a held client, how long it was held.
     pub took: Duration,
     /// The client's address.
     pub client: Option<IpAddr>,
-    /// Its method.
+    /// The method.
     pub method: String,
     /// The host that it was sent to.
     pub host: String,
-    /// Its path. Queries carry secrets, so they are not logged.
+    /// The path. Queries may contain secrets, so they are not logged.
     pub path: String,
-    /// The protocol that the client spoke.
+    /// The protocol of the client.
     pub protocol: &'static str,
-    /// What the client calls itself.
+    /// The `User-Agent`.
     pub agent: Option<String>,
-    /// The pattern of the route that it matched.
+    /// The pattern of the matching route.
     pub route: Option<Arc<str>>,
-    /// What it was answered; `None` if the client left before there was an answer.
+    /// The status of the response; `None` if the client left before the response.
     pub status: Option<u16>,
-    /// Bytes of the body that were sent, where they are counted.
+    /// The number of body bytes sent, if counted.
     pub bytes: Option<u64>,
-    /// By whom or how: `proxied`, `memory`, `own`, `tunnel`, `request` over a WebSocket, or the transport by which the client
-    /// was held.
+    /// The source of the response: `proxied`, `memory`, `own`, `tunnel`, `request` over a WebSocket, or the transport
+    /// that held the client.
     pub how: &'static str,
-    /// The trace that the request belongs to.
+    /// The trace of the request.
     pub trace: Option<Trace>,
 }
 
 impl Record {
-    /// As it is written.
+    /// Formats the record as a line.
     fn line(&self) -> String {
         let mut object = Map::new();
         let mut put = |name: &str, value: Value| {
@@ -121,28 +121,27 @@ impl Record {
     }
 }
 
-/// Somebody else who wants records.
+/// Receives records besides the log.
 pub trait Export: Send + Sync + 'static {
-    /// Takes one, and does not wait.
+    /// Receives a record. Must not block.
     fn export(&self, record: Record);
 }
 
-/// The log, and whoever else is told of requests.
+/// The access log and the exporter of spans.
 #[derive(Default)]
 pub struct AccessLog {
     writer: ArcSwapOption<Writer>,
     exporter: Mutex<Option<Arc<dyn Export>>>,
-    /// Read without a lock for each request.
+    /// Whether there is any receiver; read without a lock for each request.
     on: std::sync::atomic::AtomicBool,
     exporting: std::sync::atomic::AtomicBool,
 }
 
 impl AccessLog {
-    /// Writes to `to` from now on. A file is opened anew, also if it is the same as before: whoever moves it away asks for
-    /// that.
+    /// Sets the target. A file is opened again even if it is the same as before, which log rotation relies on.
     ///
     /// # Errors
-    /// If the file cannot be opened; then all stays as it was.
+    /// Returns an error if the file cannot be opened; the previous target stays in use then.
     pub fn set(&self, to: &AccessLogTarget) -> io::Result<()> {
         let writer = match to {
             AccessLogTarget::Nowhere => None,
@@ -151,31 +150,31 @@ impl AccessLog {
             AccessLogTarget::File(path) => Some(Writer::start(Sink::file(path)?)?),
         };
         self.on.store(writer.is_some() || self.is_exporting(), Ordering::Release);
-        // The one of before writes what it has, and ends; nobody waits for it.
+        // The previous writer writes its queue and ends in the background.
         if let Some(before) = self.writer.swap(writer.map(Arc::new)) {
             before.end();
         }
         Ok(())
     }
 
-    /// Tells `exporter` of every request, too; `None`: nobody any more.
+    /// Sets the exporter that receives every request; `None` removes it.
     pub fn set_exporter(&self, exporter: Option<Arc<dyn Export>>) {
         self.exporting.store(exporter.is_some(), Ordering::Release);
         self.on.store(exporter.is_some() || self.writer.load().is_some(), Ordering::Release);
         *self.exporter.lock().unwrap_or_else(PoisonError::into_inner) = exporter;
     }
 
-    /// Whether anybody wants to know of requests.
+    /// Returns whether requests are logged or exported.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
     }
 
-    /// Whether spans are exported, so that requests that are passed on belong to ours.
+    /// Returns whether spans are exported, so that forwarded requests are children of our spans.
     pub fn is_exporting(&self) -> bool {
         self.exporting.load(Ordering::Acquire)
     }
 
-    /// Logs nothing more, and gives the writer a moment for what has been logged so far. Blocks meanwhile.
+    /// Stops logging and gives the writer a moment for queued lines. Blocks meanwhile.
     pub fn close(&self) {
         self.set_exporter(None);
         self.on.store(false, Ordering::Release);
@@ -204,7 +203,7 @@ impl std::fmt::Debug for AccessLog {
     }
 }
 
-/// A request under way; when this is dropped it is counted, and what is known of it is logged.
+/// A request in progress. Dropping it counts and logs the request.
 #[derive(Debug)]
 pub struct AccessGuard {
     log: Arc<AccessLog>,
@@ -213,12 +212,13 @@ pub struct AccessGuard {
     how: &'static str,
     status: Option<u16>,
     bytes: Option<u64>,
-    /// If anybody wants to know more than a number.
+    /// The record, if the request is logged or exported.
     record: Option<Box<Record>>,
 }
 
 impl AccessGuard {
-    /// A request that came at `began` and is answered by `how`; with what else is known of it, if it is to be logged.
+    /// Creates a guard for a request that arrived at `began` and is answered by `how`. `record` is set if the request
+    /// is to be logged or exported.
     pub fn new(
         log: &Arc<AccessLog>,
         metrics: &Arc<Metrics>,
@@ -233,7 +233,7 @@ impl AccessGuard {
         Self { log, metrics, began, how, status: None, bytes: None, record }
     }
 
-    /// Notes how it was answered.
+    /// Records the response.
     pub fn set_response(&mut self, status: u16, bytes: Option<u64>) {
         self.status = Some(status);
         self.bytes = bytes;
@@ -244,7 +244,7 @@ impl AccessGuard {
         self.began
     }
 
-    /// What the backend is told of the trace, if the request is a part of ours.
+    /// Returns the `traceparent` for the backend, if spans are exported.
     pub fn traceparent(&self) -> Option<String> {
         self.record.as_ref()?.trace.as_ref().filter(|_| self.log.is_exporting()).map(Trace::to_string)
     }
@@ -260,20 +260,21 @@ impl Drop for AccessGuard {
     }
 }
 
-/// Lines that may wait for the writer.
+/// The maximum number of queued lines.
 const MAX_WAITING: usize = 8192;
 
-/// So much is written in one go.
+/// The maximum number of bytes per write.
 const BATCH: usize = 64 * 1024;
 
 struct Sink {
     file: File,
-    /// What to open again after an error, if that can be done.
+    /// The path to reopen after an error, if there is one.
     path: Option<PathBuf>,
 }
 
 impl Sink {
-    /// The process's own output. Not what the standard library buffers: what was not written is not to be written later.
+    /// Creates a sink for standard output or error. It bypasses the standard library's buffer, so that a failed write
+    /// is not repeated later.
     fn stdio(output: &impl AsFd) -> io::Result<Self> {
         Ok(Self { file: output.as_fd().try_clone_to_owned()?.into(), path: None })
     }
@@ -282,7 +283,7 @@ impl Sink {
         Ok(Self { file: open_stream(path)?, path: Some(path.to_owned()) })
     }
 
-    /// There may be another file by now.
+    /// Reopens the path, where there may be another file now.
     fn open_again(&mut self) {
         if let Some(Ok(another)) = self.path.as_deref().map(open_stream) {
             self.file = another;
@@ -290,14 +291,14 @@ impl Sink {
     }
 }
 
-/// Opens a file to append to it. A pipe is held open at both ends: opening does not wait for its reader then, and while that
-/// is away the pipe fills, and breaks not.
+/// Opens a file for appending. A FIFO is also opened for reading: opening then does not wait for a reader, and a
+/// missing reader fills the pipe instead of raising EPIPE.
 fn open_stream(path: &Path) -> io::Result<File> {
     let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
     OpenOptions::new().create(true).append(true).read(is_pipe).open(path)
 }
 
-/// How long the last lines may take.
+/// The timeout for writing the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A thread that writes lines.
@@ -330,19 +331,19 @@ impl Writer {
         }
     }
 
-    /// Takes no more lines; the thread ends when it has written those that it has.
+    /// Closes the queue. The thread ends after it has written the queued lines.
     fn end(&self) {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits for the thread's end, for as long as is bearable: whoever should read the lines may not.
+    /// Waits for the thread to end, with a timeout, because the reader of the log may be stuck.
     fn wait(&self) {
         let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
-/// Writes lines until there is nobody left to send any. A log that cannot be written is no reason to stop serving, nor is
-/// that to be the end of it: what could not be written is counted as lost, and the next lines are tried again.
+/// Writes lines until all senders are dropped. Errors never stop the server or the log: lines that could not be written
+/// count as lost, and the next lines are tried again.
 fn write(lines: &Receiver<String>, lost: &AtomicU64, mut sink: Sink) {
     let (mut failing, mut torn) = (false, false);
     while let Ok(first) = lines.recv() {
@@ -370,7 +371,7 @@ fn write(lines: &Receiver<String>, lost: &AtomicU64, mut sink: Sink) {
     }
 }
 
-/// Writes as much of `bytes` as can be. Returns how much that was.
+/// Writes as much of `bytes` as possible. Returns the number of bytes written.
 fn write_all(sink: &mut Sink, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -384,16 +385,16 @@ fn write_all(sink: &mut Sink, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// Lines that are written together, after a word on those that were lost before them.
+/// Lines that are written together, preceded by a note about lines lost before.
 struct Batch {
     text: String,
-    /// Where each line begins.
+    /// The beginning of each line.
     begins: Vec<usize>,
     missing: u64,
 }
 
 impl Batch {
-    /// `torn`: the last line was cut off.
+    /// Creates a batch. `torn` means that the previous line was cut off.
     fn new(torn: bool, missing: u64) -> Self {
         let mut text = if torn { "\n".to_owned() } else { String::new() };
         if missing > 0 {
@@ -408,7 +409,8 @@ impl Batch {
         self.text.push('\n');
     }
 
-    /// How many lines are lost if no more than so many bytes were written: those of before, too, if that could not be said.
+    /// Returns the number of lines lost if only this many bytes were written, including earlier lost lines if the note
+    /// about them was not written.
     fn lost(&self, written: usize) -> u64 {
         let ends = self.begins.iter().skip(1).copied().chain([self.text.len()]);
         let lines = ends.filter(|end| *end > written).count() as u64;

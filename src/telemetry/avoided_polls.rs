@@ -1,40 +1,40 @@
-//! How often held clients would have asked, had nobody held them.
+//! Counts the polls that held clients did not have to make.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Polls that were not made because their clients were held: each client's time, divided by its interval.
+/// The number of polls that were not made because clients were held: each client's time divided by its interval.
 ///
-/// One sum over all clients is kept, as a straight line through time: whoever comes makes it steeper, whoever leaves makes
-/// it flatter again. So asking for the total costs the same however many are held, and it is exact.
+/// The sum over all clients is kept as a linear function of time: a new client increases the slope, a leaving client
+/// decreases it. The total is therefore exact, and its cost does not depend on the number of clients.
 #[derive(Debug, Default)]
 pub(super) struct AvoidedPolls(Mutex<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Millionths of a poll in a second, of all who are held.
+    /// The poll rate of all held clients, in millionths of a poll per second.
     slope: i128,
     /// Millionths of a poll, times a million.
     offset: i128,
 }
 
-/// How often a client polls, in millionths of a poll a second.
+/// Converts a polling interval to a rate in millionths of a poll per second.
 pub(super) fn rate(every: Duration) -> u64 {
     u64::try_from(1_000_000_000_000 / every.as_micros().max(1)).unwrap_or(u64::MAX)
 }
 
 impl AvoidedPolls {
-    /// A client that would poll at `rate` is held from `now` on.
+    /// Adds a client that would poll at `rate`, held from `now` on.
     pub(super) fn begin(&self, rate: u64, now: Duration) {
         self.change_slope(i128::from(rate), now);
     }
 
-    /// A client that came with `rate` has left.
+    /// Removes a client with `rate`.
     pub(super) fn end(&self, rate: u64, now: Duration) {
         self.change_slope(-i128::from(rate), now);
     }
 
-    /// Whole polls up to `now`.
+    /// Returns the number of whole polls up to `now`.
     pub(super) fn total(&self, now: Duration) -> u64 {
         let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         u64::try_from((line.offset + line.slope * micros(now)) / 1_000_000_000_000).unwrap_or(0)

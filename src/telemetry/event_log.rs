@@ -1,29 +1,29 @@
-//! What happened last, for the dashboard.
+//! The last events, for the dashboard.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Something that happened to a resource.
+/// An event of a resource.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Counts up by one from happening to happening.
+    /// The sequence number of the event.
     pub number: u64,
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// The pattern of its route.
+    /// The pattern of the resource's route.
     pub route: Arc<str>,
     /// The resource's short name.
     pub resource: String,
-    /// Its path and query.
+    /// The path and query of the resource.
     pub url: Arc<str>,
-    /// What: `first`, `changed`, `stale`, `live` or `ended`.
+    /// The kind: `first`, `changed`, `stale`, `live` or `ended`.
     pub kind: &'static str,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// Why the fetch was made that showed it.
+    /// The trigger of the fetch that caused it.
     pub trigger: &'static str,
-    /// What the upstream answered, if it did.
+    /// The status of the upstream's response, if there was one.
     pub status: Option<u16>,
     /// The size of the body, if there was one.
     pub bytes: Option<usize>,
@@ -31,10 +31,10 @@ pub struct Event {
     pub took: Duration,
 }
 
-/// As many as anybody reads.
+/// The maximum number of events.
 const MAX_ENTRIES: usize = 64;
 
-/// The last happenings of the process. Bounded, whatever goes on.
+/// The last events of the process. Bounded.
 #[derive(Debug, Default)]
 pub(super) struct EventLog(Mutex<Kept>);
 
@@ -55,7 +55,7 @@ impl EventLog {
         kept.last.push_back(happening);
     }
 
-    /// The newest first.
+    /// Returns the events, newest first.
     pub(super) fn read(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).last.iter().rev().cloned().collect()
     }

@@ -1,4 +1,5 @@
-//! Which of a route's resources cannot be fetched, as far as the log tells of it: once for the route, not once for each.
+//! Tracks which resources of a route cannot be fetched, so that the failure is logged once per route and not once per
+//! resource.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// How many cannot be fetched, and since when the log says so.
+/// The number of failing resources, and since when the log has reported them.
 #[derive(Debug, Default)]
 pub struct Failing(Mutex<State>);
 
@@ -18,7 +19,7 @@ struct State {
 }
 
 impl Failing {
-    /// One more cannot be fetched. Returns whether that is to be logged, if it is one of those that are.
+    /// Adds a failing resource. Returns whether the failure must be logged, given that `is_logged` allows it.
     pub fn begin(&self, is_logged: bool) -> bool {
         let mut state = self.state();
         state.count += 1;
@@ -29,8 +30,8 @@ impl Failing {
         is_first
     }
 
-    /// One of them can be fetched again, or is not watched any more. If it was the last and the log speaks of them: how long
-    /// that has lasted.
+    /// Removes a resource that has recovered or is no longer watched. Returns the duration of the failure if this was
+    /// the last failing resource and the failure was logged.
     pub fn end(&self) -> Option<Duration> {
         let mut state = self.state();
         state.count = state.count.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A histogram that is counted into without a lock: it is, once for each event and client.
+//! A lock-free histogram. It is updated once per event and client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Buckets whose bounds double.
+/// The number of buckets with a bound; each bound is twice the previous one.
 const BUCKETS: usize = 18;
 
-/// The bound of the first: 0.1 ms. That of the last is 13 s.
+/// The bound of the first bucket: 0.1 ms. The last bound is 13 s.
 const FIRST: u64 = 100_000;
 
-/// How long something took, each time.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LatencyHistogram(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     nanos: AtomicU64,
-    /// The last one has no bound.
+    /// The last bucket has no bound.
     buckets: [AtomicU64; BUCKETS + 1],
 }
 
@@ -32,18 +32,18 @@ impl LatencyHistogram {
         self.0.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each bucket's own count.
+    /// Returns the count of each bucket.
     pub(super) fn counts(&self) -> Vec<u64> {
         self.0.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 }
 
-/// The bounds of the buckets, in seconds.
+/// Returns the bounds of the buckets in seconds.
 pub(super) fn bounds() -> impl Iterator<Item = f64> {
     (0..BUCKETS).map(|at| (FIRST << at) as f64 / 1e9)
 }
 
-/// The first bucket whose bound is not below `nanos`.
+/// Returns the first bucket with a bound of at least `nanos`.
 fn bucket(nanos: u64) -> usize {
     let times = nanos.div_ceil(FIRST).max(1);
     (times.next_power_of_two().trailing_zeros() as usize).min(BUCKETS)

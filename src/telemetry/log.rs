@@ -22,29 +22,29 @@ pub enum Format {
     Json,
 }
 
-/// What is logged unless asked otherwise. pingora reports every client that goes away as an error; what matters of it is
-/// logged here in our own words. notify complains of folders that are gone, which is what it is there to tell.
+/// The default filter. pingora reports every client that disconnects as an error; relevant failures are logged by this
+/// crate. notify warns about missing folders, which watching for them makes normal.
 const QUIET_LIBRARIES: &str = "pingora=off,pingora_core=off,pingora_proxy=off,h2=off,hyper=warn,notify=off";
 
-/// What to log cannot be read.
+/// The log filter cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A word that would be taken for the only part of the program that is logged.
+    /// A single word that would be parsed as the only module to log.
     #[error(
         "{0:?} is no level: write \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or with a part of the program, \"sungrazer::poll=debug\""
     )]
     NoLevel(String),
-    /// Something else.
+    /// Any other error.
     #[error("{0}: write a level such as \"debug\", or levels for parts of the program, \"info,sungrazer::poll=trace\"")]
     Unreadable(#[from] ParseError),
 }
 
-/// Starts logging. `directives` are those of `SUNGRAZER_LOG`, such as `debug` or `sungrazer::poll=trace`.
+/// Starts logging. `directives` is the value of `SUNGRAZER_LOG`, such as `debug` or `sungrazer::poll=trace`.
 ///
 /// # Errors
-/// If a directive cannot be read.
+/// Returns an error if a directive cannot be parsed.
 pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
-    // The filter would take such a word for a target, and nothing else would be logged.
+    // The filter would parse such a word as a target, and log nothing else.
     let is_no_level =
         |word: &&str| !word.is_empty() && !word.contains(['=', '[', ':']) && word.parse::<LevelFilter>().is_err();
     if let Some(word) = directives.split(',').map(str::trim).find(is_no_level) {
@@ -58,7 +58,7 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
     };
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(takes_colour()).with_writer(std::io::stderr);
-    // A second initialisation can only happen in tests that share a process; the first one stays in force.
+    // A second initialisation only happens in tests that share a process; the first one stays in force.
     let _ = if json {
         subscriber.json().flatten_event(true).finish().with(Throttle::default()).try_init()
     } else {
@@ -67,10 +67,10 @@ pub fn init(directives: &str, format: Format) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// The longest text of a client's that a line shows, in bytes.
+/// The maximum length of a client's text in a log line, in bytes.
 const MAX_TEXT: usize = 200;
 
-/// What a line shows of a path or another text that a client made up.
+/// Shortens a path or another text from a client for a log line.
 pub fn brief(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_TEXT {
         return Cow::Borrowed(text);
@@ -79,7 +79,7 @@ pub fn brief(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len()))
 }
 
-/// Whether whoever reads stderr knows what escape sequences are, and wants them (<https://no-color.org>).
+/// Returns whether stderr is a terminal and colours are not disabled (<https://no-color.org>).
 fn takes_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! What is counted and measured, for Prometheus.
+//! The metrics for Prometheus.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use super::route::{
 };
 use crate::clock;
 
-/// All metrics of the process. Routes appear by their patterns; no URL of a client is ever a label.
+/// All metrics of the process. Routes are labelled by their patterns; no URL of a client is ever a label.
 pub struct Metrics {
     registry: Registry,
     streams: Gauges,
@@ -53,7 +53,7 @@ pub struct Metrics {
     created_at: Instant,
 }
 
-/// All that there is, for the documents: each metric with its labels, and what those can be where that is known beforehand.
+/// All metrics for the documentation, with their labels and the label values that are known in advance.
 pub const ALL: &[(&str, &[&str])] = &[
     ("streams{route,transport}", TRANSPORTS),
     ("resources{route}", &[]),
@@ -92,7 +92,7 @@ const LIMITS: &[&str] = &[
 ];
 
 impl Metrics {
-    /// Metrics at zero.
+    /// Creates all metrics at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("sungrazer");
         let streams = Gauges::default();
@@ -148,7 +148,7 @@ impl Metrics {
             differs.clone(),
         );
         let refused = Family::<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>::default();
-        // A counter that is not there before it is one does not seem to grow.
+        // A counter that is created with its first increment does not appear to grow.
         for limit in LIMITS {
             drop(refused.get_or_create(&vec![("limit", *limit)]));
         }
@@ -203,7 +203,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics of the route with this pattern; the same for every route that has it.
+    /// Returns the metrics of the route with this pattern. All routes with the same pattern share them.
     pub fn route(&self, pattern: &Arc<str>) -> Arc<RouteMetrics> {
         let mut routes = self.in_use();
         let made = routes.entry(Arc::clone(pattern)).or_insert_with(|| {
@@ -233,12 +233,12 @@ impl Metrics {
         Arc::clone(made)
     }
 
-    /// The metrics of routes that anybody still has. Those of others are forgotten: a route that a new configuration does not
-    /// know is gone once its last stream has ended.
+    /// Returns the metrics of routes that are still in use. Others are removed: a route that was removed by a reload
+    /// disappears once its last stream has ended.
     fn in_use(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<RouteMetrics>>> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.retain(|_, route| {
-            // Nobody can get at it meanwhile.
+            // No other code can obtain a reference meanwhile.
             let is_in_use = Arc::strong_count(route) > 1;
             if !is_in_use {
                 self.forget(route);
@@ -248,7 +248,8 @@ impl Metrics {
         routes
     }
 
-    /// All that a route can be counted by, at zero: a counter that is not there before it is one does not seem to grow.
+    /// Creates all counters of a route at zero: a counter that is created with its first increment does not appear to
+    /// grow.
     fn begin(&self, all: &Labels) {
         let with = |name, value| Labels { route: Arc::clone(&all.route), second: Some((name, value)) };
         drop(self.differs.get_or_create(all));
@@ -262,7 +263,7 @@ impl Metrics {
         }
     }
 
-    /// What is counted for a route by one more label, and what that can be.
+    /// Returns the counters with one more label, and the possible values of that label.
     fn by_label(&self) -> [(&Counters, &'static str, &'static [&'static str]); 5] {
         [
             (&self.fetches, "result", RESULTS),
@@ -290,67 +291,68 @@ impl Metrics {
         }
     }
 
-    /// Whether an old configuration is in force because the file is wrong.
+    /// Records whether an old configuration is in force because the file is invalid.
     pub fn set_config_stale(&self, stale: bool) {
         self.config_stale.set(stale.into());
     }
 
-    /// The configuration that is in force was read now.
+    /// Records that the configuration in force was read now.
     pub fn config_read(&self) {
         self.config_read_at.set(process::since_1970(clock::wall()).unwrap_or_default());
     }
 
-    /// A request is over that was answered by `how`, unless its client left before.
+    /// Counts a finished request that was answered by `how`, or has no status because its client left before.
     pub(super) fn request(&self, how: &str, status: Option<u16>, took: Duration) {
         self.requests.count(how, status, took);
     }
 
-    /// Whether the caps over all fetches stretch the routes' intervals.
+    /// Records whether the limits on fetches stretch the routes' intervals.
     pub fn set_budget_stretched(&self, stretched: bool) {
         self.budget_stretched.set(stretched.into());
     }
 
-    /// Whether the upstream does not answer, and how many of its replicas are not asked.
+    /// Records whether the upstream does not answer, and the number of unavailable replicas.
     pub fn set_upstream_away(&self, away: bool, replicas: usize) {
         self.upstream_away.set(away.into());
         self.replicas_away.set(i64::try_from(replicas).unwrap_or(i64::MAX));
     }
 
-    /// How much memory all histories take.
+    /// Records the memory used by all histories.
     pub fn set_history_bytes(&self, bytes: u64) {
         self.history_bytes.set(bytes);
     }
 
-    /// A limit turned a request away.
+    /// Counts a request that was rejected because of a limit.
     pub fn limit_hit(&self, limit: &'static str) {
         self.refused.get_or_create(&vec![("limit", limit)]).inc();
     }
 
-    /// What happened last, the newest first.
+    /// Returns the last events, newest first.
     pub fn event_log(&self) -> Vec<Event> {
         self.event_log.read()
     }
 
-    /// The upper bounds of the buckets of [`RouteStats::delays`](super::RouteStats::delays), in seconds; the last bucket has none.
+    /// Returns the upper bounds of the buckets of [`RouteStats::delays`](super::RouteStats::delays) in seconds; the
+    /// last bucket has none.
     pub fn delay_bounds() -> Vec<f64> {
         latency::bounds().collect()
     }
 
-    /// All of it as OpenMetrics text; [`plain`](super::plain_metrics) makes of it what is older.
+    /// Returns all metrics as OpenMetrics text; [`plain`](super::plain_metrics) converts it to the older format.
     pub fn render(&self) -> String {
         for route in self.in_use().values() {
             route.show_replaced();
         }
         let mut text = String::new();
-        // Writing into a string cannot fail; a partial page would be better than none if it did.
+        // Writing to a string cannot fail; a partial page would be better than none.
         let _ = encode(&mut text, &self.registry);
-        // What is not ours stands under names of its own, before the mark of the end.
+        // The process metrics have names without the prefix, and go before the end marker.
         text.truncate(text.strip_suffix(END).map_or(text.len(), str::len));
         text + &process::text(self.started) + END
     }
 }
 
-/// How OpenMetrics text ends.
+/// The end marker of OpenMetrics text.
 const END: &str = "# EOF\n";
 
 impl Default for Metrics {
@@ -374,7 +376,7 @@ mod tests {
     fn all_that_is_registered_is_known_to_the_documents() {
         let metrics = Metrics::new();
         let route = metrics.route(&"/a".into());
-        // What is counted by labels is there once it has been counted.
+        // Labelled metrics exist only after they have been counted.
         drop(route.hold("sse"));
         route.fetched("changed");
         route.written("tick");

@@ -1,4 +1,4 @@
-//! What operators see: log lines, metrics, and what was asked.
+//! Telemetry for operators: log lines, metrics, the access log, and traces.
 
 mod access;
 mod avoided_polls;

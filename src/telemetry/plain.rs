@@ -1,12 +1,12 @@
-//! The text format that Prometheus had before OpenMetrics.
+//! The Prometheus text format that preceded OpenMetrics.
 
-/// Turns OpenMetrics text into the text format of Prometheus, version 0.0.4: counters bear the name of their samples, and
-/// nothing marks the end.
+/// Converts OpenMetrics text to the Prometheus text format, version 0.0.4: counters carry the name of their samples,
+/// and there is no end marker.
 pub fn plain(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
     while let Some(line) = lines.next() {
-        // The type is said right after the help, by which the name is known.
+        // The line with the type follows the help line, and contains the name.
         let about = if line.starts_with("# HELP ") { lines.peek().copied().unwrap_or_default() } else { line };
         let name = about.strip_prefix("# TYPE ").and_then(|about| about.strip_suffix(" counter"));
         match name {

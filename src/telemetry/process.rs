@@ -1,4 +1,4 @@
-//! What the process takes of the machine, under the names that Prometheus's own client libraries use.
+//! Resource usage of the process, under the metric names of Prometheus's own client libraries.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit};
 
-/// One metric: name, help, whether it only grows, value.
+/// One metric: name, help, whether it is a counter, value.
 type Metric = (&'static str, &'static str, bool, Option<f64>);
 
-/// As OpenMetrics text, without the mark of its end. What the system does not tell is left out. `started` is when the process was.
+/// Returns the metrics as OpenMetrics text without the end marker. Unavailable values are left out. `started` is the
+/// start time of the process.
 pub(super) fn text(started: SystemTime) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = |name: &str| field(&status, name).map(|value| value * 1024.0);
@@ -41,24 +42,24 @@ pub(super) fn since_1970(time: SystemTime) -> Option<f64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
-/// The number behind `name` in the text of a process's status.
+/// Returns the number after `name` in the text of `/proc/self/status`.
 fn field(status: &str, name: &str) -> Option<f64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// In what the kernel counts CPU time for programs, in parts of a second (`USER_HZ`).
+/// The unit in which the kernel reports CPU time, as a fraction of a second (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
 fn cpu() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, which can hold anything, is in parentheses; behind it, state is the third field of all.
+    // The program name, which may contain any character, is in parentheses; the state after it is the third field.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
     Some((ticks(14)? + ticks(15)?) / TICKS)
 }
 
 fn open_descriptors() -> Option<f64> {
-    // The one by which they are counted is among them.
+    // The descriptor used for counting is not counted.
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
     Some(count.saturating_sub(1) as f64)
 }

@@ -1,4 +1,4 @@
-//! Requests by how they were answered, and how long that took.
+//! Counts requests by the source of their response, and measures their duration.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use prometheus_client::metrics::family::Family;
 use super::latency::LatencyHistogram;
 use super::route::TRANSPORTS;
 
-/// How requests are answered that nobody is held by.
+/// The sources of responses to requests that are not held.
 pub(super) const ANSWERED: [&str; 4] = ["proxied", "memory", "own", "request"];
 
-/// Statuses by their first digit; `none`: the client left before there was one.
+/// Statuses by their first digit; `none` means that the client left before the response.
 pub(super) const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 pub(super) type Labels = [(&'static str, &'static str); 2];
 pub(super) type Durations = Family<[(&'static str, &'static str); 1], LatencyHistogram>;
 
-/// All of them, resolved once: each request counts with one or two additions.
+/// All counters, resolved once, so that each request costs one or two additions.
 #[derive(Debug)]
 pub(super) struct Requests {
     counts: Vec<(&'static str, [Counter; 6])>,
@@ -25,7 +25,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Counts into these families, in which all is there from the start.
+    /// Creates the counters in these families, all of which exist from the start.
     pub(super) fn new(counts: &Family<Labels, Counter>, durations: &Durations) -> Self {
         let hows = ANSWERED.iter().chain(&["tunnel"]).chain(TRANSPORTS);
         let of = |how: &'static str| {
@@ -35,7 +35,7 @@ impl Requests {
         Self { counts: hows.map(|how| (*how, of(how))).collect(), durations: timed.collect() }
     }
 
-    /// One is over.
+    /// Counts a finished request.
     pub(super) fn count(&self, how: &str, status: Option<u16>, took: Duration) {
         let class = usize::from(status.map_or(0, |status| status / 100)).min(5);
         if let Some((_, counters)) = self.counts.iter().find(|(known, _)| *known == how) {

@@ -58,7 +58,7 @@ pub struct RouteMetrics {
     pub(super) delay: LatencyHistogram,
     pub(super) fetch_seconds: LatencyHistogram,
     pub(super) differs: Counters,
-    /// How often clients of this route poll, in millionths of a poll a second.
+    /// The poll rate of this route's clients, in millionths of a poll per second.
     pub(super) rate: AtomicU64,
     pub(super) replaced: Arc<AvoidedPolls>,
     pub(super) replaced_shown: Counter,
@@ -68,7 +68,7 @@ pub struct RouteMetrics {
     pub(super) created_at: Instant,
 }
 
-/// The counters of a route that differ in one label. What counts each event must not fetch anything up.
+/// The counters of a route that differ in one label. Resolved once, because events are counted without a lookup.
 pub(super) struct Series<const N: usize> {
     family: Counters,
     route: Arc<str>,
@@ -92,41 +92,42 @@ impl<const N: usize> Series<N> {
     }
 }
 
-/// What the metrics of a route say now. Counters only grow.
+/// A snapshot of a route's metrics. Counters only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteStats {
-    /// Clients that are held, by transport.
+    /// Held clients, by transport.
     pub streams: Vec<(&'static str, u64)>,
-    /// Resources that are watched.
+    /// Watched resources.
     pub resources: u64,
     /// Fetches, by result.
     pub fetches: Vec<(&'static str, u64)>,
-    /// Bytes of the bodies that fetches brought.
+    /// Bytes of fetched bodies.
     pub fetch_bytes: u64,
-    /// Fetches, by the reason for them.
+    /// Fetches, by trigger.
     pub triggers: Vec<(&'static str, u64)>,
-    /// Plain requests, by how they were answered.
+    /// Plain requests, by the source of their response.
     pub polls: Vec<(&'static str, u64)>,
     /// Events written, by kind.
     pub events: Vec<(&'static str, u64)>,
-    /// Polls that held clients would have made.
+    /// Polls that held clients did not make.
     pub replaced: u64,
-    /// How many changes took how long to be written, by bucket.
+    /// Changes by the delay until they were written, per bucket.
     pub delays: Vec<u64>,
 }
 
 impl RouteMetrics {
-    /// The labels of what is counted for this route by one more.
+    /// Returns the labels of this route with one more label.
     pub(super) fn with(&self, name: &'static str, value: &'static str) -> Labels {
         Labels { route: Arc::clone(&self.all.route), second: Some((name, value)) }
     }
 
-    /// Clients with credentials turned out to be answered otherwise than those without, who share.
+    /// Counts that clients with credentials received a different response than clients without, on a route that shares
+    /// responses.
     pub fn audience_mismatch(&self) {
         self.differs.get_or_create(&self.all).inc();
     }
 
-    /// A client is held by `transport`, until the gauge that is returned is dropped.
+    /// Counts a client held by `transport` until the returned guard is dropped.
     pub fn hold(&self, transport: &'static str) -> HeldGuard {
         let gauge = self.streams.get_or_create(&self.with("transport", transport)).clone();
         gauge.inc();
@@ -135,7 +136,7 @@ impl RouteMetrics {
         HeldGuard { gauge, rate, replaced: Arc::clone(&self.replaced), created_at: self.created_at }
     }
 
-    /// Clients of this route poll at this interval where they are not held.
+    /// Sets the interval at which clients of this route poll when they are not held.
     pub fn set_interval(&self, every: Duration) {
         self.rate.store(rate(every), Ordering::Relaxed);
     }
@@ -144,28 +145,28 @@ impl RouteMetrics {
         clock::now().saturating_duration_since(self.created_at)
     }
 
-    /// Brings the counter for Prometheus up to what held clients have amounted to.
+    /// Updates the Prometheus counter to the current number of avoided polls.
     pub(super) fn show_replaced(&self) {
         let total = self.replaced.total(self.age());
         self.replaced_shown.inc_by(total.saturating_sub(self.replaced_shown.get()));
     }
 
-    /// A fetch brought a body of so many bytes.
+    /// Counts the bytes of a fetched body.
     pub fn fetched_at(&self, bytes: usize) {
         self.fetch_bytes.inc_by(bytes as u64);
     }
 
-    /// Which of its resources cannot be fetched.
+    /// Returns the tracker of failing resources.
     pub fn failing(&self) -> &Failing {
         &self.failing
     }
 
-    /// Something happened that is worth telling of.
+    /// Adds an event to the event log.
     pub fn emit(&self, happening: Event) {
         self.tail.push(happening);
     }
 
-    /// What all of this says now.
+    /// Returns the current values.
     pub fn stats(&self) -> RouteStats {
         let count = |family: &Counters, label: &'static str, values: &'static [&'static str]| {
             let known = |value: &&'static str| {
@@ -193,42 +194,42 @@ impl RouteMetrics {
         }
     }
 
-    /// A resource came into being, or one went.
+    /// Returns the gauge of watched resources.
     pub fn resources(&self) -> &Gauge {
         &self.resources
     }
 
-    /// A fetch ended.
+    /// Counts a finished fetch.
     pub fn fetched(&self, result: &'static str) {
         self.fetches.get_or_create(&self.with("result", result)).inc();
     }
 
-    /// A fetch took so long.
+    /// Records the duration of a fetch.
     pub fn fetch_took(&self, time: Duration) {
         self.fetch_seconds.observe(time);
     }
 
-    /// A fetch began.
+    /// Counts a fetch by its trigger.
     pub fn triggered(&self, kind: &'static str) {
         self.triggers.get_or_create(&self.with("kind", kind)).inc();
     }
 
-    /// A plain request was answered.
+    /// Counts an answered plain request.
     pub fn answered(&self, how: &'static str) {
         self.polls.count(how);
     }
 
-    /// An event was written.
+    /// Counts a written event.
     pub fn written(&self, kind: &'static str) {
         self.events.count(kind);
     }
 
-    /// A client follows something no more, and why.
+    /// Counts the end of a subscription by its reason.
     pub fn ended(&self, reason: &'static str) {
         self.endings.get_or_create(&self.with("reason", reason)).inc();
     }
 
-    /// So long after the fetch that found it, a change was on a socket.
+    /// Records the delay between the fetch that found a change and the write of that change.
     pub fn delayed(&self, after: Duration) {
         self.delay.observe(after);
     }
@@ -240,7 +241,7 @@ impl fmt::Debug for RouteMetrics {
     }
 }
 
-/// One held client, counted while this lives.
+/// One held client, counted until this is dropped.
 #[derive(Debug)]
 pub struct HeldGuard {
     gauge: Gauge,

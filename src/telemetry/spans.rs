@@ -1,4 +1,4 @@
-//! Requests as spans, in the JSON encoding of the OpenTelemetry protocol (OTLP 1.x).
+//! Encodes requests as spans in the JSON encoding of the OpenTelemetry protocol (OTLP 1.x).
 
 use std::time::{Duration, SystemTime};
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Record, Trace};
 
-/// Who the spans come from.
+/// The origin of the spans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Attributes by name; `service.name` is one of them.
+    /// Attributes by name, including `service.name`.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -19,7 +19,7 @@ const SERVER: u8 = 2;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u8 = 2;
 
-/// The body of one export.
+/// Returns the body of one export.
 pub fn encode(resource: &Resource, records: &[Record]) -> Value {
     let attributes: Vec<Value> = resource.attributes.iter().map(|(name, value)| text(name, value)).collect();
     let spans: Vec<Value> = records.iter().filter_map(|record| span(record, record.trace.as_ref()?)).collect();
@@ -29,7 +29,7 @@ pub fn encode(resource: &Resource, records: &[Record]) -> Value {
     }] })
 }
 
-/// Names and attributes are those of the semantic conventions for HTTP servers.
+/// Returns one span, with the names and attributes of the semantic conventions for HTTP servers.
 fn span(record: &Record, trace: &Trace) -> Option<Value> {
     let mut attributes = vec![
         text("http.request.method", &record.method),
@@ -73,7 +73,7 @@ fn text(name: &str, value: &str) -> Value {
     json!({ "key": name, "value": { "stringValue": value } })
 }
 
-/// 64-bit numbers are strings in the JSON encoding of protocol buffers.
+/// Returns a 64-bit number as a string, as in the JSON encoding of protocol buffers.
 fn nanos(time: SystemTime) -> Option<String> {
     time.duration_since(SystemTime::UNIX_EPOCH).ok().as_ref().map(Duration::as_nanos).map(|nanos| nanos.to_string())
 }

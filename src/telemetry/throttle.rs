@@ -1,7 +1,7 @@
-//! Log lines that anybody can cause come only so often.
+//! Limits the rate of log lines that clients can cause.
 //!
 //! ```text
-//! event ─▶ the place in the program that it comes from ─▶ so many in a while? written, or counted and told with the next
+//! event ─▶ the place in the program that it comes from ─▶ below the limit? written, else counted, reported with the next
 //! ```
 
 use std::collections::HashMap;
@@ -16,18 +16,18 @@ use tracing_subscriber::layer::Context;
 
 use crate::clock;
 
-/// Lines of one kind that are written within [`WINDOW`].
+/// The maximum number of lines per place within [`WINDOW`].
 const MAX_LINES: u32 = 20;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Lets so many lines of each kind through.
+/// A filter that limits the lines of each place.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     places: Mutex<HashMap<Identifier, Place>>,
 }
 
-/// A place in the program that lines come from.
+/// A place in the program that emits log lines.
 #[derive(Debug)]
 struct Place {
     since: Instant,
@@ -36,7 +36,7 @@ struct Place {
 }
 
 impl Throttle {
-    /// Whether another line from `place` is written; if so, also how many have been left out before it.
+    /// Returns the number of dropped lines since the last one if another line from `place` may be written.
     fn admit(&self, place: Identifier, now: Instant) -> Option<u64> {
         let mut places = self.places.lock();
         let place = places.entry(place).or_insert(Place { since: now, lines: 0, left_out: 0 });
@@ -56,7 +56,7 @@ impl<S: Subscriber> Layer<S> for Throttle {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         if *metadata.level() > Level::INFO {
-            // Somebody has asked for all of these.
+            // An operator has enabled these levels explicitly.
             return true;
         }
         let admitted = self.admit(metadata.callsite(), clock::now());

@@ -1,23 +1,23 @@
-//! Trace contexts (W3C Trace Context): which trace a request belongs to.
+//! Trace contexts (W3C Trace Context).
 
 use std::fmt;
 
 use crate::clock;
 
-/// What `traceparent` says, and where we stand in it.
+/// The trace of a request, and our span in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     trace: u128,
-    /// The span that is our parent, if there is one.
+    /// The parent span, if there is one.
     parent: Option<u64>,
-    /// Our own span; before there is one, the parent's.
+    /// Our own span; before it exists, the parent's.
     span: u64,
-    /// Whether whoever began the trace wants it to be kept.
+    /// Whether the originator of the trace wants it to be recorded.
     sampled: bool,
 }
 
 impl Trace {
-    /// Reads `traceparent`, version 00; later versions begin with the same four fields.
+    /// Parses `traceparent`, version 00; later versions begin with the same four fields.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.trim().split('-');
         let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -33,9 +33,9 @@ impl Trace {
         (trace != 0 && span != 0).then_some(Self { trace, parent: None, span, sampled })
     }
 
-    /// A span of our own within `context`, or a trace of its own.
+    /// Creates a span within `context`, or a new trace.
     pub fn within(context: Option<Self>) -> Self {
-        // Zero means that there is none.
+        // Zero means "no span".
         let span = clock::seed().max(1);
         match context {
             Some(context) => Self { parent: Some(context.span), span, ..context },
@@ -46,28 +46,28 @@ impl Trace {
         }
     }
 
-    /// The trace's id, as it is written.
+    /// Returns the trace's id in its text form.
     pub fn id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// Our own span's.
+    /// Returns the id of our span.
     pub fn span_id(&self) -> String {
         format!("{:016x}", self.span)
     }
 
-    /// Our parent's.
+    /// Returns the id of the parent span.
     pub fn parent_id(&self) -> Option<String> {
         self.parent.map(|parent| format!("{parent:016x}"))
     }
 
-    /// Whether the trace is to be kept.
+    /// Returns whether the trace is to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.sampled
     }
 }
 
-/// As `traceparent`.
+/// Formats as `traceparent`.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{}-{:02x}", self.id(), self.span_id(), u8::from(self.sampled))

@@ -1,4 +1,4 @@
-//! Where the backend is.
+//! Addresses of the backend.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,42 +13,42 @@ use crate::model::Origin;
 pub enum Address {
     /// A TCP endpoint.
     Tcp {
-        /// A name or an IP address, without brackets.
+        /// A host name or an IP address, without brackets.
         host: String,
-        /// Its port.
+        /// The port.
         port: u16,
-        /// Whether TLS is spoken.
+        /// Whether the connection uses TLS.
         tls: bool,
     },
-    /// A Unix domain socket, spoken to in plain HTTP.
+    /// A Unix domain socket, for plain HTTP.
     Unix {
         /// The socket's path.
         path: String,
     },
 }
 
-/// Which `Host` the backend is given.
+/// The `Host` that is sent to the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostMode {
-    /// The client's, unless the backend is seen to refuse that: then its own.
+    /// The client's `Host`, unless the backend is observed to refuse it; then the backend's own.
     Auto,
-    /// The client's.
+    /// The client's `Host`.
     #[default]
     Preserve,
-    /// The backend's own.
+    /// The backend's own host.
     Upstream,
 }
 
-/// The text names no backend.
+/// The text is not a valid backend address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
-    /// Neither of the three forms.
+    /// None of the three forms.
     #[error("write http://host:port, https://host:port or unix:/path/to/socket")]
     Form,
-    /// There is more than an origin.
+    /// It contains more than an origin.
     #[error("only scheme, host and port belong here: leave out {0:?}, which every request brings itself")]
     Path(String),
-    /// A user name or password.
+    /// It contains a user name or password.
     #[error("credentials do not belong in the address: clients send their own")]
     Credentials,
     /// The path of a socket is relative, or longer than the system allows (107 bytes).
@@ -57,12 +57,12 @@ pub enum ParseAddressError {
 }
 
 impl Address {
-    /// Whether TLS is spoken.
+    /// Returns whether the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp { tls: true, .. })
     }
 
-    /// The name or IP address, if there is one.
+    /// Returns the host name or IP address, if there is one.
     pub fn host(&self) -> Option<&str> {
         match self {
             Self::Tcp { host, .. } => Some(host),
@@ -70,7 +70,7 @@ impl Address {
         }
     }
 
-    /// What goes into `Host`: the port only where it is not the scheme's own.
+    /// Returns the value for `Host`, with the port unless it is the scheme's default.
     pub fn authority(&self) -> String {
         match self {
             Self::Tcp { host, port, tls } => {
@@ -85,12 +85,12 @@ impl Address {
         if self.is_tls() { "https" } else { "http" }
     }
 
-    /// The backend's origin (RFC 6454), as its own pages have it.
+    /// Returns the backend's origin (RFC 6454), as seen by its own pages.
     pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme(), self.authority())
     }
 
-    /// The port, if there is one.
+    /// Returns the port, if there is one.
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp { port, .. } => Some(*port),
@@ -98,7 +98,8 @@ impl Address {
         }
     }
 
-    /// `url`, absolute or without its scheme, with the origin of `site` in place of the backend's. `None` if it names another.
+    /// Returns `url`, absolute or scheme-relative, with the origin of `site` in place of the backend's. Returns `None`
+    /// if it has another origin.
     pub fn in_terms_of(&self, url: &str, site: &Origin) -> Option<String> {
         let with_port = match self {
             Self::Tcp { host, port, .. } => format!("{}:{port}", bracketed(host)),
@@ -108,8 +109,9 @@ impl Address {
         renamed(url, site, |authority| own.iter().any(|own| authority.eq_ignore_ascii_case(own)))
     }
 
-    /// `url` with the origin of `site` in place of one that has its name and the backend's port. `None` if it is another, or if
-    /// that port is the scheme's own, so that a URL without any may well mean another server.
+    /// Returns `url` with the origin of `site` in place of an origin that has the site's name and the backend's port.
+    /// Returns `None` for other origins, and if the backend's port is the scheme's default, because a URL without a
+    /// port may then mean another server.
     pub fn without_port(&self, url: &str, site: &Origin) -> Option<String> {
         let own = self.port().filter(|port| *port != default_port(self.is_tls()))?;
         renamed(url, site, |authority| {
@@ -120,11 +122,11 @@ impl Address {
     }
 }
 
-/// `url`, absolute or without its scheme, with the origin of `site` in place of one whose authority `is_own`.
+/// Returns `url`, absolute or scheme-relative, with the origin of `site` if its authority `is_own`.
 fn renamed(url: &str, site: &Origin, is_own: impl FnOnce(&str) -> bool) -> Option<String> {
     let start = url.find("//")?;
     let scheme = url[..start].to_ascii_lowercase();
-    // By which scheme it is reached the backend may have been told wrongly, or take for granted.
+    // The backend may not know the scheme by which clients reach it, so its scheme is ignored.
     let scheme = match &*scheme {
         "" => String::new(),
         "http:" | "https:" => format!("{}:", site.scheme.as_str()),
@@ -135,7 +137,7 @@ fn renamed(url: &str, site: &Origin, is_own: impl FnOnce(&str) -> bool) -> Optio
     is_own(authority).then(|| format!("{scheme}//{}{rest}", site.public))
 }
 
-/// Whether `name` is that of `authority`, which may have a port.
+/// Returns whether `name` is the host of `authority`, which may have a port.
 fn is_host_of(name: &str, authority: &str) -> bool {
     let of = match authority.rsplit_once(':') {
         Some((of, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => of,

@@ -1,4 +1,4 @@
-//! Says once that the backend is away, and once that it is back.
+//! Tracks whether the backend is available, and logs changes once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,17 +9,17 @@ use tracing::{info, warn};
 use super::hint::suspicion;
 use crate::clock::{self, roughly};
 
-/// Whether the backend, or a replica of it, answers.
+/// The availability of the backend, or of one replica.
 #[derive(Debug)]
 pub struct Health {
     address: String,
-    /// It did not answer when it was last asked.
+    /// It did not answer the last request.
     away: AtomicBool,
-    /// It has answered once.
+    /// It has answered at least once.
     known: AtomicBool,
-    /// It says itself that it is not well.
+    /// Its health check reports a problem.
     unfit: AtomicBool,
-    /// Why, and since when.
+    /// The reason, and the time since when it is unavailable.
     trouble: Mutex<Option<(String, Instant)>>,
 }
 
@@ -34,7 +34,7 @@ impl Health {
         }
     }
 
-    /// It could not be reached, or did not answer; `text` says how.
+    /// Records that it could not be reached or did not answer; `text` is the reason.
     pub fn mark_down(&self, text: &str) {
         if !self.away.swap(true, Ordering::Relaxed) {
             self.note(text);
@@ -47,7 +47,7 @@ impl Health {
         }
     }
 
-    /// It answered.
+    /// Records that it answered.
     pub fn mark_up(&self) {
         if !self.known.load(Ordering::Relaxed) {
             self.known.store(true, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl Health {
         }
     }
 
-    /// It says that it is not well.
+    /// Records a failed health check.
     pub(super) fn mark_unhealthy(&self, text: &str) {
         if !self.unfit.swap(true, Ordering::Relaxed) {
             self.note(text);
@@ -65,19 +65,19 @@ impl Health {
         }
     }
 
-    /// It says that it is well.
+    /// Records a successful health check.
     pub(super) fn mark_healthy(&self) {
         if self.unfit.swap(false, Ordering::Relaxed) {
             info!(upstream = self.address, "the upstream is well again, after {}", self.lasted());
         }
     }
 
-    /// Whether it was away when anybody last asked.
+    /// Returns whether it did not answer the last request.
     pub fn is_down(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Why it is not to be asked, if so.
+    /// Returns the reason why it should not receive requests, if there is one.
     pub fn reason(&self) -> Option<String> {
         let troubled = self.is_down() || self.unfit.load(Ordering::Relaxed);
         troubled.then(|| self.noted().map(|(text, _)| text).unwrap_or_default())
@@ -95,14 +95,14 @@ impl Health {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long the last trouble has lasted, for people.
+    /// Returns how long the last outage lasted, formatted for people.
     fn lasted(&self) -> impl std::fmt::Display {
         let since = self.noted().map_or_else(clock::now, |(_, since)| since);
         roughly(clock::now().saturating_duration_since(since))
     }
 }
 
-/// Whether a connection was there, and what came over it was no answer.
+/// Returns whether `text` describes a connection that was made but did not yield an HTTP response.
 fn is_of_protocol(text: &str) -> bool {
     ["closed the connection", "the connection broke", "is not HTTP"].iter().any(|part| text.contains(part))
 }

@@ -1,4 +1,4 @@
-//! A connection to the backend on which responses arrive as they should be.
+//! A connection to the backend that validates responses.
 //!
 //! ```text
 //! whoever asks ─ expect ─▶ Exchange                    (which request it is that will be answered)
@@ -6,9 +6,9 @@
 //! whoever asks ◀─ head as ResponseHead writes it, body up to its end ─ Connection ◀─ whatever it sends
 //! ```
 //!
-//! All that reads responses of the backend reads them through this: relayed requests, pingora's proxy, tunnels and our own
-//! fetches. So there is one judgement of where a response ends, and none of them sees what is ambiguous, or what was sent
-//! without having been asked for.
+//! Everything that reads responses of the backend reads them through this type: relayed requests, pingora's proxy,
+//! tunnels and fetches. The end of a response is therefore determined in one place, and no caller sees ambiguous
+//! framing or unsolicited data.
 
 use std::io;
 use std::pin::Pin;
@@ -33,39 +33,40 @@ use super::MAX_INTERIM;
 use crate::model::fields;
 use crate::proto::{Body, Exchange, ResponseHead, find_end};
 
-/// What is to be known of a request before it is sent.
+/// The facts about a request that must be known before it is sent.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
-    /// How its response ends.
+    /// The facts that determine the framing of its response.
     pub exchange: Exchange,
-    /// Whether whoever asks can take interim responses (RFC 9110 section 15.2).
+    /// Whether the caller accepts interim responses (RFC 9110 section 15.2).
     pub interim: bool,
-    /// The target as the client wrote it, if that cannot be written otherwise.
+    /// The target as the client wrote it, if it cannot be represented otherwise.
     pub target: Option<Bytes>,
 }
 
-/// A connection, as whoever uses it deals with it while others read and write.
+/// A shared handle to a connection, for use while other code reads and writes it.
 #[derive(Debug)]
 pub struct Line {
     expected: Mutex<Option<Expected>>,
-    /// Whether a request is to be sent with another target than is written.
+    /// The target to substitute in the next request.
     retarget: Mutex<Option<Bytes>>,
-    /// Whether the client has closed its side; and whether this one is to be closed for that.
+    /// Whether the client has closed its sending side, and whether this connection is to be half-closed too.
     client_ended: AtomicBool,
     half_closed: AtomicBool,
     reused: AtomicBool,
-    /// The only client whose requests it may carry; 0 for any.
+    /// The only client whose requests the connection may carry; 0 for any client.
     owner: AtomicU64,
     reader: AtomicWaker,
 }
 
 impl Line {
-    /// The line behind a stream that is a `Connection`, or the digest of one.
+    /// Returns the line of a stream that is a `Connection`, found through its digest.
     pub fn of(digest: Option<Arc<ProxyDigest>>) -> Option<Arc<Self>> {
         digest?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
     }
 
-    /// What a stream says of itself so that others find the line behind it. pingora made this for tunnels through other proxies.
+    /// Returns a digest through which other code finds the line. pingora intended this for tunnels through other
+    /// proxies.
     pub(super) fn digest(self: &Arc<Self>) -> pingora::Result<ProxyDigest> {
         let answer = ResponseHeader::build(200, Some(0))?;
         Ok(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(self)))))
@@ -77,31 +78,31 @@ impl Line {
         *self.expected.lock() = Some(expected);
     }
 
-    /// The client has closed its side of its connection: once its request is sent, so does this one, and the backend may make
-    /// of it what it would without us.
+    /// Records that the client has closed its sending side. Once its request is sent, this connection is half-closed
+    /// too, so that the backend can react as it would without the proxy.
     pub fn client_ended(&self) {
         self.client_ended.store(true, Ordering::Release);
         self.reader.wake();
     }
 
-    /// All of the request is sent.
+    /// Records that the request has been sent completely.
     pub fn request_sent(&self) {
         if self.client_ended.load(Ordering::Acquire) {
             self.half_closed.store(true, Ordering::Release);
         }
     }
 
-    /// Whether this connection has served other requests before.
+    /// Returns whether this connection has served other requests before.
     pub fn is_reused(&self) -> bool {
         self.reused.load(Ordering::Relaxed)
     }
 
-    /// From now on it carries requests of this client alone.
+    /// Restricts the connection to requests of this client.
     pub(super) fn own(&self, owner: u64) {
         self.owner.store(owner, Ordering::Relaxed);
     }
 
-    /// Whose requests it may carry; `None` for anybody's.
+    /// Returns the client whose requests it may carry; `None` for any client.
     pub(super) fn owner(&self) -> Option<u64> {
         Some(self.owner.load(Ordering::Relaxed)).filter(|owner| *owner != 0)
     }
@@ -111,41 +112,41 @@ impl Line {
     }
 }
 
-/// Where the connection stands.
+/// The state of the connection.
 #[derive(Debug)]
 enum Place {
     /// Between two exchanges.
     Idle,
-    /// In the head of a response, of which so much has been searched, behind so many interim ones.
+    /// In the head of a response: the number of bytes searched, and the number of interim responses before it.
     Head { expected: Expected, searched: usize, interim: usize },
-    /// In its body.
+    /// In the body.
     Body(Body),
-    /// Behind a response that is the last, or that cannot be read on.
+    /// After the last response, or after an error.
     Over,
 }
 
-/// The connection.
+/// A connection to the backend.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     line: Arc<Line>,
     digest: Arc<ProxyDigest>,
     place: Place,
-    /// Read, and not yet looked at.
+    /// Bytes that were read and not yet processed.
     received: BytesMut,
-    /// A head to be handed out.
+    /// A head that is ready for the caller.
     ready: BytesMut,
     /// The beginning of a request that is still to be sent.
     unsent: BytesMut,
     persistent: bool,
-    /// Whether nothing more is sent.
+    /// Whether the sending side is closed.
     closed: bool,
 }
 
-/// A head of a response that is larger than this is refused.
+/// The maximum size of a response head.
 const MAX_HEAD: usize = 256 * 1024;
 
-/// How much is read at a time while a head is awaited.
+/// The number of bytes read at a time while waiting for a head.
 const ROOM: usize = 4096;
 
 impl Connection {
@@ -172,7 +173,7 @@ impl Connection {
         })
     }
 
-    /// Whether nothing is under way, and another request may be sent.
+    /// Returns whether no exchange is in progress and another request may be sent.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.place, Place::Idle)
             && self.persistent
@@ -183,11 +184,12 @@ impl Connection {
             && self.line.expected.lock().is_none()
     }
 
-    /// Looks for a whole head in what was received, and makes ready what is to be handed out of it.
+    /// Searches the received bytes for a complete head, and prepares it for the caller.
     fn take_head(&mut self) -> io::Result<bool> {
         let Place::Head { expected, searched, interim } = &mut self.place else { return Ok(false) };
         if *searched == 0 {
-            // An empty line before a response is a mistake of the one before, and means nothing (RFC 9112 section 2.2).
+            // Empty lines before a response are a mistake of the previous response and are skipped (RFC 9112 section
+            // 2.2).
             let blank = self.received.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             self.received.advance(blank);
         }
@@ -212,12 +214,12 @@ impl Connection {
             }
             return Ok(true);
         }
-        // Whoever signs in by a connection is the only one to speak on it.
+        // After a client signs in a connection, the connection is not used for other clients.
         self.persistent =
             head.persistent && (self.line.owner().is_some() || !fields::head_binds_connection(&head.text));
         self.ready = head.text;
         let mut body = Body::new(head.framing);
-        // What has come with the head is handed out with it.
+        // Body bytes received with the head are passed on with it.
         let taken = if expected.exchange.upgrade { 0 } else { body.take(&self.received)? };
         let rest = self.received.split_off(taken);
         self.ready.extend_from_slice(&std::mem::replace(&mut self.received, rest));
@@ -225,12 +227,12 @@ impl Connection {
         Ok(true)
     }
 
-    /// The place behind a response.
+    /// Returns the state after a response.
     fn behind(&self) -> Place {
         if self.persistent { Place::Idle } else { Place::Over }
     }
 
-    /// Reads into `buffer` whatever of the body has come.
+    /// Reads the available part of the body into `buffer`.
     fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Place::Body(body) = &mut self.place else { return Poll::Ready(Ok(())) };
         let before = buffer.filled().len();
@@ -262,7 +264,7 @@ impl Connection {
         }
     }
 
-    /// Passes on that the client has closed its side.
+    /// Forwards the half-close of the client.
     fn poll_half_close(&mut self, context: &mut Context<'_>) {
         self.line.reader.register(context.waker());
         if !self.closed && self.line.half_closed.load(Ordering::Acquire) {
@@ -286,7 +288,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// The head of a request with another target.
+/// Returns the head of a request with another target.
 fn retargeted(head: &[u8], target: &[u8]) -> Option<BytesMut> {
     let begin = head.iter().position(|byte| *byte == b' ')? + 1;
     let end = begin + head[begin..].iter().position(|byte| *byte == b' ')?;

@@ -1,7 +1,7 @@
-//! Undoes the content coding of a body, never holding more of it than is allowed.
+//! Decodes the content coding of a body with bounded memory.
 //!
-//! What browsers shrug at is no fault here either: a coding that there is not, a coding of nothing, and what follows the end of
-//! a coded body. A body that ends too soon has not been read, and may be whole the next time.
+//! Errors that browsers tolerate are tolerated here too: an unknown coding, a coding of an empty body, and data after
+//! the end of the coded body. A truncated body counts as not read, because it may be complete the next time.
 
 use std::io::{self, Write};
 
@@ -14,33 +14,34 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 use crate::model::fields;
 use crate::resource::Decline;
 
-/// Why a body cannot be had.
+/// The reason why a body cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undecoded {
-    /// It is no coded body of this kind, or larger than is allowed; nor will it be the next time.
+    /// The coding is unknown or damaged, or the body is too large. A retry would not help.
     #[error("{0}")]
     Declined(Decline),
-    /// Its coding is damaged at the end, or ends too soon.
+    /// The coded data is damaged at its end, or ends too early.
     #[error("the body ends inside its content coding")]
     Truncated,
 }
 
-/// A body being read.
+/// A streaming decoder.
 pub struct Decoder {
     coding: Coding,
     limit: u64,
-    /// Whether anything of it has come.
+    /// Whether any data has arrived.
     begun: bool,
-    /// Whether its end has come: what follows is none of it.
+    /// Whether the end of the coded data has arrived. Data after it is ignored.
     ended: bool,
 }
 
 enum Coding {
     Identity(BoundedBuffer),
-    /// A name that is no coding: most who say that mean nothing by it. The first bytes may tell otherwise.
+    /// An unregistered name. Most servers that send one apply no coding, but the first bytes may show otherwise.
     Unknown(String, Vec<u8>, BoundedBuffer),
     Gzip(Box<GzDecoder<BoundedBuffer>>),
-    /// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some servers send it raw: the first two bytes tell.
+    /// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some servers send raw deflate data; the first
+    /// two bytes tell which.
     Deflate(Vec<u8>, BoundedBuffer),
     Zlib(Box<ZlibDecoder<BoundedBuffer>>),
     RawDeflate(Box<DeflateDecoder<BoundedBuffer>>),
@@ -48,7 +49,7 @@ enum Coding {
     Zstd(Box<Zstd>, BoundedBuffer),
 }
 
-/// Collects up to a limit, then refuses: a small body that unfolds into a huge one costs the limit and no more.
+/// Collects output up to a limit and then fails, so that a decompression bomb costs no more memory than the limit.
 struct BoundedBuffer {
     body: Vec<u8>,
     limit: u64,
@@ -59,7 +60,7 @@ impl BoundedBuffer {
         Self { body: Vec::new(), limit }
     }
 
-    /// What was collected, for a decoder that goes on collecting.
+    /// Moves the collected output to a decoder that continues collecting.
     fn moved(&mut self) -> Self {
         Self { body: std::mem::take(&mut self.body), limit: self.limit }
     }
@@ -81,21 +82,21 @@ impl Write for BoundedBuffer {
 
 const BROTLI_BUFFER: usize = 4096;
 
-/// The largest window of Zstandard in HTTP, as a power of two (RFC 9659): what a decoder has to keep, whatever comes of it.
+/// The maximum window of Zstandard in HTTP, as a power of two (RFC 9659). It bounds the decoder's memory.
 const ZSTD_WINDOW: u32 = 23;
 
-/// How a brotli stream begins whose window is larger than any in HTTP (RFC 7932 section 9.1 has no such; others may ask for a
-/// gibibyte).
+/// The first byte of a brotli stream with a large window, which HTTP does not allow (RFC 7932 section 9.1 has no such
+/// windows; others may take a gibibyte).
 const BROTLI_LARGE: u8 = 0b001_0001;
 
-/// How a gzip member begins (RFC 1952 section 2.3.1).
+/// The first bytes of a gzip member (RFC 1952 section 2.3.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Codings that there are (the registry of HTTP content codings), and that cannot be undone here.
+/// Registered content codings that are not supported here.
 const OTHERS: [&str; 9] =
     ["compress", "x-compress", "exi", "pack200-gzip", "aes128gcm", "dcb", "dcz", "bzip2", "x-bzip2"];
 
-/// How packed bytes begin, whatever they are called: gzip, two kinds of compress, Zstandard, bzip2, xz, lz4.
+/// Magic numbers of compressed data: gzip, two kinds of compress, Zstandard, bzip2, xz, lz4.
 const PACKED: [&[u8]; 7] = [
     GZIP,
     &[0x1f, 0x9d],
@@ -106,14 +107,14 @@ const PACKED: [&[u8]; 7] = [
     &[0x04, 0x22, 0x4d, 0x18],
 ];
 
-/// As much of a body as tells whether it is packed.
+/// The number of bytes that show whether a body is compressed.
 const TELLING: usize = 4;
 
 impl Decoder {
-    /// A decoder for a body with these headers, of which at most `limit` decoded bytes are kept.
+    /// Creates a decoder for a body with these headers that holds at most `limit` decoded bytes.
     ///
     /// # Errors
-    /// If there is no way to undo the coding.
+    /// Returns [`Decline`] if the coding is not supported.
     pub fn new(headers: &HeaderMap, limit: u64) -> Result<Self, Decline> {
         let out = BoundedBuffer::new(limit);
         let mut codings =
@@ -134,10 +135,10 @@ impl Decoder {
         Ok(Self { coding, limit, begun: false, ended: false })
     }
 
-    /// Takes in a piece as it was received.
+    /// Processes a piece of the coded body.
     ///
     /// # Errors
-    /// If it is damaged, or more than the limit.
+    /// Returns [`Decline`] if the data is damaged or exceeds the limit.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Decline> {
         while !piece.is_empty() && !self.ended {
             if !self.begun && matches!(self.coding, Coding::Brotli(_)) && piece[0] & 0x7f == BROTLI_LARGE {
@@ -156,8 +157,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Chooses a decoder by the first bytes of the body, where they tell. Returns how much it was given; `None` if it had been
-    /// chosen.
+    /// Chooses a decoder by the first bytes of the body, where they matter. Returns how many bytes it consumed; `None`
+    /// if the decoder was already chosen.
     fn choose(&mut self, piece: &[u8]) -> Result<Option<usize>, Decline> {
         let (first, most) = match &mut self.coding {
             Coding::Unknown(_, first, _) => (first, TELLING),
@@ -172,7 +173,7 @@ impl Decoder {
         Ok(Some(taken))
     }
 
-    /// Chooses by the bytes that are there, and gives them to the decoder.
+    /// Chooses a decoder by the bytes received so far, and passes them to it.
     fn chosen(&mut self) -> Result<(), Decline> {
         let (first, coding) = match &mut self.coding {
             Coding::Unknown(name, first, out) => {
@@ -197,7 +198,7 @@ impl Decoder {
         self.push(&first)
     }
 
-    /// Gives `piece` to the decoder. Returns how much of it was taken: nothing behind the end.
+    /// Passes `piece` to the decoder. Returns how many bytes were consumed, which excludes bytes after the end.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         match &mut self.coding {
             Coding::Identity(out) | Coding::Unknown(_, _, out) | Coding::Deflate(_, out) => out.write(piece),
@@ -209,8 +210,8 @@ impl Decoder {
         }
     }
 
-    /// The decoder takes no more, and `rest` follows: another member of a gzip body (RFC 1952 section 2.2), or nothing that
-    /// counts.
+    /// Handles the end of a coded stream before `rest`: another member of a gzip body (RFC 1952 section 2.2), or data
+    /// to ignore.
     fn end(&mut self, rest: &[u8]) -> Result<(), Decline> {
         match &mut self.coding {
             Coding::Gzip(decoder) if rest.starts_with(&GZIP[..rest.len().min(2)]) => {
@@ -223,10 +224,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// What has been decoded so far and not been taken. It does not count against the limit any more.
+    /// Takes the decoded bytes so far. They no longer count against the limit.
     ///
     /// # Errors
-    /// If what was received last is damaged.
+    /// Returns [`Decline`] if the last input is damaged.
     pub fn take(&mut self) -> Result<Vec<u8>, Decline> {
         let flushed = match &mut self.coding {
             _ if !self.begun => Ok(()),
@@ -239,7 +240,7 @@ impl Decoder {
         Ok(self.partial_output())
     }
 
-    /// What was decoded before it was found to be damaged, and has not been taken.
+    /// Takes the bytes that were decoded before the data turned out to be damaged.
     pub fn partial_output(&mut self) -> Vec<u8> {
         std::mem::take(match &mut self.coding {
             Coding::Identity(out) | Coding::Unknown(_, _, out) | Coding::Deflate(_, out) | Coding::Zstd(_, out) => {
@@ -252,17 +253,17 @@ impl Decoder {
         })
     }
 
-    /// The decoded body, or what is left of it after [`Decoder::take`]. Nothing is whole in every coding.
+    /// Returns the decoded body, or the rest of it after [`Decoder::take`]. An empty body is valid in every coding.
     ///
     /// # Errors
-    /// If the body is not complete.
+    /// Returns [`Undecoded`] if the body is not complete.
     pub fn finish(mut self) -> Result<Bytes, Undecoded> {
         if self.begun {
             self.chosen().map_err(Undecoded::Declined)?;
             let whole = match &mut self.coding {
                 Coding::Identity(_) | Coding::Unknown(..) => Ok(true),
                 Coding::Deflate(..) => Ok(false),
-                // Behind its end a decoder takes nothing.
+                // A decoder consumes nothing after its end.
                 Coding::Gzip(decoder) => {
                     decoder.write(&[0]).and_then(|taken| decoder.try_finish().map(|()| taken == 0))
                 }
@@ -287,14 +288,14 @@ impl Decoder {
     }
 }
 
-/// Zstandard (RFC 8878), frame after frame.
+/// A decoder for consecutive Zstandard frames (RFC 8878).
 struct Zstd {
     decoder: ZstdDecoder<'static>,
-    /// Whether it stands behind a frame.
+    /// Whether the position is between two frames.
     whole: bool,
 }
 
-/// How a frame of Zstandard begins.
+/// The first bytes of a Zstandard frame.
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 impl Zstd {

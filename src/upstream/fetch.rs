@@ -1,6 +1,4 @@
-//! Makes fetches the real backend.
-
-use std::time::Duration;
+//! Fetches from the real backend.
 
 use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
@@ -11,6 +9,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use tokio::time::timeout;
 
 use super::decode::{Decoder, Undecoded};
+use super::error::ExchangeError;
 use super::naming::rewrite;
 use super::{Expected, Upstream, ask_on};
 use crate::clock;
@@ -18,25 +17,10 @@ use crate::model::Coded;
 use crate::poll::{Answer, FetchRequest, classify_body, classify_head};
 use crate::resource::FetchOutcome;
 
-/// Why a fetch brought no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
-    /// There was no connection, or it broke. Another replica may do better, and at once.
-    #[error("{0}")]
-    Connection(String),
-    /// The time was over.
-    #[error("no complete answer within fetch_timeout ({})", humantime::format_duration(*.0))]
-    Timeout(Duration),
-}
-
 impl Upstream {
-    /// Makes one fetch, and takes note of whether anybody is there.
-    pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, FetchError> {
-        let patience = self.options.fetch_timeout;
-        let fetched = match timeout(patience, self.exchange(request)).await {
-            Ok(fetched) => fetched.map_err(FetchError::Connection),
-            Err(_) => Err(FetchError::Timeout(patience)),
-        };
+    /// Makes one fetch, and records whether the backend is available.
+    pub(super) async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
+        let fetched = self.in_time(self.exchange(request)).await;
         match &fetched {
             Ok(_) => self.health.mark_up(),
             Err(unread) => self.health.mark_down(&unread.to_string()),
@@ -44,8 +28,8 @@ impl Upstream {
         fetched
     }
 
-    /// Sends a GET of a client's as it would be proxied and returns only the head of the answer, to see what kind of
-    /// thing the backend answers it with. `None` if there is no answer.
+    /// Sends a client's GET as it would be proxied and returns only the head of the response, to determine its kind.
+    /// Returns `None` if there is no response.
     pub async fn probe_head(&self, target: &str, headers: &HeaderMap) -> Option<Answer> {
         let asking = async {
             let mut session = ask_on(self.connect().await.ok()?, Expected::default());
@@ -54,8 +38,9 @@ impl Upstream {
         timeout(self.options.fetch_timeout, asking).await.ok()?
     }
 
-    /// One fetch. An idle connection that turns out to be closed is no failure of the backend: the fetch is made again.
-    async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, String> {
+    /// Makes one fetch. If an idle connection turns out to be closed, the fetch is repeated, because that is not a
+    /// failure of the backend.
+    async fn exchange(&self, request: &FetchRequest<'_>) -> Result<FetchOutcome, ExchangeError> {
         let mut headers = request.headers();
         let site = &request.key.origin;
         let rewrites = self.request_rewrites(&headers, site);
@@ -63,18 +48,18 @@ impl Upstream {
         loop {
             let (stream, reused) = match self.idle() {
                 Some(idle) => (idle, true),
-                None => (self.connect().await.map_err(|error| error.to_string())?, false),
+                None => (self.connect().await?, false),
             };
             let mut session = ask_on(stream, Expected::default());
             match ask(&mut session, &request.key.target, &headers).await {
                 Ok(mut answer) => {
-                    // So that nothing inside ever holds the backend's own name.
+                    // The stored representation must never contain the backend's own name.
                     let rewrites = self.response_rewrites(&answer.headers, site);
                     rewrite(&mut answer.headers, rewrites);
                     return self.read(request, answer, session).await;
                 }
                 Err(_) if reused => {}
-                Err(error) => return Err(summarize(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -84,15 +69,15 @@ impl Upstream {
         request: &FetchRequest<'_>,
         answer: Answer,
         mut session: HttpSession,
-    ) -> Result<FetchOutcome, String> {
+    ) -> Result<FetchOutcome, ExchangeError> {
         if let Err(outcome) = classify_head(request, &answer, clock::wall()) {
-            // A 304 leaves the connection ready for the next fetch; any other body is not worth waiting for.
+            // A 304 leaves the connection ready for the next fetch; it is not worth waiting for any other body.
             if matches!(*outcome, FetchOutcome::NotModified(_)) && session.is_body_done() {
                 self.release(session).await;
             }
             return Ok(*outcome);
         }
-        // Where there is no body its coding means nothing.
+        // Without a body, the content coding is meaningless.
         let none = HeaderMap::new();
         let coded = if session.is_body_done() { &none } else { &answer.headers };
         let mut decoder = match Decoder::new(coded, request.max_body) {
@@ -100,7 +85,7 @@ impl Upstream {
             Err(decline) => return Ok(FetchOutcome::Declined(decline)),
         };
         let mut coded = Sent::of(&answer.headers, request.max_body);
-        while let Some(piece) = session.read_body_ref().await.map_err(|error| summarize(&error))? {
+        while let Some(piece) = session.read_body_ref().await? {
             if let Err(decline) = decoder.push(piece) {
                 return Ok(FetchOutcome::Declined(decline));
             }
@@ -110,13 +95,13 @@ impl Upstream {
         match decoder.finish() {
             Ok(body) => Ok(classify_body(&answer, body, coded.and_then(Sent::finish), clock::wall())),
             Err(Undecoded::Declined(decline)) => Ok(FetchOutcome::Declined(decline)),
-            Err(truncated) => Err(truncated.to_string()),
+            Err(truncated) => Err(truncated.into()),
         }
     }
 }
 
 impl Upstream {
-    /// Keeps the connection of an exchange that is over, if both sides are willing to go on with it.
+    /// Keeps the connection of a completed exchange, if both sides keep it open.
     async fn release(&self, mut session: HttpSession) {
         session.respect_keepalive();
         if let Some(stream) = session.reuse().await {
@@ -125,7 +110,7 @@ impl Upstream {
     }
 }
 
-/// A coded body, as it comes: clients that take its coding are sent it as it is.
+/// A coded body as received, for clients that accept its coding.
 struct Sent {
     coding: HeaderValue,
     body: BytesMut,
@@ -141,19 +126,19 @@ impl Sent {
         Some(Self { coding: HeaderValue::from_static(coding), body: BytesMut::new(), limit })
     }
 
-    /// `None` if it becomes larger than what it decodes to may be.
+    /// Adds a piece. Returns `None` if the coded body exceeds the limit for the decoded one.
     fn with(mut self, piece: &[u8]) -> Option<Self> {
         self.body.extend_from_slice(piece);
         (self.body.len() as u64 <= self.limit).then_some(self)
     }
 
-    /// `None` if there was nothing to code.
+    /// Returns the coded body; `None` if it is empty.
     fn finish(self) -> Option<Coded> {
         (!self.body.is_empty()).then(|| Coded { coding: self.coding, body: self.body.freeze() })
     }
 }
 
-/// Sends a GET and reads the head of the answer.
+/// Sends a GET and reads the head of the response.
 async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pingora::Result<Answer> {
     let mut request = RequestHeader::build(Method::GET, target.as_bytes(), Some(headers.len()))?;
     for (name, value) in headers {
@@ -164,35 +149,5 @@ async fn ask(session: &mut HttpSession, target: &str, headers: &HeaderMap) -> pi
     match session.resp_header() {
         Some(head) => Ok(Answer { status: head.status, headers: head.headers.clone() }),
         None => pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head"),
-    }
-}
-
-/// What went wrong, without the library's own bookkeeping.
-pub fn summarize(error: &pingora::Error) -> String {
-    let what = match &error.etype {
-        ErrorType::ConnectRefused => "nobody listens there",
-        ErrorType::ConnectTimedout => "no answer in time",
-        ErrorType::ConnectNoRoute => "there is no way to it",
-        ErrorType::ConnectError => "no connection",
-        ErrorType::TLSHandshakeFailure => "the TLS handshake failed",
-        ErrorType::TLSHandshakeTimedout => "the TLS handshake took too long",
-        ErrorType::ConnectionClosed => "it closed the connection without an answer",
-        ErrorType::ReadError => "the connection broke before the answer",
-        ErrorType::WriteError => "the connection broke before the request was sent",
-        ErrorType::ReadTimedout => "no answer in time",
-        ErrorType::InvalidHTTPHeader => "what it answers is not HTTP",
-        other => other.as_str(),
-    };
-    // The library wraps its own errors in one another; the innermost is what happened.
-    let mut inner = error;
-    while let Some(next) = inner.cause.as_ref().and_then(|cause| cause.downcast_ref::<Box<pingora::Error>>()) {
-        inner = next;
-    }
-    // Of a failure after the connection was there, the cause says no more than from where it was.
-    let cause = inner.cause.as_ref().map(ToString::to_string).filter(|cause| !cause.starts_with("local address"));
-    match (cause, &inner.context) {
-        (Some(cause), _) => format!("{what} ({cause})"),
-        (None, Some(context)) => format!("{what} ({})", context.as_str()),
-        (None, None) => what.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! The backend that is configured now.
+//! The currently configured backend.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use super::Replicas;
 use crate::poll::{FetchRequest, Fetcher};
 use crate::resource::FetchOutcome;
 
-/// Holds the backend, and lets another take its place. What has begun with one is finished with it.
+/// Holds the backend and allows replacing it. Requests that began with the previous one finish with it.
 #[derive(Debug)]
 pub struct UpstreamHandle(ArcSwap<Replicas>);
 
 impl UpstreamHandle {
-    /// Begins with `replicas`.
+    /// Creates a handle to `replicas`.
     pub fn new(replicas: Replicas) -> Self {
         Self(ArcSwap::from_pointee(replicas))
     }
 
-    /// The backend of this moment.
+    /// Returns the current backend.
     pub fn load(&self) -> Arc<Replicas> {
         self.0.load_full()
     }
 
-    /// Puts another in its place.
+    /// Replaces the backend.
     pub fn replace(&self, replicas: Replicas) {
         self.0.store(Arc::new(replicas));
     }

@@ -1,4 +1,4 @@
-//! Sees to replicas that may be away: they are tried by us, so that no client has to.
+//! Checks replicas that may be down in the background, so that no client request has to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::Upstream;
 
 const OWN_USER_AGENT: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 
-/// So many bad answers in a row, and a replica is not given requests.
+/// The number of consecutive bad responses after which a replica receives no requests.
 const UNHEALTHY_THRESHOLD: usize = 2;
 
-/// Checks `replicas` every so often: with a path, all of them, by what they answer there; without, those that were away when
-/// anybody last tried, by whether they accept.
+/// Checks `replicas` at the interval `every`. With a path, it requests that path from all replicas; without, it tries
+/// to connect to the replicas that failed when they were last used.
 pub(super) async fn run_health_checks(replicas: Vec<Arc<Upstream>>, path: Option<String>, every: Duration) {
     let mut bad = vec![0; replicas.len()];
     loop {

@@ -1,8 +1,8 @@
-//! What an operator can do about a backend that cannot be reached, in place of what libraries say of it.
+//! Replaces library errors about an unreachable backend by advice for operators.
 
 use super::Address;
 
-/// Says what `text` means, which a library gave as the reason why there is no connection to `address`.
+/// Explains `text`, a library's reason why there is no connection to `address`.
 pub(super) fn explain(address: &Address, text: String) -> String {
     let has = |part: &str| text.contains(part);
     if has("invalid peer certificate") {
@@ -23,7 +23,7 @@ pub(super) fn explain(address: &Address, text: String) -> String {
     format!("{text}: {hint}")
 }
 
-/// What is wrong with a certificate.
+/// Explains a problem with a certificate.
 fn certificate(text: &str) -> String {
     let lower = text.to_ascii_lowercase().replace(' ', "");
     let has = |part: &str| lower.contains(part);
@@ -51,7 +51,7 @@ fn certificate(text: &str) -> String {
     }
 }
 
-/// What may be the matter with a backend at `address` that accepts connections and has never answered.
+/// Returns a hint for a backend at `address` that accepts connections but has never answered.
 pub(super) fn suspicion(address: &str) -> &'static str {
     if address.starts_with("http://") { "; if it speaks TLS there, write https:// in place of http://" } else { "" }
 }

@@ -1,4 +1,4 @@
-//! Connections to the backend that nobody uses at the moment.
+//! The pool of idle connections to the backend.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -14,10 +14,10 @@ use super::IDLE_TIMEOUT;
 use super::connection::Line;
 use crate::clock;
 
-/// How long a connection on which a client is signed in waits for more of that client's requests.
+/// The idle timeout of a connection on which a client is signed in.
 const OWNED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The connections of one replica, the one that was used last behind.
+/// The connections of one replica, the most recently used last.
 pub(super) struct IdlePool {
     most: usize,
     kept: Mutex<IdleConnections>,
@@ -26,20 +26,20 @@ pub(super) struct IdlePool {
 #[derive(Default)]
 struct IdleConnections {
     connections: VecDeque<(Stream, Instant)>,
-    /// Those that are one client's alone.
+    /// Connections that are restricted to one client.
     owned: VecDeque<(Stream, Instant)>,
-    /// Whether somebody sees to those that are kept for too long.
+    /// Whether a task is closing expired connections.
     swept: bool,
 }
 
 impl IdlePool {
-    /// No connections yet, and never more than `most`.
+    /// Creates a pool of at most `most` connections.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, kept: Mutex::default() })
     }
 
-    /// The one of `owner`'s that was used last, or of those that are anybody's, if the backend has not closed it, as far as is
-    /// known here.
+    /// Takes the most recently used connection of `owner`, or of the shared connections without an owner, unless the
+    /// backend is known to have closed it.
     pub(super) fn take(&self, owner: Option<u64>) -> Option<Stream> {
         let now = clock::now();
         loop {
@@ -53,7 +53,7 @@ impl IdlePool {
                     }
                 }
             };
-            // What is sent without having been asked for ends it, too.
+            // Unsolicited data also makes a connection unusable.
             let is_silent = connection.read(&mut [0]).now_or_never().is_none();
             if is_silent && now < until {
                 return Some(connection);
@@ -61,7 +61,7 @@ impl IdlePool {
         }
     }
 
-    /// Keeps a connection for whoever comes next, but not for long. Must be called in a runtime.
+    /// Keeps a connection for a limited time. Must be called within a runtime.
     pub(super) fn put(self: &Arc<Self>, connection: Stream) {
         let mut kept = self.kept.lock();
         let owner = owner_of(&connection);
@@ -76,7 +76,7 @@ impl IdlePool {
         }
     }
 
-    /// Closes what was kept for too long. Returns when that is to be done again; `None` if there is nothing left.
+    /// Closes expired connections. Returns the time of the next expiry; `None` if the pool is empty.
     fn close_expired(&self) -> Option<Instant> {
         let now = clock::now();
         let mut kept = self.kept.lock();
@@ -94,12 +94,12 @@ impl IdlePool {
     }
 }
 
-/// Whose `connection` is, if it is one client's alone.
+/// Returns the client that `connection` is restricted to, if any.
 fn owner_of(connection: &Stream) -> Option<u64> {
     Line::of(connection.get_proxy_digest())?.owner()
 }
 
-/// Sees to what is kept for too long, until nothing is kept.
+/// Closes expired connections until the pool is empty.
 async fn sweep(idle: Weak<IdlePool>) {
     while let Some(next) = idle.upgrade().and_then(|idle| idle.close_expired()) {
         sleep_until(next).await;

@@ -1,7 +1,7 @@
-//! Connections for pingora's proxy: it is lent ours, and they come back when it is done with them.
+//! Lends connections to pingora's proxy, which return to the pool when they are dropped.
 //!
-//! pingora would connect by itself, and judge by itself what comes over that. Its own pool knows connections by their
-//! descriptors, and what it is lent has none; so it never keeps one, and each returns to [`IdlePool`] when it is dropped.
+//! pingora would otherwise connect and parse responses by itself. Its own pool identifies connections by their
+//! descriptors, and lent streams have none, so it never keeps one, and each returns to [`IdlePool`].
 
 use std::fmt;
 use std::io;
@@ -29,7 +29,7 @@ impl Upstream {
     /// See [`super::ReplicaGuard::lend`].
     pub(super) async fn lend(self: &Arc<Self>, fresh: bool, owner: Option<u64>) -> Result<HttpPeer, ConnectError> {
         let peer = self.peer().await?;
-        // What is lent has TLS below it already.
+        // TLS is already below the lent stream.
         let mut lent = peer.clone();
         lent.scheme = Scheme::HTTP;
         lent.options.custom_l4 = Some(Arc::new(Lender { upstream: Arc::clone(self), peer, fresh, owner }));
@@ -42,7 +42,7 @@ struct Lender {
     upstream: Arc<Upstream>,
     peer: HttpPeer,
     fresh: bool,
-    /// Whose the connection is, if it is one client's.
+    /// The client that the connection is restricted to, if any.
     owner: Option<u64>,
 }
 
@@ -78,17 +78,17 @@ impl fmt::Debug for Lender {
     }
 }
 
-/// A connection that is lent.
+/// A lent connection.
 #[derive(Debug)]
 struct Lent {
-    /// Always there, until this is dropped.
+    /// Always `Some` until this is dropped.
     stream: Option<Stream>,
     line: Option<Arc<Line>>,
     home: Weak<IdlePool>,
     sent: Sent,
 }
 
-/// What was sent of a request. A connection on which one was begun and not finished is of no use to others.
+/// Tracks the request sent on the connection. A connection with an unfinished request cannot be reused.
 #[derive(Debug, Default)]
 struct Sent {
     head: BytesMut,
@@ -107,7 +107,7 @@ impl Sent {
             bytes = &bytes[end - before..];
         }
         let Some(body) = &mut self.body else { return };
-        // What is more than a whole request is nothing that may be followed by another.
+        // Data beyond a complete request makes the connection unusable for another.
         if body.take(bytes).ok() != Some(bytes.len()) {
             self.body = Some(Body::UntilClose);
         }
@@ -118,7 +118,7 @@ impl Sent {
     }
 }
 
-/// Where the body of a request ends that pingora writes: it says so once, and in its own way.
+/// Returns the framing of a request written by pingora, which states it once and in one form.
 fn framing(head: &[u8]) -> Framing {
     let field = |line: &[u8]| {
         let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
@@ -167,7 +167,7 @@ impl AsyncWrite for Lent {
         self.get_mut().stream()?.poll_flush(context)
     }
 
-    /// What pingora says to a connection that it does not keep.
+    /// Called by pingora for a connection that it does not keep.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.is_done() { Poll::Ready(Ok(())) } else { this.stream()?.poll_shutdown(context) }

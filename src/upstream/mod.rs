@@ -1,4 +1,4 @@
-//! The backend: where it is, how to connect to it, and how to look at it.
+//! The backend: its address, connections to it, and fetches from it.
 //!
 //! ```text
 //! Replicas ──▶ one of them: an Upstream
@@ -13,6 +13,7 @@ mod address;
 mod availability;
 mod connection;
 mod decode;
+mod error;
 mod exchange;
 mod fetch;
 mod handle;
@@ -28,8 +29,8 @@ pub use address::{Address, HostMode, ParseAddressError};
 pub use availability::Health;
 pub use connection::{Expected, Line};
 pub use decode::Decoder;
+pub use error::{ConnectError, ExchangeError, describe_connect, summarize};
 pub use exchange::{FullResponse, Incoming};
-pub use fetch::summarize;
 pub use handle::UpstreamHandle;
 pub use naming::{Rewrite, rewrite};
 pub use replicas::{Balance, ReplicaGuard, Replicas, ReplicasOptions};
@@ -40,7 +41,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
-use pingora::ErrorType;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::protocols::{ALPN, Stream};
@@ -53,40 +53,40 @@ use self::resolve::Resolver;
 use crate::model::Origin;
 use crate::tls::Outgoing;
 
-/// How to reach the backend, or one replica of it.
+/// The connection settings of the backend, or of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where it is.
+    /// The address.
     pub address: Address,
-    /// Which `Host` it is given.
+    /// The `Host` to send.
     pub host: HostMode,
-    /// The longest wait for a connection, TLS handshake included.
+    /// The connection timeout, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// The longest wait for a whole answer to a fetch.
+    /// The timeout for a complete response to a fetch.
     pub fetch_timeout: Duration,
-    /// Idle connections that are kept.
+    /// The maximum number of idle connections.
     pub keepalive: usize,
-    /// How TLS is spoken.
+    /// The TLS settings.
     pub tls: Outgoing,
 }
 
-/// Interim answers (RFC 9110 section 15.2) that may come before the final one.
+/// The maximum number of interim responses (RFC 9110 section 15.2) before the final one.
 const MAX_INTERIM: usize = 16;
 
-/// A request is about to be made on `stream`: what is to be known of it.
+/// Announces a request on `stream`. Returns the line of the connection.
 pub fn expect(stream: &Stream, expected: Expected) -> Option<Arc<Line>> {
     let line = Line::of(stream.get_proxy_digest());
     line.inspect(|line| line.expect(expected))
 }
 
-/// The same, for one that is made by pingora's means.
+/// Announces a request on `stream`, and returns a pingora session for it.
 pub fn ask_on(stream: Stream, expected: Expected) -> HttpSession {
     expect(&stream, expected);
     HttpSession::new(stream)
 }
 
-/// A backend that may close an idle connection at the moment in which a request is sent on it loses that request, if it
-/// is one that may not be sent twice. The shortest idle time that common servers allow is 2 s.
+/// The idle timeout of connections. A backend that closes an idle connection at the moment when a request is sent loses
+/// that request, if it must not be repeated. The shortest idle timeout among common servers is 2 s.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The backend, or one replica of it.
@@ -97,49 +97,18 @@ pub struct Upstream {
     idle: Arc<IdlePool>,
     naming: Arc<Naming>,
     health: Health,
-    /// Requests under way.
+    /// The number of requests in flight.
     busy: AtomicUsize,
 }
 
-/// Why there is no connection to the backend.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Its name has no address.
-    #[error("cannot resolve {host}: {error}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        error: std::io::Error,
-    },
-    /// It does not accept.
-    #[error("cannot connect to {address}: {why}")]
-    Connect {
-        /// The backend.
-        address: Address,
-        /// What happened, in words.
-        why: String,
-        /// Whether it was given up for taking too long.
-        late: bool,
-    },
-}
-
-impl ConnectError {
-    /// What an attempt to connect to `address` came to.
-    pub fn of(address: &Address, error: &pingora::Error) -> Self {
-        let late = matches!(error.etype, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        Self::Connect { address: address.clone(), why: hint::explain(address, summarize(error)), late }
-    }
-}
-
 impl Upstream {
-    /// A backend that nobody has connected to yet.
+    /// Creates a backend without connections.
     pub fn new(options: Options) -> Self {
         let naming = Arc::new(Naming::new(options.host));
         Self::replica(options, naming)
     }
 
-    /// One of several that are called alike.
+    /// Creates one of several replicas that share a name.
     fn replica(options: Options, naming: Arc<Naming>) -> Self {
         Self {
             resolver: Resolver::new(options.address.clone(), options.connect_timeout),
@@ -152,22 +121,22 @@ impl Upstream {
         }
     }
 
-    /// How it is reached.
+    /// Returns the settings.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Whether it answers, as far as anybody has noticed.
+    /// Returns the health of the backend as observed by requests and health checks.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Whether it may be given requests.
+    /// Returns whether it may receive requests.
     pub fn is_available(&self) -> bool {
         self.health.is_available()
     }
 
-    /// How many requests it has under way.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }
@@ -180,22 +149,22 @@ impl Upstream {
         self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many addresses are worth trying for one request.
+    /// Returns the number of addresses worth trying for one request.
     pub fn attempts(&self) -> usize {
         self.resolver.known()
     }
 
-    /// Where to connect to now.
+    /// Returns the peer to connect to now.
     ///
     /// # Errors
-    /// If the backend's name cannot be resolved.
+    /// Returns an error if the backend's name cannot be resolved.
     pub async fn peer(&self) -> Result<HttpPeer, ConnectError> {
         let tls = self.options.address.is_tls();
         let own = self.options.address.host().unwrap_or_default();
         let sni = self.options.tls.server_name.clone().unwrap_or_else(|| own.to_owned());
         let mut peer = match &self.options.address {
             Address::Unix { path } => HttpPeer::new_uds(path, false, String::new())
-                .map_err(|error| ConnectError::of(&self.options.address, &error))?,
+                .map_err(|error| ConnectError::new(&self.options.address, error))?,
             Address::Tcp { host, .. } => match self.resolver.resolve().await {
                 Ok(address) => HttpPeer::new(address, tls, sni),
                 Err(error) => return Err(ConnectError::Resolve { host: host.clone(), error }),
@@ -211,17 +180,18 @@ impl Upstream {
         Ok(peer)
     }
 
-    /// The address that [`Upstream::peer`] gave last does not accept: the next one is to be tried.
+    /// Reports that the address last returned by [`Upstream::peer`] does not accept connections, so that the next one
+    /// is tried.
     pub fn unreachable(&self) {
         self.resolver.rotate();
     }
 
-    /// A connection that [`Upstream::keep`] was given, if the backend has not closed it, as far as is known.
+    /// Returns an idle connection from [`Upstream::keep`], unless the backend is known to have closed it.
     pub fn idle(&self) -> Option<Stream> {
         self.idle_of(None)
     }
 
-    /// The same, of those that are `owner`'s alone.
+    /// The same for connections that are restricted to `owner`.
     fn idle_of(&self, owner: Option<u64>) -> Option<Stream> {
         let stream = self.idle.take(owner)?;
         if let Some(line) = Line::of(stream.get_proxy_digest()) {
@@ -230,18 +200,18 @@ impl Upstream {
         Some(stream)
     }
 
-    /// Keeps a connection that nobody uses any more for a while, if all that was asked on it has been answered. Must be called
-    /// in a runtime.
+    /// Keeps an unused connection for a while, if all requests on it have been answered. Must be called within a
+    /// runtime.
     pub fn keep(&self, connection: Stream) {
         if connection.as_any().downcast_ref::<Connection>().is_some_and(Connection::is_idle) {
             self.idle.put(connection);
         }
     }
 
-    /// A new connection of one's own.
+    /// Opens a new connection for exclusive use.
     ///
     /// # Errors
-    /// If no address of the backend accepts.
+    /// Returns an error if no address of the backend accepts.
     pub async fn connect(&self) -> Result<Stream, ConnectError> {
         let mut attempt = 1;
         loop {
@@ -251,7 +221,7 @@ impl Upstream {
                 Err(error) => {
                     self.unreachable();
                     if attempt >= self.attempts() {
-                        return Err(ConnectError::of(&self.options.address, &error));
+                        return Err(ConnectError::new(&self.options.address, error));
                     }
                     attempt += 1;
                 }
@@ -259,15 +229,15 @@ impl Upstream {
         }
     }
 
-    /// A new connection for one of the protocols `alpn`, on which nobody judges what comes.
+    /// Opens a new connection for one of the protocols `alpn`, without validation of responses.
     ///
     /// # Errors
-    /// If the backend does not accept.
+    /// Returns an error if the backend does not accept.
     pub async fn connect_raw(&self, alpn: ALPN) -> Result<Stream, ConnectError> {
         let mut peer = self.peer().await?;
         peer.options.alpn = alpn;
         let stream = self.transport.new_stream(&peer).await;
-        stream.map_err(|error| ConnectError::of(&self.options.address, &error))
+        stream.map_err(|error| ConnectError::new(&self.options.address, error))
     }
 
     async fn connect_to(&self, peer: &HttpPeer) -> pingora::Result<Stream> {
@@ -275,18 +245,18 @@ impl Upstream {
         Ok(Box::new(Connection::new(stream)?))
     }
 
-    /// Whether anything is changed in requests and responses so that they fit the other side.
+    /// Returns whether names in requests and responses are rewritten.
     pub fn rewrites(&self) -> bool {
         self.naming.is_own()
     }
 
-    /// What must be changed in a request of a client of `site` to make it fit for the backend.
+    /// Returns the rewrites that adapt a request of a client of `site` to the backend.
     pub fn request_rewrites(&self, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
         if self.rewrites() { naming::inward(&self.options.address, headers, site) } else { Vec::new() }
     }
 
-    /// What must be changed in a response so that where it names the backend it names the site, which the client knows
-    /// as `site`.
+    /// Returns the rewrites that replace the backend's name in a response by the name under which the client knows
+    /// `site`.
     pub fn response_rewrites(&self, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
         let address = &self.options.address;
         if self.rewrites() {
@@ -296,7 +266,7 @@ impl Upstream {
         }
     }
 
-    /// Whether [`Upstream::response_rewrites`] might be any.
+    /// Returns whether [`Upstream::response_rewrites`] may return any rewrites.
     pub fn may_rewrite(&self, headers: &HeaderMap) -> bool {
         self.rewrites() || naming::leads_elsewhere(headers)
     }

@@ -1,13 +1,13 @@
-//! By which name the backend is addressed, and what it is called on the other side.
+//! Translates between the backend's own name and the name that clients use.
 //!
 //! ```text
 //! client: Host: wiki.example, Origin: http://wiki.example ─▶ backend: Host: 127.0.0.1:8000, Origin: http://127.0.0.1:8000
 //! client: Location: http://wiki.example/login             ◀─ backend: Location: http://127.0.0.1:8000/login
 //! ```
 //!
-//! With [`HostMode::Upstream`] the backend sees one consistent site, its own, in all fields in which a request names it, and
-//! clients see theirs in all fields in which a response does. With [`HostMode::Auto`] that begins once the backend has been
-//! seen to refuse requests for another host than its own.
+//! With [`HostMode::Upstream`] the backend sees one consistent site, its own, in all fields of a request that name it,
+//! and clients see theirs in all fields of a response that do. With [`HostMode::Auto`] this begins once the backend has
+//! been observed to refuse requests for a host other than its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const IF: HeaderName = HeaderName::from_static("if");
 
-/// Response fields that are a URL, by which clients go on: standard ones, and those of libraries that navigate by script.
+/// Response fields with a URL that clients follow: standard ones, and those of libraries that navigate by script.
 static URLS: [HeaderName; 9] = [
     LOCATION,
     CONTENT_LOCATION,
@@ -45,10 +45,10 @@ static URLS: [HeaderName; 9] = [
     HeaderName::from_static("x-inertia-location"),
 ];
 
-/// A field and its lines, which take the place of those that it has.
+/// A field and its new lines, which replace the existing ones.
 pub type Rewrite = (HeaderName, Vec<HeaderValue>);
 
-/// Puts `rewrites` into `headers`.
+/// Applies `rewrites` to `headers`.
 pub fn rewrite(headers: &mut HeaderMap, rewrites: Vec<Rewrite>) {
     for (name, lines) in rewrites {
         headers.remove(&name);
@@ -58,10 +58,10 @@ pub fn rewrite(headers: &mut HeaderMap, rewrites: Vec<Rewrite>) {
     }
 }
 
-/// What must be changed in the headers of a request of a client of `site`, so that it is one for the backend's own site.
+/// Returns the rewrites that turn a request of a client of `site` into one for the backend's own site.
 ///
-/// `Origin` and `Referer` are changed only where they name the site itself: a foreign `Origin` must stay foreign, or the
-/// backend's protection against forged requests is gone.
+/// `Origin` and `Referer` are changed only where they name the site itself: a foreign `Origin` must stay foreign, or
+/// the backend loses its protection against cross-site request forgery.
 pub(super) fn inward(address: &Address, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
     let authority = address.authority();
     let own = |url: &str| {
@@ -83,8 +83,8 @@ pub(super) fn inward(address: &Address, headers: &HeaderMap, site: &Origin) -> V
     rewrites
 }
 
-/// What must be changed in the headers of a response to a request that named `site` itself. Some servers make URLs of the name
-/// in `Host` and of the port that they listen on.
+/// Returns the rewrites for a response to a request that named `site` itself. Some servers build URLs from the name in
+/// `Host` and the port that they listen on.
 pub(super) fn without_port(address: &Address, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
     let own = |url: &str| address.without_port(url, site);
     let mut rewrites: Vec<Rewrite> = Vec::new();
@@ -95,12 +95,12 @@ pub(super) fn without_port(address: &Address, headers: &HeaderMap, site: &Origin
     rewrites
 }
 
-/// Whether a response is one in which [`without_port`] might change anything.
+/// Returns whether [`without_port`] might change a response with these headers.
 pub(super) fn leads_elsewhere(headers: &HeaderMap) -> bool {
     [LOCATION, CONTENT_LOCATION, REFRESH].iter().any(|name| headers.contains_key(name))
 }
 
-/// What must be changed in the headers of a response so that where it names the backend it names `site`.
+/// Returns the rewrites that replace the backend's name in a response by `site`.
 pub(super) fn outward(address: &Address, headers: &HeaderMap, site: &Origin) -> Vec<Rewrite> {
     let own = |url: &str| address.in_terms_of(url, site);
     let mut rewrites: Vec<Rewrite> = Vec::new();
@@ -117,7 +117,7 @@ pub(super) fn outward(address: &Address, headers: &HeaderMap, site: &Origin) -> 
     rewrites
 }
 
-/// The lines of a field, if `change` changes any of them.
+/// Returns the lines of a field, if `change` changes any of them.
 fn changed(headers: &HeaderMap, name: HeaderName, change: &dyn Fn(&str) -> Option<String>) -> Option<Rewrite> {
     let mut any = false;
     let mut lines = Vec::new();
@@ -131,7 +131,7 @@ fn changed(headers: &HeaderMap, name: HeaderName, change: &dyn Fn(&str) -> Optio
     any.then_some((name, lines))
 }
 
-/// `scheme://authority` and what follows it.
+/// Splits a URL into `scheme://authority` and the rest.
 fn split_origin(url: &str) -> Option<(&str, &str)> {
     let authority = url.find("://")? + 3;
     let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at);
@@ -152,7 +152,7 @@ fn in_brackets(value: &str, change: impl Fn(&str) -> Option<String>) -> Option<S
     any.then_some(out)
 }
 
-/// Changes the URL of `Refresh: 3; url=…`, as browsers read it: `url=` may be missing, and the URL may be quoted.
+/// Changes the URL of `Refresh: 3; url=…`, as browsers parse it: `url=` may be missing, and the URL may be quoted.
 fn refresh(value: &str, change: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut at = value.find([';', ','])? + 1;
     let skip = |at: usize| at + value[at..].len() - value[at..].trim_start().len();
@@ -167,7 +167,7 @@ fn refresh(value: &str, change: impl Fn(&str) -> Option<String>) -> Option<Strin
     Some(format!("{}{}", &value[..at], change(&value[at..])?))
 }
 
-/// Names the backend in each element of `Forwarded` (RFC 7239) that names a host.
+/// Inserts the backend's name into each element of `Forwarded` (RFC 7239) that names a host.
 fn forwarded(value: &str, authority: &str) -> Option<String> {
     let mut any = false;
     let elements = value.split(',').map(|element| {
@@ -182,7 +182,7 @@ fn forwarded(value: &str, authority: &str) -> Option<String> {
     any.then_some(elements)
 }
 
-/// A cookie without its `Domain`, if that is the backend's own: a browser would refuse it from another host.
+/// Returns a cookie without its `Domain`, if that is the backend's own: a browser would refuse it from another host.
 fn without_domain(cookie: &str, host: &str) -> Option<String> {
     let is_own = |attribute: &&str| {
         attribute.split_once('=').is_some_and(|(name, value)| {
@@ -195,28 +195,28 @@ fn without_domain(cookie: &str, host: &str) -> Option<String> {
     (kept.len() < attributes.len()).then(|| kept.join(";"))
 }
 
-/// Whether the backend is called by its own name, shared by all of its replicas.
+/// Whether the backend is addressed by its own name; shared by all replicas.
 #[derive(Debug)]
 pub(super) struct Naming {
     mode: HostMode,
-    /// It has been seen to refuse another.
+    /// Whether the backend has been observed to refuse other names.
     refuses: AtomicBool,
-    /// Other names for which it has answered with success.
+    /// Other names for which it has answered successfully.
     accepted: ArcSwap<Vec<String>>,
-    /// When it may be asked again whether it refuses one, and after how long then.
+    /// The earliest time of the next test, and the delay after that.
     next: Mutex<(Option<Instant>, Duration)>,
 }
 
-/// More names than this nobody has; what is not remembered may be asked for again.
+/// The maximum number of remembered names. A forgotten name may be tested again.
 const MAX_NAMES: usize = 16;
 
-/// How long nothing is asked again, at first and at most.
+/// The minimum and maximum delay between two tests.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
-/// How long finding out may take.
+/// The timeout for a test.
 const NAME_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A name that nobody has (RFC 6761 section 6.4).
+/// A host name that cannot exist (RFC 6761 section 6.4).
 const NOBODY: &str = "sungrazer.invalid";
 
 impl Naming {
@@ -237,12 +237,12 @@ impl Naming {
         }
     }
 
-    /// Whether this answer to a request for `host` may mean that the backend does not want to be called that.
+    /// Returns whether this response to a request for `host` may mean that the backend refuses that name.
     fn suspects(&self, host: &str, status: StatusCode, headers: &HeaderMap) -> bool {
         let known = || self.accepted.load().iter().any(|name| name.eq_ignore_ascii_case(host));
         match status.as_u16() {
             400 | 421 => true,
-            // An application that has once answered for that name minds who asks, or what for.
+            // An application that has once accepted the name refuses the client or the target instead.
             401 => !headers.contains_key(WWW_AUTHENTICATE) && !known(),
             403 => !known(),
             200..=399 => {
@@ -261,8 +261,8 @@ impl Naming {
 }
 
 impl Upstream {
-    /// Takes in an answer to a client's request, which was for `host`. Returns whether it may have been refused for that name
-    /// alone, so that [`Upstream::finds_out`] is worth asking. Most answers end here.
+    /// Records a response to a client's request for `host`. Returns whether the request may have been refused because
+    /// of that name alone, so that [`Upstream::finds_out`] should be called. Most responses end here.
     pub fn suspects(&self, host: Option<&HeaderValue>, status: StatusCode, headers: &HeaderMap) -> bool {
         if self.options.host != HostMode::Auto || self.naming.is_own() {
             return false;
@@ -271,15 +271,16 @@ impl Upstream {
         !host.eq_ignore_ascii_case(&self.options.address.authority()) && self.naming.suspects(host, status, headers)
     }
 
-    /// Finds out whether the backend refuses requests because they name `host`, and if so calls it by its own name from then
-    /// on. Returns whether it does: then the request may be sent again.
+    /// Tests whether the backend refuses requests because they name `host`, and if so addresses it by its own name from
+    /// then on. Returns whether it does; the request may then be repeated.
     ///
-    /// The backend is asked with requests of our own, without any of a client's credentials, for its root and, if that shows
-    /// nothing, for `path`: for `host`, for its own name, and for a name that nobody has. It refuses names if it answers the
-    /// first and the last alike, and the other as one that it serves. An application that wants a login answers all three
-    /// alike; one that serves several sites tells the first from the last.
+    /// The test sends requests without any client's credentials for the root and, if that is inconclusive, for `path`:
+    /// with `host`, with the backend's own name, and with a name that cannot exist. The backend refuses names if it
+    /// answers the first and the last alike, and serves its own name. An application that requires a login answers all
+    /// three alike; one that serves several sites distinguishes the first from the last.
     ///
-    /// *Races*: whoever comes while it is being found out waits for that, and is told the same.
+    /// # Races
+    /// Requests that arrive during a test wait for its result and share it.
     pub async fn finds_out(&self, host: &str, path: &str) -> bool {
         let mut next = self.naming.next.lock().await;
         if self.naming.is_own() {
@@ -301,7 +302,7 @@ impl Upstream {
         true
     }
 
-    /// What the backend answers to `host`, if it refuses that and serves its own name.
+    /// Returns the backend's status for `host`, if it refuses that name and serves its own.
     async fn ask_by_names(&self, host: &str, path: &str) -> Option<StatusCode> {
         let own = self.options.address.authority();
         let nobody = nobody_like(host);
@@ -331,20 +332,21 @@ impl Upstream {
     }
 }
 
-/// Whether `answer` is that of an application that serves the name which was `refused` under another.
+/// Returns whether `answer` comes from an application that serves its own name, where another name was `refused`.
 fn is_served(refused: &Answer, answer: &Answer) -> bool {
     let challenges = answer.headers.contains_key(WWW_AUTHENTICATE);
     match answer.status.as_u16() {
         200..=399 => true,
-        // It has come as far as to ask who it is.
+        // The application got as far as asking for credentials.
         401 => challenges && refused.status != StatusCode::UNAUTHORIZED,
-        // Nobody but who judges the request itself answers 400 or 421; what it asked for may be missing or forbidden.
+        // Only servers that reject the request itself answer 400 or 421; the target may be missing or forbidden.
         403..=415 => matches!(refused.status.as_u16(), 400 | 421),
         _ => false,
     }
 }
 
-/// A name that nobody has, with the port of `host`: some applications refuse no name, but every port that is not theirs.
+/// Returns a name that cannot exist, with the port of `host`: some applications accept any name, but only their own
+/// port.
 fn nobody_like(host: &str) -> String {
     match host.rsplit_once(':') {
         Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -354,7 +356,7 @@ fn nobody_like(host: &str) -> String {
     }
 }
 
-/// Whether there is nothing in `path` that may be good for one time alone, such as a token in a link.
+/// Returns whether `path` contains nothing that may be valid only once, such as a token in a link.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.split('/').all(|segment| segment.len() < 20)
 }

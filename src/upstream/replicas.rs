@@ -1,4 +1,4 @@
-//! The backend, if it runs several times: which replica is asked next.
+//! The replicas of the backend, and the choice between them.
 //!
 //! ```text
 //! a request ─▶ Replicas::choose ─▶ by turns, or the one with the least to do ─┐
@@ -16,33 +16,32 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio_util::task::AbortOnDropHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::fetch::FetchError;
 use super::naming::Naming;
 use super::{ConnectError, Options, Upstream, health};
 use crate::model::Validators;
 use crate::poll::FetchRequest;
 use crate::resource::{Failure, FetchOutcome};
 
-/// How requests are spread.
+/// How requests are distributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
-    /// One after the other.
+    /// In turn.
     #[default]
     RoundRobin,
-    /// Whoever has the fewest requests under way.
+    /// To the replica with the fewest requests in flight.
     LeastConnections,
 }
 
-/// The backend, wherever it runs.
+/// The configuration of all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicasOptions {
-    /// How to reach each of them; at least one.
+    /// The settings of each replica; at least one.
     pub replicas: Vec<Options>,
-    /// How requests are spread over them.
+    /// How requests are distributed.
     pub balance: Balance,
-    /// What to ask to know that one is well; `None`: those that do not accept are tried until they do.
+    /// The path of the health check. If `None`, replicas that do not accept connections are tried until they do.
     pub health_path: Option<String>,
-    /// How often.
+    /// The interval of the health check.
     pub health_every: Duration,
 }
 
@@ -54,11 +53,11 @@ pub struct Replicas {
     _checks: Option<AbortOnDropHandle<()>>,
 }
 
-/// A replica that has something to do for as long as this is kept.
+/// A replica that counts one more request in flight as long as this is held.
 pub struct ReplicaGuard(Arc<Upstream>);
 
 impl Replicas {
-    /// Replicas that nobody has connected to yet. Must be called in a runtime, where those that can be away are seen to.
+    /// Creates replicas without connections. Must be called within a runtime, where the health checks run.
     pub fn new(options: ReplicasOptions) -> Self {
         let mode = options.replicas.first().map(|replica| replica.host).unwrap_or_default();
         let naming = Arc::new(Naming::new(mode));
@@ -73,51 +72,52 @@ impl Replicas {
         Self { options, all, turn: AtomicUsize::new(0), _checks: checks }
     }
 
-    /// What they were configured to be.
+    /// Returns the configuration.
     pub fn options(&self) -> &ReplicasOptions {
         &self.options
     }
 
-    /// Each of them.
+    /// Returns all replicas.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.all.iter()
     }
 
-    /// Whether none of them answers.
+    /// Returns whether no replica is available.
     pub fn all_down(&self) -> bool {
         !self.all.iter().any(|replica| replica.is_available())
     }
 
-    /// How many addresses are worth trying for one request.
+    /// Returns the number of addresses worth trying for one request.
     pub fn attempts(&self) -> usize {
         self.all.iter().map(|replica| replica.attempts()).sum()
     }
 
-    /// The replica for the next request. If none is well it is one that is not: it may be by now.
+    /// Chooses the replica for the next request. If none is available, it returns an unavailable one, which may have
+    /// recovered.
     pub fn choose(&self) -> ReplicaGuard {
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len();
         let in_turn = self.all[start..].iter().chain(&self.all[..start]);
         let well = in_turn.filter(|replica| replica.is_available());
         let chosen = match self.options.balance {
             Balance::RoundRobin => well.into_iter().next(),
-            // The first of equals, in turn.
+            // Ties are broken in turn.
             Balance::LeastConnections => well.min_by_key(|replica| replica.in_flight()),
         };
         ReplicaGuard::new(chosen.unwrap_or(&self.all[start]))
     }
 
-    /// A connection to one of them, of one's own.
+    /// Opens a connection to one of the replicas for exclusive use.
     ///
     /// # Errors
-    /// If none accepts.
+    /// Returns an error if none accepts.
     pub async fn connect(&self) -> Result<(ReplicaGuard, Stream), ConnectError> {
         self.connect_to(self.choose()).await
     }
 
-    /// A connection to `chosen` or, if that does not accept, to another, of one's own.
+    /// Opens a connection to `chosen` or, if that does not accept, to another replica, for exclusive use.
     ///
     /// # Errors
-    /// If none accepts.
+    /// Returns an error if none accepts.
     pub async fn connect_to(&self, mut chosen: ReplicaGuard) -> Result<(ReplicaGuard, Stream), ConnectError> {
         let mut tried = 1;
         loop {
@@ -135,8 +135,8 @@ impl Replicas {
         }
     }
 
-    /// The replica where fetches of this resource are made: the one of the last fetch while that is well. Also whether it is
-    /// another than that was.
+    /// Returns the replica for fetches of this resource: the replica of the last fetch while that is available. Also
+    /// returns whether it is a different one.
     fn pinned_replica(&self, request: &FetchRequest<'_>) -> (&Arc<Upstream>, bool) {
         let before = request.affinity.get();
         if let Some(seated) = before.and_then(|at| self.all.get(at)).filter(|replica| replica.is_available()) {
@@ -149,13 +149,13 @@ impl Replicas {
         (&self.all[at], before.is_some_and(|before| before != at))
     }
 
-    /// Makes a fetch, on another replica if the one where it is usually made does not answer.
+    /// Runs a fetch, on another replica if the usual one does not answer.
     pub(super) async fn fetch_pinned(&self, request: &FetchRequest<'_>) -> FetchOutcome {
         let mut tried = 1;
         loop {
             let (replica, moved) = self.pinned_replica(request);
             let replica = ReplicaGuard::new(replica);
-            // What one replica said of its own state is nothing to ask another with.
+            // The validators of one replica are not valid for another.
             let validators = if moved { Validators::default() } else { request.validators.clone() };
             match replica.fetch(&FetchRequest { validators, ..*request }).await {
                 Ok(outcome) => {
@@ -166,7 +166,7 @@ impl Replicas {
                     }
                     return outcome;
                 }
-                Err(FetchError::Connection(_)) if tried < self.all.len() && !self.all_down() => tried += 1,
+                Err(error) if error.is_of_connection() && tried < self.all.len() && !self.all_down() => tried += 1,
                 Err(unread) => {
                     return FetchOutcome::Failed(Failure { status: None, retry_after: None, text: unread.to_string() });
                 }
@@ -182,22 +182,22 @@ impl fmt::Debug for Replicas {
 }
 
 impl ReplicaGuard {
-    /// `upstream`, which has one thing more to do.
+    /// Creates a guard for `upstream`.
     pub fn new(upstream: &Arc<Upstream>) -> Self {
         upstream.begin();
         Self(Arc::clone(upstream))
     }
 
-    /// Where pingora's proxy is to connect to. It is given a `fresh` connection, or one that has served others if there is one;
-    /// with an `owner`, one that has served nobody else and never will.
+    /// Returns the peer for pingora's proxy. It yields a `fresh` connection, or else an idle one if there is one; with
+    /// an `owner`, a connection that is used for no other client.
     ///
     /// # Errors
-    /// If the backend's name cannot be resolved.
+    /// Returns an error if the backend's name cannot be resolved.
     pub async fn lend(&self, fresh: bool, owner: Option<u64>) -> Result<HttpPeer, ConnectError> {
         self.0.lend(fresh, owner).await
     }
 
-    /// The same replica, whether or not it has something to do.
+    /// Returns the same replica without counting a request.
     pub fn share(&self) -> Arc<Upstream> {
         Arc::clone(&self.0)
     }

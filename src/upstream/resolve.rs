@@ -1,4 +1,4 @@
-//! The backend's addresses, looked up again now and then.
+//! Resolves the backend's name and refreshes the result periodically.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout};
 use super::Address;
 use crate::clock;
 
-/// A container's address changes when it is replaced; this is how long we may not know it, if nothing fails before.
+/// The maximum age of resolved addresses unless a connection fails. A container's address changes when the container is
+/// replaced.
 const DNS_TTL: Duration = Duration::from_secs(10);
 
-/// Remembers the addresses of one name, and which of them accepted last.
+/// Caches the addresses of one name, and which of them accepted last.
 #[derive(Debug)]
 pub(super) struct Resolver {
     address: Address,
@@ -41,12 +42,13 @@ impl Resolver {
         Self { address, patience, known: Mutex::new(known) }
     }
 
-    /// How many addresses there are, at least 1.
+    /// Returns the number of known addresses, at least 1.
     pub(super) fn known(&self) -> usize {
         self.lock().addresses.len().max(1)
     }
 
-    /// The preferred address does not accept; once none of them did, the name is looked up anew.
+    /// Switches to the next address because the preferred one does not accept; after all of them failed, the name is
+    /// resolved again.
     pub(super) fn rotate(&self) {
         let mut known = self.lock();
         known.preferred = (known.preferred + 1) % known.addresses.len().max(1);
@@ -57,7 +59,7 @@ impl Resolver {
         }
     }
 
-    /// The address to connect to.
+    /// Returns the address to connect to.
     pub(super) async fn resolve(&self) -> io::Result<SocketAddr> {
         let Address::Tcp { host, port, .. } = &self.address else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket has no address to look up"));
@@ -91,7 +93,7 @@ impl Resolver {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
     }
 
-    /// An old address is better than none while the resolver is away.
+    /// Returns the last known address, which is better than none while the resolver fails.
     fn last_known(&self, error: io::Error) -> io::Result<SocketAddr> {
         let known = self.lock();
         known.addresses.get(known.preferred).copied().ok_or(error)

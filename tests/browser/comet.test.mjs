@@ -1,4 +1,4 @@
-// What polling and streams cost, side by side, on the gallery of the examples. With UPDATE_DOCUMENTS=1 the figures in docs/comet.md
+// What polling and streams cost, side by side, on the gallery of the examples. With UPDATE_DOCUMENTS=1 the figures in docs/guide/comet.md
 // are made anew.
 
 import assert from 'node:assert/strict';
@@ -17,7 +17,7 @@ const UPLOAD = 50 * 1024 * 1024;
 
 let gallery;
 let browser;
-/** By the name of a row in docs/comet.md: polled, and pushed. */
+/** By the name of a row in docs/guide/comet.md: polled, and pushed. */
 const figures = {};
 
 before(async () => {
@@ -184,7 +184,7 @@ test('whether the browser shows that a page loads, while a stream is open', asyn
 
 /** Writes the figures into their rows. */
 function update() {
-    const file = new URL('../../docs/comet.md', import.meta.url);
+    const file = new URL('../../docs/guide/comet.md', import.meta.url);
     const head = '| | polled | pushed |\n| --- | ---: | ---: |\n';
     const rows = Object.entries(figures).map(([name, [polled, pushed]]) => `| ${name} | ${polled} | ${pushed} |\n`);
     const text = readFileSync(file, 'utf8').replace(/\| \| polled[^]*?\n(?!\|)/, `${head}${rows.join('')}`);

@@ -25,7 +25,7 @@ from servers import ALL
 
 HERE = Path(__file__).parent
 
-# Headers that may differ, and why. docs/zoo.md repeats this list.
+# Headers that may differ, and why. docs/internals/zoo.md repeats this list.
 DIFFERENCES = {
     "connection": "belongs to one connection (RFC 9110 section 7.6.1)",
     "keep-alive": "belongs to one connection",
@@ -41,7 +41,7 @@ DIFFERENCES = {
     "x-cache-lookup": "Squid's own",
 }
 
-# Differences in responses to some clients, and why. docs/zoo.md repeats this list, too.
+# Differences in responses to some clients, and why. docs/internals/zoo.md repeats this list, too.
 EXPECTED = {
     "HTTP/1.1": "Sungrazer asks in HTTP/1.1, in which some servers offer ranges, or compress for clients that ask for it, and in HTTP/1.0 not",
     "scheme": "the application learns from X-Forwarded-Proto that the site is reached by TLS, and redirects there",
@@ -378,8 +378,8 @@ def visit(stack, venv):
 
 
 def undocumented():
-    """What of the differences docs/zoo.md does not tell."""
-    text = (HERE.parent.parent / "docs" / "zoo.md").read_text()
+    """What of the differences docs/internals/zoo.md does not tell."""
+    text = (HERE.parent.parent / "docs" / "internals" / "zoo.md").read_text()
     return [reason for reason in {**DIFFERENCES, **EXPECTED}.values() if reason not in text]
 
 
@@ -392,7 +392,7 @@ def main():
     parser.add_argument("--venv", type=Path, default=Path(os.environ.get("ZOO_VENV", Path.home() / ".cache/sungrazer/zoo")))
     options = parser.parse_args()
     if missing := undocumented():
-        sys.exit(f"docs/zoo.md does not tell: {missing}")
+        sys.exit(f"docs/internals/zoo.md does not tell: {missing}")
     stacks = [stack for stack in ALL if stack.in_ci or not options.ci]
     if options.only:
         stacks = [stack for stack in stacks if any(part.lower() in stack.name.lower() for part in options.only)]

@@ -1,4 +1,4 @@
-// The dashboard: follows /api/state as any page could follow any resource behind Sungrazer, and shows what it is told.
+// The dashboard: subscribes to /api/state as any page could subscribe to a resource behind Sungrazer, and displays it.
 'use strict';
 
 (() => {
@@ -10,9 +10,9 @@
   let known = null; // the newest state
   let paused = false;
   let samples = []; // { at, polls, looks }, one a second
-  let told = 0; // the newest happening that is shown
+  let told = 0; // the number of the newest event that is shown
 
-  // Following.
+  // Subscription.
 
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const headers = (more) => {
@@ -34,7 +34,7 @@
           await read(response.body.getReader());
         }
       } catch {
-        // Away, or gone in the middle: the pill says so, and we come back.
+        // The connection is down or broke: the pill shows it, and the script reconnects.
       }
       connection('lost', 'connection lost');
       await pause(patience);
@@ -58,7 +58,7 @@
     }
   }
 
-  /** A JSON document after a JSON Patch (RFC 6902), which is known to apply to it. */
+  /** Applies a JSON Patch (RFC 6902) that is known to match the document, and returns the result. */
   function patched(document, operations) {
     const holder = { '': document };
     const steps = (pointer) => pointer.split('/').map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'));
@@ -88,7 +88,7 @@
 
   function take(state) {
     if (known && known.started !== state.started) {
-      // Another process: it counts from nothing.
+      // This is another process, with counters that begin at zero.
       samples = [];
       told = 0;
     }
@@ -115,7 +115,7 @@
     });
   }
 
-  // Writing. Text is only touched where it changes, so that nothing is read out, selected or focused anew.
+  // Output. Text is only touched where it changes, so that screen readers, selections and the focus are not disturbed.
 
   function put(element, text) {
     if (element.textContent !== text) element.textContent = text;
@@ -131,7 +131,7 @@
     return element;
   }
 
-  /** Brings the children of `parent` in line with `items`: `create` makes one, `update` brings it up to date. */
+  /** Makes the children of `parent` match `items`: `create` creates a child, `update` updates it. */
   function each(parent, items, keyOf, create, update) {
     const before = new Map([...parent.children].map((child) => [child.dataset.key, child]));
     items.forEach((item, at) => {
@@ -171,7 +171,7 @@
     return `${Math.floor(seconds / 86400)} days`;
   }
 
-  /** How long ago something was, in whole seconds or more. */
+  /** Formats how long ago something was, in whole seconds or larger units. */
   const age = (time) => duration(Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000) * 1000) || 1000);
   const ago = (time) => (time ? `${age(time)} ago` : '–');
   const sum = (counts) => Object.values(counts).reduce((all, one) => all + one, 0);
@@ -183,7 +183,7 @@
     put(find('connection'), text);
   }
 
-  // Showing.
+  // Display.
 
   function show() {
     if (paused) connection('paused', 'paused');
@@ -243,7 +243,7 @@
     draw();
   }
 
-  /** Rates a second around the sample at this place: over as much of the span before it as there is. */
+  /** Returns the rates per second at this sample, over as much of the preceding period as exists. */
   function rates(at) {
     const last = samples[at];
     const first = samples[Math.max(0, at - SPAN)];
@@ -316,7 +316,7 @@
     const quantile = (part) => {
       let rest = part * all;
       for (const [at, found] of counts.entries()) {
-        // Within a bucket, as if its changes were spread evenly.
+        // Interpolates within a bucket as if its changes were spread evenly.
         if (rest <= found && found > 0) {
           const low = at === 0 ? 0 : bounds[at - 1];
           const high = bounds[at] ?? bounds[at - 1] * 2;
@@ -337,7 +337,7 @@
   }
 
   const cells = (row, texts) => texts.forEach((text, at) => put(row.children[at], text));
-  // A narrow page shows rows as blocks, so each cell carries its column's name; the roles say that it is a table still.
+  // A narrow page shows rows as blocks, so each cell carries its column's name; the roles keep it a table.
   const rowOf = (columns) => make('tr', { role: 'row' }, ...columns.map(([label, name]) =>
     make('td', { role: 'cell', 'data-label': label, class: name ?? '' })));
 
@@ -472,7 +472,7 @@
     put(find('observed-configuration'), configuration);
   }
 
-  // Why a resource is as it is: its last looks.
+  // The recent history of a resource: its last fetches.
 
   async function why(url) {
     const body = find('why-body');
@@ -500,7 +500,7 @@
     }));
   }
 
-  // What can be pressed.
+  // Buttons.
 
   const pressed = (button, on) => button.setAttribute('aria-pressed', String(on));
 

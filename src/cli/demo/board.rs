@@ -1,4 +1,4 @@
-//! What the demo shows in the terminal: where to look, and how often the wiki is asked on each side.
+//! The demo's output in the terminal: the URLs, and the number of requests on each side.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -11,29 +11,29 @@ use super::Side;
 use super::wiki::INTERVAL;
 use crate::cli::say;
 
-/// Where everything is.
+/// The addresses of the demo.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
-    /// The page that shows both sides.
+    /// The page with both sides.
     pub(super) viewer: SocketAddr,
     /// The wiki itself.
     pub(super) polled: SocketAddr,
-    /// The sidecar in front of it.
+    /// The sidecar in front of the wiki.
     pub(super) pushed: SocketAddr,
-    /// The sidecar's own view.
+    /// The sidecar's dashboard.
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// What goes on beside the pages that somebody opens.
+/// The demo's own activity.
 #[derive(Clone, Debug)]
 pub(super) struct Cast {
-    /// Readers on each side.
+    /// The number of readers on each side.
     pub(super) readers: usize,
-    /// How often the demo edits the text, on average.
+    /// The average time between two edits by the demo.
     pub(super) edits: Option<Duration>,
 }
 
-/// The introduction.
+/// Returns the introduction.
 pub(super) fn introduction(links: &Links, cast: &Cast) -> String {
     let mut text = format!(
         "An old wiki page that polls every {}, without and with Sungrazer.\n\n  \
@@ -60,12 +60,12 @@ pub(super) fn introduction(links: &Links, cast: &Cast) -> String {
     text
 }
 
-/// The first line of the table.
+/// Returns the heading of the table.
 pub(super) fn heading() -> String {
     format!("{:<10}{:>20}{:>12}{:>26}", "", "requests at the wiki", "a minute", "a change is seen after")
 }
 
-/// The table below it, one line a side.
+/// Returns the rows of the table, one per side.
 pub(super) fn rows(sides: &[Side], began: Instant, now: Instant) -> String {
     let elapsed = now.saturating_duration_since(began);
     let row = |side: &Side| {
@@ -73,36 +73,36 @@ pub(super) fn rows(sides: &[Side], began: Instant, now: Instant) -> String {
         let minutes = elapsed.as_secs_f64().max(1.0) / 60.0;
         let seen =
             side.delays.median(now).map_or_else(|| "-".to_owned(), |delay| format!("{:.2} s", delay.as_secs_f64()));
-        // Counters of this size are exact as floating point numbers.
+        // Counters of this size are exact as floating-point numbers.
         format!("{:<10}{asked:>20}{:>12.0}{seen:>26}", side.way.as_str(), asked as f64 / minutes)
     };
     sides.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
-/// The counters as they change: in place on a terminal, now and then elsewhere.
+/// The table of counters: updated in place on a terminal, printed now and then elsewhere.
 #[derive(Debug)]
 pub(super) struct Board {
     in_place: bool,
-    /// How many lines are there to be written over.
+    /// The number of lines to overwrite.
     lines: usize,
 }
 
 impl Board {
-    /// A board below its heading.
+    /// Creates a board and prints its heading.
     pub(super) fn new() -> Self {
         say(&heading());
         Self { in_place: std::io::stdout().is_terminal(), lines: 0 }
     }
 
-    /// How often there is something to show.
+    /// Returns the interval of updates.
     pub(super) fn every(&self) -> Duration {
         Duration::from_secs(if self.in_place { 1 } else { 10 })
     }
 
-    /// Shows `rows`.
+    /// Prints `rows`.
     pub(super) fn show(&mut self, rows: &str) {
         if self.in_place && self.lines > 0 {
-            // Up to the first line of the last rows, and everything below it cleared.
+            // Moves to the first line of the previous rows and clears everything below.
             say(&format!("\x1b[{}A\x1b[J{rows}", self.lines));
         } else {
             say(rows);

@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 on a listener: what the demo's two small servers have in common.
+//! An HTTP/1.1 server, shared by the demo's two small servers.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,13 +13,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// How long a client may take to send the head of a request.
+/// The timeout for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the process has no file descriptor left, accepting is tried again after this.
+/// The delay before accepting again when the process has no free file descriptor.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Serves what `answer` answers until it is dropped.
+/// Serves the responses of `answer` until dropped.
 pub(super) async fn serve<A, F, B>(listener: TcpListener, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -40,11 +40,11 @@ where
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_TIMEOUT)
                         .serve_connection(TokioIo::new(stream), service);
-                    // A browser that leaves in the middle of a request is not the server's concern.
+                    // A browser may leave in the middle of a request.
                     let _ = connection.await;
                 });
             }
-            // Without a descriptor the error would come again at once, and nothing tells when there is one.
+            // Without a free descriptor the error would return at once, and no event signals when there is one.
             Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
         }
     }

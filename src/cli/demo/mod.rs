@@ -5,7 +5,7 @@
 //!         └─ frame, pushed ─▶ sidecar ───┘ └──▶ board: requests by each way
 //! ```
 //!
-//! The sidecar is what `--upstream` alone makes: one route, `/**`, whose pages are given the browser script.
+//! The sidecar has the configuration of `--upstream` alone: one route, `/**`, whose pages receive the browser script.
 
 mod board;
 mod host;
@@ -61,10 +61,10 @@ pub(super) struct DemoArgs {
     time: Option<Period>,
 }
 
-/// Nobody wants to wait for the end of a demo.
+/// The drain time, short because a user waits for the demo to end.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// One of the two ways, as the board shows it.
+/// One side, as shown by the board.
 #[derive(Debug)]
 struct Side {
     way: Way,
@@ -78,12 +78,12 @@ impl Side {
     }
 }
 
-/// Runs until Ctrl-C, or for as long as was asked.
+/// Runs until Ctrl-C, or for the given time.
 pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(show(args))?;
-    // Whatever still runs has had its time.
+    // Remaining tasks have had their time.
     runtime.shutdown_background();
     Ok(code)
 }
@@ -105,7 +105,7 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let links = Links { viewer, polled, pushed, admin: server.admin() };
     let cast = Cast { readers: usize::from(args.readers), edits: edits(args) };
     say(&board::introduction(&links, &cast));
-    // All of them end with this set.
+    // Dropping this set ends all tasks.
     let mut going = JoinSet::new();
     let sides = perform(&mut going, (page, backend), links, cast, began);
     let mut board = Board::new();
@@ -132,14 +132,14 @@ async fn show(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     board.show(&board::rows(&sides, began, clock::now()));
     tokio::select! {
         () = server.stop() => {}
-        // Asked again: at once.
+        // A second signal stops the demo at once.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the wiki, the page that shows it, the readers and the edits. Returns what is measured of both sides.
+/// Starts the wiki, its page, the readers and the edits. Returns the measurements of both sides.
 fn perform(
     going: &mut JoinSet<()>,
     (page, backend): (TcpListener, TcpListener),
@@ -162,7 +162,7 @@ fn perform(
         for number in 0..readers {
             let (wiki, delays) = (Arc::clone(&side.wiki), Arc::clone(&side.delays));
             let reader = Reader { address, way, number, wiki, delays, languages: spoken.clone() };
-            // People do not open a page all at once.
+            // Readers do not all open the page at once.
             let pause = INTERVAL.mul_f64(number as f64 / readers as f64);
             going.spawn(reader.run(pause));
         }
@@ -177,7 +177,7 @@ fn edits(args: &DemoArgs) -> Option<Duration> {
     }
 }
 
-/// What the demo writes into the wiki, in turn.
+/// The notes that the demo writes into the wiki, in turn.
 const NOTES: &[&str] = &[
     "The tea is ready.",
     "Printer on floor 2: out of paper again.",
@@ -191,7 +191,7 @@ const NOTES: &[&str] = &[
     "The build is red.",
 ];
 
-/// Writes a line into the wiki at random moments, every `period` on average. Nobody tells the sidecar.
+/// Writes a line into the wiki at random times, every `period` on average. The sidecar is not notified.
 async fn edit(wiki: Arc<Wiki>, period: Duration) {
     let mut random = fastrand::Rng::with_seed(clock::seed());
     for note in NOTES.iter().cycle() {
@@ -200,7 +200,7 @@ async fn edit(wiki: Arc<Wiki>, period: Duration) {
     }
 }
 
-/// The usual ports, taken where nobody said otherwise and nobody else is there.
+/// Returns the usual address for a port, which is used unless it is configured otherwise or taken.
 fn usual(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
@@ -229,7 +229,7 @@ fn configure(backend: SocketAddr, args: &DemoArgs) -> Result<Config, config::Dia
     Ok(config)
 }
 
-/// Starts the sidecar; where a usual port is taken, on a free one.
+/// Starts the sidecar; if a usual port is taken, on a free one.
 fn start(mut config: Config, args: &DemoArgs) -> Result<Server, StartError> {
     loop {
         match Server::start(config.clone(), &ConfigSource::default(), Inherited::default()) {

@@ -1,8 +1,8 @@
-//! Readers that do what the wiki's page does in a browser, on either side.
+//! Simulated readers that send the same requests as the wiki's page in a browser, on either side.
 //!
 //! ```text
-//! polled   ask, wait for the answer, sleep, ask again
-//! pushed   the same; from the second answer on the browser script's stream brings the changes meanwhile
+//! polled   poll, wait for the response, sleep, poll again
+//! pushed   the same; from the second response on, the browser script's stream delivers changes in between
 //! ```
 
 use std::collections::VecDeque;
@@ -25,17 +25,17 @@ use tokio::time::{Instant, sleep};
 use super::wiki::{INTERVAL, Way, Wiki};
 use crate::clock;
 
-/// How late readers were, lately: for each edit the time from when it was made until they had its text, or a newer one.
+/// The recent delays of readers: for each edit, the time until a reader had its text or a newer one.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
-    /// When the edit was made, and how late a reader was.
+    /// The time of the edit, and the delay of a reader.
     last: Mutex<VecDeque<(Instant, Duration)>>,
 }
 
-/// As many as say what is usual now.
+/// The maximum number of recent delays.
 const MAX_DELAYS: usize = 256;
 
-/// By then every reader has asked. Of a newer edit only those who were soon are known.
+/// The time after which every reader has polled. For a newer edit, only the fast readers are known.
 const SETTLED: Duration = INTERVAL.saturating_add(Duration::from_secs(1));
 
 impl Delays {
@@ -47,7 +47,7 @@ impl Delays {
         last.push_back((made, delay));
     }
 
-    /// The one in the middle, if there is an edit that all have had the time to see.
+    /// Returns the median, if there is an edit that all readers have had time to see.
     pub(super) fn median(&self, now: Instant) -> Option<Duration> {
         let is_settled = |made: Instant| now.saturating_duration_since(made) >= SETTLED;
         let last = self.last.lock();
@@ -60,43 +60,43 @@ impl Delays {
 /// One reader.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
-    /// Whom it asks.
+    /// The address of its server.
     pub(super) address: SocketAddr,
-    /// By which way it comes to the wiki.
+    /// Its path to the wiki.
     pub(super) way: Way,
-    /// Tells it from the others; a browser of its own.
+    /// Its number; each reader is a separate browser.
     pub(super) number: usize,
-    /// What it is compared with.
+    /// The wiki, to determine its delay.
     pub(super) wiki: Arc<Wiki>,
-    /// Where it says how late it was.
+    /// The measured delays.
     pub(super) delays: Arc<Delays>,
-    /// The languages that its browser is set to: those of the browser that looks at the demo, once there is one.
+    /// The languages of its browser: those of the browser that displays the demo, once there is one.
     pub(super) languages: watch::Receiver<Option<HeaderValue>>,
 }
 
 /// The newest edit that a reader has seen.
 type Known = Mutex<Option<u64>>;
 
-/// The script follows what a page has polled this often.
+/// The number of polls after which the script subscribes.
 const LEARNED: u64 = 2;
 
 impl Reader {
-    /// Reads until it is dropped, beginning after `pause`.
+    /// Reads until dropped, beginning after `pause`.
     pub(super) async fn run(self, pause: Duration) {
         sleep(pause).await;
         let (known, mut spoken) = (Known::default(), self.languages.clone());
         loop {
             let languages = spoken.borrow_and_update().clone();
             tokio::select! {
-                // Whatever went wrong, a page would ask again after its interval.
+                // After any failure, a page would poll again after its interval.
                 _ = self.read(languages.as_ref(), &known) => sleep(INTERVAL).await,
-                // Another browser: the page is opened in that.
+                // Another browser displays the demo, so the simulated page is opened in that browser.
                 Ok(()) = spoken.changed() => {}
             }
         }
     }
 
-    /// Opens the page, so to speak, and reads until something fails.
+    /// Simulates the open page until something fails.
     async fn read(&self, languages: Option<&HeaderValue>, known: &Known) -> anyhow::Result<()> {
         let answers = watch::Sender::new(0);
         tokio::select! {
@@ -105,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// Polls as the page does, over one connection, and counts the answers.
+    /// Polls like the page over one connection, and counts the responses.
     async fn poll(
         &self,
         languages: Option<&HeaderValue>,
@@ -117,7 +117,7 @@ impl Reader {
             for asked in 1_u64.. {
                 let mut request = self.request(&Method::GET, &format!("/wiki/text?_={asked}"), languages, "")?;
                 if self.way == Way::Pushed && asked > LEARNED {
-                    // What the script writes on a poll of something that it follows.
+                    // The mark that the script sets on a poll with a subscription.
                     let mark = HeaderValue::from_str(&format!("/wiki/text#{asked}"))?;
                     request.headers_mut().insert("sungrazer-poll", mark);
                 }
@@ -138,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// Follows the text as the browser script does, once the page has been answered often enough.
+    /// Subscribes to the text like the browser script, once the page has polled often enough.
     async fn follow(
         &self,
         languages: Option<&HeaderValue>,
@@ -173,7 +173,7 @@ impl Reader {
                 ended = reading => ended?,
                 ended = connection => ended?,
             }
-            // Streams end now and then; the script comes back at once.
+            // Streams end from time to time; the script reconnects at once.
         }
     }
 
@@ -205,7 +205,7 @@ impl Reader {
         Ok(request.body(Full::from(body.to_owned()))?)
     }
 
-    /// Takes in what was answered. What a reader sees first is no news.
+    /// Handles a response. The first text that a reader sees is not a change.
     fn take(&self, body: &Bytes, known: &Known) {
         let Some(number) = self.wiki.number_of(body) else { return };
         let now = clock::now();
@@ -218,7 +218,7 @@ impl Reader {
 
 type Connection = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
-/// The text that a line of a stream brings.
+/// Returns the text in a line of a stream.
 fn text_of(line: &[u8]) -> Option<Bytes> {
     let record: Value = serde_json::from_slice(line.strip_prefix(b"data: ")?).ok()?;
     (record["event"] == "snapshot").then(|| record["body"].as_str().map(|body| Bytes::from(body.to_owned())))?

@@ -1,12 +1,13 @@
-//! The page that shows both sides at once: the wiki in two frames, each with a stopwatch and a counter, and a box to edit it.
+//! The page that displays both sides: the wiki in two frames, each with a stopwatch and a counter, and a box to edit
+//! it.
 //!
 //! ```text
 //! GET /         the page
-//! GET /events   what both sides have in common, as server-sent events: `setup` once, `edit`, `asked` every second
+//! GET /events   common data as server-sent events: `setup` once, `edit`, `asked` every second
 //! POST /edit    {"note": "…", "way": "polled" | "pushed"}: writes a line into the wiki, straight or through the sidecar
 //! ```
 //!
-//! What a frame shows, and when, the page is told by the frame itself.
+//! Each frame reports to the page itself which text it displays and since when.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,42 +37,42 @@ use crate::clock;
 const PAGE: &str = include_str!("viewer/page.html");
 const STYLE: &str = include_str!("viewer/style.css");
 const SCRIPT: &str = include_str!("viewer/script.js");
-const GUIDE: &str = include_str!("../../../docs/getting-started.md");
+const GUIDE: &str = include_str!("../../../docs/guide/getting-started.md");
 
-/// Nothing but what is served here, and the two frames.
+/// Allows only resources of this server, and the two frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       frame-src http:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The longest request to edit, in bytes, and the longest note in it, in characters.
+/// The maximum size of an edit request in bytes, and of its note in characters.
 const MAX_BYTES: usize = 4096;
 const MAX_NOTE: usize = 200;
 
-/// How often the counters are told.
+/// The interval at which the counters are sent.
 const COUNTED: Duration = Duration::from_secs(1);
 
 /// The server of the page.
 #[derive(Debug)]
 pub(super) struct Viewer {
-    /// What is edited and counted.
+    /// The wiki that is edited and observed.
     pub(super) wiki: Arc<Wiki>,
-    /// Where everything is.
+    /// The addresses of the demo.
     pub(super) links: Links,
-    /// What goes on beside the page.
+    /// The demo's own activity.
     pub(super) cast: Cast,
-    /// Which languages the last browser that opened the page is set to.
+    /// The languages of the last browser that opened the page.
     pub(super) languages: watch::Sender<Option<HeaderValue>>,
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What is posted to edit the wiki.
+/// The body of an edit request.
 #[derive(Debug, Deserialize)]
 struct Edit {
     note: String,
     way: Way,
 }
 
-/// Serves `viewer` on `listener` until it is dropped.
+/// Serves `viewer` on `listener` until dropped.
 pub(super) async fn serve(listener: TcpListener, viewer: Arc<Viewer>) {
     host::serve(listener, move |request| {
         let viewer = Arc::clone(&viewer);
@@ -122,7 +123,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Holds whoever has the page open.
+    /// Opens an event stream for the page.
     fn events(&self) -> Response<Body> {
         let setup = event("setup", &self.setup());
         let (mut edits, wiki) = (self.wiki.edits(), Arc::clone(&self.wiki));
@@ -161,7 +162,7 @@ impl Viewer {
     }
 }
 
-/// Saves `text` as a client of the sidecar's does.
+/// Saves `text` like a client of the sidecar.
 async fn save_through(pushed: SocketAddr, text: Bytes) -> anyhow::Result<()> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(pushed).await?)).await?;
     let request = Request::post("/wiki/text").header(HOST, pushed.to_string()).body(Full::new(text))?;
@@ -182,7 +183,7 @@ fn event(name: &str, data: &Value) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
-/// Whether a page of another origin asks.
+/// Returns whether the request comes from a page of another origin.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
     headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().strip_prefix(b"http://") != Some(host))

@@ -1,7 +1,7 @@
-//! The demo's legacy application: a wiki whose page polls. It knows HTTP/1.1 and nothing of push.
+//! The demo's legacy application: a wiki with a polling page. It speaks HTTP/1.1 and has no push.
 //!
-//! It serves the page of `examples/wiki` with a stopwatch added, which tells the page around a frame what the frame shows.
-//! It also counts the requests that reach it, by the path on which they came.
+//! It serves the page of `examples/wiki` with an added stopwatch, which reports the displayed text to the surrounding
+//! page. It also counts requests by the path through which they came.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,36 +23,36 @@ use super::host;
 use crate::clock;
 use crate::model::fields;
 
-/// How long the page waits between two polls; said in the page itself.
+/// The page's polling interval, which is also written in the page itself.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
 const PAGE: &str = include_str!("../../../examples/wiki/page.html");
 
-/// Measures in the browser, on both sides alike.
+/// Measures in the browser, in the same way on both sides.
 const STOPWATCH: &str = include_str!("wiki/stopwatch.html");
 
 const START: &str = include_str!("../../../examples/wiki/start.txt");
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The longest text that can be saved, in bytes.
+/// The maximum size of a saved text, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// So many texts are remembered.
+/// The maximum number of remembered texts.
 const MAX_HISTORY: usize = 64;
 
-/// By which way a request came.
+/// The path through which a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Way {
-    /// Straight from a client.
+    /// Directly from a client.
     Polled,
     /// Through the sidecar.
     Pushed,
 }
 
 impl Way {
-    /// What the board calls it.
+    /// Returns its name on the board.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Polled => "polled",
@@ -61,16 +61,16 @@ impl Way {
     }
 }
 
-/// The text as it is now.
+/// The current text.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     /// The text.
     pub(super) content: Bytes,
-    /// When it became that.
+    /// When it was saved.
     pub(super) since: Instant,
-    /// How many edits it has seen.
+    /// The number of edits so far.
     pub(super) edits: u64,
-    /// By which way the last of them came.
+    /// The path of the last edit.
     pub(super) way: Way,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Wiki {
 }
 
 impl Wiki {
-    /// A wiki that nobody has edited.
+    /// Creates a wiki without edits.
     pub(super) fn new(now: Instant) -> Self {
         let text = Text { content: Bytes::from_static(START.as_bytes()), since: now, edits: 0, way: Way::Polled };
         Self {
@@ -98,17 +98,17 @@ impl Wiki {
         }
     }
 
-    /// What it says now.
+    /// Returns the current text.
     pub(super) fn text(&self) -> Text {
         self.text.borrow().clone()
     }
 
-    /// Tells of every edit from now on; of several in quick succession, of the last one.
+    /// Subscribes to edits. Of several edits in quick succession, only the last may be seen.
     pub(super) fn edits(&self) -> watch::Receiver<Text> {
         self.text.subscribe()
     }
 
-    /// The text as it would be with `note` above it. Of earlier notes the newest are kept.
+    /// Returns the text with `note` added at the top. Only the newest earlier notes are kept.
     pub(super) fn with_note(&self, note: &str) -> String {
         let text = self.text();
         let known = String::from_utf8_lossy(&text.content).into_owned();
@@ -119,7 +119,7 @@ impl Wiki {
         lines.join("\n") + "\n"
     }
 
-    /// Puts `content`, which came by `way`, in place of the text.
+    /// Replaces the text by `content`, which came by `way`.
     pub(super) fn save(&self, content: Bytes, way: Way, now: Instant) {
         self.text.send_modify(|text| {
             *text = Text { content, since: now, edits: text.edits + 1, way };
@@ -131,18 +131,18 @@ impl Wiki {
         });
     }
 
-    /// What number the newest edit has that made the text this `content`, if that is known.
+    /// Returns the number of the newest edit that made the text equal to `content`, if known.
     pub(super) fn number_of(&self, content: &Bytes) -> Option<u64> {
         self.history.lock().iter().rev().find(|text| text.content == *content).map(|text| text.edits)
     }
 
-    /// When the edits after number `from`, up to number `to`, were made.
+    /// Returns when the edits after number `from`, up to number `to`, were made.
     pub(super) fn made_between(&self, from: u64, to: u64) -> Vec<Instant> {
         let history = self.history.lock();
         history.iter().filter(|text| text.edits > from && text.edits <= to).map(|text| text.since).collect()
     }
 
-    /// How many requests have come by `way`, saved texts apart.
+    /// Returns the number of requests by `way`, not counting saved texts.
     pub(super) fn asked(&self, way: Way) -> u64 {
         self.counter(way).load(Ordering::Relaxed)
     }
@@ -181,10 +181,10 @@ impl Wiki {
     }
 }
 
-/// Begins a line that the demo has written.
+/// The prefix of a line written by the demo.
 const NOTE: &str = "\u{bb} ";
 
-/// More lines of the demo's own are not kept.
+/// The maximum number of the demo's own lines.
 const MAX_NOTES: usize = 4;
 
 type Answer = Response<Full<Bytes>>;
@@ -196,12 +196,12 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
     answer
 }
 
-/// Sungrazer says in `CDN-Loop` that it was there.
+/// Returns the path of a request. Sungrazer adds itself to `CDN-Loop`.
 fn way_of(headers: &HeaderMap) -> Way {
     if headers.contains_key(&fields::CDN_LOOP) { Way::Pushed } else { Way::Polled }
 }
 
-/// Serves `wiki` on `listener` until it is dropped.
+/// Serves `wiki` on `listener` until dropped.
 pub(super) async fn serve(listener: TcpListener, wiki: Arc<Wiki>) {
     host::serve(listener, move |request| {
         let wiki = Arc::clone(&wiki);

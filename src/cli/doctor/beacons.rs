@@ -1,21 +1,21 @@
-//! What the times at which beacons arrive say of the path.
+//! Analyses the arrival times of beacons.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// A beacon, and when it arrived.
+/// A beacon and its arrival time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Beacon {
-    /// When it was sent, since the first was.
+    /// When it was sent, relative to the first beacon.
     pub(super) sent: Duration,
-    /// How many bytes were sent before it.
+    /// The number of bytes sent before it.
     pub(super) bytes: usize,
-    /// Whether it carries nothing.
+    /// Whether it has no padding.
     pub(super) is_small: bool,
-    /// Whether it comes behind the silence.
+    /// Whether it follows the silence.
     pub(super) is_last: bool,
-    /// When it arrived, since the request was sent.
+    /// When it arrived, relative to the request.
     pub(super) arrived: Duration,
 }
 
@@ -30,7 +30,7 @@ struct Written<'a> {
 }
 
 impl Beacon {
-    /// Reads one, which is a line of its own, and an event if it stands behind `data:`.
+    /// Parses a line with a beacon, which may be prefixed by `data:`.
     pub(super) fn read(line: &str, arrived: Duration) -> Option<Self> {
         let line = line.trim();
         let text = line.strip_prefix("data:").unwrap_or(line);
@@ -45,45 +45,46 @@ impl Beacon {
     }
 }
 
-/// How beacons came through.
+/// How beacons were delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// As they were sent.
     Prompt {
-        /// The longest delay of a small one, beyond what any of them took.
+        /// The maximum delay of a small beacon, relative to the fastest one.
         worst: Duration,
-        /// Whether small ones wait for more again and again, though only for a moment.
+        /// Whether small beacons are repeatedly delayed for a short time.
         waits: bool,
     },
-    /// Only when so many bytes were sent: more than `over`, at most `until`.
+    /// Only after a certain number of bytes was sent: more than `over`, at most `until`.
     HeldBack { over: usize, until: usize },
     /// All at the end.
     HeldToTheEnd { bytes: usize },
-    /// None came.
+    /// No beacon arrived.
     Nothing,
 }
 
-/// What arrives this much later than it might have is late; beacons are sent 200 ms apart.
+/// The delay above which a beacon counts as late; beacons are sent 200 ms apart.
 const LATE: Duration = Duration::from_millis(150);
 
-/// So many late ones are no accident: with any buffer at all, half of them are.
+/// How many late beacons are no accident: with any buffer, half of them are late.
 const MAX_LATE: usize = 4;
 
-/// What waits no longer than this waits for a timer: with a buffer of any size that is used, some wait for longer. Systems keep what
-/// they are told to join with more for 200 ms.
+/// The maximum delay that indicates a timer rather than a buffer, which delays some beacons longer. Systems that
+/// coalesce small writes delay them by up to 200 ms.
 const A_MOMENT: Duration = Duration::from_millis(300);
 
-/// What is sent within this time of a moment is sent then.
+/// The tolerance within which two times count as equal.
 const THEN: Duration = Duration::from_millis(100);
 
-/// Judges by the small ones, which any slow line carries at once. A short answer takes `trip`.
+/// Analyses the small beacons, which even a slow connection transfers at once. `trip` is the duration of a short
+/// response.
 pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     let (Some(first), Some(last)) = (beacons.first(), beacons.last()) else { return Flow::Nothing };
     let way = beacons.iter().map(|beacon| beacon.arrived.saturating_sub(beacon.sent)).min().unwrap_or_default();
     let small: Vec<&Beacon> = beacons.iter().filter(|beacon| beacon.is_small).collect();
     let delay = |beacon: &Beacon| beacon.arrived.saturating_sub(beacon.sent + way);
     let late = |beacons: &[&Beacon]| beacons.iter().filter(|beacon| delay(beacon) > LATE).count();
-    // Where one moment was slow, what came behind it is in time. A buffer fills again and again.
+    // After a single slow moment, later beacons are in time. A buffer delays repeatedly.
     let behind = small.partition_point(|beacon| beacon.arrived <= first.arrived + THEN);
     let worst = small.iter().map(|beacon| delay(beacon)).max().unwrap_or_default();
     let (all, again) = (late(&small), late(&small[behind..]));
@@ -93,8 +94,8 @@ pub(super) fn flow(beacons: &[Beacon], trip: Duration) -> Flow {
     if worst <= A_MOMENT {
         return Flow::Prompt { worst, waits: true };
     }
-    // What was sent last when the first came is what filled the buffer. Each may have been completed by the one behind it, so
-    // their own delays say too little of the way.
+    // The last beacon that was sent when the first arrived is the one that filled the buffer. Each beacon may have been
+    // released by the next one, so their own delays say too little about the connection.
     let way = way.min(trip);
     let filled = beacons.iter().rposition(|beacon| beacon.sent + way <= first.arrived + THEN).unwrap_or_default();
     match (beacons.get(filled), beacons.get(filled + 1)) {
@@ -113,7 +114,8 @@ mod tests {
 
     const TRIP: Duration = Duration::from_millis(30);
 
-    /// Beacons as they are sent, each through `buffer`, which says at what time a byte at that place leaves it.
+    /// Returns beacons as sent through `buffer`, which returns the time at which a byte at a position leaves the
+    /// buffer.
     fn through(buffer: impl Fn(usize, usize, u64) -> u64) -> Vec<Beacon> {
         let sizes = [[45; 8], [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10]].concat();
         let mut bytes = 0;
@@ -133,7 +135,7 @@ mod tests {
             .collect()
     }
 
-    /// When a buffer of `size` bytes that is sent whenever it is full lets go of byte `place`.
+    /// Returns when a buffer of `size` bytes, which is flushed when full, releases byte `place`.
     fn released(size: usize, place: usize) -> u64 {
         let full = place.div_ceil(size) * size;
         let sizes = [[45; 8], [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10]].concat();

@@ -1,4 +1,4 @@
-//! Requests as browsers make them, whose answers are seen as they arrive: over HTTP/1.1, HTTP/2 and WebSocket.
+//! Requests like a browser's, with responses observed as they arrive: over HTTP/1.1, HTTP/2 and WebSocket.
 
 use std::time::Duration;
 
@@ -20,28 +20,28 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use crate::cli::request::RequestArgs;
 use crate::upstream::Upstream;
 
-/// How long a connection may take, and what is answered at once.
+/// The timeout for a connection, and for an immediate response.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which protocol is spoken.
+/// The protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     H1,
     H2,
 }
 
-/// The other end.
+/// The remote end.
 pub(super) struct Far<'a> {
     pub(super) args: &'a RequestArgs,
     pub(super) upstream: Upstream,
 }
 
-/// An answer of which the body is still to come.
+/// A response with an unread body.
 pub(super) struct Opened {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     body: Body,
-    /// What carries it, for as long as it is read.
+    /// The task that drives the connection while the body is read.
     _driver: Driver,
 }
 
@@ -50,7 +50,7 @@ enum Body {
     H2(h2::RecvStream),
 }
 
-/// A connection's task, which ends with it.
+/// The task of a connection, aborted on drop.
 struct Driver(JoinHandle<()>);
 
 impl Drop for Driver {
@@ -59,15 +59,24 @@ impl Drop for Driver {
     }
 }
 
-/// A WebSocket, or what was answered instead.
+/// A WebSocket, or the response that refused it.
 pub(super) enum Socket {
     Open(Box<WebSocketStream<TokioIo<Upgraded>>>, HeaderMap),
     Refused(StatusCode, HeaderMap),
 }
 
+/// The connection broke before the end of the body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("{}", chain(.0))]
+    H1(#[source] hyper::Error),
+    #[error("{}", chain(.0))]
+    H2(#[source] h2::Error),
+}
+
 impl Opened {
-    /// The next piece of the body; `None` at its end.
-    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, String>> {
+    /// Returns the next piece of the body; `None` at its end.
+    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, BodyError>> {
         match &mut self.body {
             Body::H1(body) => loop {
                 match body.frame().await? {
@@ -76,22 +85,22 @@ impl Opened {
                             return Some(Ok(data));
                         }
                     }
-                    Err(error) => return Some(Err(chain(&error))),
+                    Err(error) => return Some(Err(BodyError::H1(error))),
                 }
             },
             Body::H2(body) => {
                 let piece = body.data().await?;
                 if let Ok(piece) = &piece {
-                    // If the window cannot be opened, the connection is over, and the next piece says so.
+                    // If the window cannot be enlarged, the connection is broken, and the next piece returns the error.
                     let _ = body.flow_control().release_capacity(piece.len());
                 }
-                Some(piece.map_err(|error| chain(&error)))
+                Some(piece.map_err(BodyError::H2))
             }
         }
     }
 }
 
-/// An error with all that caused it.
+/// Formats an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -103,7 +112,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Far<'_> {
-    /// Asks for `target`. How long the head of the answer may take is up to whoever calls.
+    /// Requests `target`. The caller sets the timeout for the head of the response.
     pub(super) async fn open(
         &self,
         over: Over,
@@ -121,7 +130,7 @@ impl Far<'_> {
         }
     }
 
-    /// Those that were given win, but for a cookie, which has been joined to theirs.
+    /// Returns the headers to send. Headers of the user take precedence, but the cookie is joined to the user's.
     fn headers(&self, ours: &[(HeaderName, HeaderValue)]) -> anyhow::Result<HeaderMap> {
         let mut headers = self.args.headers(ours, true)?;
         if let Some((_, cookies)) = ours.iter().find(|(name, _)| *name == COOKIE) {
@@ -139,7 +148,7 @@ impl Far<'_> {
             timeout(PATIENCE, self.upstream.connect_raw(ALPN::H1)).await.context("no connection in time")??;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = Driver(tokio::spawn(async move {
-            // What goes wrong is told with the answer.
+            // An error is reported by the response.
             let _ = connection.with_upgrades().await;
         }));
         let mut request = Request::get(target.parse::<Uri>()?).body(Empty::<Bytes>::new())?;
@@ -159,7 +168,7 @@ impl Far<'_> {
         let (sender, connection) =
             timeout(PATIENCE, builder.handshake::<_, Bytes>(stream)).await.context("no answer in time")??;
         let driver = Driver(tokio::spawn(async move {
-            // What goes wrong is told with the answer.
+            // An error is reported by the response.
             let _ = connection.await;
         }));
         let mut request = Request::get(format!("{}{target}", self.args.url.origin()).parse::<Uri>()?).body(())?;
@@ -179,7 +188,7 @@ impl Far<'_> {
             (CONNECTION, HeaderValue::from_static("Upgrade")),
             (UPGRADE, HeaderValue::from_static("websocket")),
             (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-            // It only has to be 16 bytes in base64; what it is for is done by the server's answer.
+            // Any 16 bytes in base64 are valid; the key's purpose is fulfilled by the server's response.
             (SEC_WEBSOCKET_KEY, HeaderValue::from_static("c3VuZ3JhemVyLWRvY3Rvcg==")),
         ];
         let (response, _driver) = timeout(PATIENCE, self.ask(target, &ours)).await.context("no answer in time")??;

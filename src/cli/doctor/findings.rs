@@ -1,4 +1,4 @@
-//! From what was measured to what is wrong.
+//! Derives findings from measurements.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use super::remedies::Fault;
 use crate::clock::roughly;
 use crate::model::fields;
 
-/// One thing that was tried.
+/// One trial.
 #[derive(Clone, Debug)]
 pub(super) struct Trial {
     pub(super) name: &'static str,
     pub(super) works: bool,
     pub(super) text: String,
-    /// What silence it survived, and whether it was cut after that.
+    /// The silence that it survived, if it was cut off afterwards.
     pub(super) cut: Option<Duration>,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) fault: Option<Fault>,
     pub(super) text: String,
 }
 
-/// What was found out.
+/// All findings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     pub(super) trials: Vec<Trial>,
@@ -44,19 +44,19 @@ pub(super) enum Verdict {
     Nothing,
 }
 
-/// A shorter silence than this is too short for polls to be held.
+/// The minimum silence a path must allow for held polls.
 const SHORTEST_HOLD: Duration = Duration::from_secs(2);
 
-/// The usual heartbeat.
+/// The default heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 impl Findings {
-    /// Something that can be repaired by lines that are known.
+    /// Adds a problem with a known remedy.
     fn add(&mut self, fault: Fault, text: String) {
         self.push(Finding { fault: Some(fault), text });
     }
 
-    /// Something else.
+    /// Adds another problem.
     fn remark(&mut self, text: String) {
         self.push(Finding { fault: None, text });
     }
@@ -71,7 +71,7 @@ impl Findings {
         self.trials.push(Trial { name, works, text, cut });
     }
 
-    /// A stream that was listened to.
+    /// Evaluates a stream.
     pub(super) fn stream(
         &mut self,
         name: &'static str,
@@ -156,7 +156,7 @@ impl Findings {
         );
     }
 
-    /// What the head of a stream should not say.
+    /// Evaluates the response headers of a stream.
     fn heads(&mut self, name: &str, headers: &HeaderMap) {
         if let Some(coding) = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
             self.add(
@@ -174,7 +174,7 @@ impl Findings {
         }
     }
 
-    /// A poll that was held for `hold`.
+    /// Evaluates a poll held for `hold`.
     pub(super) fn held(&mut self, name: &'static str, held: &Held, hold: Duration) {
         match held {
             Held::Answered(headers) => {
@@ -195,7 +195,7 @@ impl Findings {
         }
     }
 
-    /// Short answers to what was sent: whether they are the same one, and what became of the requests.
+    /// Evaluates short responses to `sent` requests: whether they are equal, and how the requests arrived.
     pub(super) fn mirrors(&mut self, over: &str, answers: &[(&Mirror, &Sent)]) {
         let Some((first, sent)) = answers.first() else { return };
         let Some(said) = &first.said else { return };
@@ -236,12 +236,12 @@ impl Findings {
         self.response(over, first);
     }
 
-    /// A protocol that is not spoken.
+    /// Records a protocol that is not supported.
     pub(super) fn absent(&mut self, name: &'static str, why: &str) {
         self.try_out(name, false, format!("not spoken: {why}"), None);
     }
 
-    /// Request headers that arrive otherwise than they were sent.
+    /// Evaluates changes to request headers.
     fn changed(&mut self, over: &str, said: &Value, sent: &Sent) {
         for (name, value) in &sent.headers {
             let (Ok(value), name) = (value.to_str(), name.as_str()) else { continue };
@@ -264,7 +264,7 @@ impl Findings {
         }
     }
 
-    /// Response headers that do not arrive as they were sent.
+    /// Evaluates changes to response headers.
     fn response(&mut self, over: &str, mirror: &Mirror) {
         let headers = &mirror.headers;
         let id = mirror.said.as_ref().and_then(|said| said["id"].as_str()).unwrap_or_default();
@@ -291,7 +291,7 @@ impl Findings {
         }
     }
 
-    /// What works; `streams` and `polls` are the trials that browsers would rely on.
+    /// Returns the verdict; `streams` and `polls` are the trials that browsers would rely on.
     pub(super) fn verdict(&self, streams: &[&str], polls: &[&str]) -> Verdict {
         let works = |names: &[&str]| self.trials.iter().any(|trial| trial.works && names.contains(&trial.name));
         match (works(streams), works(polls)) {
@@ -302,7 +302,7 @@ impl Findings {
     }
 }
 
-/// A time as people read it.
+/// Formats a duration for people.
 pub(super) fn seconds(time: Duration) -> String {
     match time.as_millis() {
         0..10_000 => format!("{:.1} s", time.as_secs_f64()),

@@ -1,4 +1,4 @@
-//! Makes the requests, and writes down what became of them.
+//! Makes the requests and records their results.
 
 use std::time::Duration;
 
@@ -15,32 +15,32 @@ use super::connection::{Far, Opened, Over, PATIENCE, Socket};
 use crate::clock;
 use crate::upstream::Decoder;
 
-/// What browsers take.
+/// The content codings that browsers accept.
 const CODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, br, zstd");
 
-/// Where what is sent only to be found again is put.
+/// The header that carries the mark of the doctor's requests.
 const MARK: HeaderName = HeaderName::from_static("x-sungrazer-doctor");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// All beacons but the last are sent within this time.
+/// All beacons except the last are sent within this time.
 const BEACONS: Duration = Duration::from_secs(4);
 
-/// An answer is no larger than this, in bytes.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// What a short answer says.
+/// A short response.
 #[derive(Clone, Debug)]
 pub(super) struct Mirror {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// What the far end says of the request; `None` if that is no Sungrazer's word.
+    /// The remote end's description of the request; `None` if the response is not Sungrazer's.
     pub(super) said: Option<Value>,
-    /// How long it took, on a connection that was there.
+    /// Its duration on an existing connection.
     pub(super) took: Duration,
 }
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
     pub(super) status: StatusCode,
@@ -49,27 +49,27 @@ pub(super) struct Heard {
     pub(super) end: End,
 }
 
-/// How it ended.
+/// The end of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// As it was meant to.
+    /// It was complete.
     Whole,
-    /// Too soon, after so much silence.
+    /// It ended too early, after this much silence.
     Cut { silence: Duration, why: String },
-    /// It was not opened: another answer came.
+    /// It was not opened: another response arrived.
     Refused,
 }
 
-/// What became of a poll that is held.
+/// The result of a held poll.
 #[derive(Clone, Debug)]
 pub(super) enum Held {
-    /// It was answered when it should be.
+    /// It was answered on time.
     Answered(HeaderMap),
-    /// It was answered by somebody else, or given up, after so long.
+    /// It was answered by an intermediary, or cut off, after this time.
     Cut { after: Duration, headers: HeaderMap, why: String },
 }
 
-/// What is sent so that it can be found again.
+/// The marked data of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -77,7 +77,7 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// With `mark`, which is made up, and `cookies` of somebody's own.
+    /// Creates the data with a unique `mark`, and the user's own `cookies`.
     pub(super) fn new(mark: &str, cookies: Option<&str>) -> anyhow::Result<Self> {
         let cookie = match cookies {
             Some(cookies) => format!("{cookies}; sungrazer-doctor={mark}"),
@@ -97,7 +97,7 @@ impl Sent {
 }
 
 impl Far<'_> {
-    /// Asks how a request arrives.
+    /// Requests a description of how a request arrives.
     pub(super) async fn mirror(&self, over: Over, base: &str, sent: &Sent) -> anyhow::Result<Mirror> {
         let target = format!("{base}?host={}", self.args.url.authority());
         let began = clock::now();
@@ -109,7 +109,7 @@ impl Far<'_> {
         Ok(Mirror { status: opened.status, headers: opened.headers, said, took })
     }
 
-    /// Listens to beacons in the form that `accept` names, with `silence` before the last.
+    /// Receives beacons in the format that `accept` names, with `silence` before the last.
     pub(super) async fn listen(
         &self,
         over: Over,
@@ -121,7 +121,7 @@ impl Far<'_> {
         let began = clock::now();
         let deadline = began + BEACONS + silence + PATIENCE;
         let target = format!("{base}?for={}ms", silence.as_millis());
-        // Whoever holds back all of it holds back the head, too.
+        // An intermediary that buffers the whole response delays the head too.
         let opened = timeout_at(deadline, self.open(over, &target, &ours)).await;
         let mut opened = opened.context("no answer, not even after the stream should have ended")??;
         let mut heard =
@@ -133,7 +133,7 @@ impl Far<'_> {
         Ok(heard)
     }
 
-    /// The same on a WebSocket.
+    /// The same over a WebSocket.
     pub(super) async fn converse(&self, base: &str, silence: Duration) -> anyhow::Result<Heard> {
         let began = clock::now();
         let deadline = began + BEACONS + silence + PATIENCE;
@@ -163,12 +163,12 @@ impl Far<'_> {
         if !heard.beacons.last().is_some_and(|beacon| beacon.is_last) {
             heard.end = End::Cut { silence: clock::now().saturating_duration_since(last), why };
         }
-        // It is over in any case.
+        // The measurement is complete in any case.
         let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
         Ok(heard)
     }
 
-    /// Asks for an answer that comes after `hold`, with nothing before it.
+    /// Requests a response that is delayed by `hold`, with no byte before it.
     pub(super) async fn hold(&self, over: Over, base: &str, hold: Duration) -> Held {
         let began = clock::now();
         let target = format!("{base}?hold={}ms", hold.as_millis());
@@ -201,12 +201,12 @@ fn undecodable(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
 }
 
-/// All of a short answer, decoded.
+/// Reads a short response completely and decodes it.
 async fn whole(opened: &mut Opened) -> anyhow::Result<Vec<u8>> {
     let mut decoder = Decoder::new(&opened.headers, MAX_ANSWER as u64).map_err(undecodable)?;
     let mut body = Vec::new();
     while let Some(piece) = opened.piece().await {
-        decoder.push(&piece.map_err(anyhow::Error::msg)?).map_err(undecodable)?;
+        decoder.push(&piece?).map_err(undecodable)?;
         body.extend(decoder.take().map_err(undecodable)?);
         if body.len() > MAX_ANSWER {
             bail!("the answer is larger than any of Sungrazer's");
@@ -216,7 +216,7 @@ async fn whole(opened: &mut Opened) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Reads beacons to the end.
+/// Reads beacons until the end.
 async fn hear(
     opened: &mut Opened,
     decoder: &mut Decoder,
@@ -227,7 +227,7 @@ async fn hear(
     let (mut line, mut last) = (Vec::new(), clock::now());
     let why = loop {
         match timeout_at(deadline, opened.piece()).await {
-            // The end of a stream may come as a piece of its own, in which there is nothing.
+            // The end of a stream may arrive as an empty piece.
             Ok(Some(Ok(piece))) if piece.is_empty() => {}
             Ok(Some(Ok(piece))) => {
                 last = clock::now();
@@ -241,7 +241,7 @@ async fn hear(
                 }
             }
             Ok(None) => break "it ended".to_owned(),
-            Ok(Some(Err(error))) => break error,
+            Ok(Some(Err(error))) => break error.to_string(),
             Err(_) => break "nothing more came".to_owned(),
         }
     };

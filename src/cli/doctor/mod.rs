@@ -1,13 +1,13 @@
-//! `sungrazer doctor`: what the way from here to a Sungrazer does to streams, and what to write where to repair it.
+//! `sungrazer doctor`: examines how the path to a Sungrazer affects streams, and prints configuration that repairs it.
 //!
 //! ```text
-//! URL ─┬─ short answers ────────────────────▶ who is on the way, what they change, whether they keep answers
-//!      ├─ beacons: SSE, lines, WebSocket ───▶ beacons::flow: prompt, or kept back until so many bytes were sent
+//! URL ─┬─ short answers ────────────────────▶ intermediaries, their changes, caching
+//!      ├─ beacons: SSE, lines, WebSocket ───▶ beacons::flow: prompt, or buffered up to a number of bytes
 //!      └─ silence: the same, and held polls ▶ whether it is cut
 //!                         └──────────────────▶ Findings ─▶ a report, configuration lines, and the exit code
 //! ```
 //!
-//! At the other end, `GET {prefix}/doctor` answers: see `proxy/watched/doctor.rs`.
+//! The endpoint at the remote end is `GET {prefix}/doctor`: see `proxy/watched/doctor.rs`.
 
 mod beacons;
 mod connection;
@@ -50,25 +50,25 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
-/// Streams do not come through, but polls can be held.
+/// The exit code if streams do not work but held polls do.
 const LONG_POLLS: u8 = 3;
 
-/// Neither comes through.
+/// The exit code if neither works.
 const NOTHING: u8 = 4;
 
-/// All that was found out.
+/// The complete result.
 struct Examined {
-    /// What was asked for.
+    /// The examined URL.
     url: String,
     prefix: String,
     path: Vec<Intermediary>,
-    /// Whether HTTP/2 is what browsers would speak.
+    /// Whether browsers would use HTTP/2.
     h2: bool,
     findings: Findings,
     verdict: Verdict,
 }
 
-/// Examines the way, and tells by the exit code what works on it.
+/// Examines the path, and reports by the exit code what works on it.
 pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let most = Duration::from_secs(600);
     if args.silence.0 > most || args.silence.0 < Duration::from_secs(1) {
@@ -80,7 +80,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let examined = runtime.block_on(examine(args));
-    // What nobody answers must not keep the process.
+    // Unanswered requests must not keep the process running.
     runtime.shutdown_background();
     let examined = examined.with_context(|| format!("cannot examine the way to {}", args.request.url.origin()))?;
     let text = if args.json { format!("{:#}\n", report::json(&examined)) } else { report::text(&examined) };
@@ -95,7 +95,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 const SSE: &str = "text/event-stream";
 const LINES: &str = "application/x-ndjson";
 
-/// What was heard over HTTP/2.
+/// The results over HTTP/2.
 struct Second {
     mirror: anyhow::Result<Mirror>,
     stream: Option<(anyhow::Result<Heard>, Held)>,
@@ -165,7 +165,7 @@ impl Second {
     fn tell(&self, findings: &mut Findings, is_tls: bool, sent: &Sent, trip: Duration, silence: Duration) {
         match &self.mirror {
             Ok(mirror) => findings.mirrors("HTTP/2", &[(mirror, sent)]),
-            // Browsers speak HTTP/2 over TLS alone.
+            // Browsers use HTTP/2 over TLS only.
             Err(_) if !is_tls => {}
             Err(error) => findings.absent("HTTP/2", &format!("{error:#}")),
         }
@@ -176,12 +176,12 @@ impl Second {
     }
 }
 
-/// What nothing else is called.
+/// Returns a unique mark.
 fn mark() -> String {
     format!("doctor-{:016x}", clock::seed())
 }
 
-/// How long it takes, for whoever waits at a terminal.
+/// Prints the expected duration if stderr is a terminal.
 fn progress(silence: Duration, begins: bool) {
     let mut stderr = std::io::stderr();
     if stderr.is_terminal() {

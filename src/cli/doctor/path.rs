@@ -1,17 +1,17 @@
-//! Who stands between here and there, as far as they say so.
+//! Recognises the intermediaries on the path by their headers.
 
 use http::HeaderMap;
 use http::header::{SERVER, VIA};
 
-/// Somebody on the way.
+/// An intermediary on the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Intermediary {
     pub(super) name: &'static str,
-    /// By what it is known.
+    /// The header by which it was recognised.
     pub(super) evidence: String,
 }
 
-/// What a response header that is called this, with this in its value, tells.
+/// Response headers with a text in their value, and the intermediary that they indicate.
 const RESPONSE: &[(&str, &str, &str)] = &[
     ("server", "nginx", "nginx"),
     ("server", "openresty", "nginx"),
@@ -45,7 +45,7 @@ const RESPONSE: &[(&str, &str, &str)] = &[
     ("server", "lighttpd", "lighttpd"),
 ];
 
-/// What it tells that requests arrive with a header of this name.
+/// Request headers that arrived, and the intermediary that they indicate.
 const REQUEST: &[(&str, &str)] = &[
     ("cf-ray", "Cloudflare"),
     ("x-amzn-trace-id", "AWS ALB"),
@@ -57,10 +57,10 @@ const REQUEST: &[(&str, &str)] = &[
     ("x-cloud-trace-context", "Google Cloud Load Balancing"),
 ];
 
-/// Headers that proxies add to requests and that name none of them.
+/// Headers that proxies add to requests without identifying themselves.
 const ANONYMOUS: [&str; 5] = ["via", "forwarded", "x-forwarded-for", "x-forwarded-server", "x-real-ip"];
 
-/// Who is known by these responses, and by the headers with which requests arrive.
+/// Returns the intermediaries recognised by these responses and by the headers with which requests arrived.
 pub(super) fn intermediaries<'h>(
     responses: impl Iterator<Item = &'h HeaderMap>,
     markers: &[&str],
@@ -77,7 +77,7 @@ pub(super) fn intermediaries<'h>(
                 let text = String::from_utf8_lossy(value.as_bytes());
                 if text.to_ascii_lowercase().contains(part) {
                     let shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
-                    // Of a cookie the name is enough.
+                    // For a cookie, the name is sufficient.
                     let shown =
                         if *header == "set-cookie" { shown.split('=').next().unwrap_or_default() } else { &shown };
                     add(name, format!("{header}: {shown}"));

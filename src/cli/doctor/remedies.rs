@@ -1,26 +1,26 @@
-//! What to write where, so that streams come through.
+//! Configuration that makes streams work, by product.
 
-/// What is wrong with a path.
+/// A fault of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// Bytes are kept back.
+    /// Data is buffered.
     Buffering,
-    /// Streams are compressed on the way.
+    /// Streams are compressed on the path.
     Compression,
-    /// Silence ends connections.
+    /// Idle connections are closed.
     Idle,
-    /// Answers come from a cache.
+    /// Responses come from a cache.
     Caching,
-    /// WebSockets do not come through.
+    /// WebSockets do not work.
     WebSocket,
     /// Requests arrive as HTTP/1.0.
     OldHttp,
-    /// Requests arrive with another `Host`.
+    /// Requests arrive with a different `Host`.
     Host,
 }
 
 impl Fault {
-    /// What is to be done, in a word.
+    /// Returns the purpose of the remedy in a few words.
     pub(super) fn purpose(self) -> &'static str {
         match self {
             Self::Buffering => "pass everything on at once",
@@ -34,11 +34,12 @@ impl Fault {
     }
 }
 
-/// Whose configuration lines are known, in the order in which they are printed.
+/// The products with known configuration, in the order of output.
 pub(super) const PRODUCTS: [&str; 8] =
     ["nginx", "Apache httpd", "HAProxy", "Caddy", "Traefik", "Envoy", "AWS ALB", "Cloudflare"];
 
-/// The lines that repair `fault` at `product`. `PREFIX` stands for Sungrazer's prefix, `SUNGRAZER` for its address.
+/// Returns the configuration that repairs `fault` in `product`. `PREFIX` stands for Sungrazer's prefix, `SUNGRAZER` for
+/// its address.
 pub(super) fn lines(product: &str, fault: Fault) -> &'static [&'static str] {
     match product {
         "nginx" => nginx(fault),

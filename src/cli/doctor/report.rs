@@ -1,4 +1,4 @@
-//! What was found out, for people and for programs.
+//! The report, as text and as JSON.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -9,13 +9,13 @@ use super::Examined;
 use super::findings::Verdict;
 use super::remedies::{Fault, PRODUCTS, lines};
 
-/// How wide lines are.
+/// The width of lines.
 const WIDTH: usize = 118;
 
-/// Where what is said of a trial begins.
+/// The column at which a trial's description begins.
 const COLUMN: usize = 24;
 
-/// For people.
+/// Returns the report as text.
 pub(super) fn text(examined: &Examined) -> String {
     let mut text = format!("{}{}/\n\n", examined.url, examined.prefix);
     let named: Vec<String> = examined.path.iter().map(|found| format!("{} ({})", found.name, found.evidence)).collect();
@@ -77,13 +77,13 @@ fn wrapped(text: &mut String, first: &str, then: &str, what: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-/// What to write where.
+/// The configuration for one product.
 struct Fix {
     product: &'static str,
     lines: Vec<(Fault, Vec<String>)>,
 }
 
-/// For those who are known to be on the way; for all that are known at all, if none is.
+/// Returns the remedies for the recognised intermediaries, or for all known products if none was recognised.
 fn fixes(examined: &Examined) -> Vec<Fix> {
     let faults: BTreeSet<Fault> = examined.findings.list.iter().filter_map(|finding| finding.fault).collect();
     if faults.is_empty() {
@@ -94,7 +94,7 @@ fn fixes(examined: &Examined) -> Vec<Fix> {
     let products = if known.is_empty() { PRODUCTS.to_vec() } else { known };
     let filled = |line: &&str| line.replace("PREFIX", &examined.prefix);
     let of = |product: &'static str| {
-        // What repairs two faults is written once.
+        // A line that repairs two faults is printed once.
         let mut said = BTreeSet::new();
         let mut new = |fault: Fault| -> Vec<String> {
             lines(product, fault).iter().filter(|line| said.insert(**line)).map(filled).collect()
@@ -105,7 +105,7 @@ fn fixes(examined: &Examined) -> Vec<Fix> {
     products.into_iter().map(of).collect()
 }
 
-/// For programs.
+/// Returns the report as JSON.
 pub(super) fn json(examined: &Examined) -> Value {
     let path: Vec<Value> =
         examined.path.iter().map(|found| json!({"name": found.name, "evidence": found.evidence})).collect();

@@ -1,4 +1,4 @@
-//! What changed from one body to the next: paths in JSON, lines in text.
+//! Displays the changes between two bodies: paths in JSON, lines in text.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -8,19 +8,19 @@ use crate::diff::{self, Budget, Edit, Edits, Exhausted, Hunk, Step, edits, hunks
 use crate::json::{Document, Value, unescape};
 use crate::model::DeltaKind;
 
-/// What changed, ready to be printed.
+/// The changes, formatted for output.
 pub(super) struct Painted {
     pub(super) title: String,
     pub(super) lines: String,
 }
 
-/// More work than for a fan-out: only one person waits, but does.
+/// The step budget. It exceeds that of a stream, because only one user waits.
 const MAX_STEPS: usize = 20_000_000;
 
-/// More lines are not read.
+/// The maximum number of lines.
 const MAX_LINES: usize = 60;
 
-/// How much of a value is shown, and of a line on either side of what changed.
+/// The maximum length of a displayed value, and of the context on either side of a change.
 const MAX_VALUE: usize = 100;
 const MAX_CONTEXT: usize = 60;
 
@@ -45,7 +45,7 @@ pub(super) fn changes(old: &str, new: &str, paint: Paint) -> Painted {
     list.done("stretch", true)
 }
 
-/// The patch that says it to a program, and its kind.
+/// Returns the patch in machine-readable form, and its kind.
 pub(super) fn delta(old: &str, new: &str) -> Option<(DeltaKind, String)> {
     let json = Document::parse(old).is_ok() && Document::parse(new).is_ok();
     let kind = if json { DeltaKind::JsonPatch } else { DeltaKind::Splice };
@@ -82,7 +82,7 @@ impl List {
         clipped(&visible(&String::from_utf8_lossy(&out)))
     }
 
-    /// The lines that a few hunks touch, before and after.
+    /// Displays the lines that a few hunks touch, before and after.
     fn group(&mut self, old: &str, new: &str, hunks: &[Hunk]) {
         let (Some(first), Some(last)) = (hunks.first(), hunks.last()) else { return };
         self.count += 1;
@@ -115,7 +115,7 @@ impl List {
         if code == "31" { self.paint.red(sign) } else { self.paint.green(sign) }
     }
 
-    /// A line with what changed in it marked, and of what did not only what is near.
+    /// Formats a line with its changes marked, and only the nearby context.
     fn line(&self, text: &str, line: &Range<usize>, marked: &[Range<usize>], code: &str) -> String {
         let plain = |text: &str| if code == "31" { self.paint.red(text) } else { self.paint.green(text) };
         let mut out = String::new();
@@ -165,7 +165,7 @@ impl<'d> Edits<'d> for List {
     }
 }
 
-/// A JSON Pointer (RFC 6901).
+/// Returns a JSON Pointer (RFC 6901).
 fn pointer(path: &[Step<'_>]) -> String {
     path.iter()
         .map(|step| match step {
@@ -175,7 +175,7 @@ fn pointer(path: &[Step<'_>]) -> String {
         .collect()
 }
 
-/// Lines that came or went, said as lines: from the beginning of one rather than from the end of the one before.
+/// Shifts a hunk of whole lines so that it begins at the beginning of a line instead of at the end of the previous one.
 fn settled(old: &str, new: &str, hunk: Hunk) -> Hunk {
     let begins_line = |text: &str, range: &Range<usize>| text[range.start..].starts_with('\n');
     let ends_line = |text: &str, range: &Range<usize>| text[range.end..].starts_with('\n');
@@ -187,7 +187,7 @@ fn settled(old: &str, new: &str, hunk: Hunk) -> Hunk {
     hunk
 }
 
-/// Hunks that touch the same lines, together.
+/// Groups hunks that touch the same lines.
 fn grouped(old: &str, new: &str, hunks: &[Hunk]) -> Vec<Vec<Hunk>> {
     let mut groups: Vec<Vec<Hunk>> = Vec::new();
     for hunk in hunks {
@@ -202,7 +202,7 @@ fn grouped(old: &str, new: &str, hunks: &[Hunk]) -> Vec<Vec<Hunk>> {
     groups
 }
 
-/// The whole lines that `range` touches; none for an empty stretch between lines.
+/// Returns the complete lines that `range` touches; none for an empty range between lines.
 fn lines(text: &str, range: &Range<usize>) -> Range<usize> {
     let start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
     if range.is_empty() && start == range.start && (start == text.len() || text[start..].starts_with('\n') || start > 0)
@@ -224,7 +224,7 @@ fn clipped(text: &str) -> String {
     }
 }
 
-/// What is near of a stretch that did not change: its end if something changed behind it, its beginning if before it.
+/// Returns the part of an unchanged text near the changes: its beginning, its end, or both.
 fn middle(text: &str, begin: bool, end: bool) -> String {
     let count = text.chars().count();
     let most = MAX_CONTEXT * (usize::from(begin) + usize::from(end)).max(1);

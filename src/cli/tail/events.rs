@@ -1,46 +1,46 @@
-//! Server-sent events (HTML Living Standard, section 9.2), as a client reads them.
+//! A client-side parser of server-sent events (HTML Living Standard, section 9.2).
 
 use std::time::Duration;
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Its name; empty if it has none.
+    /// The name; empty if it has none.
     pub(super) name: String,
     pub(super) data: String,
-    /// The id that holds when it is dispatched.
+    /// The last event id when it is dispatched.
     pub(super) id: Option<String>,
 }
 
-/// Takes a stream apart.
+/// Parses a stream.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     buffer: Vec<u8>,
     event: Event,
     has_data: bool,
-    /// The last byte of what was read before was a carriage return.
+    /// Whether the last byte of the previous input was a carriage return.
     after_return: bool,
-    /// What to say when coming back.
+    /// The last event id, for reconnecting.
     pub(super) last_id: Option<String>,
-    /// When to come back.
+    /// The reconnection delay.
     pub(super) retry: Option<Duration>,
 }
 
-/// A line longer than this is no line of a stream that anybody reads.
+/// The maximum length of a line.
 const MAX_LINE_LEN: usize = 256 << 20;
 
-/// A line never ends.
+/// A line exceeds the maximum length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a line of the event stream is longer than {MAX_LINE_LEN} bytes")]
 pub(super) struct TooLong;
 
 impl Parser {
-    /// For a stream that goes on behind the event with `last_id`.
+    /// Creates a parser for a stream that continues after the event with `last_id`.
     pub(super) fn after(last_id: Option<String>) -> Self {
         Self { last_id, ..Self::default() }
     }
 
-    /// Takes in a piece and adds the events that it completes.
+    /// Parses a piece and adds the completed events.
     pub(super) fn push(&mut self, piece: &[u8], events: &mut Vec<Event>) -> Result<(), TooLong> {
         for part in piece.split_inclusive(|byte| *byte == b'\n' || *byte == b'\r') {
             let mut part = part;

@@ -1,4 +1,4 @@
-//! `sungrazer tail`: follows a resource and shows what changes.
+//! `sungrazer tail`: subscribes to a resource and displays its changes.
 //!
 //! ```text
 //! URL ─ Source ─┬─ an event stream, Sungrazer's or another's ─┐
@@ -66,12 +66,12 @@ impl Color {
     }
 }
 
-/// Follows until the resource is gone, a signal comes, or nobody reads any more.
+/// Runs until the resource is gone, a signal arrives, or stdout is closed.
 pub(super) fn tail(args: &TailArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let ended = runtime.block_on(run(args));
-    // A write that nobody takes must not keep the process.
+    // A blocked write must not keep the process running.
     runtime.shutdown_background();
     ended.with_context(|| format!("cannot follow {}", args.request.url.shown()))?;
     Ok(ExitCode::SUCCESS)
@@ -119,9 +119,9 @@ async fn follow(args: &TailArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Waits until the other end of stdout, if that is a pipe, is closed; else for ever.
+/// Waits until the reader of stdout, if that is a pipe, is closed; otherwise forever.
 async fn reader_gone() {
-    // Nothing is written through this: whether it blocks stays as it is.
+    // Nothing is written through this descriptor, so its blocking mode is not changed.
     if let Ok(owned) = io::stdout().as_fd().try_clone_to_owned()
         && let Ok(pipe) = Sender::from_owned_fd_unchecked(owned)
         && pipe.ready(Interest::ERROR).await.is_ok()

@@ -1,4 +1,4 @@
-//! How news looks.
+//! Formats news for output.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,26 +9,26 @@ use super::changes::{changes, delta};
 use super::source::{Body, News};
 use crate::json::Document;
 
-/// What is printed of a body.
+/// The form in which bodies are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Where it differs from the one before.
+    /// The differences from the previous body.
     Changes,
-    /// All of it.
+    /// The whole body.
     Raw,
     /// A JSON object.
     Records,
 }
 
-/// What goes where.
+/// The output for one news item.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) out: String,
-    /// What is said beside the bodies.
+    /// The text for stderr.
     pub(super) aside: Option<String>,
 }
 
-/// Remembers what was shown.
+/// Formats news, relative to the previously shown state.
 pub(super) struct Show {
     form: Form,
     paint: Paint,
@@ -40,7 +40,7 @@ impl Show {
         Self { form, paint: Paint(colors), held: HashMap::new() }
     }
 
-    /// What to print of `news`, which came at `at` (RFC 3339).
+    /// Returns the output for `news`, which arrived at `at` (RFC 3339).
     pub(super) fn show(&mut self, at: &str, news: &News) -> Shown {
         match self.form {
             Form::Changes => Shown { out: self.changes(at, news), aside: None },
@@ -128,7 +128,7 @@ impl Show {
                         if let Some((kind, patch)) = before.and_then(|before| delta(&before, text)) {
                             let _ = write!(raw, ",\"delta\":\"{kind}\",\"patch\":{patch}");
                         }
-                        // JSON stays as it is spelled, so that numbers stay exact.
+                        // JSON keeps its spelling, so that numbers stay exact.
                         let _ = write!(raw, ",\"body\":{}", on_one_line(text));
                     }
                     Err(bytes) => put("bytes", Some((*bytes).into())),
@@ -163,7 +163,7 @@ impl Show {
     }
 }
 
-/// JSON without the white space between its parts; other text as a string.
+/// Returns JSON without white space between tokens, and other text as a string.
 fn on_one_line(text: &str) -> String {
     match Document::parse(text) {
         Ok(document) => {
@@ -187,7 +187,7 @@ fn first(body: &Body, text: &Result<String, usize>) -> String {
     parts.join(", ")
 }
 
-/// Colours, or none.
+/// Colours, if enabled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint(pub(super) bool);
 
@@ -216,23 +216,23 @@ impl Paint {
         self.with("1", text)
     }
 
-    /// The part of a line that is another.
+    /// Marks the changed part of a line.
     pub(super) fn marked(self, code: &str, text: &str) -> String {
         self.with(&format!("7;{code}"), text)
     }
 }
 
-/// Nothing that an application says may speak to the terminal.
+/// Replaces control characters, so that text from an application cannot control the terminal.
 pub(super) fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { picture(c) } else { c }).collect()
 }
 
-/// The same, for text of several lines.
+/// The same for text of several lines.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { picture(c) } else { c }).collect()
 }
 
-/// The picture of a control character.
+/// Returns the picture of a control character.
 fn picture(c: char) -> char {
     match c as u32 {
         code @ 0..0x20 => char::from_u32(0x2400 + code).unwrap_or('\u{fffd}'),

@@ -1,4 +1,4 @@
-//! Where the news comes from: a stream, or fetches of our own.
+//! The source of news: a stream, or fetches.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::model::{MediaType, Representation, Validators, Version};
 use crate::normalise::text_of;
 use crate::upstream::{Incoming, Upstream};
 
-/// Something to show.
+/// A news item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// What the resource is now.
+    /// The current state of the resource.
     Body(Body),
-    /// The source cannot be read; what was shown may be old.
+    /// The source cannot be read; the last state may be old.
     Stale { url: Option<String>, status: Option<u16>, why: String },
-    /// It can be read again.
+    /// The source can be read again.
     Live { url: Option<String> },
-    /// Something happened that only who asks himself is told of.
+    /// Something happened to a URL that only its own client may request.
     Tick { url: Option<String> },
-    /// The stream ends. If `last`, there is no use in coming back.
+    /// The stream ends. If `last`, reconnecting is useless.
     End { url: Option<String>, reason: String, last: bool },
     /// An event of a stream that is not Sungrazer's.
     Foreign { name: String, data: String },
@@ -39,12 +39,12 @@ pub(super) enum News {
 /// A state of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Body {
-    /// Which resource, if there are several.
+    /// The resource, if there are several.
     pub(super) url: Option<String>,
     pub(super) version: Option<String>,
     pub(super) status: Option<u16>,
     pub(super) media_type: Option<String>,
-    /// The text, or the size of what is none.
+    /// The text, or the size of a binary body.
     pub(super) text: Result<String, usize>,
 }
 
@@ -61,19 +61,19 @@ impl News {
     }
 }
 
-/// How long an answer may take to begin, and a fetch to end.
+/// The timeout for the beginning of a response, and for a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream that says nothing for so long, not even that it is alive, is dead: the longest silence that is usual is 15 s.
+/// The maximum silence of a stream, including heartbeats; the longest usual heartbeat is 15 s.
 const MAX_SILENCE: Duration = Duration::from_secs(90);
 
-/// When to come back after a connection was lost, and at most.
+/// The first and the maximum delay before reconnecting.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Follows one URL.
+/// Subscribes to one URL.
 pub(super) struct Source {
     request: RequestArgs,
     upstream: Upstream,
@@ -81,21 +81,21 @@ pub(super) struct Source {
     mode: Mode,
     ready: VecDeque<News>,
     last_id: Option<String>,
-    /// What the last fetch brought, to ask with and to compare.
+    /// The result of the last fetch, for validators and comparison.
     held: Option<Representation>,
     wait: Duration,
     retry: Option<Duration>,
     stale: bool,
-    /// Whether anything was ever there.
+    /// Whether anything was ever received.
     begun: bool,
     rng: fastrand::Rng,
 }
 
 enum Mode {
-    /// There may be a stream.
+    /// A stream may exist.
     Open,
     Stream(Box<(Incoming, Parser)>),
-    /// There is none: the next fetch is due at that time.
+    /// There is no stream; the next fetch is due at this time.
     Fetch(Instant),
 }
 
@@ -117,10 +117,10 @@ impl Source {
         })
     }
 
-    /// The next thing to show.
+    /// Returns the next news item.
     ///
     /// # Errors
-    /// If there is nothing to follow.
+    /// Returns an error if there is nothing to subscribe to.
     pub(super) async fn next(&mut self) -> anyhow::Result<News> {
         loop {
             if let Some(news) = self.ready.pop_front() {
@@ -144,7 +144,7 @@ impl Source {
         }
         let incoming = match self.upstream.open(self.request.get(&ours, true)?).await {
             Ok(incoming) => incoming,
-            Err(error) => return self.lost(None, error).await,
+            Err(error) => return self.lost(None, error.to_string()).await,
         };
         let status = incoming.status;
         if MediaType::of(&incoming.headers).is_event_stream() && status == StatusCode::OK {
@@ -169,11 +169,11 @@ impl Source {
         }
         match self.upstream.open(self.request.get(&ours, true)?).await {
             Ok(incoming) => self.judge(incoming).await,
-            Err(error) => self.lost(None, error).await,
+            Err(error) => self.lost(None, error.to_string()).await,
         }
     }
 
-    /// Takes in an answer that is no stream.
+    /// Handles a response that is not a stream.
     async fn judge(&mut self, incoming: Incoming) -> anyhow::Result<()> {
         let status = incoming.status;
         if status == StatusCode::NOT_MODIFIED && self.held.is_some() {
@@ -188,7 +188,7 @@ impl Source {
         let headers = incoming.headers.clone();
         let body = match timeout(FETCH_TIMEOUT, incoming.collect(MAX_BYTES)).await {
             Ok(Ok(exchanged)) => exchanged.body,
-            Ok(Err(error)) => return self.lost(None, error).await,
+            Ok(Err(error)) => return self.lost(None, error.to_string()).await,
             Err(_) => return self.lost(None, "the answer did not end in time".to_owned()).await,
         };
         self.answered();
@@ -229,11 +229,11 @@ impl Source {
                 return Ok(());
             }
             Ok(Ok(None)) => "the stream has ended".to_owned(),
-            Ok(Err(error)) => error,
+            Ok(Err(error)) => error.to_string(),
             Err(_) => format!("nothing was heard for {} s", MAX_SILENCE.as_secs()),
         };
         self.mode = Mode::Open;
-        // A stream that says why it ends is to be opened again; so is one that just breaks, but that is told.
+        // A stream that ended with a reason is opened again; so is one that broke, but that is reported.
         if self.ready.is_empty() {
             self.lost(None, lost).await?;
         }
@@ -248,7 +248,7 @@ impl Source {
         }
     }
 
-    /// The source was lost: says so once, and waits before it is tried again.
+    /// Reports once that the source was lost, and waits before the next attempt.
     async fn lost(&mut self, status: Option<u16>, why: String) -> anyhow::Result<()> {
         if !self.begun {
             bail!("{why}");
@@ -281,7 +281,7 @@ impl Body {
     }
 }
 
-/// What an event says: a state on the resource's own URL, a record on a stream of many, or something else.
+/// Parses an event: a state on the resource's own URL, a record of a stream with several URLs, or something else.
 fn read_event(event: Event) -> News {
     if let Ok(document) = Document::parse(&event.data)
         && let Some(news) = read_record(&event.name, document.root())
@@ -327,7 +327,7 @@ fn read_record(name: &str, value: Value<'_>) -> Option<News> {
     })
 }
 
-/// The body in a record: JSON as it is spelled, text, or something that is none.
+/// Returns the body in a record: JSON in its original spelling, text, or binary.
 fn body(record: Value<'_>) -> Option<Result<String, usize>> {
     let body = member(record, "body")?;
     if string(record, "encoding").as_deref() == Some("base64") {

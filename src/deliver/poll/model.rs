@@ -1,10 +1,10 @@
 //! A model of pages that poll a route with `hold`, under a paused clock.
 //!
-//! Any number of pages that are alike in all that they say; chained polling and intervals; validators of the page's own, out of
-//! a cache that pages share, or none; pages that come and go; changes at any time. Whatever there is of these: a page that
-//! polls and does not have the newest state is answered at once, up to the little by which answers are delayed to tell pages
-//! apart, and one that waits is told of a change when it happens. So no page learns of anything later than it would have by
-//! itself.
+//! The model has any number of pages with identical requests; chained polling and intervals; validators of the page's
+//! own, from a cache that pages share, or none; pages that come and go; changes at any time. In all combinations, a
+//! poll of a page that lacks the newest state is answered at once, up to the small delay that distinguishes pages, and
+//! a waiting poll is answered when the change happens. No page therefore learns of a change later than it would without
+//! holding.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ use crate::model::Digest;
 
 const HOLD: Duration = Duration::from_secs(25);
 
-/// By how much an answer is late at most to tell pages apart.
+/// The maximum delay of a response that serves to distinguish pages.
 fn slack(rest: Duration) -> Duration {
     window(rest) * 4
 }
@@ -27,23 +27,23 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What polls say of what their page has.
+/// The validators that polls carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Validator {
     None,
     Own,
-    /// What the cache has that all pages share.
+    /// The validator in the cache that all pages share.
     Cache,
 }
 
-/// How a page polls.
+/// The polling scheme of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// So long after each answer.
+    /// A fixed time after each response.
     Chained,
-    /// So often, whether there was an answer or not.
+    /// At a fixed interval, even if the previous poll was not answered.
     Interval,
-    /// So often, unless it still waits.
+    /// At a fixed interval, skipped while a poll is waiting.
     Skipping,
 }
 
@@ -60,7 +60,7 @@ struct World {
     habits: Arc<PollClients>,
     state: watch::Sender<u64>,
     cache: AtomicU64,
-    /// Polls that were held for a second or longer.
+    /// The number of polls held for a second or longer.
     held: AtomicU64,
 }
 
@@ -75,7 +75,7 @@ impl World {
         Arc::new(Self { habits: Arc::default(), state, cache: AtomicU64::new(0), held: AtomicU64::new(0) })
     }
 
-    /// Answers one poll as the proxy does.
+    /// Answers one poll like the proxy.
     async fn poll(&self, says: Option<u64>) -> u64 {
         let now = clock::now();
         let poll = self.habits.ask(None, &HeaderMap::new(), 1, now);
@@ -105,12 +105,12 @@ impl World {
     }
 }
 
-/// What a page has seen, and what it waited for in vain.
+/// The state that a page has seen, and its longest wait.
 #[derive(Debug, Default)]
 struct Seen {
     state: Option<u64>,
     asking: u32,
-    /// The longest that a poll waited whose page did not have the newest state.
+    /// The longest wait of a poll whose page did not have the newest state.
     kept: Duration,
 }
 
@@ -133,7 +133,7 @@ async fn ask(world: &World, page: &Page, seen: &Mutex<Seen>) {
     }
 }
 
-/// Lives the life of a page. Returns the longest that one of its polls was kept from what it lacked.
+/// Simulates a page. Returns the longest time that one of its polls waited although the page lacked the newest state.
 async fn live(world: Arc<World>, page: Page, seed: u64) -> Duration {
     let mut rng = fastrand::Rng::with_seed(seed);
     sleep(page.created_at).await;
@@ -154,7 +154,7 @@ async fn live(world: Arc<World>, page: Page, seed: u64) -> Duration {
     seen.lock().unwrap().kept
 }
 
-/// Lets `pages` live while the state changes at `changes`. Returns the world, and what each page was kept from.
+/// Simulates `pages` while the state changes at `changes`. Returns the world and the longest such wait of each page.
 async fn run(pages: &[Page], mut changes: Vec<Duration>, seed: u64) -> (Arc<World>, Vec<Duration>) {
     let world = World::new();
     let start = clock::now();
@@ -178,10 +178,10 @@ fn paused() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Any pages; `mortal` ones may leave before the others.
+/// Generates pages; `mortal` pages may leave before the others.
 fn pages(rng: &mut fastrand::Rng, mortal: bool) -> (Vec<Page>, Vec<Duration>) {
     let life = ms(240_000);
-    // Many pages are of one kind, and have begun at regular distances, or all at once.
+    // Many pages are of one kind, and began at regular distances or all at once.
     let rests: Vec<u64> = (0..rng.u64(1..4)).map(|_| rng.u64(4..200) * 50).collect();
     let step = [0, rng.u64(1..2000), rests[0] / 2, rests[0] / 4][rng.usize(0..4)];
     let ways: &[Way] = match rng.u32(0..3) {
@@ -210,7 +210,8 @@ fn no_page_is_kept_from_what_it_does_not_have_however_many_there_are() {
         let (pages, changes) = pages(&mut rng, false);
         let (world, kept) = paused().block_on(run(&pages, changes, seed));
         for (page, kept) in pages.iter().zip(kept) {
-            // Answers are delayed in relation to what seems to be the rest of a page: at most that of the most patient.
+            // The delay depends on the estimated rest of a page, so the maximum is that of the page with the longest
+            // rest.
             let most = pages.iter().map(|page| slack(page.rest)).max().unwrap();
             assert!(kept <= most, "seed {seed}: {kept:?} of {page:?} among {pages:#?}");
         }
@@ -222,7 +223,7 @@ fn no_page_is_kept_from_what_it_does_not_have_however_many_there_are() {
     assert!(alone > 5 && held == alone, "{held} of {alone} pages that polled alone were ever held");
 }
 
-/// What cannot be told: that the page has gone whose poll was expected, and that another has come at that very moment.
+/// Tests the undetectable case: the page whose poll was expected has gone, and another page polls at that very moment.
 #[test]
 fn pages_that_leave_keep_others_waiting_no_longer_than_they_would_have_been_held() {
     let mut late = 0;
@@ -237,7 +238,7 @@ fn pages_that_leave_keep_others_waiting_no_longer_than_they_would_have_been_held
     assert!(late <= 2, "{late} of some 900 pages");
 }
 
-/// The pages of most dashboards: one, that asks some seconds after each answer.
+/// Tests the usual dashboard: one page that polls some seconds after each response.
 #[test]
 fn a_page_that_polls_alone_hears_of_most_changes_at_once() {
     for rest in [1000, 3000, 5000] {

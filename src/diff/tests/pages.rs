@@ -1,15 +1,15 @@
-//! Pages as applications generate them: most of it markup that stays, with tables that grow, shrink and are sorted anew,
-//! clocks, counters, and tokens in attributes.
+//! Pages as applications generate them: mostly stable markup, with tables that grow, shrink and are re-sorted, clocks,
+//! counters, and tokens in attributes.
 
 use super::*;
 
-/// A row: who it is, its state, and a number that changes all the time.
+/// A row: an identifier, its state, and a number that changes constantly.
 type Row = (u16, u8, u32);
 
 #[derive(Clone, Debug)]
 struct Page {
     rows: Vec<Row>,
-    /// All that goes with the time.
+    /// The source of all values that change with time.
     moment: u32,
     /// How the page is laid out: on lines or on one, in lower or upper case, with or without end tags.
     style: u8,
@@ -58,7 +58,7 @@ impl Page {
     }
 }
 
-/// Successive answers of one application.
+/// Generates successive responses of one application.
 fn history() -> impl Strategy<Value = Vec<String>> {
     let rows = || prop::collection::vec(any::<Row>(), 0..25);
     let changes = prop::collection::vec((any::<u8>(), any::<usize>(), any::<Row>()), 1..8);

@@ -1,4 +1,5 @@
-//! Request fields by which a proxy in front of an application tells it who the client is, and names that pass for such.
+//! Request fields by which a proxy tells an application who the client is, and header names that can be mistaken for
+//! them.
 
 use std::borrow::Cow;
 
@@ -33,7 +34,7 @@ const ASSERTIONS: [&str; 25] = [
     "x-webauth-user",
 ];
 
-/// How the names of others of them begin.
+/// The prefixes of further names.
 const PREFIXES: [&str; 24] = [
     "cf-access-",
     "impersonate-",
@@ -61,8 +62,8 @@ const PREFIXES: [&str; 24] = [
     "x-vouch-",
 ];
 
-/// Parts of names that say who somebody is, or from where. What applications themselves have their pages send holds a secret
-/// that they check (a key, a token), and no name that they believe.
+/// Parts of names that indicate an identity or an origin. Headers that an application's own pages send hold a secret
+/// that the application checks (a key, a token), and do not have names that it trusts without a check.
 const OF_PERSONS: [&str; 37] = [
     "aad",
     "address",
@@ -103,8 +104,8 @@ const OF_PERSONS: [&str; 37] = [
     "verify",
 ];
 
-/// Whether `name` is one by which proxies in front of applications say who the client is. Such a proxy sees only the
-/// request by which a client came, and not what that client says later on the same connection.
+/// Returns whether proxies in front of applications identify the client by the header `name`. Such a proxy sees only
+/// the request that opened the connection, not later messages on it.
 pub fn is_identity_assertion(name: &HeaderName) -> bool {
     is_known_assertion(&canonical(name))
 }
@@ -113,14 +114,14 @@ fn is_known_assertion(name: &str) -> bool {
     ASSERTIONS.binary_search(&name).is_ok() || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether `name` may be such a one, as far as that can be told of names that nobody here has heard of.
+/// Returns whether an unknown `name` may be such a header, judged by the parts of the name.
 pub fn may_assert(name: &HeaderName) -> bool {
     let name = canonical(name);
     is_known_assertion(&name) || (name != "x-user-agent" && name.split('-').any(|part| OF_PERSONS.contains(&part)))
 }
 
-/// `name` as CGI, WSGI, Rack, PHP and the like cannot tell it from others: whatever is no letter and no digit becomes the same
-/// sign there.
+/// Returns `name` in the form that CGI, WSGI, Rack, PHP and similar interfaces see: they map every character other than
+/// letters and digits to the same one.
 pub fn canonical(name: &HeaderName) -> Cow<'_, str> {
     let name = name.as_str();
     if is_plain(name) {
@@ -134,8 +135,9 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Whether `name`, in a request with these headers, passes for another: for one that a proxy says who the client is by, that HTTP
-/// gives a meaning to, or that the request has as well. Of a sender that is `believed`, only the last counts.
+/// Returns whether the application may mistake `name`, in a request with these headers, for another header: an identity
+/// assertion of a proxy, a standard HTTP header, or another header of the same request. For a `believed` sender, only
+/// the last case counts.
 pub fn is_disguised(name: &HeaderName, headers: &HeaderMap, believed: bool) -> bool {
     if is_plain(name.as_str()) {
         return false;

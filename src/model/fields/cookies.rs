@@ -1,71 +1,72 @@
-//! Cookies of requests, and what answers do to them (RFC 6265).
+//! Cookies of requests, and the effect of responses on them (RFC 6265).
 
 use std::collections::HashMap;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Browsers keep no more cookies than this for a site; who sends more is none.
+/// The maximum number of cookies that count. Browsers keep no more than this for a site; a client that sends more is
+/// not a browser.
 pub const MAX_COOKIES: usize = 256;
 
-/// Cookies of one name that count; a browser sends several if their paths differ.
+/// The maximum number of cookies of one name that count; a browser sends several if their paths differ.
 const MAX_NAMESAKES: usize = 4;
 
 static CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
-/// The shortest value that nobody guesses.
+/// The minimum length of a value that cannot be guessed.
 const SECRET_LENGTH: usize = 16;
 
-/// Parts of the names by which sessions go.
+/// Substrings that are common in the names of session cookies.
 const OF_SESSIONS: [&str; 9] = ["sess", "sid", "auth", "token", "user", "login", "jwt", "remember", "identity"];
 
-/// A cookie of a request that the answer to it replaced, or took away.
+/// A request cookie that the response replaced or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replaced<'a> {
     /// `name=value`, as it was sent.
     pub pair: &'a [u8],
-    /// How far it tells whose it is.
+    /// How well the cookie identifies its owner.
     pub telling: Telling,
 }
 
-/// How far a cookie tells whose it is.
+/// How well a cookie identifies its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Telling {
-    /// Many may have the same (`lang=en`).
+    /// Many clients may have the same cookie (`lang=en`).
     Nothing,
-    /// It looks like what somebody is signed in by, but may be guessed.
+    /// It looks like a session cookie, but its value may be guessed.
     Session,
-    /// Nobody else can have it.
+    /// No other client can have it.
     Secret,
 }
 
-/// The cookies of a request, `name=value` each, in the order in which they were sent.
+/// Returns the cookies of a request, each as `name=value`, in the order in which they were sent.
 pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(header::COOKIE).iter().flat_map(|line| pairs(line.as_bytes()))
 }
 
-/// The cookies in one line.
+/// Returns the cookies in one line.
 pub fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
 }
 
-/// The name of a cookie.
+/// Returns the name of a cookie.
 pub fn cookie_name(pair: &[u8]) -> &[u8] {
     pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Whether a response with these headers does anything to cookies.
+/// Returns whether a response with these headers sets or clears cookies.
 pub fn changes_cookies(answer: &HeaderMap) -> bool {
     answer.contains_key(header::SET_COOKIE) || answer.contains_key(&CLEAR_SITE_DATA)
 }
 
-/// Those of the cookies `sent` that `answer` sets to another value, or takes away.
+/// Returns the cookies of `sent` that `answer` sets to another value or removes.
 pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) -> Vec<Replaced<'a>> {
     let lines = answer.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
     let mut set: HashMap<&[u8], Set<'_>> = HashMap::new();
     for line in lines {
         let pair = pairs(line).next().unwrap_or_default();
         let is_hidden = pairs(line).skip(1).any(|attribute| attribute.eq_ignore_ascii_case(b"httponly"));
-        // The last counts, as it does in a browser.
+        // The last one counts, as in a browser.
         set.insert(cookie_name(pair), Set { pair, is_hidden, namesakes: 0 });
     }
     let cleared = super::list(answer, &CLEAR_SITE_DATA).any(|what| matches!(what, "\"cookies\"" | "\"*\""));
@@ -84,14 +85,14 @@ pub fn replaced<'a>(sent: impl Iterator<Item = &'a [u8]>, answer: &HeaderMap) ->
     sent.take(MAX_COOKIES).filter_map(replaced).collect()
 }
 
-/// A cookie as an answer sets it.
+/// A cookie as set by a response.
 struct Set<'a> {
     pair: &'a [u8],
     is_hidden: bool,
     namesakes: usize,
 }
 
-/// How far a cookie tells whose it is: by a value that is drawn at random, by its name, or as scripts must not see it.
+/// Returns how well a cookie identifies its owner, judged by a random-looking value, its name, and `HttpOnly`.
 fn telling(pair: &[u8], is_hidden: bool) -> Telling {
     let name = cookie_name(pair).to_ascii_lowercase();
     let value = pair.get(name.len() + 1..).unwrap_or_default();

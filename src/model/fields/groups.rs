@@ -1,4 +1,4 @@
-//! The groups that a response belongs to, by which applications tell caches what to forget.
+//! Cache groups: the groups of a response, by which applications tell caches which responses to invalidate.
 
 use http::header::{HeaderMap, HeaderName};
 
@@ -7,11 +7,11 @@ use super::list;
 /// A structured list of strings (RFC 9875 section 2).
 pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
-/// The same, of a write: the groups that it makes stale (RFC 9875 section 3).
+/// The same for a write: the groups that it makes stale (RFC 9875 section 3).
 pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// The groups that the fields called `name` list: strings of a structured list where RFC 9875 says so, otherwise words that
-/// spaces, commas or `|` keep apart, as surrogate keys and cache tags are written.
+/// Returns the groups that the fields called `name` list: strings of a structured list for the fields of RFC 9875,
+/// otherwise words separated by spaces, commas or `|`, as in surrogate keys and cache tags.
 pub fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     if [CACHE_GROUPS, CACHE_GROUP_INVALIDATION].contains(name) {
         return list(headers, name).filter_map(string).map(str::to_owned).collect();
@@ -21,7 +21,7 @@ pub fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     words.map(|word| word.trim_matches('"')).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// A string of a structured list (RFC 9651 section 3.3.3), without its parameters.
+/// Returns a string of a structured list (RFC 9651 section 3.3.3), without its parameters.
 fn string(item: &str) -> Option<&str> {
     item.split(';').next()?.trim().strip_prefix('"')?.strip_suffix('"')
 }

@@ -1,8 +1,8 @@
-//! Request fields by which tracing agents, load balancers and networks for delivery follow a request on its way.
+//! Request fields that tracing agents, load balancers and CDNs use to follow a request.
 //!
-//! Their values are new with each request, or with each hop, and say nothing of whoever asks: were they part of an identity, no two
-//! requests would have the same. A name is listed only if no application takes what it holds for somebody's credentials; whatever
-//! tells an address, a user, or a certificate is none of them, however often it changes.
+//! Their values change with each request or hop and do not identify the client. If they were part of an identity, no
+//! two requests would share one. A name is listed only if no application uses its value as a credential. Fields that
+//! carry an address, a user or a certificate are never listed, however often they change.
 
 /// Sorted.
 const NAMES: [&str; 72] = [
@@ -80,7 +80,7 @@ const NAMES: [&str; 72] = [
     "x-vercel-id",
 ];
 
-/// How the names of whole families begin.
+/// Prefixes of whole families of names.
 const FAMILIES: [&str; 12] = [
     "eagleeye-",
     "elastic-apm-",
@@ -96,10 +96,10 @@ const FAMILIES: [&str; 12] = [
     "x-tingyun",
 ];
 
-/// How names end that say which of all requests this is.
+/// Suffixes of names that identify one request.
 const ENDINGS: [&str; 5] = ["-request-id", "-correlation-id", "-trace-id", "-traceid", "-span-id"];
 
-/// Whether a field of this name follows requests on their way.
+/// Returns whether a field of this name is for tracing.
 pub(super) fn is_tracing(name: &str) -> bool {
     NAMES.binary_search(&name).is_ok()
         || FAMILIES.iter().any(|family| name.starts_with(family))

@@ -85,7 +85,8 @@ fn they_take_turns_where_one_fetch_is_made_at_a_time() {
     assert_eq!(order.iter().filter(|call| **call >= 2000).count(), 3, "{order:?}");
 }
 
-/// Whatever owners do, the caps hold, whoever has nothing is admitted before whoever has much, and all are admitted in the end.
+/// For all behaviours of owners, the limits hold, an owner without fetches is admitted before one with many, and all
+/// are admitted in the end.
 #[test]
 fn shares_hold_whatever_the_seed() {
     for seed in 0..200 {
@@ -95,7 +96,7 @@ fn shares_hold_whatever_the_seed() {
         let mut now = clock::now();
         let mut running: Vec<Owner> = Vec::new();
         let mut begun: VecDeque<Instant> = VecDeque::new();
-        // A client that never has more than one fetch, beside others that have as many as they can.
+        // This client never has more than one fetch, beside others that have as many as they can.
         let (modest, mut since) = (owner(200, 7), None);
         let mut places = Vec::new();
         for step in 0..600 {

@@ -180,8 +180,8 @@ fn triggers() -> impl Strategy<Value = Trigger> {
 }
 
 proptest! {
-    /// Whatever happens: never sooner than the gap, never later than the ceiling (or what the upstream asked for), and
-    /// by the timer never sooner than the interval but for the afterthought.
+    /// In all histories: no fetch is earlier than the gap or later than the maximum (or the upstream's request), and by
+    /// the timer none is earlier than the interval, except for the follow-up.
     #[test]
     fn fetches_are_never_too_near_and_never_too_far(
         seed: u64,
@@ -222,20 +222,21 @@ fn nobody_learns_later_than_by_fetching_himself() {
         schedule.due(at)
     };
     assert_eq!(due_at(seconds(5)), at + seconds(5));
-    // Nor if he fetches more often than the route says.
+    // The same holds for a client that polls more often than the route says.
     assert_eq!(due_at(Duration::from_millis(500)), at + Duration::from_millis(500));
-    // But nobody has fetches made as fast as he likes.
+    // The minimum client interval bounds that.
     assert_eq!(due_at(Duration::from_millis(10)), at + MIN_CLIENT_INTERVAL);
 }
 
-/// Those who are held would all fetch this often.
+/// Creates a schedule whose held clients all declare this interval.
 fn measured(options: Options, pace: Duration) -> Schedule {
     let mut schedule = Schedule::new(options, 1);
     schedule.set_client_interval(ClientInterval { min: Some(pace), declared_by_all: true });
     schedule
 }
 
-/// Fetches when it is due, until `until`, and returns how often; `verdict` says what a fetch at a moment comes to.
+/// Fetches whenever it is due, until `until`, and returns the number of fetches; `verdict` is the verdict on a fetch at
+/// a time.
 fn fetches(schedule: &mut Schedule, from: Instant, until: Instant, mut verdict: impl FnMut(Instant) -> Verdict) -> u32 {
     let (mut at, mut count) = (schedule.due(from), 0);
     while at < until {
@@ -246,7 +247,7 @@ fn fetches(schedule: &mut Schedule, from: Instant, until: Instant, mut verdict: 
     count
 }
 
-/// Something that changes this often.
+/// Returns the verdicts on a resource that changes with this period.
 fn changes_every(period: Duration, start: Instant) -> impl FnMut(Instant) -> Verdict {
     let mut seen = 0;
     move |at| {
@@ -262,7 +263,7 @@ fn what_is_restless_is_fetched_as_often_as_who_follows_it_would() {
     let (from, until) = (start + seconds(10), start + seconds(110));
     let count = fetches(&mut schedule, from, until, |_| Verdict::Changed);
     assert!((19..=21).contains(&count), "{count} fetches in twenty of its intervals");
-    // One that finds nothing: the next change may be news again.
+    // After an unchanged fetch, the next change counts again.
     let at = schedule.due(until);
     schedule.record(at, Trigger::Timer, Some(&Verdict::Unchanged));
     schedule.record(at + seconds(5), Trigger::Timer, Some(&Verdict::Changed));
@@ -277,7 +278,7 @@ fn nobody_who_does_not_say_how_often_he_would_fetch_is_told_more_rarely() {
         let count = fetches(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
         assert!(count >= 100, "{count} fetches");
     }
-    // Nor is who wants the same interval always.
+    // A route with a fixed interval is not affected.
     let always = Options { every_max: OPTIONS.every, ..OPTIONS };
     let (mut schedule, start) = (measured(always, seconds(5)), clock::now());
     let count = fetches(&mut schedule, start, start + seconds(110), |_| Verdict::Changed);
@@ -287,11 +288,11 @@ fn nobody_who_does_not_say_how_often_he_would_fetch_is_told_more_rarely() {
 #[test]
 fn early_fetches_are_made_as_long_as_they_find_something() {
     let start = clock::now();
-    // Each change is found by a fetch that nobody would have made by himself.
+    // Each change is found by an early fetch.
     let mut lively = measured(OPTIONS, seconds(10));
     fetches(&mut lively, start, start + seconds(100), changes_every(seconds(4), start));
     assert!(lively.interval() < Duration::from_millis(1100), "{:?}", lively.interval());
-    // Nothing is found by those that are made after each of these.
+    // The early fetches after each of these changes find nothing.
     let mut calm = measured(OPTIONS, seconds(10));
     let hour = seconds(3600);
     let count = fetches(&mut calm, start, start + hour, changes_every(seconds(300), start));
@@ -319,7 +320,7 @@ fn writes_have_what_is_restless_fetched_once_in_an_interval() {
     assert!(!schedule.write_may_trigger(end + seconds(4)));
     assert!(schedule.write_may_trigger(end + seconds(5)));
     assert_eq!(schedule.due(end), end + seconds(5), "what comes later is seen by the next fetch");
-    // What is calm is fetched after each, and once more.
+    // A resource with rare changes is fetched after each write, and once more.
     let mut calm = measured(OPTIONS, seconds(5));
     calm.record(start, Trigger::Write, Some(&Verdict::Changed));
     assert!(calm.write_may_trigger(start));

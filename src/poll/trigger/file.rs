@@ -1,13 +1,13 @@
-//! Files whose change on disk means: fetch now.
+//! Watches files whose change triggers a fetch.
 //!
 //! ```text
 //! inotify ─▶ hint ─┐
 //! every 2 s ───────┴▶ fingerprint all matching files ─▶ other than before? ─▶ WatchedFiles::changed
 //! ```
 //!
-//! An event is only a hint: what counts is whether the files are other than before. That one rule covers files that are
-//! rewritten, replaced by rename, appended to or created later, SQLite's journals, and the symlink swaps of Kubernetes.
-//! Where the system announces nothing (NFS, some container mounts) the rescan finds the change, and says so once.
+//! An event is only a hint: only a different fingerprint counts as a change. This rule covers files that are rewritten,
+//! replaced by rename, appended to or created later, SQLite's journals, and the symlink swaps of Kubernetes. Where the
+//! system sends no events (NFS, some container mounts), the rescan finds the change and logs that once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,10 +25,10 @@ use tracing::{debug, warn};
 
 use crate::clock;
 
-/// What is done when files have changed.
+/// The callback for changed files.
 type Changed = Arc<dyn Fn() + Send + Sync>;
 
-/// Files, and whom their change concerns.
+/// Files and the callback for their changes.
 pub struct WatchedFiles {
     /// Files or globs.
     pub globs: Vec<Glob>,
@@ -36,19 +36,19 @@ pub struct WatchedFiles {
     pub changed: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// A change often comes as several events; so long they are gathered.
+/// A change often causes several events, which are gathered for this time.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 
-/// How often files are scanned without a hint.
+/// The interval of scans without a hint.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// More files than this are not scanned; the first ones in order are.
+/// The maximum number of files that are scanned, in order.
 const MAX_FILES: usize = 10_000;
 
-/// Directories below a pattern's fixed part that are entered, at most.
+/// The maximum number of directories below a pattern's fixed part that are scanned.
 const MAX_FOLDERS: usize = 1_000;
 
-/// Journals that SQLite keeps beside a database.
+/// The suffixes of SQLite's journals beside a database.
 const JOURNALS: [&str; 2] = ["-wal", "-journal"];
 
 /// Watches files.
@@ -67,11 +67,11 @@ struct Files {
     known: Fingerprint,
 }
 
-/// Enough of each file's metadata to tell that it is another, or was written to.
+/// The metadata of each file that identifies its content.
 type Fingerprint = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 impl FileWatch {
-    /// Prepares to watch; `None` if there is nothing to watch.
+    /// Prepares to watch; returns `None` if there is nothing to watch.
     pub fn new(watched: Vec<WatchedFiles>) -> Option<Self> {
         let watched: Vec<Files> = watched
             .into_iter()
@@ -88,7 +88,7 @@ impl FileWatch {
         let hint = Arc::new(Notify::new());
         let watcher = notify::recommended_watcher({
             let hint = Arc::clone(&hint);
-            // An error may mean that hints were lost.
+            // After an error, hints may have been lost.
             move |event: notify::Result<Event>| {
                 if event.is_ok_and(|event| !may_be_a_change(event.kind)) {
                     return;
@@ -101,13 +101,13 @@ impl FileWatch {
         Some(Self { watched, hint, watcher, folders: BTreeSet::new(), told_silent: false, stands: false })
     }
 
-    /// Takes note of how the files are: what changes from now on is told by [`FileWatch::run`].
+    /// Records the current state of the files; [`FileWatch::run`] reports later changes.
     pub async fn take_baseline(self) -> Option<Self> {
         let (this, _) = tokio::task::spawn_blocking(move || self.scan()).await.ok()?;
         Some(Self { stands: true, ..this })
     }
 
-    /// Watches for as long as it is polled. Files are read in a thread for blocking work.
+    /// Watches as long as it is polled. Files are scanned on a blocking thread.
     pub async fn run(mut self) {
         let mut hinted_at: Option<Instant> = None;
         if !self.stands {
@@ -117,7 +117,7 @@ impl FileWatch {
         loop {
             if timeout(RESCAN_INTERVAL, self.hint.notified()).await.is_ok() {
                 hinted_at = Some(clock::now());
-                // Not a guess at how long a change takes: whatever comes later is another hint.
+                // The exact time does not matter, because a later event is another hint.
                 sleep(DEBOUNCE).await;
             }
             let Ok((this, changed)) = tokio::task::spawn_blocking(move || self.scan()).await else { return };
@@ -135,7 +135,7 @@ impl FileWatch {
         }
     }
 
-    /// Fingerprints all files. Returns whose are other than before.
+    /// Scans all files. Returns the callbacks of changed files.
     fn scan(mut self) -> (Self, Vec<(Changed, PathBuf)>) {
         let mut changed = Vec::new();
         let mut folders = BTreeSet::new();
@@ -155,11 +155,11 @@ impl FileWatch {
         (self, changed)
     }
 
-    /// Has the system announce changes in `folders`, and in no others.
+    /// Subscribes to system events in exactly `folders`.
     fn follow(&mut self, folders: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         for gone in self.folders.difference(&folders) {
-            // It may not exist any more, and then is not watched any more either.
+            // The folder may have been removed, and then is not watched anyway.
             let _ = watcher.unwatch(gone);
         }
         let mut followed = BTreeSet::new();
@@ -211,7 +211,7 @@ impl Walk<'_> {
                 return;
             }
             match fs::metadata(&entry) {
-                // A link to a folder above would lead in circles.
+                // A link to a parent folder would cause an endless walk.
                 Ok(metadata) if metadata.is_dir() && !entry.is_symlink() => self.folder(&entry),
                 Ok(metadata) if metadata.is_file() => self.file(&entry, &metadata),
                 _ => {}
@@ -236,7 +236,7 @@ impl Walk<'_> {
         self.found.insert(path, (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
     }
 
-    /// Asks to be told of changes of `path` itself: by its folder, or by the nearest one that exists.
+    /// Subscribes to changes of `path` itself through its folder, or the nearest existing ancestor.
     fn announce(&mut self, path: &Path) {
         if let Some(folder) = path.ancestors().skip(1).find(|folder| folder.is_dir()) {
             self.folders.insert(folder.to_owned());
@@ -244,7 +244,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a file was more than read: we read ourselves, and would be told of that for ever.
+/// Returns whether an event may be a change rather than a read. Our own scans read the files and would cause events
+/// forever.
 fn may_be_a_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -252,7 +253,7 @@ fn may_be_a_change(kind: EventKind) -> bool {
     }
 }
 
-/// The path before a pattern's first special character, up to a whole segment.
+/// Returns the path before a pattern's first special character, up to a complete segment.
 fn fixed_part(glob: &str) -> PathBuf {
     let special =
         |component: &Component<'_>| component.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\']);

@@ -1,4 +1,4 @@
-//! Reasons to fetch before the interval is over.
+//! Triggers of fetches before the interval has elapsed.
 
 mod debounced_counter;
 mod file;

@@ -1,9 +1,9 @@
-//! Tells an unsafe request by which a page polls from one that writes.
+//! Distinguishes unsafe requests that are polls from writes.
 //!
-//! A page that polls by `POST` sends the same thing again and again: the same target, and a body that differs in numbers
-//! at most (a call's id, a time). So does a sensor that writes; but what a sensor writes shows. A request that came three
-//! times without anything having changed in between is a poll: taken for a write, it would be a reason to fetch each
-//! time, and to tell the page to poll.
+//! A page that polls by `POST` repeats the same request: the same target, and a body that differs at most in numbers (a
+//! call id, a time). A sensor that writes does the same, but its writes have visible effects. A request that came three
+//! times without a change in between counts as a poll: if it counted as a write, it would trigger a fetch each time,
+//! and a tick that makes the page poll.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::debounced_counter::DebouncedCounter;
 
-/// What was repeated lately. Bounded: what has not come for longest is forgotten.
+/// Recent repeated requests. Bounded: the least recent are dropped.
 #[derive(Debug, Default)]
 pub struct PostPollDetector {
     seen: HashMap<u64, Repeated>,
@@ -21,21 +21,21 @@ pub struct PostPollDetector {
 #[derive(Clone, Copy, Debug)]
 struct Repeated {
     tally: DebouncedCounter,
-    /// How many changes there had been by then.
+    /// The number of changes found until then.
     changes: u64,
 }
 
-/// From the third time on it is a poll.
+/// From this repetition on it counts as a poll.
 const TIMES: u32 = 3;
 
-/// Unless this much time is between two of them.
+/// Unless two of them are this far apart.
 const WINDOW: Duration = Duration::from_secs(60);
 
 const MAX_ENTRIES: usize = 4096;
 
 impl PostPollDetector {
-    /// Notes a request with this signature, and returns whether it is a poll. `changes` counts what has been seen to
-    /// change of all that the request might write.
+    /// Records a request with this signature, and returns whether it is a poll. `changes` is the number of changes
+    /// found in the resources that the request might write.
     pub fn record(&mut self, signature: u64, changes: u64, now: Instant) -> bool {
         if self.seen.len() >= MAX_ENTRIES && !self.seen.contains_key(&signature) {
             self.seen.retain(|_, repeated| now.saturating_duration_since(repeated.tally.last) < WINDOW);

@@ -1,8 +1,8 @@
-//! Which writes bear on a resource, as far as fetches have shown.
+//! Learns which writes affect a resource.
 //!
-//! Each write that passes through is a reason to fetch. Pages that save something of their own all the time would have
-//! everything fetched all the time; so what has been fetched in vain after several writes that were alike is not fetched
-//! any more after one that is like them, until it is found changed soon after such a write after all.
+//! Each forwarded write triggers a fetch. Pages that save something of their own all the time would cause constant
+//! fetches, so after four similar writes without an observed change, similar writes no longer trigger a fetch, until a
+//! change is found soon after such a write.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::debounced_counter::DebouncedCounter;
 use crate::resource::UNKNOWN_WRITE;
 
-/// What is known of writes, for one resource. Bounded: what was not written for longest is forgotten.
+/// The observed writes for one resource. Bounded: the least recent classes are dropped.
 #[derive(Clone, Debug, Default)]
 pub struct WriteRelevance {
     known: Vec<Known>,
@@ -20,20 +20,20 @@ pub struct WriteRelevance {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     write_class: u64,
-    /// How often it was written without anything having changed.
+    /// The number of writes without a change.
     in_vain: DebouncedCounter,
 }
 
-/// From so many on, fetches after such a write are not made any more.
+/// From this number on, such writes no longer trigger fetches.
 const MAX_WITHOUT_EFFECT: u32 = 4;
 
-/// A change that is found so soon after a write may be its effect.
+/// A change found this soon after a write may be its effect.
 const EFFECT: Duration = Duration::from_secs(10);
 
 const MAX_ENTRIES: usize = 64;
 
 impl WriteRelevance {
-    /// Takes note of these writes, and returns whether any of them is a reason to fetch.
+    /// Records these writes, and returns whether any of them is a reason to fetch.
     pub fn record_write(&mut self, writes: &[u64], now: Instant) -> bool {
         writes.iter().filter(|write_class| self.record(**write_class, now)).count() > 0
     }
@@ -55,7 +55,7 @@ impl WriteRelevance {
         true
     }
 
-    /// A fetch that began at `started` found a change. It may be the effect of any write shortly before.
+    /// Records that a fetch that began at `started` found a change, which may be the effect of any recent write.
     pub fn changed(&mut self, started: Instant) {
         for known in &mut self.known {
             if started.saturating_duration_since(known.in_vain.last) <= EFFECT {

@@ -1,8 +1,8 @@
-//! Client connections that have an upstream connection of their own, because that is where the client is signed in.
+//! Client connections that are bound to an upstream connection of their own, because the client is signed in there.
 //!
-//! NTLM and Negotiate sign a connection in, not a request (RFC 4559 section 6). Whatever else is sent on that connection is
-//! answered as that client's, with or without credentials. So it is nobody else's from then on, and all that the client sends
-//! goes over it.
+//! NTLM and Negotiate sign in a connection, not a request (RFC 4559 section 6). The backend attributes every other
+//! request on that connection to the same client, with or without credentials. The connection therefore belongs to that
+//! client alone from then on, and all requests of the client use it.
 //!
 //! ```text
 //! Authorization: NTLM … ─▶ Bindings::bind(client's connection) ─▶ a group of its own in pingora's pool of connections
@@ -22,42 +22,41 @@ use crate::model::fields;
 use crate::proxy::request::view::{Peer, RequestView};
 use crate::upstream::{ReplicaGuard, Upstream};
 
-/// The connections of clients that are bound, by the other end.
+/// The bound client connections, by remote address and port.
 #[derive(Debug, Default)]
 pub struct Bindings {
     groups: AtomicU64,
-    /// How many there are, so that whoever has none need not lock anything.
+    /// The number of bindings, so that unbound clients need no lock.
     count: AtomicUsize,
     bound: Mutex<HashMap<(IpAddr, u16), Binding>>,
 }
 
-/// Which upstream connection a client's requests are sent over.
+/// The upstream connection for a client's requests.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Binding {
-    /// Tells the connections that may serve this client from all others.
+    /// Identifies the connections that may serve this client.
     pub(in crate::proxy) group: u64,
     upstream: Option<Arc<Upstream>>,
 }
 
 impl Binding {
-    /// Another use of the replica that the client is signed in at.
+    /// Returns another use of the replica at which the client is signed in.
     pub(in crate::proxy) fn upstream(&self) -> Option<ReplicaGuard> {
         self.upstream.as_ref().filter(|upstream| upstream.is_available()).map(ReplicaGuard::new)
     }
 }
 
 impl Bindings {
-    /// Whether `request` is part of what signs a connection in, or came on a connection that is.
+    /// Returns whether `request` takes part in signing in a connection, or came on a signed-in connection.
     pub(in crate::proxy) fn concern(&self, request: &RequestView<'_>) -> bool {
         fields::binds_connection(request.headers())
             || (request.head.version != Version::HTTP_2 && self.of(request.peer).is_some())
     }
 
-    /// How the request with this head, which came from `peer`, has to be sent. `None`: like any other.
+    /// Returns the binding for the request with this head from `peer`; `None` if it is sent like any other request.
     ///
-    /// Requests of one HTTP/2 connection may be those of several people behind one proxy: each that is concerned has an upstream
-    /// connection of its own. Browsers do not speak what takes several
-    /// requests over HTTP/2.
+    /// Requests on one HTTP/2 connection may belong to several users behind one proxy, so each affected request gets an
+    /// upstream connection of its own. Browsers do not use multi-request authentication over HTTP/2.
     pub(in crate::proxy) fn find(&self, peer: Peer, head: &RequestHeader) -> Option<Binding> {
         let binds = || fields::binds_connection(&head.headers);
         if head.version == Version::HTTP_2 {
@@ -66,7 +65,7 @@ impl Bindings {
         self.of(peer).or_else(|| binds().then(|| self.bind(peer)))
     }
 
-    /// The requests of this client are sent to `upstream` from now on.
+    /// Sends the requests of this client to `upstream` from now on.
     pub(in crate::proxy) fn stay(&self, peer: Peer, chosen: &ReplicaGuard) {
         let Some(end) = peer.end() else { return };
         if let Some(binding) = self.bound.lock().get_mut(&end) {
@@ -74,7 +73,7 @@ impl Bindings {
         }
     }
 
-    /// The client's connection is over.
+    /// Removes the binding when the client's connection has ended.
     pub(in crate::proxy) fn forget(&self, peer: Peer) {
         if self.count.load(Ordering::Acquire) > 0
             && let Some(end) = peer.end()
@@ -103,7 +102,7 @@ impl Bindings {
     }
 
     fn next(&self) -> Binding {
-        // 0 is the group of all others.
+        // 0 is the group of all unbound clients.
         Binding { group: self.groups.fetch_add(1, Ordering::Relaxed) + 1, upstream: None }
     }
 }

@@ -32,7 +32,7 @@ use crate::proxy::request::view::{Peer, RequestView, length_of};
 use crate::proxy::watched::dispatch::Dispatch;
 use crate::telemetry::AccessGuard;
 
-/// What is done with a connection next. Everything large is boxed, so that a connection that is held costs little.
+/// The next step of a connection. Large states are boxed, so that a held connection costs little memory.
 enum ConnectionState {
     Request(H1Connection),
     Hold(H1Connection, Box<Session>, Option<Box<AccessGuard>>),
@@ -53,7 +53,7 @@ pub(in crate::proxy) async fn serve(
     let socket = socket.as_ref().and_then(|socket| socket.peer_addr()?.as_inet());
     let peer = Peer::new(socket, connection.stream.get_ssl_digest().is_some());
     let bound = Bound { gateway: Arc::clone(&gateway), peer };
-    // Waited for by the connection, not by each of its requests: all connections wait in one list, under one lock.
+    // Awaited once per connection instead of once per request, because all waiters share one list under one lock.
     let mut stopping = Box::pin(gateway.stopping.clone().cancelled_owned());
     let mut alarm = LazyTimer::new();
     let mut expected = Some(clock::now() + FIRST_REQUEST_GRACE);
@@ -78,7 +78,7 @@ pub(in crate::proxy) async fn serve(
     }
 }
 
-/// A connection on which a client may sign in; when it is over, so is that.
+/// A connection on which a client may sign in. Dropping it removes the binding.
 struct Bound {
     gateway: Arc<Gateway>,
     peer: Peer,
@@ -90,7 +90,7 @@ impl Drop for Bound {
     }
 }
 
-/// Reads one request and sees to its answer.
+/// Reads one request and handles it.
 async fn next(
     gateway: &Arc<Gateway>,
     proxy: &Arc<Proxy>,
@@ -142,7 +142,7 @@ async fn next(
     let raw = connection.buffer.split_to(length);
     let mut wire = Downstream::H1(connection);
     let asked = RequestView::new(&request, peer, &options.trusted);
-    // What follows a body that nobody has read cannot be told from it.
+    // Without a known end of an unread body, the next request cannot be found.
     let bodiless = length_of(&request) == Some(0);
     let persistent =
         bodiless && request.version == Version::HTTP_11 && !fields::has_token(&request.headers, &CONNECTION, "close");
@@ -201,7 +201,7 @@ async fn next(
             let relay = Relay { gateway, request, raw: &raw };
             Box::pin(relay.run(connection, visit)).await.map_or(ConnectionState::Close, ConnectionState::Request)
         }
-        // What ends its answer with the connection is left to pingora, too: it takes what is in chunks out of them.
+        // Responses that end with the connection are also left to pingora, which decodes chunks.
         (Dispatch::Proxy | Dispatch::Tunnel, Downstream::H1(connection)) => {
             let length = length_of(&request);
             HandOver::ours(connection, &request, raw, length).run(gateway, proxy, shutdown).await
@@ -214,7 +214,7 @@ async fn next(
     }
 }
 
-/// Sends an answer. Returns the connection, if it can be used again.
+/// Sends a response. Returns the connection if it can be reused.
 async fn respond(
     mut wire: Downstream,
     answer: &LocalResponse,
@@ -228,18 +228,18 @@ async fn respond(
     }
 }
 
-/// What a held client keeps of what it sent must not keep the whole buffer in which it came.
+/// Shrinks the buffer, so that a held client does not keep the whole receive buffer alive.
 fn shrink_buffer(mut connection: H1Connection) -> H1Connection {
     connection.buffer = BytesMut::from(&connection.buffer[..]);
     connection
 }
 
-/// What of a request's body is to come behind what has been read of it.
+/// Returns the part of a request's body that is still to come after the bytes already read.
 fn ahead(mut body: Body, read: &[u8]) -> io::Result<Body> {
     body.take(read).map(|_| body)
 }
 
-/// The same of a request whose head pingora is to judge; `None` if it does not say that its body is chunked.
+/// The same for a request with a head that pingora is to parse; `None` if it does not say that its body is chunked.
 fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
     let Some(end) = find_end(buffer, 0) else { return Ok(None) };
     let (head, body) = buffer.split_at(end);
@@ -248,20 +248,20 @@ fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
     chunked.then(|| ahead(Body::new(Framing::Chunked), body)).transpose()
 }
 
-/// A request that pingora is handed.
+/// A request to hand over to pingora.
 struct HandOver {
-    /// All that was read of it, behind a head that pingora takes.
+    /// The connection with all bytes of the request read so far, behind a head that pingora accepts.
     connection: H1Connection,
-    /// What was read of those behind it.
+    /// The bytes of later requests.
     rest: BytesMut,
-    /// What of its body is to come.
+    /// The part of the body that is still to come.
     body: io::Result<Option<Body>>,
-    /// What pingora is not told.
+    /// The parts of the request that pingora does not see.
     handed: Handed,
 }
 
 impl HandOver {
-    /// One whose head we could not judge.
+    /// Creates the handover of a request with a head that this server did not parse.
     fn foreign(mut connection: H1Connection) -> Self {
         let body = ahead_of_foreign(&connection.buffer);
         if let Some((clean, _)) = with_clean_target(&connection.buffer) {
@@ -270,21 +270,22 @@ impl HandOver {
         Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
     }
 
-    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`.
+    /// Creates the handover of a request with the head `request`, written as `raw`. The bytes after the head are in the
+    /// buffer of `connection`.
     fn ours(mut connection: H1Connection, request: &RequestHeader, raw: BytesMut, length: Option<u64>) -> Self {
         let framing = length.map_or(Framing::Chunked, Framing::Length);
         let body = ahead(Body::new(framing), if length == Some(0) { &[] } else { &connection.buffer }).map(Some);
         let (head, handed) = head_for_pingora(request, raw);
         let mut rest = std::mem::replace(&mut connection.buffer, head);
-        // pingora gives up a connection on which it read more than one request. Where this one ends is known only if it has no
-        // body.
+        // pingora drops a connection from which it read more than one request. The end of this request is only known if
+        // it has no body.
         if length != Some(0) {
             connection.buffer.unsplit(std::mem::take(&mut rest));
         }
         Self { connection, rest, body, handed }
     }
 
-    /// Gives the connection to pingora's proxy for one request.
+    /// Hands the connection to pingora's proxy for one request.
     async fn run(self, gateway: &Gateway, proxy: &Arc<Proxy>, shutdown: &ShutdownWatch) -> ConnectionState {
         let Self { connection, rest, body, handed } = self;
         let Ok(body) = body else {
@@ -329,7 +330,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// Each request in flight has one.
+    /// Each request in flight has one such future.
     #[test]
     fn a_request_costs_little() {
         let request = size_of_a_request(next);

@@ -73,9 +73,9 @@ pub(in crate::proxy) async fn serve(
             }
             respond(&mut wire, &answer, gateway).await;
         }
-        // There are no WebSockets on HTTP/2 here (RFC 8441 is not spoken), so none is ever opened.
+        // HTTP/2 has no WebSockets here (RFC 8441 is not supported), so none is ever opened.
         Dispatch::ClientGone | Dispatch::Socket(_) => {}
-        // An event stream of the backend's own passes through pingora as any other body does; upgrades do not exist here.
+        // pingora forwards an event stream of the backend like any other body. HTTP/2 has no upgrades.
         Dispatch::Proxy | Dispatch::Tunnel => {
             let Downstream::H2(mut session) = wire else { return };
             if !goes_on {
@@ -93,7 +93,7 @@ pub(in crate::proxy) async fn serve(
             session.req_header_mut().extensions_mut().insert(pace.clone());
             tokio::select! {
                 _ = proxy.process_new_http(ServerSession::H2(*session), shutdown) => {}
-                // What is dropped is reset.
+                // Dropping the request resets the stream.
                 () = pace.stalled() => gateway.metrics.limit_hit("upload_pace"),
             }
         }
@@ -102,6 +102,6 @@ pub(in crate::proxy) async fn serve(
 
 async fn respond(wire: &mut Downstream, answer: &LocalResponse, gateway: &Gateway) {
     let patience = gateway.options().write_timeout;
-    // Whether the client takes it is its own affair.
+    // Errors are ignored: the stream ends either way.
     let _ = wire.answer(answer.status, &answer.headers, &answer.body, false, patience).await;
 }

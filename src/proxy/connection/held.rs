@@ -1,4 +1,4 @@
-//! A held client, to its end.
+//! Serves a held client until it leaves.
 
 use http::StatusCode;
 
@@ -7,17 +7,17 @@ use crate::proxy::connection::inflight::InFlightGuard;
 use crate::proxy::connection::limit::ConnectionPermit;
 use crate::telemetry::AccessGuard;
 
-/// What a client keeps from being taken for unused while it is held.
+/// Guard that counts the connection as in use while the client is held.
 #[allow(dead_code, reason = "it is there to be dropped")]
 #[derive(Debug)]
 pub(in crate::proxy) enum ActivityGuard {
-    /// A connection of its own.
+    /// The permit of an HTTP/1.x connection.
     Connection(ConnectionPermit),
-    /// A stream of one.
+    /// The activity of an HTTP/2 stream.
     Stream(InFlightGuard),
 }
 
-/// Holds a client to its end: a task of its own, with room for nothing else.
+/// Spawns a task that serves a held client, with a future as small as possible.
 #[allow(clippy::manual_async_fn, reason = "an async fn would have room for its arguments twice")]
 pub(in crate::proxy) fn spawn_held(
     mut wire: Downstream,
@@ -44,7 +44,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// Each held client has one of both.
+    /// Each held client has one of each.
     #[test]
     fn who_is_held_costs_little() {
         let (holding, session) = (size_of_holding(spawn_held), size_of::<Session>());

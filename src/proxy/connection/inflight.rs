@@ -1,4 +1,4 @@
-//! Whether anything is done on a connection.
+//! Tracks whether an HTTP/2 connection is idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,26 +7,26 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Counts what is done on one HTTP/2 connection. pingora counts its own tasks alone, and a client that is held has left them.
+/// Counts the activities on one HTTP/2 connection. pingora counts only its own tasks, and held clients have left them.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct InFlight {
     count: AtomicUsize,
     changed: Notify,
 }
 
-/// Something that is done, for as long as it is.
+/// One activity, until it is dropped.
 #[derive(Debug)]
 pub(in crate::proxy) struct InFlightGuard(Arc<InFlight>);
 
 impl InFlight {
-    /// One thing more is done.
+    /// Begins an activity.
     pub(in crate::proxy) fn begin(busy: &Arc<Self>) -> InFlightGuard {
         busy.count.fetch_add(1, Ordering::AcqRel);
         busy.changed.notify_one();
         InFlightGuard(Arc::clone(busy))
     }
 
-    /// Completes when nothing has been done for `patience`.
+    /// Completes when the connection has been idle for `patience`.
     pub(in crate::proxy) async fn idle(&self, patience: Duration) {
         loop {
             if self.count.load(Ordering::Acquire) > 0 {

@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! The limit on client connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,29 +12,30 @@ use tracing::warn;
 use crate::clock;
 use crate::model::{AddressBucket, Owner, Ration, Taken};
 
-/// Counts connections, so that there are never more than there are descriptors for: without any, nothing could be accepted,
-/// fetched or asked; and so that those of one network leave some for others.
+/// Counts connections, so that the process never runs out of file descriptors for accepting, fetching and proxying, and
+/// so that one network leaves connections for others.
 #[derive(Debug)]
 pub(in crate::proxy) struct ConnectionLimit {
     most: usize,
     places: Arc<Ration>,
-    /// Since when nobody has been told how many were turned away, and how many those are.
+    /// The time of the last warning, and the number of connections rejected since.
     turned_away: Mutex<(Option<Instant>, usize)>,
 }
 
-/// A connection, for as long as it is kept. Boxed, since whoever is held keeps it twice.
+/// The permit of a connection. Boxed, because the future of a held client stores it twice.
 #[derive(Debug)]
 pub(in crate::proxy) struct ConnectionPermit {
     _place: Box<Taken>,
 }
 
-/// How many times what is left one network may have: it may be that of a proxy in front.
+/// The maximum share of one network, as a multiple of what is left. It is large, because the network may be that of a
+/// proxy in front.
 const OF_NETWORK: u64 = 7;
 
-/// The log is told of those who are turned away at most once in this time.
+/// The minimum interval between two warnings about rejected connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long one who is turned away may take to hear of it.
+/// The timeout for sending a rejection.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ConnectionLimit {
@@ -46,7 +47,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Lets one more of `network` in, if there is room.
+    /// Admits one more connection of `network`, if there is room.
     pub(in crate::proxy) fn try_acquire(doors: &Self, network: Option<AddressBucket>) -> Option<ConnectionPermit> {
         if let Some(taken) = doors.places.take(Owner { network, client: 0 }, 1) {
             return Some(ConnectionPermit { _place: Box::new(taken) });
@@ -62,7 +63,7 @@ impl ConnectionLimit {
         None
     }
 
-    /// How many have been turned away since the last complaint, if it is time for the next.
+    /// Returns the number of rejections since the last warning, if the next warning is due.
     fn due_warning(&self, now: Instant) -> Option<usize> {
         let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, count) = &mut *turned_away;
@@ -78,16 +79,16 @@ impl ConnectionLimit {
 const OVERLOADED_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\r\nThere are too many connections.\n";
 
-/// Tells a client that there is no room for it, in words of HTTP/1.1.
+/// Rejects a client with an HTTP/1.1 response.
 pub(in crate::proxy) async fn reject(mut stream: Stream) {
-    // What has been sent and was not read would have the kernel throw away the answer.
+    // If unread data were left, the kernel would discard the response.
     let _ = stream.read(&mut [0; 4096]).now_or_never();
     let telling = async {
         stream.write_all(OVERLOADED_RESPONSE).await?;
         stream.flush().await?;
         stream.shutdown().await
     };
-    // Whether it hears of it is its own affair.
+    // Errors are ignored: the connection ends either way.
     let _ = timeout(REJECT_TIMEOUT, telling).await;
 }
 

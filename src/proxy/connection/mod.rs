@@ -1,4 +1,4 @@
-//! Connections of clients: accepted, read, counted, closed.
+//! Client connections: accept, read, count, close.
 
 pub(super) mod bindings;
 pub(super) mod h1;

@@ -1,4 +1,4 @@
-//! What the listener hands connections to.
+//! The service that the listener hands connections to.
 
 use std::sync::Arc;
 
@@ -24,36 +24,36 @@ use crate::proxy::connection::limit::{ConnectionLimit, reject};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::pingora::PassthroughProxy;
 
-/// What a listener speaks.
+/// The protocols of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
     /// HTTP/2 without TLS, for clients that begin with its preface (RFC 9113 section 3.3).
     pub h2c: bool,
 }
 
-/// Takes connections and serves HTTP/1.x on them itself; HTTP/2 is left to pingora, which hands its streams back.
+/// Serves HTTP/1.x connections itself and leaves HTTP/2 to pingora, which hands its streams back.
 pub struct ConnectionApp {
     options: ConnectionOptions,
     h2: Arc<H2>,
     doors: ConnectionLimit,
 }
 
-/// pingora's proxy with our phases.
+/// pingora's proxy with this crate's phases.
 pub(in crate::proxy) type Proxy = HttpProxy<PassthroughProxy>;
 
-/// A browser page follows many resources over one connection; this is enough for all its tabs.
+/// The maximum number of streams on one HTTP/2 connection: a browser uses one connection for all tabs.
 const MAX_H2_STREAMS: u32 = 256;
 
-/// What may wait unsent for one HTTP/2 stream.
+/// The maximum amount of unsent data per HTTP/2 stream, in bytes.
 const H2_SEND_BUFFER: usize = 64 * 1024;
 
-/// The heads of one HTTP/2 request, decompressed, in bytes: as much as other servers take.
+/// The maximum size of the decompressed header list of one HTTP/2 request, in bytes: the same as in other servers.
 const MAX_H2_HEADERS: u32 = 64 * 1024;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl ConnectionApp {
-    /// A front for `site`, with at most so many connections.
+    /// Creates a service for `gateway` with at most `connections` connections.
     pub fn new(gateway: Arc<Gateway>, options: ConnectionOptions, connections: usize) -> Self {
         let keepalive = gateway.replicas().options().replicas.iter().map(|replica| replica.keepalive).sum();
         let conf = ServerConf { upstream_keepalive_pool_size: keepalive, ..ServerConf::default() };
@@ -69,7 +69,7 @@ impl ConnectionApp {
         Self { options, h2, doors: ConnectionLimit::new(connections) }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it ends.
     pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let gateway = &self.h2.gateway;
         let peer = stream.get_socket_digest();
@@ -82,7 +82,7 @@ impl ConnectionApp {
         let mut buffer = BytesMut::new();
         let mut http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         if self.options.h2c && stream.get_ssl_digest().is_none() {
-            // pingora would wait for the whole preface for ever, and an HTTP/1.x head may be shorter than that.
+            // pingora would wait forever for the whole preface, and an HTTP/1.x head may be shorter than that.
             match timeout(gateway.options().head_timeout, reads_preface(&mut stream, &mut buffer)).await {
                 Ok(Some(preface)) => http2 = preface,
                 _ => return,
@@ -102,7 +102,7 @@ impl ConnectionApp {
             }
             return;
         }
-        // A task of our own: what pingora's holds for a connection is freed, whatever becomes of this one.
+        // A separate task, so that the memory of pingora's task for the connection is freed.
         let connection = h1::serve(
             Arc::clone(gateway),
             Arc::clone(&self.h2.proxy),
@@ -114,11 +114,11 @@ impl ConnectionApp {
     }
 }
 
-/// Whether the client begins with the HTTP/2 preface; what was read is in `buffer`. `None`: it left.
+/// Returns whether the client begins with the HTTP/2 preface, or `None` if it left. The bytes read are in `buffer`.
 async fn reads_preface(stream: &mut Stream, buffer: &mut BytesMut) -> Option<bool> {
     while buffer.len() < H2_PREFACE.len() {
-        // If this is HTTP/1.x, whatever has arrived of the requests behind the first is to be read with it: pingora gives up
-        // a connection on which it finds more than the one that it was given.
+        // For HTTP/1.x, all available bytes of pipelined requests must be read together with the first: pingora drops a
+        // connection on which it finds more than the request that it was given.
         buffer.reserve(1024);
         match stream.read_buf(buffer).await {
             Ok(1..) => {}
@@ -144,7 +144,7 @@ impl ServerApp for ConnectionApp {
     }
 }
 
-/// The HTTP/2 half of the front.
+/// The HTTP/2 part of the service.
 pub(in crate::proxy) struct H2 {
     pub(in crate::proxy) gateway: Arc<Gateway>,
     pub(in crate::proxy) proxy: Arc<Proxy>,

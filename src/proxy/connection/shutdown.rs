@@ -1,4 +1,4 @@
-//! Connections, when the server stops: whoever has just come is heard, and nobody is waited for who asks nothing.
+//! Graceful shutdown: a new connection may still send its first request; idle connections close at once.
 
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::clock;
 
-/// A client that has just connected has a request on the way, which nobody else will answer.
+/// How long a new connection may take to send its first request during shutdown. No other server would answer it.
 pub const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// Completes when a connection on which nothing is asked is to be closed, because the server stops. Not before `expected`.
+/// Completes when an idle connection must close because the server is stopping, but not before `expected`.
 pub(in crate::proxy) async fn closing(stopping: Pin<&mut WaitForCancellationFutureOwned>, expected: Option<Instant>) {
     stopping.await;
     if let Some(expected) = expected {
@@ -25,10 +25,11 @@ pub(in crate::proxy) async fn closing(stopping: Pin<&mut WaitForCancellationFutu
     }
 }
 
-/// Serves a connection of hyper's that has just been accepted until it ends, or the server is `stopping` and nothing is asked on it.
+/// Serves a newly accepted connection of hyper until it ends, or until the server is `stopping` and the connection is
+/// idle.
 ///
 /// # Errors
-/// Those of the connection.
+/// Returns the error of the connection.
 pub async fn serve_gracefully<S, B>(
     connection: Connection<TokioIo<TcpStream>, S>,
     stopping: CancellationToken,
@@ -44,7 +45,7 @@ where
     let mut stopping = pin!(stopping.cancelled_owned());
     tokio::select! {
         ended = &mut connection => return ended,
-        // hyper would close a connection on which nothing has arrived so far.
+        // hyper would close a connection on which nothing has arrived yet.
         () = closing(stopping.as_mut(), Some(expected)) => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -1,4 +1,4 @@
-//! What pingora's proxy is given of a client's connection.
+//! The stream that pingora's proxy receives for a client connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -26,28 +26,28 @@ use crate::clock;
 use crate::proto::Body;
 use crate::upstream::Line;
 
-/// What pingora's proxy is given of a connection: it writes the head of a response, and the pieces of its body, one by
-/// one. The connection itself has no buffer, since all who are held would have one, too.
+/// A buffered wrapper around a connection for pingora's proxy, which writes the head of a response and the pieces of
+/// its body one by one. The connection itself has no buffer, because every held client would keep one.
 #[derive(Debug)]
 pub(in crate::proxy) struct BufferedStream {
     stream: BufWriter<Stream>,
-    /// What of the request's body is to come, where that is known: it is looked at before pingora does.
+    /// The rest of the request's body, if its framing is known. Its bytes are validated before pingora sees them.
     body: Option<Body>,
     request: Arc<Handed>,
-    /// How long a client that has closed its side is still given its answer.
+    /// The timeout for the response of a client that has half-closed the connection.
     half_closed: Option<Pin<Box<Sleep>>>,
 }
 
-/// What pingora is not told of a request that it is handed, and what is to be known of the exchange besides.
+/// The parts of a handed-over request that pingora does not see, and the state of the exchange.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Handed {
-    /// The target as the client wrote it, if that cannot be written otherwise.
+    /// The target as the client wrote it, if it cannot be represented otherwise.
     pub(in crate::proxy) target: Option<Bytes>,
-    /// Fields that would be too many for pingora.
+    /// Fields beyond the number that pingora accepts.
     pub(in crate::proxy) fields: Mutex<Vec<(String, HeaderValue)>>,
-    /// The connection on which it is asked, if there is one yet.
+    /// The upstream connection of the request, once there is one.
     line: Mutex<Option<Arc<Line>>>,
-    /// Whether the client has closed its side.
+    /// Whether the client has closed its sending side.
     ended: AtomicBool,
 }
 
@@ -56,12 +56,12 @@ impl Handed {
         Self { target, ..Self::default() }
     }
 
-    /// What is known of the request on the connection with this digest.
+    /// Returns the data for the request on the connection with this digest.
     pub(in crate::proxy) fn of(digest: Option<&Digest>) -> Option<Arc<Self>> {
         digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
     }
 
-    /// The request is about to be sent on `line`.
+    /// Records that the request is about to be sent on `line`.
     pub(in crate::proxy) fn asked_on(&self, line: &Arc<Line>) {
         *self.line.lock() = Some(Arc::clone(line));
         if self.ended.load(Ordering::SeqCst) {
@@ -77,7 +77,7 @@ impl Handed {
     }
 }
 
-/// How long a client that has closed its side is given its answer while nothing of it comes.
+/// How long a half-closed client is kept while no part of its response arrives.
 pub(in crate::proxy) const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// One packet on most networks.
@@ -89,8 +89,8 @@ impl BufferedStream {
         Box::new(Self { stream, body, request: Arc::new(request), half_closed: None })
     }
 
-    /// The client has closed its side, behind a whole request: its answer is waited for, but not for ever. pingora would give
-    /// it up at once.
+    /// Waits for the response of a client that has half-closed the connection after a complete request, up to a
+    /// timeout. pingora would drop the connection at once.
     fn poll_half_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.half_closed.is_none() {
             self.request.end();
@@ -98,7 +98,7 @@ impl BufferedStream {
         self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED))).as_mut().poll(context)
     }
 
-    /// The connection again, once all that was written has been flushed.
+    /// Returns the inner connection, if all written data has been flushed.
     pub(in crate::proxy) fn into_inner(stream: Stream) -> Option<Stream> {
         let gathered = stream.into_any().downcast::<Self>().ok()?;
         gathered.stream.buffer().is_empty().then(|| gathered.stream.into_inner())
@@ -162,7 +162,7 @@ impl AsyncWrite for BufferedStream {
 #[async_trait]
 impl Shutdown for BufferedStream {
     async fn shutdown(&mut self) {
-        // Whether the client hears the rest is its own affair.
+        // Errors are ignored: the connection is closed either way.
         let _ = self.stream.flush().await;
         Shutdown::shutdown(&mut **self.stream.get_mut()).await;
     }
@@ -198,7 +198,8 @@ impl GetTimingDigest for BufferedStream {
 }
 
 impl GetProxyDigest for BufferedStream {
-    /// By this the phases find what pingora is not told. It was made for tunnels through other proxies.
+    /// Carries the data that pingora does not see to the phases. pingora intended this for tunnels through other
+    /// proxies.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         let answer = ResponseHeader::build(200, Some(0)).ok()?;
         Some(Arc::new(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(&self.request))))))

@@ -1,4 +1,4 @@
-//! Pages on their way to a browser: the browser script is put into them.
+//! Injects the browser script into pages on their way to a browser.
 //!
 //! ```text
 //! a navigation ─ Candidate::of ─▶ asked of the backend ─▶ the head of its answer ─ Candidate::inspect_response ─▶ Injection
@@ -34,63 +34,63 @@ use crate::shim::{
 use crate::telemetry::brief;
 use crate::upstream::Decoder;
 
-/// A navigation whose answer is given the script, if it turns out to be a page.
+/// A navigation whose response receives the script if it is a page.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Candidate {
     tag: Tag,
     /// The host by which the browser knows the site.
     host: String,
-    /// The validators that the backend is asked with.
+    /// The validators that are sent to the backend.
     asked: crate::shim::UpstreamValidators,
     scheme: &'static str,
     stream: String,
     page: String,
     takes_gzip: bool,
     is_head: bool,
-    /// Whether the client takes a body in chunks.
+    /// Whether the client accepts a chunked body.
     chunks: bool,
 }
 
-/// A page being changed.
+/// A page that is being changed.
 pub(in crate::proxy) struct Injection {
-    /// Locked by nobody: what is sent in pieces must be shareable nevertheless.
+    /// Never contended; the mutex makes the type `Sync`.
     injector: Mutex<Injector>,
     decoder: Option<Decoder>,
     encoder: Option<GzEncoder<Vec<u8>>>,
     page: String,
-    /// Whether its coding is damaged or incomplete: what came is all there is.
+    /// Whether its content coding is damaged or truncated. The output ends after the valid part.
     broken: bool,
 }
 
-/// How well pages are compressed that came compressed. They are many, and a person waits for each.
+/// The compression level for pages that were received compressed. It is low, because a user is waiting for each page.
 const COMPRESSION: u32 = 5;
 
-/// Decoded bytes of one piece.
+/// The maximum number of decoded bytes per piece.
 const MAX_DECODED: u64 = 64 << 20;
 
-/// Says what a navigation is for.
+/// The destination of a navigation.
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// By what it is told whether an answer is for a page.
+/// The request headers that decide whether a response is for a page.
 const DEPENDS_ON: &str = "Sec-Fetch-Dest, Sec-Fetch-Mode";
 
-/// Response headers that tell something of the bytes.
+/// Response headers that contain a digest of the bytes.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
-/// Policies on scripts that do not name their digest.
+/// Policies that require scripts to state their digest.
 const INTEGRITY_POLICIES: [&str; 2] = ["integrity-policy", "integrity-policy-report-only"];
 
-/// Browsers say so with each navigation, and scripts do not.
+/// Browsers send it with each navigation; scripts do not.
 const UPGRADE_INSECURE_REQUESTS: HeaderName = HeaderName::from_static("upgrade-insecure-requests");
 
 impl Candidate {
-    /// Whether the answer to `request` may be given the script.
+    /// Returns whether the response to `request` may receive the script.
     pub(in crate::proxy) fn is_one(gateway: &Gateway, request: &RequestView<'_>) -> bool {
         let routes = gateway.routes.load();
         routes.inject() && Self::route(&routes, request).is_some()
     }
 
-    /// The route that has the script put into the answer to `request`, if it is a page.
+    /// Returns the route that injects the script into the response to `request`, if it is for a page.
     fn route<'a>(routes: &'a Table, request: &RequestView<'_>) -> Option<&'a Arc<Route>> {
         let asks = matches!(request.head.method, Method::GET | Method::HEAD) && !request.headers().contains_key(RANGE);
         let is_page = asks && is_for_page(request);
@@ -100,7 +100,7 @@ impl Candidate {
             .filter(|route| route.shim != Shim::Off)
     }
 
-    /// What `request` is, if its answer may be given the script.
+    /// Creates a candidate if the response to `request` may receive the script.
     pub(in crate::proxy) fn of(gateway: &Gateway, request: &RequestView<'_>) -> Option<Self> {
         let headers = request.headers();
         let is_head = request.head.method == Method::HEAD;
@@ -129,8 +129,7 @@ impl Candidate {
         })
     }
 
-    /// Makes `request` ask for what can be changed: in a coding that we can undo, and with validators that are the
-    /// backend's.
+    /// Adapts `request`: it asks for a coding that can be decoded here, and uses the backend's own validators.
     pub(in crate::proxy) fn prepare_request(&self, request: &mut RequestHeader) -> Result<()> {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE] {
             request.remove_header(&name);
@@ -141,8 +140,8 @@ impl Candidate {
         request.insert_header(ACCEPT_ENCODING, if self.takes_gzip { "gzip" } else { "identity" })
     }
 
-    /// Meets the head of the answer: changes it for a page that is given the script, and says how its body is to be
-    /// changed.
+    /// Inspects the head of the response. For a page that receives the script, it changes the head and returns the
+    /// injection for the body.
     pub(in crate::proxy) fn inspect_response(
         mut self,
         shims: &ShimState,
@@ -193,7 +192,8 @@ impl Candidate {
         }))
     }
 
-    /// What the page lets the script do, and how its body is read. `Err` if it is to be left as it is.
+    /// Returns the decision of the page's policies and the decoder for its body, or `Err` if the page must stay
+    /// unchanged.
     fn judge(&self, headers: &HeaderMap) -> Result<(PolicyDecision, Option<Decoder>), Obstacle> {
         let leave = |directive: String| Err(Obstacle { directive, effect: Effect::NotInjected });
         if fields::has_token(headers, &CACHE_CONTROL, "no-transform") {
@@ -222,7 +222,7 @@ impl Candidate {
         }
     }
 
-    /// Makes the head one of a page that is changed on its way.
+    /// Rewrites the head for a page that is being changed.
     fn rewrite_head(&self, tagger: EtagCodec<'_>, response: &mut ResponseHeader) -> Result<Option<GzEncoder<Vec<u8>>>> {
         match tagger.tag(&response.headers) {
             Some(tag) => response.insert_header(ETAG, tag)?,
@@ -260,19 +260,19 @@ fn note(shims: &ShimState, page: &str, obstacle: Obstacle) {
     }
 }
 
-/// Whether a browser asks for something to show as a page, or in a frame of one.
+/// Returns whether a browser requests a page for display, possibly in a frame.
 fn is_for_page(request: &RequestView<'_>) -> bool {
     let headers = request.headers();
     match headers.get(SEC_FETCH_DEST).and_then(|value| value.to_str().ok()) {
-        // A navigation that a service worker passes on does not say any more what it is for; scripts cannot make one.
+        // A navigation that a service worker forwards loses its destination; scripts cannot create a navigation.
         Some("empty") => request.is_navigation() && request.accepts("text/html"),
         Some(dest) => matches!(dest, "document" | "iframe" | "frame"),
-        // Browsers only say so to sites that they trust the way to. Of a navigation to others they say this.
+        // Browsers send it only over trusted connections. To other sites, navigations send this header instead.
         None => request.is_navigation() && headers.contains_key(UPGRADE_INSECURE_REQUESTS),
     }
 }
 
-/// Whether this is a whole page.
+/// Returns whether this response is a complete page.
 fn is_page(response: &ResponseHeader) -> bool {
     let is_whole = response.status.is_success() && !matches!(response.status.as_u16(), 204..=206);
     let is_saved = response.headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
@@ -282,7 +282,7 @@ fn is_page(response: &ResponseHeader) -> bool {
 }
 
 impl Injection {
-    /// Passes a piece of the body on, or its end.
+    /// Processes a piece of the body, or its end.
     pub(in crate::proxy) fn process_chunk(
         &mut self,
         shims: &ShimState,
@@ -305,7 +305,7 @@ impl Injection {
         Ok(())
     }
 
-    /// The page's own bytes. Where they cannot be had any more, it ends: what came before is shown, as it would be without us.
+    /// Decodes a piece. If the coding is damaged, the page ends after the valid part, as it would without the proxy.
     fn decode(&mut self, piece: Bytes, end: bool) -> Bytes {
         if self.broken {
             return Bytes::new();
@@ -333,7 +333,7 @@ impl Injection {
             return encoder.finish();
         }
         if !out.is_empty() {
-            // Whoever sent this piece wants it to be seen.
+            // The server sent this piece separately, so it is flushed.
             encoder.flush()?;
         }
         let packed = std::mem::take(encoder.get_mut());
@@ -348,11 +348,11 @@ impl fmt::Debug for Injection {
     }
 }
 
-/// How long the script may be kept under a URL that names its version.
+/// The `Cache-Control` of the script under a URL with its version.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 impl Gateway {
-    /// Answers with the browser script.
+    /// Returns the response with the browser script.
     pub(in crate::proxy) fn script(&self, request: &RequestView<'_>) -> LocalResponse {
         let script = &self.shim.script;
         let coding = match (request.accepts_brotli(), request.accepts_gzip()) {

@@ -1,4 +1,4 @@
-//! All other requests, passed through.
+//! Requests that are passed through to the backend.
 
 pub(super) mod buffered_stream;
 pub(super) mod inject;

@@ -21,7 +21,7 @@ use crate::proxy::gateway::{Gateway, PassiveObserver};
 use crate::proxy::request::view::{MAX_TARGET, RequestView};
 use crate::upstream::Decoder;
 
-/// An answer that is passing by, of which a copy is kept.
+/// A copy of a response that is passing by.
 #[derive(Debug)]
 pub(in crate::proxy) struct Observation {
     purpose: Purpose,
@@ -59,10 +59,10 @@ pub(in crate::proxy) struct UploadCopy {
     signature: Vec<u8>,
 }
 
-/// A larger answer is not kept, so its URL is not fetched before somebody configures that.
+/// The maximum size of an observed body. The URL of a larger response is not fetched unless configured.
 const MAX_BODY: usize = 256 << 10;
 
-/// The same of what is neither text nor markup nor JSON.
+/// The same for bodies other than text, markup and JSON.
 const MAX_OTHER_BODY: usize = 16 << 10;
 
 /// So much of an upload is looked at.
@@ -118,7 +118,7 @@ impl Gateway {
         Some(Box::new(Observation { purpose: Purpose::Evidence(key), status, headers, body: Vec::new() }))
     }
 
-    /// The answer is complete.
+    /// Handles the end of the observed response.
     pub(in crate::proxy) fn observed(&self, observation: Observation) {
         let Observation { purpose, status, mut headers, body } = observation;
         let decode = || {
@@ -264,7 +264,7 @@ fn method_name(method: &Method) -> String {
 }
 
 impl Observation {
-    /// Takes in a piece of the body. `false` if there is too much of it.
+    /// Adds a piece of the body. Returns `false` if the body is too large.
     pub(in crate::proxy) fn push(&mut self, piece: &[u8]) -> bool {
         let fits = self.body.len() + piece.len() <= MAX_BODY;
         match &mut self.purpose {
@@ -291,7 +291,7 @@ impl Observation {
     }
 }
 
-/// Takes in `piece` for what observes an answer, and all of it when that was the last.
+/// Adds `piece` to the observation of a response, and completes it after the last piece.
 pub(in crate::proxy) fn observe(
     gateway: &Gateway,
     observation: &mut Option<Box<Observation>>,

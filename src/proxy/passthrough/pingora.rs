@@ -1,4 +1,4 @@
-//! What pingora's proxy is told about requests that the backend answers: glue, no decisions of its own.
+//! The phases of pingora's proxy for requests that the backend answers. They contain no decisions of their own.
 
 use std::io::{self, ErrorKind::InvalidData};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
 use crate::route::{Route, Target};
 use crate::telemetry::AccessGuard;
-use crate::upstream::{ConnectError, Expected, Line, ReplicaGuard, Upstream, summarize};
+use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
 
 /// The phases of a proxied request.
 pub struct PassthroughProxy {
@@ -41,36 +41,36 @@ pub struct PassthroughProxy {
 }
 
 impl PassthroughProxy {
-    /// Phases for requests of `site`.
+    /// Creates the phases for requests of `gateway`.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self { gateway }
     }
 }
 
-/// What is remembered of one request between its phases. pingora moves it about, so what is large is boxed: most requests have
-/// none of it.
+/// The state of one request between its phases. pingora moves it around, so large parts are boxed; most requests have
+/// none of them.
 #[derive(Debug, Default)]
 pub struct RequestCtx {
     attempts: usize,
-    /// Who was chosen to answer it.
+    /// The chosen replica.
     upstream: Option<ReplicaGuard>,
-    /// The connection over which it is asked.
+    /// The upstream connection.
     line: Option<Arc<Line>>,
-    /// What the access log will be told.
+    /// The access-log entry.
     visit: Option<Box<AccessGuard>>,
-    /// What an upload looks like.
+    /// The signature of an upload.
     shape: BodySignature,
-    /// Why there was no connection, in our words.
+    /// The reason why there was no connection.
     unreachable: Option<String>,
-    /// A navigation whose answer may be given the browser script.
+    /// A navigation whose response may receive the browser script.
     candidate: Option<Box<Candidate>>,
-    /// The page that is.
+    /// The page that receives it.
     injection: Option<Box<Injection>>,
     /// What is kept of an upload, where all is observed.
     upload: Option<Box<UploadCopy>>,
-    /// What is kept of an answer as it passes.
+    /// The copy of a response that is being observed.
     observation: Option<Box<Observation>>,
-    /// That it may be a write.
+    /// Guards for a request that may be a write.
     writing: Vec<Writing>,
 }
 
@@ -82,11 +82,11 @@ impl ProxyHttp for PassthroughProxy {
         RequestCtx::default()
     }
 
-    /// None: bodies pass as they are, so that an endless one is never kept waiting in a compressor.
+    /// Adds no modules: bodies pass unchanged, so that an endless body is never delayed by a compressor.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, passage: &mut RequestCtx) -> Result<()> {
-        // pingora would keep an HTTP/1.1 connection for ever. One that the client wants closed stays so.
+        // pingora would keep an HTTP/1.1 connection forever. A connection that the client wants closed is not kept.
         if session.get_keepalive().is_some() {
             let keepalive = self.gateway.options().keepalive.as_secs();
             session.set_keepalive((!self.gateway.stopping.is_cancelled()).then_some(keepalive));
@@ -104,7 +104,7 @@ impl ProxyHttp for PassthroughProxy {
         strip_h2c_upgrade(head);
         let bad = rejection(head).or_else(|| {
             let usable = head.version == Version::HTTP_2 || to_origin_form(head);
-            // What is ours and came this far was malformed in a way that keeps us from answering it.
+            // A request for our own prefix only arrives here if it is malformed in a way that prevents an answer.
             (!usable || self.gateway.own_path(head.uri.path()).is_some()).then_some(StatusCode::BAD_REQUEST)
         });
         bad.map_or(Ok(()), |status| Err(Error::new_down(ErrorType::HTTPStatus(status.as_u16()))))
@@ -112,7 +112,7 @@ impl ProxyHttp for PassthroughProxy {
 
     async fn upstream_peer(&self, session: &mut Session, passage: &mut RequestCtx) -> Result<Box<HttpPeer>> {
         passage.attempts += 1;
-        // A connection that has served others may have been closed at the wrong moment; that need not happen twice.
+        // A reused connection may have been closed at the wrong moment; the retry uses a fresh one.
         let again = passage.line.take().is_some();
         let from = Peer::of(session.digest());
         let binding = self.gateway.bindings.find(from, session.req_header());
@@ -123,7 +123,7 @@ impl ProxyHttp for PassthroughProxy {
                 if let Some(binding) = binding {
                     self.gateway.bindings.stay(from, upstream);
                     peer.group_key = binding.group;
-                    // Who is signed in is so until one of both ends closes.
+                    // The client stays signed in until one of the two ends closes.
                     peer.options.idle_timeout = Some(self.gateway.options().keepalive);
                 }
                 Ok(Box::new(peer))
@@ -158,7 +158,7 @@ impl ProxyHttp for PassthroughProxy {
         Ok(())
     }
 
-    /// What was sent over a connection that has served others may be sent again, if that does no harm (RFC 9110 section 9.2.2).
+    /// A request sent over a reused connection may be repeated if it is idempotent (RFC 9110 section 9.2.2).
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -185,13 +185,13 @@ impl ProxyHttp for PassthroughProxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let replicas = self.gateway.replicas();
-        // Nothing was sent yet, so whatever the method, another address may be tried.
+        // Nothing was sent yet, so another address may be tried for any method.
         error.set_retry(passage.attempts < replicas.attempts());
         if let Some(upstream) = &passage.upstream {
             upstream.unreachable();
-            let text = ConnectError::of(&upstream.options().address, &error).to_string();
+            let text = describe_connect(&upstream.options().address, &error);
             if replicas.iter().count() > 1 {
-                // Whoever comes next goes to another.
+                // The next request goes to another replica.
                 upstream.health().mark_down(&text);
             }
             passage.unreachable = Some(text);
@@ -206,7 +206,7 @@ impl ProxyHttp for PassthroughProxy {
         passage: &mut RequestCtx,
     ) -> Result<()> {
         let Some(upstream) = &passage.upstream else { return Err(Error::new_up(ErrorType::ConnectNoRoute)) };
-        // What is forwarded depends on the version that the client spoke, not on the one that we speak to the backend.
+        // Forwarding depends on the client's HTTP version, not on the version used with the backend.
         let spoken = session.req_header().version;
         let sent = request.version;
         request.set_version(spoken);
@@ -247,8 +247,8 @@ impl ProxyHttp for PassthroughProxy {
                 passage.upload.get_or_insert_default().push(piece);
             }
         }
-        // An HTTP/2 upload that ends in an empty frame would have its end written twice to an HTTP/1.1 backend, which
-        // would take the second for the beginning of another request.
+        // pingora would write the end of an HTTP/2 upload with a final empty frame twice to an HTTP/1.1 backend, which
+        // would parse the second end as the beginning of another request.
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
@@ -272,7 +272,8 @@ impl ProxyHttp for PassthroughProxy {
             && Box::pin(upstream.finds_out(host, head.uri.path())).await
             && asks
         {
-            // Refused for what it was called, it has done nothing, and is asked again by its own name.
+            // The request was refused because of its host name and had no effect, so it is repeated with the backend's
+            // own name.
             let mut again = Error::new_up(ErrorType::HTTPStatus(StatusCode::MISDIRECTED_REQUEST.as_u16()));
             again.set_retry(true);
             return Err(again);
@@ -286,7 +287,7 @@ impl ProxyHttp for PassthroughProxy {
         }
         let head = session.req_header();
         if head.version == Version::HTTP_10 {
-            // The end of what has no length is the end of the connection (RFC 9112 section 6.1).
+            // A body without a length ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
         }
         let is_page = passage.candidate.is_some();
@@ -349,7 +350,7 @@ impl ProxyHttp for PassthroughProxy {
             && let Some(request) =
                 RequestView::new(session.req_header(), Peer::of(session.digest()), &self.gateway.options().trusted)
         {
-            // The backend may have done what it was asked before it failed, or before the client left.
+            // The backend may have executed the request before it failed or before the client left.
             self.gateway.record_write(&request, &passage.shape, status, &HeaderMap::new());
             self.gateway.told_of_write(&request).await;
         }
@@ -360,7 +361,7 @@ impl ProxyHttp for PassthroughProxy {
             }
         }
         if let Ok(status) = StatusCode::from_u16(status) {
-            // The client may have gone meanwhile; then nobody misses this text.
+            // Errors are ignored: the client may have left.
             let _ = respond(session, status).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
@@ -386,7 +387,7 @@ impl ProxyHttp for PassthroughProxy {
         }
     }
 
-    /// pingora would log every client that goes away; what matters is logged by [`crate::upstream::Health`].
+    /// pingora would log every client that disconnects; relevant failures are logged by [`crate::upstream::Health`].
     fn suppress_error_log(&self, _session: &Session, _passage: &RequestCtx, _error: &Error) -> bool {
         true
     }
@@ -402,7 +403,7 @@ impl ProxyHttp for PassthroughProxy {
     }
 }
 
-/// The short text for a request that cannot be proxied.
+/// Returns the short text for a request that cannot be proxied.
 pub(in crate::proxy) fn error_text(status: StatusCode) -> &'static str {
     match status {
         StatusCode::BAD_GATEWAY => "The application behind this proxy cannot be reached, or broke off its answer.",
@@ -415,7 +416,7 @@ pub(in crate::proxy) fn error_text(status: StatusCode) -> &'static str {
 
 async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
     if session.response_written().is_some() {
-        // A part of the answer is out: all that can be done is to break off, so that the client notices.
+        // A part of the response has been sent, so the connection is closed to signal the error.
         return Ok(());
     }
     let body = Bytes::from(format!("{}\n", error_text(status)));
@@ -429,13 +430,13 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
     session.as_downstream_mut().write_error_response(head, body).await
 }
 
-/// The site as the client of this request addressed it.
+/// Returns the site as the client of this request addressed it.
 fn site_of(session: &Session, gateway: &Gateway) -> Option<Origin> {
     let request = RequestView::new(session.req_header(), Peer::of(session.digest()), &gateway.options().trusted)?;
     Some(request.client.origin)
 }
 
-/// Makes `response` one that names the site where it named the backend.
+/// Replaces the backend's name in `response` by the site's.
 pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHeader, gateway: &Origin) -> Result<()> {
     for (name, lines) in upstream.response_rewrites(&response.headers, gateway) {
         response.remove_header(&name);
@@ -460,7 +461,8 @@ impl Gateway {
         })
     }
 
-    /// Takes note of what the backend answers `request`, an upload of this `shape`, and makes the head of it fit for the client.
+    /// Records the backend's response to `request`, an upload with this signature, and prepares the head for the
+    /// client.
     pub(in crate::proxy) fn on_response(
         &self,
         request: &RequestView<'_>,
@@ -493,8 +495,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// The backend is about to answer `request` itself: what is remembered of it from before may be older than that, and
-    /// nobody is to go back to an older state.
+    /// Sets a fence when the backend is about to answer `request` itself: the remembered state may be older, and a
+    /// client must never go back to an older state.
     fn fence_direct_response(&self, route: &Route, request: &RequestView<'_>) {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);

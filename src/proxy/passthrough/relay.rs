@@ -1,12 +1,13 @@
-//! Requests without a body that are passed on from one connection to another by the task of the client's own.
+//! Relays requests without a body within the client's own task.
 //!
 //! ```text
 //! a head, as it was read ─ hop-by-hop fields, Forwarded, CDN-Loop ─▶ an idle connection to the backend, or a new one
 //!                      the client ◀─ head and body, piece by piece ─┘
 //! ```
 //!
-//! pingora's proxy is made for whatever may pass a proxy: both bodies travel between tasks, at once. Nearly all requests are a
-//! head, and then only the answer is under way. What is more than that is left to pingora.
+//! pingora's proxy supports everything that may pass through a proxy, so both bodies travel between tasks concurrently.
+//! Nearly all requests consist of a head only, and then only the response is in transit. All other requests are left to
+//! pingora.
 
 use std::io;
 use std::time::Duration;
@@ -38,11 +39,11 @@ use crate::proxy::watched::writes::BodySignature;
 use crate::telemetry::AccessGuard;
 use crate::upstream::{ConnectError, Expected, Line, ReplicaGuard, Upstream, expect, summarize};
 
-/// What is gathered of an answer before it is written, in bytes. What is larger is written as it was read.
+/// The maximum number of response bytes that are gathered before a write. Larger pieces are written as they were read.
 const COALESCE_LIMIT: usize = 16 * 1024;
 
-/// Whether `request`, which has no body and leaves its connection open, is one that is relayed: it asks for nothing but an
-/// answer, and nobody changes that.
+/// Returns whether `request`, which has no body and keeps its connection open, can be relayed: it expects an ordinary
+/// response, and that response is not modified.
 pub(in crate::proxy) fn is_eligible(gateway: &Gateway, request: &RequestView<'_>) -> bool {
     let headers = request.headers();
     matches!(request.head.method, Method::GET | Method::HEAD)
@@ -53,26 +54,26 @@ pub(in crate::proxy) fn is_eligible(gateway: &Gateway, request: &RequestView<'_>
         && !Candidate::is_one(gateway, request)
 }
 
-/// A request that is relayed, and how its head was written.
+/// A request to relay, and its original head.
 pub(in crate::proxy) struct Relay<'a> {
     pub(in crate::proxy) gateway: &'a Gateway,
     pub(in crate::proxy) request: &'a RequestView<'a>,
     pub(in crate::proxy) raw: &'a [u8],
 }
 
-/// Why there is no whole answer.
+/// The reason why there is no complete response.
 enum Failure {
-    /// The client left, or does not read.
+    /// The client left or does not read.
     Client,
-    /// The backend is away, or broke off before its answer began. If its connection was `closed` it may not have seen the
-    /// request.
+    /// The backend is down, or the connection broke before the response began. If the connection was `closed`, the
+    /// backend may not have received the request.
     Upstream { text: String, late: bool, closed: bool },
-    /// It broke off behind that: all that can be done is to break off, too, so that the client notices.
+    /// The connection broke during the response, so the client's connection is closed to signal the error.
     Broken(String),
 }
 
 impl Relay<'_> {
-    /// Passes the request on, and its answer back. Returns the client's connection if it can be used again.
+    /// Relays the request and its response. Returns the client's connection if it can be reused.
     pub(in crate::proxy) async fn run(
         &self,
         mut client: H1Connection,
@@ -98,21 +99,22 @@ impl Relay<'_> {
         }
     }
 
-    /// Whether the backend may have refused the request for the name by which it was called.
+    /// Returns whether the backend may have refused the request because of its host name.
     fn is_suspect(&self, asked: &Result<(ReplicaGuard, HttpSession), Failure>) -> bool {
         let Ok((upstream, session)) = asked else { return false };
         let host = self.request.headers().get(HOST);
         session.resp_header().is_some_and(|head| upstream.suspects(host, head.status, &head.headers))
     }
 
-    /// Whether it did, so that it is to be asked again by its own. It has done nothing then.
+    /// Returns whether the backend refused the request because of its host name, so that it can be repeated with the
+    /// backend's own name. The request had no effect then.
     async fn finds_out(&self) -> bool {
         let (upstream, request) = (self.gateway.upstream(), self.request);
         Box::pin(upstream.finds_out(&request.client.origin.host, request.target.path)).await
     }
 
-    /// Sends the request to the backend and reads until the head of the answer. An idle connection may have been closed in
-    /// the meantime, which is no failure: the request, which changes nothing, is sent over another.
+    /// Sends the request to the backend and reads the head of the response. An idle connection may have been closed in
+    /// the meantime, which is not a failure: the request is safe, so it is repeated over another connection.
     async fn send(
         &self,
         client: &mut H1Connection,
@@ -163,7 +165,7 @@ impl Relay<'_> {
         }
     }
 
-    /// The request's head as the backend is sent it.
+    /// Returns the request's head for the backend.
     fn upstream_head(&self, upstream: &Upstream, trace: Option<String>) -> Option<Box<RequestHeader>> {
         let mut head = parse_preserving_case(self.raw)?;
         strip_h2c_upgrade(&mut head);
@@ -178,8 +180,8 @@ impl Relay<'_> {
         Some(head)
     }
 
-    /// Passes the answer back, of which the head has been read. Returns whether the client has been told that its connection
-    /// is closed then.
+    /// Relays a response with an already parsed head. Returns whether the client was told that its connection will be
+    /// closed.
     async fn answer(
         &self,
         client: &mut H1Connection,
@@ -202,7 +204,8 @@ impl Relay<'_> {
             visit.set_response(head.status.as_u16(), Some(sent));
         }
         match &passed {
-            // Before the client has it all: its next request may be the next on this connection, and this one is over.
+            // This precedes the last bytes of the response: the client's next request may arrive on this connection as
+            // soon as it has them.
             Ok(()) => {
                 self.request.under_way.answered();
                 if let Some(observation) = observation {
@@ -222,8 +225,8 @@ impl Relay<'_> {
         passed.map(|()| close)
     }
 
-    /// The answer's head as the client is sent it, and whether its body is sent in chunks: if the backend does that, or does
-    /// not say how long it is.
+    /// Returns the response's head for the client, and whether the body is sent in chunks: if the backend sends chunks
+    /// or no length.
     fn client_head(
         &self,
         upstream: &Upstream,
@@ -260,8 +263,8 @@ impl Relay<'_> {
     }
 }
 
-/// Waits for what the backend sends for as long as the client wants it. One that closes its side may still do so (RFC 9112
-/// section 9.6): the backend learns of it as it would without us, and has a while to answer.
+/// Awaits data of the backend as long as the client is interested. A client that half-closes its connection still is
+/// (RFC 9112 section 9.6): the backend is told of the half-close, and has some time to answer.
 async fn while_wanted<T>(
     client: &mut H1Connection,
     line: Option<&Line>,
@@ -279,8 +282,8 @@ async fn while_wanted<T>(
     Box::pin(timeout(HALF_CLOSED, read)).await.map_err(|_| Failure::Client)
 }
 
-/// Passes the body back, behind what is in `out`, where the end of it is left. What the backend has sent is gathered; what
-/// is gathered never waits for what it has not.
+/// Relays the body after the bytes in `out`, and leaves its end there. Available data is gathered into larger writes,
+/// but never delayed for data that has not arrived.
 async fn pass_body(
     client: &mut H1Connection,
     session: &mut HttpSession,
@@ -307,7 +310,7 @@ async fn pass_body(
         if observation.as_mut().is_some_and(|observation| !observation.push(piece)) {
             *observation = None;
         }
-        // A chunk of nothing would end the body.
+        // An empty chunk would end the body.
         let end: &[u8] = if chunked && !piece.is_empty() {
             out.put_slice(format!("{:x}\r\n", piece.len()).as_bytes());
             b"\r\n"
@@ -329,14 +332,14 @@ async fn pass_body(
 }
 
 impl Failure {
-    /// Tells operators, if it was the backend's.
+    /// Reports the failure to the upstream's health, if the backend caused it.
     fn note(&self, upstream: &Upstream) {
         if let Self::Upstream { text, .. } | Self::Broken(text) = self {
             upstream.health().mark_down(text);
         }
     }
 
-    /// The backend's answer is none that can be passed back.
+    /// Returns the failure for a response that cannot be relayed.
     fn wrong(text: &str) -> Self {
         Self::Upstream { text: text.to_owned(), late: false, closed: false }
     }
@@ -344,7 +347,7 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let late = matches!(error, ConnectError::Connect { late: true, .. });
+        let late = error.is_timeout();
         Self::Upstream { text: error.to_string(), late, closed: false }
     }
 }
@@ -352,13 +355,13 @@ impl From<ConnectError> for Failure {
 impl From<Box<pingora::Error>> for Failure {
     fn from(error: Box<pingora::Error>) -> Self {
         let late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        // What pingora says of a connection that was closed, or on which nothing could be sent any more.
+        // pingora's errors for a connection that was closed or did not accept writes.
         let closed = error.retry == RetryType::ReusedOnly || *error.etype() == ErrorType::WriteError;
         Self::Upstream { text: summarize(&error), late, closed }
     }
 }
 
-/// What is written is written to the client.
+/// I/O errors here come from writes to the client.
 impl From<io::Error> for Failure {
     fn from(_: io::Error) -> Self {
         Self::Client

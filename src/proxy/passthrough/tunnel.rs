@@ -1,8 +1,8 @@
-//! Connections that become the backend's own: upgrades, and event streams that it makes itself.
+//! Tunnels: upgrades, and event streams that the backend produces itself.
 //!
-//! The request's head goes to the backend over a connection of its own, the head of the answer comes back, and from then
-//! on bytes are copied. After a 101 both ways; after any other answer only towards the client, so that nothing a client
-//! sends behind its request ever reaches the backend unseen.
+//! The request's head goes to the backend over a connection of its own, the head of the response comes back, and from
+//! then on bytes are copied. After a 101 they are copied in both directions; after any other response only towards the
+//! client, so that no further bytes of the client reach the backend unchecked.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,19 +31,19 @@ use crate::proxy::watched::writes::BodySignature;
 use crate::telemetry::AccessGuard;
 use crate::upstream::{Expected, Upstream, expect};
 
-/// Bytes copied at a time, each way.
+/// The buffer size in each direction.
 const BUFFER: usize = 8 * 1024;
 
-/// As many lines as pingora allows in the head of an answer.
+/// The maximum number of header lines in a response: pingora's limit.
 const MAX_HEADERS: usize = 256;
 
-/// How long one side of a WebSocket may be silent when the other has ended: by then it should have said goodbye.
+/// How long one side of a WebSocket may be silent after the other has ended. By then it should have sent a close frame.
 const WEBSOCKET_LINGER: Duration = Duration::from_secs(10);
 
-/// The same of other protocols, in which one side may end long before the other.
+/// The same for other protocols, in which one side may end long before the other.
 const LINGER: Duration = Duration::from_secs(600);
 
-/// Serves a connection whose next request is `request`, to its end.
+/// Serves a connection with the next request `request` until it ends.
 pub(in crate::proxy) async fn run(
     gateway: &Gateway,
     mut client: H1Connection,
@@ -82,13 +82,13 @@ pub(in crate::proxy) async fn run(
 }
 
 enum Failure {
-    /// The client left, or its connection failed: there is nobody to tell.
+    /// The client left, or its connection failed.
     Client,
-    /// The backend is away or broke off before its answer began.
+    /// The backend is down, or the connection broke before its response began.
     Upstream(String),
 }
 
-/// A request, and who is to answer it.
+/// A request and the upstream that answers it.
 struct Tunnel<'a> {
     gateway: &'a Gateway,
     upstream: &'a Upstream,
@@ -133,7 +133,7 @@ impl Tunnel<'_> {
         if self.upstream.suspects(host, answer.status, &answer.headers)
             && let Some(host) = host.and_then(|host| host.to_str().ok())
         {
-            // Clients of streams and sockets come again by themselves.
+            // Clients of streams and sockets reconnect by themselves.
             Box::pin(self.upstream.finds_out(host, request.uri.path())).await;
         }
         received.advance(length);
@@ -169,7 +169,7 @@ impl Tunnel<'_> {
         let pump = Pump { patience, linger: LINGER, ended: CancellationToken::new() };
         let (mut from_client, mut to_client) = tokio::io::split(&mut client.stream);
         tokio::select! {
-            // The connection to the backend ends where its answer does.
+            // The response ends with the connection to the backend.
             _ = pump.copy(&mut upstream, &mut to_client, || {}) => {}
             () = silence(&mut from_client) => {}
             () = gateway.stopped() => {}
@@ -177,7 +177,7 @@ impl Tunnel<'_> {
         Ok(())
     }
 
-    /// The request's head as the backend is sent it.
+    /// Returns the request's head for the backend.
     fn outgoing(&self, protocol: Option<&HeaderValue>, trace: Option<String>) -> Option<BytesMut> {
         let mut head = self.request.clone();
         for name in fields::hop_by_hop(&self.request.headers) {
@@ -191,15 +191,15 @@ impl Tunnel<'_> {
             head.insert_header(CONNECTION, "Upgrade").ok()?;
             head.insert_header(UPGRADE, protocol.clone()).ok()?;
         } else {
-            // The connection is used for this answer alone: its end is the answer's end.
+            // The connection carries only this response and ends with it.
             head.insert_header(CONNECTION, "close").ok()?;
         }
         debug_assert!(head.headers.contains_key(HOST), "a head that was accepted names a host");
         http_req_header_to_wire(&head)
     }
 
-    /// Makes the answer's head what the client is sent: the framing stays as the bytes behind it are, the rest of what
-    /// belongs to the connection becomes ours. What a request that may change something came to is noted.
+    /// Prepares the response's head for the client: it keeps the framing headers, which match the bytes that follow,
+    /// and replaces the other hop-by-hop headers. Also records the result of a request that may be a write.
     fn returned(&self, answer: &mut ResponseHeader, switched: bool, asked: Option<&RequestView<'_>>) {
         let framing = answer.headers.get(TRANSFER_ENCODING).cloned();
         let upgrade = answer.headers.get(UPGRADE).cloned().filter(|_| switched);
@@ -210,7 +210,7 @@ impl Tunnel<'_> {
         let ours = [(TRANSFER_ENCODING, framing), (UPGRADE, upgrade), (CONNECTION, Some(connection))];
         let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
         for (name, value) in ours {
-            // Only what is no header name is refused, and these are.
+            // Inserting fails only for invalid header names, and these are valid.
             let _ = answer.insert_header(name, value);
         }
         let Some(asked) = asked else { return };
@@ -222,7 +222,7 @@ impl Tunnel<'_> {
     }
 }
 
-/// Reads the head of the final answer, which the connection has made one that cannot be misread.
+/// Reads the head of the final response, which the connection has made unambiguous.
 async fn read_answer(upstream: &mut Stream, received: &mut BytesMut) -> io::Result<(ResponseHeader, usize)> {
     loop {
         if let Some(end) = find_end(received, 0) {
@@ -251,18 +251,18 @@ fn parse(head: &[u8]) -> io::Result<ResponseHeader> {
 
 /// Copies bytes for a tunnel.
 struct Pump {
-    /// How long each piece may take to be accepted.
+    /// The timeout for writing each piece.
     patience: Duration,
-    /// How long one side may be silent when the other has ended.
+    /// How long one side may be silent after the other has ended.
     linger: Duration,
-    /// When one side has.
+    /// Cancelled when one side has ended.
     ended: CancellationToken,
 }
 
 impl Pump {
-    /// Copies both ways until both are done, one fails, or one has ended and the other is silent.
+    /// Copies in both directions until both sides have ended, one fails, or one has ended and the other is silent.
     ///
-    /// `heard` is called when the backend says something after the client has: that may be the answer to a write.
+    /// `heard` is called when the backend sends data after the client has: that may be the response to a write.
     async fn both_ways(&self, client: &mut Stream, upstream: Stream, early: &[u8], heard: &(dyn Fn() + Sync)) {
         let said = AtomicBool::new(!early.is_empty());
         let says = || said.store(true, Ordering::Release);
@@ -278,11 +278,11 @@ impl Pump {
             to_upstream.flush().await?;
             self.copy(&mut from_client, &mut to_upstream, says).await
         };
-        // Whoever fails is not there any more, and nobody is told more than that the other side has ended.
+        // A failed side is gone, and the other side only learns that it has ended.
         let _ = tokio::try_join!(up, self.copy(&mut from_upstream, &mut to_client, answers));
     }
 
-    /// Copies until the end of `from`, which it passes on. `passes` is called before each piece.
+    /// Copies until the end of `from`, and forwards that end. `passes` is called before each piece.
     async fn copy(
         &self,
         from: &mut (impl AsyncRead + Unpin),
@@ -309,14 +309,14 @@ impl Pump {
         }
     }
 
-    /// Completes when the other side has ended, and a while has passed.
+    /// Completes some time after the other side has ended.
     async fn silent(&self) {
         self.ended.cancelled().await;
         sleep(self.linger).await;
     }
 }
 
-/// Completes when the client has closed its side. What it sends is dropped.
+/// Completes when the client has closed its sending side. Received data is dropped.
 async fn silence(from: &mut (impl AsyncRead + Unpin)) {
     let mut dropped = [0; 64];
     while matches!(from.read(&mut dropped).await, Ok(1..)) {}
@@ -326,7 +326,7 @@ async fn silence(from: &mut (impl AsyncRead + Unpin)) {
 mod tests {
     use super::*;
 
-    /// Whatever one side does when the other has ended, its descriptors are not kept for ever.
+    /// File descriptors are freed eventually, whatever one side does after the other has ended.
     #[tokio::test(start_paused = true)]
     async fn a_side_that_is_silent_behind_the_end_of_the_other_is_left() {
         let pump = Pump { patience: Duration::from_secs(5), linger: WEBSOCKET_LINGER, ended: CancellationToken::new() };

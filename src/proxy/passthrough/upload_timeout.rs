@@ -1,4 +1,4 @@
-//! Whether an upload still arrives.
+//! Detects stalled uploads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,29 +7,29 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 
-/// How an upload over HTTP/2 goes on. Over HTTP/1.x pingora gives up a client that sends nothing; here nobody would, and each
-/// keeps a connection to the application.
+/// The progress of an upload over HTTP/2. Over HTTP/1.x pingora drops a client that sends nothing; over HTTP/2 it does
+/// not, and each stalled upload would occupy a connection to the application.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct UploadProgress(Arc<Mutex<Last>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Last {
-    /// Something arrived, and more is to come.
+    /// A piece arrived, and more follow.
     Piece(Instant),
-    /// All of it has.
+    /// The upload is complete.
     End,
 }
 
-/// How long there may be nothing. An application that takes its time is not to lose an upload to this.
+/// The maximum time without data. It is long, so that a slow application does not lose an upload.
 pub(in crate::proxy) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl UploadProgress {
-    /// Of an upload that begins now.
+    /// Creates the state of an upload that begins now.
     pub(in crate::proxy) fn new() -> Self {
         Self(Arc::new(Mutex::new(Last::Piece(clock::now()))))
     }
 
-    /// A piece has arrived, with `end` the last.
+    /// Records a piece; `end` marks the last one.
     pub(in crate::proxy) fn record(&self, end: bool) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*last, Last::Piece(_)) {
@@ -37,7 +37,7 @@ impl UploadProgress {
         }
     }
 
-    /// Completes when nothing has arrived for [`UPLOAD_TIMEOUT`]; never, if all has.
+    /// Completes when nothing has arrived for [`UPLOAD_TIMEOUT`]; never if the upload is complete.
     pub(in crate::proxy) async fn stalled(&self) {
         loop {
             let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Conditions that clients make with entity tags of ours, as the backend can read them.
+//! Translates conditions on entity tags of this server into conditions that the backend understands.
 //!
 //! ```text
 //! If-None-Match: "ours", "theirs"   ─▶ If-None-Match: "theirs"       a tag left out costs a body, never a change
@@ -6,9 +6,9 @@
 //! If-Range: "ours"                  ─▶ the whole, without Range      what the client holds a part of is not the backend's
 //! ```
 //!
-//! An entity tag that this server made never reaches the backend. What one was made in place of is written in the tag itself,
-//! so that it can be translated by whoever gets it, at whatever time. A tag that was made where the backend gave none is
-//! left out of `If-Match`, too: without us the client would have none to ask with, and the backend would decide without.
+//! An entity tag of this server never reaches the backend. Each such tag contains the backend's tag that it replaces,
+//! so that any process can translate it at any time. A tag created where the backend sent none is removed from
+//! `If-Match` too: without the proxy the client would have no tag to send, and the backend would decide without it.
 
 use http::header::{HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use pingora::Result;
@@ -19,17 +19,18 @@ use crate::model::entity::{self, EntityTag};
 use crate::proxy::request::view::IF;
 use crate::shim;
 
-/// Says which event of a stream a client had last. Those of ours are nothing to an application that streams itself.
+/// The last event that the client received of a stream. Our event ids mean nothing to an application with a stream of
+/// its own.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What becomes of a tag on its way to the backend.
+/// The translation of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Sent {
-    /// It is the backend's own.
+    /// It is the backend's own tag and stays.
     AsItIs,
-    /// It stands for this one of the backend's.
+    /// It is replaced by this tag of the backend.
     Instead(Vec<u8>),
-    /// The backend has nothing that it stands for.
+    /// It has no counterpart at the backend and is removed.
     LeftOut,
 }
 
@@ -49,9 +50,9 @@ impl Sent {
 /// Translates all conditions in `head`.
 ///
 /// # Errors
-/// If a header cannot be written.
+/// Returns an error if a header cannot be written.
 pub(in crate::proxy) fn translate(head: &mut RequestHeader) -> Result<()> {
-    // Most requests have no condition, and most that have none of ours.
+    // Most requests have no condition, and most conditions contain no tag of this server.
     if head.headers.contains_key(&IF_NONE_MATCH) {
         translate_if_none_match(head)?;
     }
@@ -82,8 +83,9 @@ pub(in crate::proxy) fn translate(head: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
-/// What a tag of ours names may differ from what the backend gave its own for: in the coding, by a script, or because the
-/// backend gives different things the same tag. So it is left out, and the client is given the whole at worst.
+/// Removes the tags of this server from `If-None-Match`. Such a tag may name a form that the backend's tag does not
+/// identify: another coding, a page with the script, or one of several states with the same tag. At worst the client
+/// receives the whole body.
 fn translate_if_none_match(head: &mut RequestHeader) -> Result<()> {
     let (mut kept, mut ours, mut instead) = (Vec::new(), false, false);
     for tag in entity::tags(&head.headers, &IF_NONE_MATCH) {
@@ -100,7 +102,7 @@ fn translate_if_none_match(head: &mut RequestHeader) -> Result<()> {
     }
     let kept = kept.join(&b", "[..]);
     if kept.is_empty() && instead {
-        // It would count now, and is of what the backend sent.
+        // Without the tags the date would count, and it belongs to the backend's form.
         head.remove_header(&IF_MODIFIED_SINCE);
     }
     write(head, IF_NONE_MATCH, &kept)
@@ -118,18 +120,19 @@ fn write(head: &mut RequestHeader, name: HeaderName, value: &[u8]) -> Result<()>
     }
 }
 
-/// Translates the entity tags in the lists of a WebDAV `If` (RFC 4918 section 10.4): `<url> (<lock> ["tag"]) (Not ["tag"])`.
-/// `None` if none is ours. A list that held nothing else is left out, and so is a URL without lists.
+/// Translates the entity tags in the lists of a WebDAV `If` (RFC 4918 section 10.4):
+/// `<url> (<lock> ["tag"]) (Not ["tag"])`. Returns `None` if it contains no tag of this server. Lists that become empty
+/// are removed, and so are URLs without lists.
 fn translate_lists(value: &[u8]) -> Option<Vec<u8>> {
     let mut out: Vec<u8> = Vec::with_capacity(value.len());
     let (mut rest, mut changed) = (value, false);
-    // Where in `out` the list that is being read begins, and whether anything stands in it.
+    // The beginning of the current list in `out`, and whether the list has an entry.
     let mut list = None;
     while let [first, ..] = rest {
         let length = match first {
             b'<' => length_of(rest, b'>'),
             b'[' => {
-                // A tag may hold a bracket.
+                // A tag may contain a bracket.
                 let quoted = rest.get(1..)?.iter().position(|byte| *byte == b'"').map_or(0, |at| at + 2);
                 let closed = rest[quoted..].iter().position(|byte| *byte == b'"').map_or(quoted, |at| quoted + at + 1);
                 closed + length_of(&rest[closed.min(rest.len())..], b']')
@@ -173,7 +176,7 @@ fn translate_lists(value: &[u8]) -> Option<Vec<u8>> {
     if !changed {
         return None;
     }
-    // Without lists nothing is asked.
+    // Without lists the header has no meaning.
     Some(if out.contains(&b'(') { out.trim_ascii().to_vec() } else { Vec::new() })
 }
 
@@ -243,7 +246,7 @@ mod tests {
             }
         }
         assert_eq!(only("last-event-id", &version().to_string()), None);
-        // The date of what the client has is the backend's own.
+        // The date of the client's copy is the backend's own.
         let date = ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(sent(&[("if-none-match", &bare), date]).len(), 1);
         assert_eq!(sent(&[("if-none-match", &instead_of(Kind::Sent, "x")), date]).len(), 0);
@@ -282,7 +285,7 @@ mod tests {
         ] {
             assert_eq!(only("if", &lists).as_deref(), expected, "{lists}");
         }
-        // Malformed ones end somewhere, too.
+        // Malformed lists must terminate too.
         for lists in ["[", "[\"", "([\"a", "<", "(", ")", "[]", "([])", "(Not [\"a\""] {
             only("if", lists);
         }

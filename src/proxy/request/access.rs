@@ -1,4 +1,4 @@
-//! What the access log is told of a request.
+//! The access-log entry of a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::{Peer, RequestView};
 use crate::telemetry::{AccessGuard, Record, Trace};
 
-/// What a client calls itself is not worth more than this.
+/// The maximum length of a logged `User-Agent`.
 const MAX_AGENT: usize = 256;
 
 impl Gateway {
-    /// A request that came at `began` and is answered by `how`; `None` if it is too odd to be counted.
+    /// Returns the guard that logs a request that arrived at `began` and is answered by `how`; `None` if the request
+    /// cannot be parsed.
     pub(in crate::proxy) fn access_guard(
         &self,
         head: &RequestHeader,

@@ -1,7 +1,7 @@
-//! Client hints that a browser leaves out of some of its requests.
+//! Client hints that a browser omits from some of its requests.
 //!
-//! A page's own polls say `Sec-CH-UA` and the like; what a worker asks for, as the browser script's does for all tabs, says nothing of
-//! the kind. Both are one client's, and a fetch under its credentials has to look like the page's polls.
+//! A page's own polls send `Sec-CH-UA` and similar headers; requests of a worker, such as those of the browser script
+//! for all tabs, do not. Both come from one client, and a fetch with its credentials must look like the page's polls.
 //!
 //! ```text
 //! a page's own request ─▶ Hints::note ─▶ by address, browser and credentials ─▶ Hints::complete ─▶ the headers of a stream
@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 
 use crate::route::Client;
 
-/// Clients whose hints are known; those of others are learned again.
+/// The maximum number of clients with known hints; forgotten ones are learned again.
 const MAX_CLIENTS: usize = 4096;
 
 type Said = Arc<[(HeaderName, HeaderValue)]>;
 
-/// What clients say of themselves in requests of their pages.
+/// The hints that clients sent with requests of their pages.
 #[derive(Debug, Default)]
 pub struct Hints {
     hasher: RandomState,
@@ -29,11 +29,12 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Takes in what a request of a page says of its client.
+    /// Records the hints in a request of a page.
     ///
-    /// Clients without cookies and `Authorization` are noted too: a page may identify its user by a header of its own, which the
-    /// request that opens the stream does not have. Those of one address and browser then share their hints, and one whose own
-    /// differ is followed under another key than it polls with, so it goes on polling.
+    /// Clients without cookies and `Authorization` are recorded too, because a page may identify its user by a header
+    /// of its own, which the request for the stream lacks. All such clients with one address and browser share their
+    /// hints. A client with different hints is watched under another key than that of its polls, so it continues to
+    /// poll.
     pub(in crate::proxy) fn note(&self, client: &Client, headers: &HeaderMap) {
         if !says_any(headers) {
             return;
@@ -51,7 +52,7 @@ impl Hints {
         known.insert(who, said);
     }
 
-    /// Adds to the headers of a request of the same client what it leaves out.
+    /// Adds the hints that a request of the same client omits.
     pub(in crate::proxy) fn complete(&self, client: &Client, headers: &mut HeaderMap) {
         if says_any(headers) {
             return;

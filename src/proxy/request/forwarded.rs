@@ -1,4 +1,4 @@
-//! What a forwarded request says about the client, and whom we believe about it.
+//! Forwarding headers: the information about the client that is sent to the backend and that is accepted from proxies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,26 +19,26 @@ pub(in crate::proxy) static X_FORWARDED_HOST: HeaderName = HeaderName::from_stat
 pub(in crate::proxy) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED: HeaderName = header::FORWARDED;
 
-/// A request that passed through this many of us goes in circles.
+/// The maximum number of passes of one request through this server. A request beyond that is in a loop.
 const MAX_HOPS: usize = 8;
 
-/// The peers whose word about the client is taken.
+/// The peers whose forwarding headers are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Peers with these addresses.
+    /// Creates the set of peers with these addresses.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether `peer` is one of them.
+    /// Returns whether `peer` is trusted.
     pub fn contains(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.0.iter().any(|network| network.contains(&peer.to_canonical())))
     }
 
-    /// The client's address: the peer's or, as far as trusted proxies vouch for it, the last in `X-Forwarded-For` that
-    /// is not itself trusted.
+    /// Returns the client's address: the peer's address or, behind trusted proxies, the last address in
+    /// `X-Forwarded-For` that is not itself trusted.
     pub(in crate::proxy) fn client_address(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut address = peer?;
         let listed: Vec<&str> = fields::list(headers, &X_FORWARDED_FOR).collect();
@@ -46,7 +46,7 @@ impl TrustedProxies {
             if !self.contains(Some(address)) {
                 break;
             }
-            // Some proxies tell the port as well.
+            // Some proxies append the port.
             match hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip())) {
                 Ok(hop) => address = hop,
                 Err(_) => break,
@@ -59,7 +59,8 @@ impl TrustedProxies {
         self.contains(peer).then(|| fields::list(headers, &X_FORWARDED_PROTO).next()).flatten()
     }
 
-    /// The origin by which a client that sent us `host` addressed the site. `None` if something in its place is no host.
+    /// Returns the origin that a client with the header `host` addressed. Returns `None` if a value is not a valid
+    /// host.
     pub(in crate::proxy) fn origin(&self, peer: Peer, host: &str, headers: &HeaderMap) -> Option<Origin> {
         let https = self.client_scheme(peer.address, headers).map_or(peer.tls, |scheme| scheme == "https");
         let public = self.client_host(peer.address, headers).unwrap_or(host);
@@ -79,23 +80,23 @@ impl TrustedProxies {
     }
 }
 
-/// In lower case, as which hosts are compared.
+/// Returns `text` in lower case, for the comparison of hosts.
 fn lower(text: &str) -> Arc<str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
-/// What goes into headers that we write ourselves holds nothing but what a host can.
+/// Returns whether `text` is a valid host, so that it can be written into headers safely.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
 }
 
-/// Whether a request has been here too often.
+/// Returns whether a request has passed through this server too often.
 pub(in crate::proxy) fn is_forwarding_loop(headers: &HeaderMap) -> bool {
     hops(headers) >= MAX_HOPS
 }
 
-/// Whether a request has been here before, or at another of us: it may be what we ask for ourselves, and then must not wait
-/// for what comes of that.
+/// Returns whether a request has passed through this or another Sungrazer before. It may be one of our own fetches, so
+/// it must not wait for the result of a fetch.
 pub(in crate::proxy) fn has_own_via(headers: &HeaderMap) -> bool {
     hops(headers) > 0
 }
@@ -104,14 +105,15 @@ fn hops(headers: &HeaderMap) -> usize {
     fields::list(headers, &CDN_LOOP).filter(|hop| hop.split(';').next().map(str::trim) == Some(PSEUDONYM)).count()
 }
 
-/// Makes `head` what the backend is sent: conditions on tags of ours become conditions on its own; `X-Forwarded-*`, `Forwarded`
-/// (RFC 7239) say where the request comes from; what a client claims there itself is dropped unless it is a trusted proxy, by
-/// whatever name it passes for that. `CDN-Loop` says that it was here; `Via` stays what it was.
+/// Turns `head` into the head for the backend. Conditions on entity tags of this server become conditions on the
+/// backend's own. `X-Forwarded-*` and `Forwarded` (RFC 7239) describe the client; values from the client itself are
+/// dropped, under any spelling of the header, unless it is a trusted proxy. `CDN-Loop` records the pass through this
+/// server; `Via` is left unchanged.
 ///
-/// Each request passes here. pingora allocates for a name that it is not given as a text that lives for ever.
+/// Every request passes through this function. pingora allocates for a header name that is not given as a static text.
 ///
 /// # Errors
-/// If a header cannot be written.
+/// Returns an error if a header cannot be written.
 pub(in crate::proxy) fn forward(
     head: &mut RequestHeader,
     peer: Peer,
@@ -131,7 +133,7 @@ pub(in crate::proxy) fn forward(
     let addresses = [
         (&X_FORWARDED_FOR, hop.forwarded_for(&head.headers)),
         (&FORWARDED, hop.forwarded(&head.headers)),
-        // It says the same as `X-Forwarded-For`, and is as easily made up.
+        // It carries the same information as `X-Forwarded-For` and is just as easily forged.
         (&X_REAL_IP, head.headers.get(&X_REAL_IP).filter(|_| hop.believed).cloned()),
     ];
     for (name, value) in [(&X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme))), (&X_FORWARDED_HOST, host)] {
@@ -156,8 +158,8 @@ pub(in crate::proxy) fn forward(
     Ok(())
 }
 
-/// Makes one field of a cookie that came in several, as HTTP/2 allows and HTTP/1.1 does not (RFC 9113 section 8.2.3): an
-/// application may heed the first alone.
+/// Joins cookies that came in several fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113 section 8.2.3). An
+/// application may read only the first field.
 fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
     if head.version != Version::HTTP_2 {
         return Ok(());
@@ -171,7 +173,7 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
     head.insert_header(COOKIE, whole)
 }
 
-/// Makes `value` the only one of `name`.
+/// Makes `value` the only value of `name`.
 fn set(head: &mut RequestHeader, name: &'static HeaderName, value: Option<HeaderValue>) -> pingora::Result<()> {
     match value {
         Some(value) => head.insert_header(name.as_str(), value),

@@ -1,4 +1,4 @@
-//! What makes a message one that servers might take apart differently.
+//! Rejects messages that servers might frame or route differently.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, Version};
@@ -6,8 +6,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::model::fields;
 
-/// Why a request is refused: servers might disagree on whom it is for, or on where it ends (RFC 9112 sections 3.2 and 6.3,
-/// RFC 9113 section 8.3.1), or it is coded in a way that is not understood here (RFC 9112 section 6.1).
+/// Returns the status with which a request is refused, if any: servers might disagree about its recipient or its end
+/// (RFC 9112 sections 3.2 and 6.3, RFC 9113 section 8.3.1), or its transfer coding is not supported (RFC 9112 section
+/// 6.1).
 pub(in crate::proxy) fn rejection(head: &RequestHeader) -> Option<StatusCode> {
     if is_ambiguous(head) {
         return Some(StatusCode::BAD_REQUEST);
@@ -18,7 +19,7 @@ pub(in crate::proxy) fn rejection(head: &RequestHeader) -> Option<StatusCode> {
     }
     let codings: Vec<&str> = fields::list(&head.headers, &TRANSFER_ENCODING).collect();
     let ends_in_chunks = codings.len() > 1 && codings.last().is_some_and(|last| last.eq_ignore_ascii_case("chunked"));
-    // Where it ends can be found, but what is in it could only be handed on as something that it is not.
+    // The end of the body can be found, but the body could only be forwarded with a wrong coding.
     Some(if ends_in_chunks { StatusCode::NOT_IMPLEMENTED } else { StatusCode::BAD_REQUEST })
 }
 
@@ -35,12 +36,12 @@ fn is_ambiguous(head: &RequestHeader) -> bool {
             _ => {}
         }
     }
-    // Taken out on the way, these would leave another request.
+    // Removing these fields as hop-by-hop headers would change the meaning of the request.
     let taken_out = fields::list(&head.headers, &CONNECTION).any(|name| {
         let name = name.to_ascii_lowercase();
         UNREMOVABLE.contains(&name.as_str()) || name.starts_with("x-forwarded-")
     });
-    // There are no tunnels here, and an application is asked for what it has.
+    // This server offers no CONNECT tunnels.
     head.method == Method::CONNECT
         || bad_host
         || taken_out
@@ -51,8 +52,8 @@ fn is_ambiguous(head: &RequestHeader) -> bool {
         }
 }
 
-/// Takes out the wish to go on in HTTP/2 (RFC 7540 section 3.2, which RFC 9113 has withdrawn): an application that grants it
-/// would be spoken to past everything that is here. Nobody has to grant it, so nobody notices.
+/// Removes the upgrade to HTTP/2 (RFC 7540 section 3.2, withdrawn by RFC 9113): an application that accepted it would
+/// receive requests that bypass this server. Servers may ignore `Upgrade`, so removing it is safe.
 pub(in crate::proxy) fn strip_h2c_upgrade(head: &mut RequestHeader) {
     let asks = |protocol: &str| protocol.eq_ignore_ascii_case("h2c") || protocol.eq_ignore_ascii_case("h2");
     if fields::list(&head.headers, &UPGRADE).any(asks) {
@@ -61,7 +62,7 @@ pub(in crate::proxy) fn strip_h2c_upgrade(head: &mut RequestHeader) {
     }
 }
 
-/// Takes from an answer what belongs to the backend's connection, but for where its body ends, which is certain.
+/// Removes hop-by-hop headers from a response, except for its framing, which has been validated.
 pub(in crate::proxy) fn strip_connection_headers(answer: &mut ResponseHeader) {
     for name in fields::hop_by_hop(&answer.headers) {
         if name != TRANSFER_ENCODING && name != CONTENT_LENGTH {
@@ -70,17 +71,17 @@ pub(in crate::proxy) fn strip_connection_headers(answer: &mut ResponseHeader) {
     }
 }
 
-/// What no `Connection` may name: whom a request is for, from whom it comes, and where it ends.
+/// Fields that `Connection` must not name: they determine the recipient, the sender and the end of a request.
 const UNREMOVABLE: [&str; 8] =
     ["host", "content-length", "cookie", "authorization", "forwarded", "via", "cdn-loop", "origin"];
 
-/// What can stand in a registered name, an address or a port (RFC 3986 section 3.2.2).
+/// Returns whether `byte` is allowed in a registered name, an address or a port (RFC 3986 section 3.2.2).
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
 }
 
-/// Brings the target of an HTTP/1.x request into origin form: what was sent in absolute form names the host as well, and
-/// that counts (RFC 9112 section 3.2.2). `false` if the target is none that a proxy in front of an application can use.
+/// Converts the target of an HTTP/1.x request to origin form. An absolute-form target also contains the host, which
+/// takes precedence (RFC 9112 section 3.2.2). Returns `false` if the target is not usable by a reverse proxy.
 pub(in crate::proxy) fn to_origin_form(head: &mut RequestHeader) -> bool {
     let target = head.raw_path();
     if target.starts_with(b"/") || (target == b"*" && head.method == Method::OPTIONS) {

@@ -1,4 +1,4 @@
-//! Reads the head of an HTTP/1.x request, under one deadline for all of it.
+//! Reads the head of an HTTP/1.x request under one deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,44 +16,44 @@ use crate::model::{AddressBucket, Owner, Ration, Taken};
 use crate::proto::find_end;
 use crate::proxy::passthrough::buffered_stream::Handed;
 
-/// What was read.
+/// The result of reading a head.
 pub(in crate::proxy) enum ReadHead {
-    /// The client closed the connection, or was silent for too long.
+    /// The client closed the connection, or was idle for too long.
     Closed,
-    /// It began a request and did not finish it in time.
+    /// The head was not complete in time.
     TimedOut,
-    /// It is large, and there is no memory for more of those.
+    /// The head is large, and the memory for large heads is used up.
     Crowded,
-    /// A request that we may judge ourselves; its head is the first `length` bytes of the buffer.
+    /// A parsed request. Its head is the first `length` bytes of the buffer.
     Parsed {
-        /// What it says.
+        /// The parsed head.
         request: Box<RequestHeader>,
-        /// Where its head ends.
+        /// The length of the head in bytes.
         length: usize,
     },
-    /// Anything else: pingora judges it, and refuses what is malformed.
+    /// Any other request: pingora parses it, and refuses malformed ones.
     Deferred,
 }
 
-/// More header lines than nearly any request has: room for so many is made at once.
+/// The number of header lines that fit without a second allocation; nearly all requests have fewer.
 const MANY_HEADERS: usize = 128;
 
-/// More than that are refused.
+/// The maximum number of header lines.
 const MAX_HEADERS: usize = 1000;
 
-/// pingora's own limit.
+/// The maximum size of a head: pingora's own limit.
 const MAX_BYTES: usize = 1 << 20;
 
-/// What is read of a head before it counts as large: as much as most servers take.
+/// The size up to which a head does not count as large: the limit of most servers.
 const FREE: usize = 16 << 10;
 
-/// By so much at a time what counts grows.
+/// The step in which the accounted memory grows.
 const STEP: usize = 64 << 10;
 
-/// All large heads together, in bytes.
+/// The maximum memory for all large heads, in bytes.
 const MAX_OF_ALL: u64 = 64 << 20;
 
-/// The memory for large heads, of requests that are being read or answered.
+/// The memory for large heads of requests that are being read or answered.
 #[derive(Debug)]
 pub struct Heads(Arc<Ration>);
 
@@ -64,14 +64,14 @@ impl Default for Heads {
 }
 
 impl Heads {
-    /// For requests of `network`; nothing is taken yet.
+    /// Returns an empty part of the memory for requests of `network`.
     pub(in crate::proxy) fn of(&self, network: Option<AddressBucket>) -> Taken {
         Taken::nothing(Arc::clone(&self.0), Owner { network, client: 0 })
     }
 }
 
-/// Reads into `buffer` until it holds a whole head. `idle` is how long the first byte may take, `patience` the rest; what is large
-/// is `taken` of the memory for that.
+/// Reads into `buffer` until it contains a complete head. `idle` is the timeout for the first byte, `patience` for the
+/// rest. A large head takes its memory from `taken`.
 pub(in crate::proxy) async fn read_head(
     stream: &mut Stream,
     buffer: &mut BytesMut,
@@ -117,31 +117,31 @@ pub(in crate::proxy) async fn read_head(
     parse(&buffer[..length], Names::Lower).map_or(ReadHead::Deferred, |request| ReadHead::Parsed { request, length })
 }
 
-/// What is kept of the names of header fields.
+/// Which form of header names is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
-    /// What they mean.
+    /// The canonical form.
     Lower,
-    /// How they were written, too, in a table of its own: only of interest to whoever sends them on.
+    /// Also the original spelling, in a separate table, for forwarding.
     AsWritten,
 }
 
-/// The target of a request as the client wrote it, where that holds what [`http::Uri`] does not take: it is known to us with
-/// these bytes written as they should be, and to the backend as it was.
+/// The target as the client wrote it, if it contains bytes that [`http::Uri`] does not accept. Inside this server these
+/// bytes are percent-encoded; the backend receives the original target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct RawTarget(pub(in crate::proxy) Bytes);
 
-/// The target of `request`, if it was written in another way than it is known.
+/// Returns the original target of `request`, if it differs from the normalised one.
 pub(in crate::proxy) fn raw_target(request: &RequestHeader) -> Option<Bytes> {
     request.extensions.get::<RawTarget>().map(|raw| raw.0.clone())
 }
 
-/// What of a target the client should have percent-encoded (RFC 3986 section 2) and old clients do not.
+/// Returns whether the client should have percent-encoded `byte` (RFC 3986 section 2), which old clients do not do.
 fn is_careless(byte: u8) -> bool {
     byte >= 0x80 || b"\"<>`".contains(&byte)
 }
 
-/// A head in whose first line the target is as it should be, and the target as it was; `None` if it is already.
+/// Returns the head with a percent-encoded target, and the original target; `None` if the target needs no encoding.
 pub(in crate::proxy) fn with_clean_target(head: &[u8]) -> Option<(Vec<u8>, Bytes)> {
     let line = &head[..memchr::memchr(b'\n', head)?];
     let begin = memchr::memchr(b' ', line)? + 1;
@@ -163,18 +163,18 @@ pub(in crate::proxy) fn with_clean_target(head: &[u8]) -> Option<(Vec<u8>, Bytes
     Some((clean, Bytes::copy_from_slice(target)))
 }
 
-/// The request of a head that [`read_head`] found to be ours, with the names of its fields as they were written.
+/// Parses a head that [`read_head`] accepted, preserving the spelling of field names.
 pub(in crate::proxy) fn parse_preserving_case(head: &[u8]) -> Option<Box<RequestHeader>> {
     parse(head, Names::AsWritten)
 }
 
-/// As many fields as pingora takes.
+/// The maximum number of fields that pingora accepts.
 const MAX_FOR_PINGORA: usize = 256;
 
-/// Fields by which pingora understands a request.
+/// The fields that pingora needs to interpret a request.
 const FOR_PINGORA: [HeaderName; 6] = [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE];
 
-/// The head of `request`, which was written as `raw`, as one that pingora takes, and what it does not say.
+/// Returns a head of `request`, written as `raw`, that pingora accepts, and the parts that it does not contain.
 pub(in crate::proxy) fn head_for_pingora(request: &RequestHeader, raw: BytesMut) -> (BytesMut, Handed) {
     let mut handed = Handed::new(raw_target(request));
     let many = request.headers.len() > MAX_FOR_PINGORA;
@@ -201,7 +201,7 @@ pub(in crate::proxy) fn head_for_pingora(request: &RequestHeader, raw: BytesMut)
     (head, handed)
 }
 
-/// The head of an answer as it is sent to a client, the empty line behind it included.
+/// Returns the head of a response for a client, including the final empty line.
 pub(in crate::proxy) fn answer_head(answer: &ResponseHeader) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
     for piece in ["HTTP/1.1 ", answer.status.as_str(), " ", answer.get_reason_phrase().unwrap_or_default(), "\r\n"] {
@@ -212,8 +212,8 @@ pub(in crate::proxy) fn answer_head(answer: &ResponseHeader) -> BytesMut {
     head
 }
 
-/// Parses a head that is well formed beyond doubt: CRLF line ends, one `Host`, a target in origin form. Values may hold bytes
-/// beyond ASCII, as cookies of old applications do.
+/// Parses a head that is certainly well-formed: CRLF line ends, one `Host`, a target in origin form. Values may contain
+/// non-ASCII bytes, as in cookies of old applications.
 fn parse(head: &[u8], names: Names) -> Option<Box<RequestHeader>> {
     let bare_line_feed = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
     if bare_line_feed {

@@ -1,4 +1,4 @@
-//! Requests: heads, framing, where they come from, what they ask for.
+//! Requests: heads, framing, forwarding headers, and request views.
 
 pub(super) mod access;
 pub(super) mod client_hints;

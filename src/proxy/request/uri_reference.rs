@@ -1,9 +1,9 @@
-//! What a reference in an answer leads to.
+//! Resolves URI references in responses.
 
 use crate::route::Target;
 
-/// Path and query of `reference`, as an answer to a request for `base` gives it (RFC 3986 section 5.2), if it leads to the
-/// site at `scheme` and `host`.
+/// Returns path and query of `reference` in a response to a request for `base` (RFC 3986 section 5.2), if it points to
+/// the site at `scheme` and `host`.
 pub(in crate::proxy) fn resolve(base: Target<'_>, reference: &str, scheme: &str, host: &str) -> Option<String> {
     let reference = reference.split('#').next()?;
     let rest = match reference.split_once(':') {
@@ -48,7 +48,7 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// An absolute path without its dot segments (RFC 3986 section 5.2.4).
+/// Returns an absolute path without its dot segments (RFC 3986 section 5.2.4).
 fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();

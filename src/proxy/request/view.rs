@@ -1,4 +1,4 @@
-//! A request, as it is looked at before anybody answers it.
+//! A parsed view of a request, before it is dispatched.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -19,10 +19,10 @@ use crate::proxy::request::forwarded::TrustedProxies;
 use crate::proxy::watched::under_way::UnderWay;
 use crate::route::{Client, Hop, RESUME_PARAMETER, Target};
 
-/// Put by the browser script on requests by which a page polls, so that they are not taken for writes. For us alone.
+/// Set by the browser script on a page's polls, so that they do not count as writes. Not forwarded.
 pub(in crate::proxy) const POLL_MARK: HeaderName = HeaderName::from_static("sungrazer-poll");
 
-/// From where a browser says that it asks, and for what (Fetch Metadata).
+/// Fetch Metadata: the initiating site and the mode of a browser's request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -32,41 +32,41 @@ pub(in crate::proxy) const IF: HeaderName = HeaderName::from_static("if");
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest target that is watched, in bytes.
+/// The maximum length of a watched target, in bytes.
 pub(in crate::proxy) const MAX_TARGET: usize = 8 * 1024;
 
-/// The longest head that is watched, in bytes: what it says is kept for as long as somebody is held.
+/// The maximum size of a watched head, in bytes. It is stored as long as a client is held.
 const MAX_FIELDS: usize = 32 * 1024;
 
-/// The other end of a connection.
+/// The remote end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct Peer {
-    /// Its address; `None` on a Unix socket.
+    /// The address; `None` on a Unix socket.
     pub(in crate::proxy) address: Option<IpAddr>,
-    /// Its port; 0 on a Unix socket.
+    /// The port; 0 on a Unix socket.
     pub(in crate::proxy) port: u16,
-    /// Whether it speaks TLS to us.
+    /// Whether the connection uses TLS.
     pub(in crate::proxy) tls: bool,
 }
 
-/// A request and where it comes from.
+/// A request and its origin.
 pub(in crate::proxy) struct RequestView<'a> {
-    /// Who sent it to us: the client, or a proxy in front of us.
+    /// The sender of the request: the client, or a proxy in front.
     pub(in crate::proxy) peer: Peer,
-    /// Method, target and headers.
+    /// The method, target and headers.
     pub(in crate::proxy) head: &'a RequestHeader,
-    /// Its target, taken apart.
+    /// The parsed target.
     pub(in crate::proxy) target: Target<'a>,
     /// The client.
     pub(in crate::proxy) client: Client,
-    /// Whether a body follows that the head does not tell of, as one may in HTTP/2.
+    /// Whether a body follows without a length in the head, which HTTP/2 allows.
     pub(in crate::proxy) goes_on: bool,
-    /// What is to be told when it has been answered.
+    /// Notified when the request has been answered.
     pub(in crate::proxy) under_way: UnderWay,
 }
 
 impl Peer {
-    /// The other end of the connection with this digest.
+    /// Returns the remote end of the connection with this digest.
     pub(in crate::proxy) fn of(digest: Option<&Digest>) -> Self {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet());
         Self::new(socket, digest.is_some_and(|digest| digest.ssl_digest.is_some()))
@@ -76,20 +76,20 @@ impl Peer {
         Self { address: socket.map(SocketAddr::ip), port: socket.map_or(0, SocketAddr::port), tls }
     }
 
-    /// What tells its connection from all others that are open; `None` on a Unix socket.
+    /// Returns the pair that identifies an open connection; `None` on a Unix socket.
     pub(in crate::proxy) fn end(self) -> Option<(IpAddr, u16)> {
         self.address.map(|address| (address, self.port))
     }
 
-    /// What the backend is told of it.
+    /// Returns the description of this hop for the backend.
     pub(in crate::proxy) fn hop(self, trusted: &TrustedProxies) -> Hop {
         Hop { address: self.address, tls: self.tls, believed: trusted.contains(self.address) }
     }
 }
 
 impl<'a> RequestView<'a> {
-    /// Looks at `head`, which came over a connection from `peer`. `None` if there is something about it that only
-    /// pingora may judge: no usable target, or no host.
+    /// Creates a view of `head`, which arrived from `peer`. Returns `None` if only pingora may handle the request,
+    /// because it has no usable target or no host.
     pub(in crate::proxy) fn new(head: &'a RequestHeader, peer: Peer, trusted: &TrustedProxies) -> Option<Self> {
         let target = Target::parse(std::str::from_utf8(head.raw_path()).ok()?)?;
         let host = match head.headers.get(http::header::HOST) {
@@ -111,7 +111,7 @@ impl<'a> RequestView<'a> {
         &self.head.headers
     }
 
-    /// Whether this is a GET for the whole of something, without a body, and nothing else to any application.
+    /// Returns whether this is a GET for a complete resource, without a body, that every application treats as a GET.
     pub(in crate::proxy) fn is_plain_get(&self) -> bool {
         let headers = self.headers();
         self.head.method == Method::GET
@@ -122,8 +122,8 @@ impl<'a> RequestView<'a> {
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
     }
 
-    /// Whether it asks for more than a state: on a condition that a fetch would not make, or for an answer of its own kind
-    /// (RFC 7240).
+    /// Returns whether it asks for more than the current state: by a precondition that a fetch would not send, or for a
+    /// special response (RFC 7240).
     pub(in crate::proxy) fn has_unsupported_preconditions(&self) -> bool {
         let ours = |preference: &str| {
             let name = preference.split([';', '=']).next().unwrap_or_default().trim();
@@ -133,32 +133,32 @@ impl<'a> RequestView<'a> {
             || !fields::list(self.headers(), &PREFER).all(ours)
     }
 
-    /// Whether it may change something at the backend.
+    /// Returns whether it may change something at the backend.
     pub(in crate::proxy) fn may_write(&self) -> bool {
         !self.head.method.is_safe() || fields::overrides_method(self.headers())
     }
 
-    /// Whether it is too long to be kept in memory. Such a request is proxied like any other.
+    /// Returns whether it is too large to be kept in memory. Such a request is proxied without being watched.
     pub(in crate::proxy) fn is_oversized(&self) -> bool {
         let sizes = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
         let cookies = fields::cookies(self.headers()).nth(fields::MAX_COOKIES);
         self.head.raw_path().len() > MAX_TARGET || sizes.sum::<usize>() > MAX_FIELDS || cookies.is_some()
     }
 
-    /// Whether the browser script says that this is how the page polls.
+    /// Returns whether the browser script marked it as a poll of the page.
     pub(in crate::proxy) fn is_marked_as_poll(&self) -> bool {
         self.headers().contains_key(&POLL_MARK)
     }
 
-    /// What the browser script has written on a poll: what it asks for, and behind `#` what tells its answer from one that
-    /// a cache kept.
+    /// Returns the parts of the browser script's mark on a poll: the URL, and after `#` a nonce that distinguishes its
+    /// response from one in a cache.
     pub(in crate::proxy) fn poll_marker(&self) -> Option<(&str, &str)> {
         let mark = self.headers().get(&POLL_MARK)?.to_str().ok()?;
         Some(mark.split_once('#').unwrap_or((mark, "")))
     }
 
-    /// What the browser script says that a poll asks for, when it is asked without what is only there to get past caches:
-    /// the same path, and no parameter that the request does not have.
+    /// Returns the URL of a poll without its cache-busting parameters, according to the browser script: it has the same
+    /// path, and only parameters that the request has too.
     pub(in crate::proxy) fn poll_target(&self) -> Option<Target<'_>> {
         let target = Target::parse(self.poll_marker()?.0)?;
         let parameters = |query: Option<&'a str>| query.unwrap_or_default().split('&');
@@ -167,33 +167,33 @@ impl<'a> RequestView<'a> {
         (target.path == self.target.path && is_left).then_some(target)
     }
 
-    /// Whether the client asks to speak another protocol.
+    /// Returns whether the client requests an upgrade to another protocol.
     pub(in crate::proxy) fn is_upgrade(&self) -> bool {
         self.headers().contains_key(UPGRADE) && fields::has_token(self.headers(), &http::header::CONNECTION, "upgrade")
     }
 
-    /// Whether this is an upgrade that the backend is to decide on: to whatever protocol, and without a body, behind which it
-    /// would begin. Nobody may ask for one in HTTP/1.0 (RFC 9110 section 7.8).
+    /// Returns whether this is an upgrade that the backend decides on: to any protocol, and without a body, after which
+    /// the new protocol would begin. HTTP/1.0 has no upgrades (RFC 9110 section 7.8).
     pub(in crate::proxy) fn is_tunnelled(&self) -> bool {
         self.is_upgrade() && self.head.version == Version::HTTP_11 && self.content_length() == Some(0)
     }
 
-    /// Whether this upgrade is one to the WebSocket protocol.
+    /// Returns whether this is an upgrade to WebSocket.
     pub(in crate::proxy) fn is_websocket(&self) -> bool {
         let is_websocket = self.is_tunnelled() && fields::has_token(self.headers(), &UPGRADE, "websocket");
         is_websocket && self.head.method == Method::GET
     }
 
-    /// Whether a page is being navigated to, rather than polled by one.
+    /// Returns whether this is a navigation to a page, rather than a poll by one.
     pub(in crate::proxy) fn is_navigation(&self) -> bool {
         match self.headers().get(SEC_FETCH_MODE) {
             Some(mode) => mode == "navigate",
-            // Browsers only say so to sites that they trust the way to. Scripts that ask for parts of a page say what they are.
+            // Browsers send it only over trusted connections. Scripts that request parts of a page identify themselves.
             None => self.accepts("text/html") && !fields::is_from_script(self.headers()) && !self.is_marked_as_poll(),
         }
     }
 
-    /// Whether somebody pressed reload: a page is being navigated to, past all caches.
+    /// Returns whether this is a reload by the user: a navigation that bypasses all caches.
     pub(in crate::proxy) fn is_reload(&self) -> bool {
         let headers = self.headers();
         let past_caches = ["no-cache", "no-store", "max-age=0"]
@@ -202,20 +202,20 @@ impl<'a> RequestView<'a> {
         self.is_navigation() && (past_caches || headers.contains_key(PRAGMA))
     }
 
-    /// Whether `Accept` welcomes an answer of this media type, as far as it says.
+    /// Returns whether `Accept` allows a response of this media type, as far as it says.
     pub(in crate::proxy) fn takes_type(&self, media_type: &str) -> bool {
         let general = media_type.split('/').next().unwrap_or_default();
         !self.headers().contains_key(ACCEPT)
             || [media_type, &format!("{general}/*"), "*/*"].iter().any(|name| self.accepts(name))
     }
 
-    /// Whether `Accept` names exactly this media type, and not with a quality of zero.
+    /// Returns whether `Accept` names exactly this media type with a quality above zero.
     pub(in crate::proxy) fn accepts(&self, media_type: &str) -> bool {
         self.quality(media_type) > 0.0
     }
 
-    /// The delivery that the client asks for, of those that are offered: none, if there is anything else that it would
-    /// rather have.
+    /// Returns the stream format that the client requests, among those `offered`; `None` if the client prefers anything
+    /// else.
     pub(in crate::proxy) fn delivery(
         &self,
         offered: &[&'static dyn StreamFormat],
@@ -227,35 +227,36 @@ impl<'a> RequestView<'a> {
         offered.iter().copied().find(|delivery| self.quality(delivery.accept()) >= best)
     }
 
-    /// The quality that `Accept` gives to exactly this media type (RFC 9110 section 12.4.2); zero if it is not named.
+    /// Returns the quality that `Accept` gives to exactly this media type (RFC 9110 section 12.4.2); zero if it is not
+    /// named.
     fn quality(&self, media_type: &str) -> f32 {
         let named =
             |item: &&str| item.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type));
         fields::list(self.headers(), &ACCEPT).filter(named).map(fields::quality).fold(0.0, f32::max)
     }
 
-    /// The deltas that the client prefers (RFC 7240: the first word on it counts).
+    /// Returns the kind of delta that the client prefers (RFC 7240: the first preference of a name counts).
     pub(in crate::proxy) fn delta(&self) -> Option<DeltaKind> {
         self.preference("delta")?.parse().ok()
     }
 
-    /// `Last-Event-ID`, or the query `last_event_id`.
+    /// Returns `Last-Event-ID`, or the query parameter `last_event_id`.
     pub(in crate::proxy) fn last_event_id(&self) -> Option<String> {
         let header = self.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
         header.or_else(|| self.target.parameter(RESUME_PARAMETER))
     }
 
-    /// What the client says it holds of the resource that it asks for.
+    /// Returns the state that the client says it holds of the requested resource.
     pub(in crate::proxy) fn resumes_from(&self) -> Option<ResumeFrom> {
         ResumeFrom::parse(&self.last_event_id()?)
     }
 
-    /// How long the client is willing to wait, by `Prefer: wait` (RFC 7240 section 4.3).
+    /// Returns how long the client is willing to wait, according to `Prefer: wait` (RFC 7240 section 4.3).
     pub(in crate::proxy) fn wait_preference(&self) -> Option<Duration> {
         self.preference("wait")?.parse().ok().map(Duration::from_secs)
     }
 
-    /// The value of the first preference called `name` (RFC 7240).
+    /// Returns the value of the first preference called `name` (RFC 7240).
     fn preference(&self, name: &str) -> Option<&str> {
         fields::list(self.headers(), &PREFER).find_map(|preference| {
             let (found, value) = preference.split(';').next()?.split_once('=')?;
@@ -263,12 +264,12 @@ impl<'a> RequestView<'a> {
         })
     }
 
-    /// Whether the client takes gzip, by `Accept-Encoding`.
+    /// Returns whether the client accepts gzip, according to `Accept-Encoding`.
     pub(in crate::proxy) fn accepts_gzip(&self) -> bool {
         self.takes(&["gzip", "x-gzip"])
     }
 
-    /// Whether the client takes brotli, by `Accept-Encoding`.
+    /// Returns whether the client accepts brotli, according to `Accept-Encoding`.
     pub(in crate::proxy) fn accepts_brotli(&self) -> bool {
         self.takes(&["br"])
     }
@@ -280,15 +281,16 @@ impl<'a> RequestView<'a> {
         })
     }
 
-    /// How long the body is, if the head says so.
+    /// Returns the length of the body, if the head states it.
     pub(in crate::proxy) fn content_length(&self) -> Option<u64> {
         length_of(self.head)
     }
 
-    /// Who asks to be held. With `optional` it asked for an ordinary answer.
+    /// Returns the admission request of a client that is to be held. `optional` means that the client expects an
+    /// ordinary response.
     pub(in crate::proxy) fn admission(&self, optional: bool) -> AdmissionRequest {
         let agent = self.headers().get(USER_AGENT);
-        // Every browser calls itself that. Over HTTP/2 all requests share one connection.
+        // Every browser sends this prefix. Over HTTP/2 all requests share one connection.
         let browser =
             agent.filter(|agent| agent.as_bytes().starts_with(b"Mozilla/") && self.head.version != Version::HTTP_2);
         let mut hasher = DefaultHasher::new();
@@ -300,7 +302,7 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// How long the body of a request is, if its head says so.
+/// Returns the length of a request's body, if its head states it.
 pub(in crate::proxy) fn length_of(head: &RequestHeader) -> Option<u64> {
     if head.headers.contains_key(TRANSFER_ENCODING) {
         return None;
@@ -308,7 +310,7 @@ pub(in crate::proxy) fn length_of(head: &RequestHeader) -> Option<u64> {
     head.headers.get(CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok())
 }
 
-/// Whether a request that a browser made comes from a page of this site. What is no browser says nothing, and passes.
+/// Returns whether a browser's request comes from a page of this site. Other clients send no such headers and pass.
 pub(in crate::proxy) fn is_same_site(request: &RequestView<'_>) -> bool {
     let headers = request.headers();
     if headers.get(SEC_FETCH_SITE).is_some_and(|gateway| gateway == "cross-site") {
@@ -318,8 +320,7 @@ pub(in crate::proxy) fn is_same_site(request: &RequestView<'_>) -> bool {
     origin.to_str().is_ok_and(|origin| request.client.origin.is_named_by(origin))
 }
 
-/// The same, where pages of other hosts of the same site (RFC 6265bis) have no business either: what is below our own
-/// prefix.
+/// The same for URLs below our own prefix, which even pages on other hosts of the same site (RFC 6265bis) may not use.
 pub(in crate::proxy) fn is_own_origin(request: &RequestView<'_>) -> bool {
     is_same_site(request) && request.headers().get(SEC_FETCH_SITE).is_none_or(|gateway| gateway != "same-site")
 }

@@ -1,4 +1,4 @@
-//! What answers of the backend teach about who may share them.
+//! Learns the audience of resources from responses of the backend.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::resource::{Decline, Ended, FetchOutcome, Refusal, ReplicaAffinity, Re
 use crate::route::{Client, PathFacts, Route, Target, Unsteady};
 use crate::telemetry::brief;
 
-/// Why a path is watched under each client's credentials though its answers bear no mark.
+/// The reason why a path is watched with each client's credentials although its responses have no marker.
 const REFUSED: Decline = Decline::Private { reason: "refused without credentials" };
 
 impl Gateway {
-    /// Takes in why what a client asked for with `headers` could not be watched.
+    /// Records why the resource that a client requested with `headers` could not be watched.
     pub(in crate::proxy) fn record_decline(
         &self,
         route: &Route,
@@ -46,8 +46,7 @@ impl Gateway {
         }
     }
 
-    /// Takes in how a watch ended for a client that asked with `headers`. Returns whether asking under another key may
-    /// serve it.
+    /// Handles the end of a watch for a client with `headers`. Returns whether another key may serve the client.
     pub(in crate::proxy) fn on_watch_ended(
         &self,
         route: &Route,
@@ -66,8 +65,8 @@ impl Gateway {
         }
     }
 
-    /// Whether the fetch was refused for want of credentials that it left out and the client has. Then the route is wrong
-    /// about its audience, and the target is no longer shared.
+    /// Returns whether a fetch was refused because it omitted credentials that the client has. The route's audience is
+    /// wrong then, and the target is no longer shared.
     pub(in crate::proxy) fn on_refused(
         &self,
         route: &Route,
@@ -84,8 +83,8 @@ impl Gateway {
         wrong
     }
 
-    /// Finds out, now and then, whether `request` would be answered otherwise if its credentials were not left out. If so
-    /// the route shares what it should not, or shows to somebody what is not his; operators are told.
+    /// Tests from time to time whether `request` would receive a different response with its credentials. If so, the
+    /// route shares too much or shows a client another client's data, and operators are warned.
     pub(in crate::proxy) fn audit_audience(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -103,7 +102,8 @@ impl Gateway {
         tokio::spawn(async move { gateway.audit(&route, network, &key, &own).await });
     }
 
-    /// Fetches without the credentials, with them, and without them again: what changes by itself is no difference.
+    /// Fetches without the credentials, with them, and without them again, so that ordinary changes do not count as a
+    /// difference.
     async fn audit(&self, route: &Route, network: Option<AddressBucket>, key: &ResourceKey, own: &ResourceKey) {
         let before = self.fetch_once(route, network, key).await;
         let with = self.fetch_once(route, network, own).await;
@@ -150,8 +150,8 @@ impl Gateway {
         }
     }
 
-    /// Takes in what identifies the client of a request for `key`, which came with these headers: what is another with each of
-    /// its requests keeps it apart from itself, and operators are told how to leave it out.
+    /// Records the identifying headers of a request for `key`. A header that changes with each request prevents
+    /// sharing, and operators are told how to exclude it.
     pub(in crate::proxy) fn record_headers(
         &self,
         route: &Route,
@@ -170,8 +170,8 @@ impl Gateway {
         }
     }
 
-    /// The backend answers `request` as one that is well does. What it is asked for and could not be read may be readable again; if
-    /// it was refused to one client for having asked too often, to that one.
+    /// Records that the backend answered `request` successfully. A resource with the same URL that could not be read
+    /// may be readable again; one that was refused to a client for too many requests, only for that client.
     pub(in crate::proxy) fn record_well(&self, request: &RequestView<'_>) {
         if self.hub.is_empty() {
             return;
@@ -182,7 +182,7 @@ impl Gateway {
             return;
         };
         let now = clock::now();
-        // Made once, however many there are.
+        // Computed once for all resources.
         let own = OnceCell::new();
         let is_same = |resource: &Resource| {
             let own = own.get_or_init(|| {
@@ -199,11 +199,11 @@ impl Gateway {
         }
     }
 
-    /// Takes note that the backend gave the client of `request` another value for a cookie that it came with. Who is held
-    /// under the old one, and may be this client, is sent back to come with the new: what is fetched with cookies that
-    /// this client did not send is others'.
+    /// Handles a response that replaced a cookie of `request`'s client. Clients held with the old cookie that may be
+    /// this client are sent away to reconnect with the new one; resources fetched with cookies that this client did not
+    /// send belong to others.
     ///
-    /// Each answer that passes through, by whatever way, is shown to this.
+    /// Every forwarded response, on every path, is passed to this method.
     pub(in crate::proxy) fn rotate_credentials(&self, request: &RequestView<'_>, answer: &HeaderMap) {
         let changes = fields::changes_cookies(answer);
         let replaced = if changes { fields::replaced(fields::cookies(request.headers()), answer) } else { Vec::new() };
@@ -215,8 +215,8 @@ impl Gateway {
         }
     }
 
-    /// Takes in whether the answer to a client's own request replaced a cookie of it. Where each does, a fetch would use up what
-    /// only the client may use.
+    /// Records whether a response to a client's own request replaced one of its cookies. If each response does, a fetch
+    /// would consume a token that only the client may use.
     fn credentials_rotated(&self, request: &RequestView<'_>, replaced: Option<&[u8]>) {
         let routes = self.routes.load();
         let path = request.target.path;

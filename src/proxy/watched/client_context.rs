@@ -1,4 +1,4 @@
-//! What a client that is held may ask for more: under the credentials that it came with, and in no other way.
+//! The context in which a held client subscribes to more URLs and sends requests: always with its own credentials.
 
 use std::sync::Arc;
 
@@ -26,20 +26,20 @@ use crate::route::{Client, Route, Target, is_unambiguous};
 use crate::telemetry::AccessGuard;
 use crate::upstream::rewrite;
 
-/// A client, by the request with which it came.
+/// A client, represented by its opening request.
 pub(in crate::proxy) struct ClientContext {
     gateway: Arc<Gateway>,
     client: Client,
     peer: Peer,
-    /// The headers of that request, without those of the connection.
+    /// The headers of that request, without hop-by-hop headers.
     headers: HeaderMap,
-    /// Of its writes.
+    /// The fence of the client's writes.
     pub(in crate::proxy) fence: Arc<ClientFence>,
-    /// Whether it is the browser script, which goes where routes have their pages given it, whatever else is offered there.
+    /// Whether the client is the browser script, which may use the stream of any route that injects it.
     is_script: bool,
-    /// Whether it is signed in by its connection.
+    /// Whether the client is signed in by its connection.
     is_bound: bool,
-    /// On whose account its requests are.
+    /// The owner of its requests.
     owner: Owner,
 }
 
@@ -58,7 +58,7 @@ impl ClientContext {
         for name in gone {
             headers.remove(name);
         }
-        // What follows is asked for as the page would, from wherever its stream was opened.
+        // The subscriptions must resemble the page's own requests, independent of the origin of the stream.
         gateway.hints.complete(&request.client, &mut headers);
         let is_bound = gateway.bindings.concern(request);
         let (client, peer) = (request.client.clone(), request.peer);
@@ -67,12 +67,12 @@ impl ClientContext {
         Self { gateway: Arc::clone(gateway), client, peer, headers, fence, is_script: false, is_bound, owner }
     }
 
-    /// The same, if it `is_script`.
+    /// Sets whether the client is the browser script.
     pub(in crate::proxy) fn of_script(self, is_script: bool) -> Self {
         Self { is_script, ..self }
     }
 
-    /// The target that `url` names on this site, if it is one that can be asked for through us.
+    /// Parses `url` as a target on this site, if it can be requested through this server.
     fn target<'a>(&self, url: &'a str) -> Option<Target<'a>> {
         let visible = url.bytes().all(|byte| byte.is_ascii_graphic());
         let target =
@@ -80,7 +80,7 @@ impl ClientContext {
         self.gateway.own_path(target.path).is_none().then_some(target)
     }
 
-    /// Follows `target`. Also returns from when on a fetch tells something new to a client that asked like this.
+    /// Subscribes to `target`. Also returns the time from which on a fetch counts as current for the client.
     fn subscribe(
         &self,
         route: &Arc<Route>,
@@ -119,11 +119,11 @@ impl ClientContext {
                 if asked.page {
                     subscription.resource().page().show_by(&self.fence);
                     if asked.resume_from.is_none() {
-                        // It has just been loaded.
+                        // The page has just been loaded.
                         subscription.resource().pass(now);
                     }
                 }
-                // Who holds something would not ask again any sooner than this.
+                // A client that holds a state would not poll sooner than this.
                 let pace = asked.interval.filter(|_| asked.resume_from.is_some()).unwrap_or_default();
                 let recent = route.watch.schedule.every.max(pace);
                 let since = Gateway::current_since(recent, subscription.resource(), self.fence.at(), now);
@@ -136,8 +136,8 @@ impl ClientContext {
         }
     }
 
-    /// The headers with which this client would ask for something itself. `None`: they say something in place of what it came
-    /// with.
+    /// Returns the headers with which this client would request a URL itself. Returns `None` if they contradict its
+    /// opening request.
     fn headers_for(&self, asked: &SubscribeRequest) -> Option<HeaderMap> {
         let mut headers = self.headers.clone();
         for (name, value) in &asked.headers {
@@ -159,7 +159,7 @@ impl SubscriptionService for ClientContext {
     ) -> Result<Vec<UrlSubscription>, SubscribeError> {
         let target = self.target(&asked.url).ok_or(SubscribeError::Invalid(NO_PATH))?;
         let routes = self.gateway.routes.load();
-        // A page that may follow whatever it polls brings the rules of its own route along.
+        // A page that may subscribe to any polled URL uses the rules of its own route.
         let learned = || routes.learning_route(target.path);
         let watched =
             routes.find(&Method::GET, target.path).or_else(learned).filter(|route| route.fetch && !asked.tick);
@@ -195,9 +195,9 @@ impl SubscriptionService for ClientContext {
             let identity = self.is_script.then(|| self.gateway.hub.identity_tag(subscription.resource().key()));
             return Ok(vec![follower(Source::Resource(subscription), Some(since)).marked(identity)]);
         }
-        // Only the client may ask for this; it is told when.
+        // Only the client may request this URL, so it receives ticks.
         let listening = route.events.subscribe(Arc::clone(notify));
-        // One that says how often it asks is told no more often than it could use.
+        // A client that declares its polling interval receives no more ticks than it could use.
         let gap = route.watch.schedule.refresh_gap.max(asked.interval.unwrap_or_default());
         let mut found = vec![follower(Source::RouteEvents { listening, gap }, None)];
         for reason in &route.tick_on {
@@ -238,18 +238,19 @@ impl RequestService for ClientContext {
     }
 }
 
-/// Whether `text` is no longer as a JSON string than in base64, as nearly all texts are: those that are not are full of control
-/// characters.
+/// Returns whether `text` is shorter as a JSON string than as base64. That holds for nearly all texts without many
+/// control characters.
 fn is_shorter_as_text(text: &str) -> bool {
     let escaped = text.bytes().filter(|byte| *byte < b' ' && !b"\x08\t\n\x0c\r".contains(byte)).count();
     escaped * "\\u0000".len() <= text.len() / 3 + "\\u0000".len()
 }
 
-/// Why a request got no answer, in a status and in words.
+/// The status and text of a failed request.
 pub(in crate::proxy) type RequestError = (StatusCode, String);
 
 impl ClientContext {
-    /// Sends a request of the client as it would be proxied, and reads the whole answer, which is in the memory that is `kept`.
+    /// Sends a request of the client as it would be proxied, and reads the whole response. `kept` holds the response's
+    /// share of memory.
     async fn send(&self, request: RequestMessage, kept: &mut Kept) -> Result<ResponseMessage, RequestError> {
         let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
         self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
@@ -282,7 +283,7 @@ impl ClientContext {
             head.insert_header(header::CONTENT_LENGTH, body.len()).map_err(|_| bad("not a header"))?;
         }
         if !head.method.is_safe() || fields::overrides_method(&head.headers) {
-            // What a browser would say of a request of this page's.
+            // The value that a browser would send for a request of this page.
             let origin = format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public);
             head.insert_header(header::ORIGIN, origin).map_err(|_| bad("not a header"))?;
         }
@@ -314,7 +315,7 @@ impl ClientContext {
             visit.set_response(status.as_u16(), Some(bytes as u64));
         }
         if let Some(asked) = asked {
-            // Without an answer, too: the backend may have done what it was asked before it failed.
+            // Also without a response, because the backend may have executed the request before it failed.
             let none = HeaderMap::new();
             let (status, headers) = match &answer {
                 Ok(answer) => (answer.status, &answer.headers),

@@ -1,9 +1,9 @@
-//! Which clients are told apart where a write must not be hidden from its own client.
+//! Distinguishes clients, so that a write is never hidden from its own client.
 //!
-//! Nothing that a request says identifies a client for certain, so two requests are taken for the same client's unless
-//! they clearly are not: they come from one address and their session cookies do not contradict one another, or they bear
-//! the same credentials from different addresses. Taking several clients for one costs fetches; taking one client for
-//! several would show it a state from before its own write.
+//! No request identifies its client with certainty, so two requests count as the same client's unless they clearly
+//! differ: they come from one address and their session cookies do not contradict each other, or they have the same
+//! credentials from different addresses. Treating several clients as one costs fetches; treating one client as several
+//! would show it a state from before its own write.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -17,31 +17,31 @@ use tokio::time::Instant;
 use crate::model::fields;
 use crate::resource::{ClientFence, Writing};
 
-/// A client, as far as a request tells.
+/// A client as far as a request identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct Who {
     address: Option<IpAddr>,
-    /// Of its cookies and authorization, all together; `None` without any.
+    /// The hash of its cookies and authorization; `None` without any.
     credentials: Option<u64>,
-    /// Names and values of what looks like a session's key, hashed.
+    /// The hashed names and values of cookies that look like session keys.
     sessions: Box<[(u64, u64)]>,
 }
 
-/// A cookie whose value is shorter than this may be the same for many.
+/// The minimum length of a session key; shorter values may be common to many clients.
 const SHORTEST_SESSION: usize = 16;
 
-/// Cookies with these words in their names hold a session's key; those of [`TOKENS`] are another with each form.
+/// Cookies whose names contain these words hold a session key, except those of [`TOKENS`], which change with each form.
 const SESSIONS: [&[u8]; 9] = [b"sess", b"sid", b"auth", b"token", b"jwt", b"login", b"user", b"remember", b"identity"];
 const TOKENS: [&[u8]; 2] = [b"csrf", b"xsrf"];
 
-/// More of them are not compared.
+/// The maximum number of session cookies that are compared.
 const MAX_SESSIONS: usize = 8;
 
-/// Credentials that are in use at more addresses than this are shared by several clients.
+/// Credentials in use at more addresses than this are shared by several clients.
 const MAX_ADDRESSES: usize = 4;
 
 impl Who {
-    /// Whether two clients at one address are certainly not the same: they have different sessions, and none in common.
+    /// Returns whether two clients at one address certainly differ: they have different sessions, and none in common.
     fn is_other(&self, other: &Self) -> bool {
         let differs =
             |(name, pair): &(u64, u64)| other.sessions.iter().any(|(known, value)| known == name && value != pair);
@@ -50,11 +50,11 @@ impl Who {
     }
 }
 
-/// The clients that wrote or hold something. Bounded: those that hold nothing are forgotten when there are too many.
+/// The clients that wrote or hold something. Bounded: if there are too many, those that hold nothing are removed.
 #[derive(Debug)]
 pub(in crate::proxy) struct Clients {
     hasher: RandomState,
-    /// When nobody was known.
+    /// The time of creation, when no client was known.
     created_at: Instant,
     table: Mutex<Table>,
 }
@@ -62,25 +62,25 @@ pub(in crate::proxy) struct Clients {
 #[derive(Debug)]
 struct Table {
     known: HashMap<Who, Arc<ClientFence>>,
-    /// Clients by address, and by credentials.
+    /// Clients by address and by credentials.
     by_address: HashMap<Option<IpAddr>, HashSet<Who>>,
     by_credentials: HashMap<u64, HashSet<Who>>,
-    /// When a client that is not listed may have written last.
+    /// The latest possible write of a client that is not in the table.
     forgotten: Instant,
 }
 
-/// So many clients are listed, and those that hold something.
+/// The maximum number of clients in the table, except those that hold something.
 const MAX_CLIENTS: usize = 16_384;
 
 impl Clients {
-    /// Nobody has written.
+    /// Creates an empty table.
     pub(in crate::proxy) fn new(now: Instant) -> Self {
         let table =
             Table { known: HashMap::new(), by_address: HashMap::new(), by_credentials: HashMap::new(), forgotten: now };
         Self { hasher: RandomState::new(), created_at: now, table: Mutex::new(table) }
     }
 
-    /// The client that sent these headers from `address`.
+    /// Returns the client that sent these headers from `address`.
     pub(in crate::proxy) fn who(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Who {
         let mut cookies: Vec<&[u8]> = fields::cookies(headers).collect();
         cookies.sort_unstable();
@@ -95,17 +95,17 @@ impl Clients {
         Who { address, credentials, sessions: sessions.map(|(name, value)| (hash(name), hash(value))).collect() }
     }
 
-    /// When `who` last wrote, or might have.
+    /// Returns when `who` last wrote or might have written.
     pub(in crate::proxy) fn last(&self, who: &Who) -> Instant {
         let table = self.table();
         match table.known.get(who) {
-            // It was raised with all writes that concern it.
+            // Its fence has been raised by all writes that concern it.
             Some(fence) => fence.latest(),
             None => table.last_like(who),
         }
     }
 
-    /// The fence of `who`, to be kept by what the client holds.
+    /// Returns the fence of `who`, which the client's streams keep alive.
     pub(in crate::proxy) fn fence(&self, who: &Who) -> Arc<ClientFence> {
         let mut table = self.table();
         if let Some(fence) = table.known.get(who) {
@@ -121,29 +121,29 @@ impl Clients {
         fence
     }
 
-    /// `who` wrote at `now`.
+    /// Records a write of `who` at `now`.
     pub(in crate::proxy) fn wrote(&self, who: &Who, now: Instant) {
         self.concerned(who).iter().for_each(|fence| fence.raise(now));
     }
 
-    /// `who` writes from `now` on, until what is returned is dropped.
+    /// Records the beginning of a write of `who` at `now`, until the returned guards are dropped.
     pub(in crate::proxy) fn writes(&self, who: &Who, now: Instant) -> Vec<Writing> {
         self.concerned(who).iter().map(|fence| fence.writes(now)).collect()
     }
 
-    /// `who` said something at `now` that may have been a write.
+    /// Records that `who` sent data at `now` that may have been a write.
     pub(in crate::proxy) fn heard(&self, who: &Who, now: Instant) {
         self.concerned(who).iter().for_each(|fence| fence.hear(now));
     }
 
-    /// The fences of `who` and of all that may be the same client.
+    /// Returns the fences of `who` and of all clients that may be the same.
     fn concerned(&self, who: &Who) -> Vec<Arc<ClientFence>> {
         let own = self.fence(who);
         let table = self.table();
         table.like(who).filter_map(|like| table.known.get(like)).map(Arc::clone).chain([own]).collect()
     }
 
-    /// Those of them by which something is held.
+    /// Returns those of them that belong to held streams.
     pub(in crate::proxy) fn held(&self, who: &Who) -> Vec<Arc<ClientFence>> {
         let mut held: Vec<_> = self.concerned(who).into_iter().filter(|fence| fence.is_held()).collect();
         held.sort_by_key(|fence| Arc::as_ptr(fence).addr());
@@ -157,14 +157,14 @@ impl Clients {
 }
 
 impl Who {
-    /// By what it is found from another address.
+    /// Returns the keys by which the client is found from another address.
     fn keys(&self) -> impl Iterator<Item = u64> {
         self.credentials.into_iter().chain(self.sessions.iter().map(|(_, session)| *session))
     }
 }
 
 impl Table {
-    /// The clients that may be the same as `who`; some of them twice.
+    /// Returns the clients that may be the same as `who`; some of them twice.
     fn like(&self, who: &Who) -> impl Iterator<Item = &Who> {
         let near = self.by_address.get(&who.address).into_iter().flatten().filter(|near| !near.is_other(who));
         let is_own = |found: &&HashSet<Who>| {
@@ -182,8 +182,8 @@ impl Table {
         fences.map(|fence| fence.latest()).fold(self.forgotten, Instant::max)
     }
 
-    /// If there are too many, forgets those that hold nothing. Whoever is not listed counts as having written when the last
-    /// of these did: that costs a fetch, and no client an old state.
+    /// Removes clients that hold nothing if the table is full. A client that is not in the table counts as having
+    /// written when the last removed client did, which costs a fetch, but never shows a client an old state.
     fn make_room(&mut self, created_at: Instant) {
         if self.known.len() < MAX_CLIENTS {
             return;
@@ -202,7 +202,7 @@ impl Table {
     }
 }
 
-/// Whether a cookie most likely holds a session's key.
+/// Returns whether a cookie most likely holds a session key.
 fn is_session(pair: &[u8]) -> bool {
     let name = fields::cookie_name(pair).to_ascii_lowercase();
     let has = |words: &[&[u8]]| words.iter().any(|word| name.windows(word.len()).any(|part| part == *word));

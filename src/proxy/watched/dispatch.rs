@@ -1,4 +1,4 @@
-//! What is done with a request.
+//! Dispatches requests.
 
 use std::sync::Arc;
 
@@ -15,35 +15,35 @@ use crate::proxy::watched::endpoints::WebSocketOpening;
 use crate::resource::TaskNotify;
 use crate::telemetry::brief;
 
-/// What is done with a request.
+/// The handling of a request.
 pub(in crate::proxy) enum Dispatch {
-    /// The backend answers it, through pingora's proxy.
+    /// The backend answers, through pingora's proxy.
     Proxy,
-    /// The backend answers it, and the connection is its own from then on.
+    /// The backend answers, and takes over the connection.
     Tunnel,
-    /// This answers it.
+    /// Answer with this response.
     Answer(LocalResponse),
-    /// This does, and has been made for others before.
+    /// Answer with this cached response.
     Cached(CachedResponse),
-    /// The client is held.
+    /// Hold the client on a stream.
     HoldStream(Box<Session>),
-    /// The client is held on a WebSocket.
+    /// Hold the client on a WebSocket.
     Socket(Box<WebSocketOpening>),
     /// The client has gone.
     ClientGone,
 }
 
 impl Dispatch {
-    /// A short text of our own.
+    /// Returns a short text response of this server.
     pub(in crate::proxy) fn text(status: StatusCode, text: &str) -> Self {
         Self::Answer(LocalResponse::text(status, text))
     }
 }
 
 impl Gateway {
-    /// Decides about `request`, which came over `wire`. Whatever cannot be decided is proxied.
+    /// Decides how to handle `request`, which arrived over `wire`. Undecidable requests are proxied.
     ///
-    /// What takes long is boxed: each request would have to make room for it, and most are none of that.
+    /// Large futures are boxed, because otherwise every request would reserve memory for them.
     pub(in crate::proxy) async fn dispatch(
         self: &Arc<Self>,
         request: &RequestView<'_>,
@@ -74,7 +74,7 @@ impl Gateway {
             return Dispatch::Answer(answer);
         }
         if self.bindings.concern(request) {
-            // Whatever it is, it belongs to the connection on which its client is signed in.
+            // Every request of a signed-in connection belongs to that connection.
             return Dispatch::Proxy;
         }
         if request.is_tunnelled() {
@@ -86,7 +86,7 @@ impl Gateway {
         let routes = self.routes.load();
         let path = request.target.path;
         let route = routes.find(&request.head.method, path);
-        // What no route takes may be followed nevertheless.
+        // Pages may subscribe to some URLs that no route matches.
         let route = route.or_else(|| request.poll_target().and_then(|_| routes.learning_route(path))).cloned();
         drop(routes);
         match route {
@@ -103,8 +103,8 @@ impl Gateway {
         }
     }
 
-    /// Whether an answer to `request` may come from memory, or wait. A page of another site is answered by the backend,
-    /// which alone knows whether it may read the answer.
+    /// Returns whether a response to `request` may come from memory or be delayed. A request from a page of another
+    /// site is forwarded, because only the backend can decide whether the page may read the response.
     fn may_watch(&self, request: &RequestView<'_>) -> bool {
         if request.is_oversized() {
             self.metrics.limit_hit("request_size");
@@ -113,7 +113,7 @@ impl Gateway {
         is_same_site(request)
     }
 
-    /// What follows our own prefix in `path`, if it is below that.
+    /// Returns the rest of `path` after our own prefix, if it has that prefix.
     pub(in crate::proxy) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
         if self.passive.is_some() {
             // Nothing is ours, so that all that the application has is seen.
@@ -122,7 +122,8 @@ impl Gateway {
         path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// A place for the client of `request`, which is woken by `notify`. With `optional` it asked for an ordinary answer.
+    /// Returns a permit for the client of `request`, which is woken by `notify`. `optional` means that it expects an
+    /// ordinary response.
     pub(in crate::proxy) fn enter(
         &self,
         request: &RequestView<'_>,
@@ -133,7 +134,7 @@ impl Gateway {
         Ok(place.under(self.hub.cookies(), fields::cookies(request.headers()), notify, clock::now()))
     }
 
-    /// 503: a limit was reached.
+    /// Returns a 503 for a reached limit.
     pub(in crate::proxy) fn reject_overloaded(&self, limit: &'static str, text: &str) -> Dispatch {
         self.metrics.limit_hit(limit);
         Dispatch::Answer(LocalResponse::overload(&format!("No further stream can be held now: {text}.")))

@@ -1,4 +1,4 @@
-//! The far end of `sungrazer doctor`: says how a request arrived, and sends beacons that say when they were sent.
+//! The server side of `sungrazer doctor`: reports how a request arrived, and sends timestamped beacons.
 //!
 //! ```text
 //! {prefix}/doctor            ─▶ what is left of the request that the doctor sent, as JSON
@@ -7,8 +7,8 @@
 //!                               as server-sent events, as lines, or as messages of a WebSocket
 //! ```
 //!
-//! It tells nothing of the site: what it repeats is what the doctor itself sends, and all else is made up. A handful may run at a
-//! time, each a client that is held, and none sends more than 300 KiB.
+//! The endpoint reveals nothing about the site: it repeats only what the doctor itself sends, and everything else is
+//! generated. Only a few may run at a time, each counts as a held client, and none sends more than 300 KiB.
 
 use std::io;
 use std::sync::Arc;
@@ -29,26 +29,26 @@ use crate::proxy::watched::dispatch::Dispatch;
 use crate::proxy::watched::endpoints::not_allowed;
 use crate::resource::TaskNotify;
 
-/// So many may run at a time.
+/// The maximum number of concurrent examinations.
 pub const MAX_DOCTORS: usize = 32;
 
-/// No silence is longer.
+/// The maximum silence.
 const MAX_SILENCE: Duration = Duration::from_secs(600);
 
-/// Between two beacons.
+/// The time between two beacons.
 const GAP: Duration = Duration::from_millis(200);
 
-/// The first beacons, which carry nothing.
+/// The number of first beacons, without padding.
 const SMALL: usize = 8;
 
-/// What each of those behind them carries, in bytes.
+/// The padding of each later beacon, in bytes.
 const PADDING: [usize; 8] = [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
 
-/// Request headers that are repeated: nothing that anybody between here and the client would put a secret into.
+/// Request headers that are repeated. No intermediary would put a secret into them.
 const REPEATED: [&str; 6] =
     ["accept", "accept-encoding", "cache-control", "last-event-id", "prefer", "x-sungrazer-doctor"];
 
-/// Request headers by which what is between here and the client is known. Their names are told, never their values.
+/// Request headers that reveal an intermediary. Only their names are reported, never their values.
 const MARKERS: [&str; 14] = [
     "cdn-loop",
     "cf-ray",
@@ -69,11 +69,11 @@ const MARKERS: [&str; 14] = [
 /// The cookie that the doctor sends.
 const COOKIE: &str = "sungrazer-doctor";
 
-/// What is repeated of one value, in bytes.
+/// The maximum length of a repeated value, in bytes.
 const MAX_REPEATED: usize = 200;
 
 impl Gateway {
-    /// Answers a request for `doctor`. What takes long is sent here, on `wire`.
+    /// Answers a request for `doctor`. Responses that take time are sent on `wire` by this method.
     pub(in crate::proxy) async fn doctor(
         self: &Arc<Self>,
         request: &RequestView<'_>,
@@ -110,7 +110,7 @@ impl Gateway {
             }
         };
         tokio::select! {
-            // Whether it could be written is what the doctor finds out at its end.
+            // The doctor detects at its end whether the response could be written.
             _ = answering => {}
             () = self.stopping.cancelled() => {}
         }
@@ -118,7 +118,7 @@ impl Gateway {
     }
 }
 
-/// How the request arrived.
+/// Returns a description of how the request arrived.
 fn mirror(request: &RequestView<'_>) -> LocalResponse {
     let headers = request.headers();
     let said = |name: &str| {
@@ -158,7 +158,7 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// As of any stream of ours.
+/// Returns the same headers as any stream of this server.
 fn head(content_type: &'static str) -> HeaderMap {
     HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -167,7 +167,7 @@ fn head(content_type: &'static str) -> HeaderMap {
     ])
 }
 
-/// Waits, unless the client goes before.
+/// Waits, unless the client leaves earlier.
 async fn wait(wire: &mut Downstream, time: Duration) -> io::Result<()> {
     tokio::select! {
         () = sleep(time) => Ok(()),
@@ -175,14 +175,14 @@ async fn wait(wire: &mut Downstream, time: Duration) -> io::Result<()> {
     }
 }
 
-/// A poll that is held: not a byte is sent before its time is over.
+/// Answers a poll after `hold`, without sending a byte before.
 async fn held(request: &RequestView<'_>, wire: &mut Downstream, hold: Duration, patience: Duration) -> io::Result<()> {
     wait(wire, hold).await?;
     let answer = mirror(request);
     wire.answer(answer.status, &answer.headers, &answer.body, true, patience).await
 }
 
-/// Beacons with the times between them, the last one after the silence.
+/// The beacons with the pauses between them, the last one after the silence.
 struct Beacons {
     begun: tokio::time::Instant,
     number: usize,
@@ -195,7 +195,7 @@ impl Beacons {
         Self { begun: clock::now(), number: 0, sent: 0, rng: fastrand::Rng::with_seed(clock::seed()) }
     }
 
-    /// The next, with how long to wait before it; `None` behind the last.
+    /// Returns the pause before the next beacon; `None` after the last.
     fn pause(&self, silence: Duration) -> Option<Duration> {
         match self.number.checked_sub(SMALL + PADDING.len()) {
             None if self.number == 0 => Some(Duration::ZERO),
@@ -205,7 +205,7 @@ impl Beacons {
         }
     }
 
-    /// Its text. What it carries cannot be compressed to nothing.
+    /// Returns the text of the next beacon. Its padding is random, so compression cannot shrink it away.
     fn next(&mut self, is_events: bool) -> String {
         let padding = self.number.checked_sub(SMALL).and_then(|at| PADDING.get(at)).copied().unwrap_or(0);
         let padding: String = std::iter::repeat_with(|| self.rng.alphanumeric()).take(padding).collect();
@@ -243,7 +243,7 @@ async fn stream(
     Ok(())
 }
 
-/// The same as messages of a WebSocket (RFC 6455 section 5). What the client says is not read.
+/// Sends the beacons as messages of a WebSocket (RFC 6455 section 5). Messages of the client are not read.
 async fn messages(
     request: &RequestView<'_>,
     connection: &mut H1Connection,
@@ -266,16 +266,16 @@ async fn messages(
         let text = beacons.next(false);
         connection.write(&[&text_frame(text.len()), text.as_bytes()], patience).await?;
     }
-    // 1000: it has done what it was for. The client answers that, and whoever is first ends the connection.
+    // Close code 1000: the purpose is fulfilled. The client answers the close, and either side ends the connection.
     connection.write(&[&[0x88, 2, 0x03, 0xe8]], patience).await?;
     let _ = tokio::time::timeout(FAREWELL, connection.closed()).await;
     Ok(())
 }
 
-/// How long a client is waited for that was told to leave.
+/// How long to wait for a client that was told to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What stands before a text message of `length` bytes, in one frame.
+/// Returns the header of a text message of `length` bytes in one frame.
 fn text_frame(length: usize) -> Vec<u8> {
     let mut head = vec![0x81];
     match (u16::try_from(length), length) {

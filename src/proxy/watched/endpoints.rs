@@ -1,30 +1,25 @@
-//! What lives below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and what `doctor` asks.
+//! The endpoints below our own prefix: the multiplexed stream, the WebSocket, the forever frame, and those for
+//! `doctor`.
 
-use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{
     ALLOW, CONTENT_SECURITY_POLICY, EXPECT, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, Method, StatusCode};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::clock;
 use crate::deliver::{
-    Downstream, FormatRef, Iframe, LocalResponse, MAX_URLS, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS,
-    Options, SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions,
-    accept_key, resume_multiplexed,
+    Downstream, FormatRef, Iframe, LocalResponse, MULTIPLEX, MULTIPLEX_EXACT, MULTIPLEX_WITH_HEADERS, Options,
+    SUBPROTOCOL, Session, Socket, SubscribeError, SubscribeRequest, SubscriptionService, UrlSubscriptions, accept_key,
 };
-use crate::model::{DeltaKind, EndReason, ParseDeltaKindError, ResumeFrom, fields};
+use crate::model::{EndReason, fields};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::{RequestView, is_own_origin};
 use crate::proxy::watched::client_context::ClientContext;
 use crate::proxy::watched::dispatch::Dispatch;
-use crate::proxy::watched::settable_header::settable_header;
+use crate::proxy::watched::follow_list;
 use crate::resource::TaskNotify;
 use crate::route::Table;
 
@@ -32,67 +27,28 @@ use crate::route::Table;
 pub(in crate::proxy) struct WebSocketOpening {
     /// The headers of the 101.
     pub(in crate::proxy) headers: HeaderMap,
-    /// What happens then.
+    /// The socket to serve afterwards.
     pub(in crate::proxy) socket: Socket,
 }
 
-/// A posted list of what to follow is no larger than this.
+/// The maximum size of a posted subscription list.
 const MAX_BODY: u64 = 256 * 1024;
 
 const UPGRADE_REQUIRED: &str = "This is a WebSocket endpoint: upgrade with the subprotocol sungrazer.v1.";
 
-/// How a client that follows many resources is held.
+/// How a client with several subscriptions is held.
 #[derive(Default)]
 struct StreamOptions {
-    /// What else the head of the response says.
+    /// Additional headers of the response.
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether what cannot be followed is told as ended, so that the rest is followed nevertheless.
+    /// Whether URLs that cannot be subscribed to are reported as ended, while the others are still served.
     lenient: bool,
-    /// Whether the stream ends when there was something to tell.
+    /// Whether the stream ends after the first update.
     once: bool,
-}
-
-/// What is posted to `stream`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FollowBody {
-    follow: Vec<FollowUrl>,
-    /// Whether snapshots are to come with the headers of their responses.
-    #[serde(default)]
-    headers: bool,
-    /// Whether they are to come with headers, and with bodies as they were spelled.
-    #[serde(default)]
-    exact: bool,
-    /// Whether the stream ends when there was something to tell.
-    #[serde(default)]
-    once: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FollowUrl {
-    url: String,
-    since: Option<String>,
-    delta: Option<String>,
-    #[serde(default)]
-    tick: bool,
-    #[serde(default)]
-    headers: serde_json::Map<String, Value>,
-    /// Whether to say that what the client holds is current, if it is.
-    #[serde(default)]
-    confirm: bool,
-    /// Whether that can wait for the next fetch: until then the client asks the application.
-    #[serde(default)]
-    patient: bool,
-    /// How often the client would ask itself, in milliseconds.
-    every: Option<u64>,
-    /// Whether this is the page that the client shows.
-    #[serde(default)]
-    page: bool,
 }
 
 impl Gateway {
-    /// Answers a request below our prefix, whose path goes on with `rest`.
+    /// Answers a request below our prefix, with `rest` as the rest of its path.
     pub(in crate::proxy) async fn endpoint(
         self: &Arc<Self>,
         rest: &str,
@@ -117,11 +73,11 @@ impl Gateway {
         }
     }
 
-    /// `stream?url=/a&url=/b`, with `since=` for each `url` in turn, `delta=` and `tick=`.
+    /// Handles `stream?url=/a&url=/b`, with one `since=` per `url`, `delta=` and `tick=`.
     fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
-        match parse_query(request) {
+        match follow_list::from_query(request) {
             Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
@@ -142,22 +98,22 @@ impl Gateway {
             return Dispatch::ClientGone;
         }
         let Ok(body) = wire.read_body(length, patience).await else { return Dispatch::ClientGone };
-        match parse_body(&body) {
-            Ok((asked, posted)) => {
-                let form = match (posted.exact, posted.headers) {
+        match follow_list::from_body(&body) {
+            Ok((asked, options)) => {
+                let form = match (options.exact, options.headers) {
                     (true, _) => &MULTIPLEX_EXACT,
                     (false, true) => &MULTIPLEX_WITH_HEADERS,
                     (false, false) => &MULTIPLEX,
                 };
-                let manner = StreamOptions { lenient: posted.exact, once: posted.once, ..StreamOptions::default() };
+                let manner = StreamOptions { lenient: options.exact, once: options.once, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Static(form), manner)
             }
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
     fn iframe(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
-        // What it calls is in the page around it. As a page of its own it could reach only whoever opened it.
+        // The callback is in the parent page. As a top-level page it could only reach its opener.
         if request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
             return Dispatch::text(StatusCode::FORBIDDEN, "This is for a frame in a page of this site.");
         }
@@ -170,22 +126,22 @@ impl Gateway {
         let headers = [
             (CONTENT_SECURITY_POLICY, policy),
             (HeaderName::from_static("x-content-type-options"), "nosniff"),
-            // For browsers that need frames because they know nothing else: they do not know policies either.
+            // Old browsers that need frames do not support policies either.
             (X_FRAME_OPTIONS, "SAMEORIGIN"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
         let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
-        match parse_query(request) {
+        match follow_list::from_query(request) {
             Ok(asked) => {
                 let manner = StreamOptions { headers, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Boxed(Box::new(frame)), manner)
             }
-            Err(text) => Dispatch::text(StatusCode::BAD_REQUEST, &text),
+            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
 
-    /// Holds a client that follows what it asked for. All of it can be followed, or none of it is, unless it is to be held
-    /// leniently.
+    /// Holds a client with these subscriptions. If one of them fails, the whole request fails, unless the client is
+    /// held leniently.
     fn hold_many(
         self: &Arc<Self>,
         request: &RequestView<'_>,
@@ -198,7 +154,7 @@ impl Gateway {
             Ok(place) => place,
             Err(overload) => return self.reject_overloaded("streams", &overload.to_string()),
         };
-        // Nobody else asks to be held leniently.
+        // Only the browser script asks to be held leniently.
         let desk = Arc::new(ClientContext::new(self, request).of_script(manner.lenient));
         let mut followers =
             UrlSubscriptions::default().of_client(desk.fence.listen(Arc::clone(&notify), manner.lenient));
@@ -230,7 +186,7 @@ impl Gateway {
         }))
     }
 
-    /// Options that are right for all routes of which `deliver` finds those.
+    /// Returns options that satisfy all routes that `deliver` selects.
     fn options_for(&self, deliver: impl FnOnce(&Table) -> Vec<Options>) -> Options {
         let common = Options { write_timeout: self.options().write_timeout, ..Options::default() };
         deliver(&self.routes.load()).into_iter().reduce(Options::stricter).unwrap_or(common)
@@ -272,72 +228,13 @@ impl Gateway {
             replier: visitor,
             notify,
             place,
-            // What it will follow is not known yet.
+            // The URLs that it will subscribe to are not known yet.
             options: self.options_for(|routes| {
                 routes.iter().filter(|route| route.websocket).map(|route| route.deliver).collect()
             }),
             seed: clock::seed(),
         };
         Dispatch::Socket(Box::new(WebSocketOpening { headers: answer, socket }))
-    }
-}
-
-fn parse_query(request: &RequestView<'_>) -> Result<Vec<SubscribeRequest>, String> {
-    let delta = delta_named(request.target.parameter("delta").as_deref())?.or_else(|| request.delta());
-    let urls = request.target.parameters("url").map(|url| (url, false));
-    let ticks = request.target.parameters("tick").map(|url| (url, true));
-    let mut since = request.target.parameters("since");
-    let asked: Vec<SubscribeRequest> = urls
-        .chain(ticks)
-        .enumerate()
-        .map(|(number, (url, tick))| {
-            let claim = since.next().and_then(|since| ResumeFrom::parse(&since)).map(Box::new);
-            SubscribeRequest { url: url.into(), number, resume_from: claim, delta, tick, ..SubscribeRequest::default() }
-        })
-        .collect();
-    let last = request.last_event_id();
-    let claims = last.map(|id| resume_multiplexed(&id, asked.len())).unwrap_or_default();
-    let asked = asked.into_iter().enumerate().map(|(number, asked)| match claims.get(number) {
-        Some(Some(claim)) => SubscribeRequest { resume_from: Some(Box::new(claim.clone())), ..asked },
-        _ => asked,
-    });
-    check_count(asked.collect())
-}
-
-fn parse_body(body: &Bytes) -> Result<(Vec<SubscribeRequest>, FollowBody), String> {
-    let mut posted: FollowBody =
-        serde_json::from_slice(body).map_err(|error| format!("The list of what to follow cannot be read: {error}."))?;
-    let asked = mem::take(&mut posted.follow).into_iter().enumerate().map(|(number, posted)| {
-        let delta = delta_named(posted.delta.as_deref())?;
-        let headers = posted.headers.iter().map(|(name, value)| {
-            settable_header(name, value).ok_or_else(|| format!("The header {name:?} cannot be set."))
-        });
-        Ok(SubscribeRequest {
-            url: posted.url.into(),
-            number,
-            resume_from: posted.since.as_deref().and_then(ResumeFrom::parse).map(Box::new),
-            delta,
-            tick: posted.tick,
-            headers: headers.collect::<Result<_, _>>()?,
-            confirm: posted.confirm,
-            patient: posted.patient,
-            interval: posted.every.map(Duration::from_millis),
-            page: posted.page,
-        })
-    });
-    let asked = check_count(asked.collect::<Result<_, String>>()?)?;
-    Ok((asked, posted))
-}
-
-fn delta_named(name: Option<&str>) -> Result<Option<DeltaKind>, String> {
-    name.map(str::parse).transpose().map_err(|error: ParseDeltaKindError| format!("{error}."))
-}
-
-fn check_count(asked: Vec<SubscribeRequest>) -> Result<Vec<SubscribeRequest>, String> {
-    match asked.len() {
-        0 => Err("Say what to follow: stream?url=/path&url=/other.".to_owned()),
-        1..=MAX_URLS => Ok(asked),
-        _ => Err(format!("One stream follows at most {MAX_URLS} URLs.")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plain requests of routes: answered from memory, held until there is news, or proxied.
+//! Plain requests of routes: answered from memory, held until a change, or proxied.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -23,32 +23,32 @@ use crate::proxy::watched::identity::IDENTITY;
 use crate::resource::{Resource, ResourceState, TaskNotify, WaitLimit};
 use crate::route::{PathFacts, Route, Shim};
 
-/// No client needs to wait for longer before it asks again.
+/// The maximum hold time of a poll.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// How a poll is held.
+/// The reason for holding a poll.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HoldMode {
-    /// The client said that it waits (RFC 7240 section 4.3).
+    /// The client is willing to wait (RFC 7240 section 4.3).
     Asked,
-    /// The route says that polls are held.
+    /// The route holds polls.
     Routed,
 }
 
-/// A plain request for what may be watched.
+/// A plain request for a resource that may be watched.
 struct Plain<'a> {
     route: &'a Arc<Route>,
     request: &'a RequestView<'a>,
     facts: PathFacts,
-    /// What it asks for.
+    /// The key of the requested resource.
     key: ResourceKey,
-    /// Others that ask for the same.
+    /// The known facts about concurrent requests for the same key.
     crowd: Crowd,
     now: Instant,
 }
 
 impl Gateway {
-    /// Answers a plain GET of a route: from memory if what we know is as fresh as the client's own poll would be.
+    /// Answers a plain GET of a route: from memory if the known state is as fresh as the client's own poll would be.
     pub(in crate::proxy) async fn answer_get(
         self: &Arc<Self>,
         route: &Arc<Route>,
@@ -59,7 +59,7 @@ impl Gateway {
         let facts = route.facts(&request.client, request.target, request.headers(), now);
         let watchable = facts.unwatchable.is_none() && facts.own_stream.get() != Some(&true);
         let wait = request.wait_preference().filter(|_| route.long_poll);
-        // What is in memory is the page as the backend made it, without the browser script.
+        // Memory contains the page as the backend created it, without the browser script.
         let is_page = route.shim != Shim::Off && request.is_navigation();
         let mut is_held = false;
         let dispatch = if !watchable || is_page || request.is_reload() || request.has_unsupported_preconditions() {
@@ -93,13 +93,13 @@ impl Gateway {
         dispatch
     }
 
-    /// What is known of others that ask for `key`. Where nobody has said that it may be fetched, nothing is shared on account
-    /// of that.
+    /// Returns the known facts about concurrent requests for `key`. On paths that are not configured as safe to fetch,
+    /// responses are not shared on that account.
     fn crowd(&self, route: &Route, request: &RequestView<'_>, key: &ResourceKey, now: Instant) -> Crowd {
         if route.watch.verify_safe {
             return Crowd::default();
         }
-        // Those who come over one connection may be one, whatever they say.
+        // Several clients on one connection may be one, whatever their headers say.
         let client =
             self.agents.hash_one((request.client.address, request.peer.port, request.headers().get(USER_AGENT)));
         let (arrival, crowd) = self.hub.arrive(key, client, now);
@@ -107,8 +107,8 @@ impl Gateway {
         crowd
     }
 
-    /// Whether a poll of a route with `hold` may be held, how, and for how long. Only where the application answers quickly, so
-    /// that it is not holding polls itself.
+    /// Returns whether a poll of a route with `hold` may be held, how, and for how long. Polls are held only if the
+    /// application answers promptly, so that it is not holding polls itself.
     fn may_hold(&self, plain: &Plain<'_>, hold: Duration) -> Option<(HoldMode, Duration)> {
         let request = plain.request;
         if request.is_navigation() || request.poll_marker().is_some() || has_own_via(request.headers()) {
@@ -126,7 +126,7 @@ impl Gateway {
         Some((HoldMode::Routed, longest))
     }
 
-    /// What a fetch has taken away that this request would have been given.
+    /// Returns a consumed response that this request would have received.
     fn consumed_response(&self, route: &Route, request: &RequestView<'_>) -> Option<Dispatch> {
         let now = clock::now();
         let facts = route.facts(&request.client, request.target, request.headers(), now);
@@ -135,7 +135,8 @@ impl Gateway {
         self.hub.take_consumed(&key, fits, now).map(LocalResponse::from_representation).map(Dispatch::Answer)
     }
 
-    /// A whole answer, marked as one of several that this URL can give. `None` if the client takes it in no form.
+    /// Returns a complete response with a `Vary` for the variants of this URL. Returns `None` if the client accepts no
+    /// available form.
     fn cached_response(route: &Route, snapshot: &Arc<Snapshot>, request: &RequestView<'_>) -> Option<LocalResponse> {
         let mut answer = from_memory(snapshot, request.headers())?;
         if let Some(negotiates) = route.negotiates() {
@@ -144,11 +145,11 @@ impl Gateway {
         Some(answer)
     }
 
-    /// The answer from memory. If memory is too old but others want the same, one fetch is made for all of them, if that is not
-    /// slower.
+    /// Answers from memory. If the known state is too old but other clients want the same, one fetch serves all of
+    /// them, if that is not slower.
     async fn from_cache(self: &Arc<Self>, plain: &Plain<'_>) -> Option<Dispatch> {
         let Plain { route, request, facts, now, .. } = plain;
-        // What a page asks for with something of its own in the URL is fetched for all as it is followed.
+        // A poll with cache-busting parameters is answered from the resource that the page subscribes to.
         let followed =
             request.poll_target().map(|target| route.key(&request.client, target, request.headers(), facts, true));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
@@ -158,19 +159,19 @@ impl Gateway {
         let key = followed.as_ref().unwrap_or(&plain.key);
         let (resource, is_shared) = self.gathered(plain, key)?;
         resource.record_poll(*now);
-        // Who follows it is told of it as often as it is fetched, and would not have asked.
+        // A subscriber is notified at the fetch interval, and would not have polled in between.
         let since = if is_followed {
             resource.current_since().max(self.last_write(request))
         } else {
             Self::current_since(route.watch.schedule.every, &resource, self.last_write(request), *now)
         };
-        // Nobody is given what was read before he was last answered, unless it is kept up to date.
+        // A client never receives a state fetched before its previous response, unless the resource is kept up to date.
         let since = since.max(plain.crowd.answered.filter(|_| resource.held() == 0).unwrap_or(since));
         if resource.is_untried()
             || (resource.page().is_shown()
                 && resource.page().written() > resource.state().last_success.map(|fetched| fetched.started))
         {
-            // Nothing waits for a fetch that may not be made before the client itself has been answered.
+            // No client waits for a fetch that may not be made before the backend has answered the client itself.
             return None;
         }
         let mut head = resource.state_full();
@@ -182,13 +183,13 @@ impl Gateway {
             if since >= *now || !holds_unknown(&head, request.headers()) {
                 break;
             }
-            // It holds something that may be newer than all that is known here.
+            // The client holds a state that may be newer than all known ones.
             since = *now;
         }
         if let Some(ended) = head.ended() {
             self.on_watch_ended(route, &request.client, request.target, request.headers(), ended);
         }
-        // What the client did while others' fetch was waited for, that may not show.
+        // The state must reflect writes of the client during the wait for another client's fetch.
         let snapshot = head.current_as_of(since.max(self.last_write(request)))?;
         self.audit_audience(route, request, facts, key);
         if snapshot.representation.is_for_one_request() {
@@ -200,12 +201,12 @@ impl Gateway {
         if request.poll_marker().is_some() {
             let mut answer = Self::cached_response(route, snapshot, request)?;
             if is_other {
-                // A cache on the way that does not heed the header by which the page said so must not keep this as what is at
-                // the URL that was asked for.
+                // A cache that ignores the header with the page's real URL must not store this response under the
+                // requested URL.
                 answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             if let Ok(status) = HeaderValue::from_str(&format!("sungrazer; hit; detail=\"{}\"", snapshot.version)) {
-                // The entity tag is the application's, which tells no order.
+                // The entity tag is the application's and has no order, so the version is sent here.
                 answer.headers.insert(CACHE_STATUS, status);
             }
             if let Some(identity) = self.identity_header(route, request) {
@@ -220,8 +221,8 @@ impl Gateway {
         }
     }
 
-    /// The resource that may answer, and whether a fetch for it would answer others, too: those who are held, or whose requests
-    /// are under way at this moment.
+    /// Returns the resource that may answer, and whether a fetch of it would serve other clients too: held clients, or
+    /// clients with concurrent requests.
     fn gathered(self: &Arc<Self>, plain: &Plain<'_>, key: &ResourceKey) -> Option<(Arc<Resource>, bool)> {
         let known = self.hub.get(key);
         if known.as_ref().is_some_and(|resource| resource.held() > 0) {
@@ -234,7 +235,7 @@ impl Gateway {
         found.inspect_err(|full| self.metrics.limit_hit(full.limit())).ok().map(|resource| (resource, true))
     }
 
-    /// The head of a fetch that is recent enough, if one can be made at once and takes no longer than usual.
+    /// Returns the state after a recent enough fetch, if one can be made at once and takes no longer than usual.
     async fn waited_for(
         &self,
         plain: &Plain<'_>,
@@ -246,14 +247,15 @@ impl Gateway {
         resource.fetch_since(since, plain.now, patience).await
     }
 
-    /// How long a fetch is waited for in place of the application's own answer; `None` if it would begin late, or last long.
+    /// Returns how long a fetch may take in place of the application's own response; `None` if it would begin late or
+    /// take long.
     fn patience(&self, plain: &Plain<'_>, resource: &Resource, since: Instant) -> Option<WaitLimit> {
         let owner = Owner::of(plain.request.client.address.map(AddressBucket::of), resource.key());
         let begins = resource.is_fetched_since(since) || self.limiter.has_room(owner);
         resource.wait_limit(plain.crowd.usual).filter(|_| begins)
     }
 
-    /// Holds a poll until there is news, for at most `longest`.
+    /// Holds a poll until a change, for at most `longest`.
     async fn long_poll(
         self: &Arc<Self>,
         plain: &Plain<'_>,
@@ -286,7 +288,7 @@ impl Gateway {
         let Some(patience) = patience else { return Dispatch::Proxy };
         let mut ready = await_ready(wire, &subscription, since, patience).await;
         if matches!(ready, FirstState::Stream) && holds_unknown(&resource.state(), request.headers()) {
-            // It holds something that may be newer than all that is known here.
+            // The client holds a state that may be newer than all known ones.
             since = since.max(*now);
             ready = await_ready(wire, &subscription, since, patience).await;
         }
@@ -309,7 +311,8 @@ impl Gateway {
         let Some(snapshot) = shared else { return Dispatch::Proxy };
         let place = match place {
             Ok(place) => place,
-            // Without a place to wait in it is answered at once; but who would ask again at once is told to wait.
+            // Without a permit the poll is answered at once, but a client that would poll again at once is told to
+            // wait.
             Err(overload) => {
                 let Some(answer) = Self::given(plain, snapshot) else { return Dispatch::Proxy };
                 let spins = how == HoldMode::Asked && answer.status == StatusCode::NOT_MODIFIED;
@@ -344,7 +347,8 @@ impl Gateway {
         }
     }
 
-    /// The answer with `snapshot`, which the page has from then on; `None` if it is not one for this client.
+    /// Returns the response with `snapshot`, and records that the page has it; `None` if it is not suitable for this
+    /// client.
     fn given(plain: &Plain<'_>, snapshot: &Arc<Snapshot>) -> Option<LocalResponse> {
         let answer = Self::cached_response(plain.route, snapshot, plain.request)?;
         if let Some(poll) = plain.request.under_way.poll() {

@@ -1,8 +1,8 @@
-//! Whose a state is, as the browser script has to know it: what one client was answered is no answer to another's poll.
+//! Identity tags for the browser script: a response for one client must not answer another client's poll.
 //!
 //! ```text
-//! stream ─▶ records of a URL, each with the mark of its key ─▶ replica ─┐
-//! poll, marked ─▶ its own key ─▶ the mark, in its answer ──────────────▶ the same? then the replica may answer
+//! stream ─▶ records of a URL, each with the tag of its key ─▶ replica ─┐
+//! poll, marked ─▶ its own key ─▶ the tag, in its response ──────────────▶ the same? then the replica may answer
 //! ```
 
 use http::header::SET_COOKIE;
@@ -14,14 +14,14 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::RequestView;
 use crate::route::Route;
 
-/// Says of the answer to a marked poll whose it is.
+/// The header that carries the identity tag in the response to a marked poll.
 pub(in crate::proxy) const IDENTITY: HeaderName = HeaderName::from_static("sungrazer-identity");
 
-/// Stands for whoever the client will be when it has the answer.
+/// The tag of a client whose identity changes with this response.
 const CHANGING: &str = "-";
 
 impl Gateway {
-    /// Whose `request` is, in the words in which streams say it, if it is a poll that asks for that.
+    /// Returns the identity tag of `request` as in streams, if it is a poll that asks for it.
     pub(in crate::proxy) fn identity_header(&self, route: &Route, request: &RequestView<'_>) -> Option<HeaderValue> {
         let target = request.poll_target()?;
         self.hints.note(&request.client, request.headers());
@@ -30,7 +30,7 @@ impl Gateway {
         with_nonce(&self.hub.identity_tag(&key), request)
     }
 
-    /// The same of a request that the backend has answered with these headers.
+    /// The same for a request that the backend has answered with these headers.
     pub(in crate::proxy) fn identity_of(
         &self,
         route: &Route,
@@ -45,13 +45,13 @@ impl Gateway {
     }
 }
 
-/// With what tells this answer from one that a cache kept.
+/// Appends the nonce that distinguishes this response from one in a cache.
 fn with_nonce(mark: &str, request: &RequestView<'_>) -> Option<HeaderValue> {
     let (_, nonce) = request.poll_marker()?;
     HeaderValue::from_str(&format!("{mark}#{nonce}")).ok()
 }
 
-/// Whether a client that sent these cookies will send others when it has this answer.
+/// Returns whether a client that sent these cookies will send others after this response.
 fn changes_cookies(request: &HeaderMap, answer: &HeaderMap) -> bool {
     let mut set = answer
         .get_all(SET_COOKIE)

@@ -1,4 +1,4 @@
-//! Requests for what is watched: dispatch, memory, long polls, streams.
+//! Requests for watched resources: dispatch, memory, long polls, streams.
 
 pub(super) mod audience;
 pub(super) mod client_context;
@@ -6,6 +6,7 @@ pub(super) mod clients;
 pub(super) mod dispatch;
 pub(super) mod doctor;
 pub(super) mod endpoints;
+mod follow_list;
 pub(super) mod get;
 pub(super) mod identity;
 pub(super) mod purge;

@@ -1,11 +1,11 @@
-//! Cache purges as triggers: an application that announces its changes to a cache announces them to us.
+//! Cache purges as triggers: the invalidation requests that an application sends to caches also trigger fetches here.
 //!
 //! ```text
 //! PURGE /a, BAN with a header ─▶ Purge ─▶ the resources it names: fenced, and fetched at once ─▶ 200 {"refreshed": n}
 //! ```
 //!
-//! Applications write such requests for the configurations that Varnish and nginx usually have. A purge that names more than its
-//! sender meant costs fetches and nothing else, so what is ambiguous is read generously.
+//! Applications send such requests for common Varnish and nginx configurations. A purge that matches too much only
+//! costs fetches, so ambiguous requests are interpreted generously.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::proxy::request::view::RequestView;
 use crate::resource::{Resource, Trigger};
 use crate::route::{Route, Table, Target};
 
-/// A compiled expression may not take more than this.
+/// The maximum size of a compiled expression.
 const MAX_REGEX_BYTES: usize = 1 << 18;
 
 /// Request headers that list groups.
@@ -40,28 +40,28 @@ const GROUP_LISTS: [&str; 9] = [
     "cache-group-invalidation",
 ];
 
-/// Request headers that hold a regular expression for path and query.
+/// Request headers with a regular expression for path and query.
 const URL_PATTERNS: [&str; 3] = ["x-ban-url", "x-url", "x-ban-regex"];
 
-/// Request headers that hold a regular expression for a header of the response, and that header.
+/// Request headers with a regular expression for a response header, and that header.
 const HEADER_PATTERNS: [(&str, &str); 2] =
     [("x-magento-tags-pattern", "x-magento-tags"), ("x-content-type", "content-type")];
 
-/// Request headers that begin like this have the value of the response header that is named by the rest.
+/// The prefix of request headers that contain a pattern for the response header named by the rest.
 const HEADER_VALUE: &str = "varnish-ban-";
 
-/// What a purge names.
+/// The resources that a purge matches.
 #[derive(Debug)]
 struct Purge {
-    /// The query without a fragment, as it was sent.
+    /// The target without a fragment, as sent.
     target: Option<String>,
     url: Option<Regex>,
     groups: HashSet<String>,
-    /// Response headers, and what they have to match.
+    /// Response headers and the expressions that they must match.
     headers: Vec<(HeaderName, Regex)>,
 }
 
-/// Why a purge cannot be read.
+/// The reason why a purge cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is not a regular expression that is supported here: {why}")]
 struct BadPattern {
@@ -70,7 +70,7 @@ struct BadPattern {
 }
 
 impl Purge {
-    /// What `request` asks for. With `BAN` its own URL is a pattern, unless a header says what is banned.
+    /// Parses `request`. For `BAN`, its own URL is a pattern, unless a header contains the pattern.
     fn of(request: &RequestView<'_>) -> Result<Self, BadPattern> {
         let headers = request.headers();
         let mut purge = Self { target: None, url: None, groups: HashSet::new(), headers: Vec::new() };
@@ -117,7 +117,7 @@ impl Purge {
         Ok(purge)
     }
 
-    /// Takes in groups: a list of them or, as some plug-ins write, an expression for the header in which responses list theirs.
+    /// Adds groups: a list or, as some plug-ins send, an expression for the header in which responses list theirs.
     fn tags(&mut self, name: &HeaderName, value: &str) -> Result<(), BadPattern> {
         if value.contains(['(', '^', '$', '[', '\\']) {
             self.headers.push((name.clone(), pattern(name.as_str(), value)?));
@@ -131,7 +131,7 @@ impl Purge {
         Ok(())
     }
 
-    /// Whether `resource` of `route` is named, apart from by its URL as such.
+    /// Returns whether the purge matches `resource` of `route` other than by its exact URL.
     fn names(&self, resource: &Resource, route: Option<&Route>) -> bool {
         if self.url.as_ref().is_some_and(|url| url.is_match(&resource.key().target)) {
             return true;
@@ -147,7 +147,7 @@ impl Purge {
         });
         listed
             || self.headers.iter().any(|(name, pattern)| {
-                // An expression for groups concerns all headers that name some.
+                // An expression for groups applies to all headers that list groups.
                 let others =
                     route.filter(|_| GROUP_LISTS.contains(&name.as_str())).map_or(&[][..], |route| &*route.groups);
                 let values = std::iter::once(name).chain(others).flat_map(|name| headers.get_all(name));
@@ -157,7 +157,7 @@ impl Purge {
 }
 
 impl Gateway {
-    /// The answer to a purge from an address that may send one. All others are the application's.
+    /// Answers a purge from an address that may send one. All other purges go to the application.
     pub(in crate::proxy) fn purge(&self, request: &RequestView<'_>) -> Option<LocalResponse> {
         if !["PURGE", "BAN"].contains(&request.head.method.as_str()) || !self.may_purge(request.client.address) {
             return None;
@@ -185,7 +185,8 @@ impl Gateway {
         address.is_some_and(|address| self.options().purge_from.iter().any(|network| network.contains(&address)))
     }
 
-    /// Has the resources of a URL fetched, and tells pages to ask that must do so themselves. Returns how many resources there are.
+    /// Triggers the resources of a URL, and sends ticks to pages that must request it themselves. Returns the number of
+    /// resources.
     pub fn refresh_target(&self, routes: &Table, target: &str, now: Instant) -> usize {
         let path = target.split('?').next().unwrap_or_default();
         for route in routes.iter().filter(|known| !known.fetch && known.pattern.matches(path)) {
@@ -199,7 +200,7 @@ impl Gateway {
         resources.len()
     }
 
-    /// Has the resources fetched that belong to `group`. Returns how many.
+    /// Triggers the resources of `group`. Returns their number.
     pub fn refresh_group(&self, group: &str, now: Instant) -> usize {
         let purge = Purge { target: None, url: None, groups: HashSet::from([group.to_owned()]), headers: Vec::new() };
         let routes = self.routes.load();

@@ -1,13 +1,14 @@
-//! The memory for answers to requests over WebSockets.
+//! The memory for responses to requests over WebSockets.
 //!
 //! ```text
 //! request ─▶ a small place ─▶ sent ─▶ its answer begins ─┬▶ it is small ──────────────────▶ told ─▶ places given back
 //!                                                        └▶ a large place ─▶ read to its end ─▶ told
 //! ```
 //!
-//! An answer is one message and has to be here whole, and stays until its client has read it. So there are so many places, in all
-//! and for each [network and client](crate::model::share), and a request that finds none waits for one: it is not sent, or the
-//! rest of its answer is not read. Who has a large place can finish, so nobody waits for somebody who waits.
+//! A response is one message, so it must be complete in memory, and it stays there until its client has read it. The
+//! number of places is limited, in total and per [network and client](crate::model::share), and a request without a
+//! place waits: it is not sent, or the rest of its response is not read. A request with a large place can always
+//! finish, so there is no deadlock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,27 +23,27 @@ use crate::deliver::Kept;
 use crate::model::Owner;
 use crate::poll::{BudgetOptions, FetchLimiter, Permit, Priority};
 use crate::proxy::watched::client_context::RequestError;
-use crate::upstream::{FullResponse, ReplicaGuard};
+use crate::upstream::{ExchangeError, FullResponse, ReplicaGuard};
 
-/// Requests that are under way or whose answers are still here.
+/// The maximum number of requests in progress or with unread responses.
 const MAX_SMALL: usize = 512;
 
-/// A small answer as it is sent, in bytes.
+/// The maximum size of a small response as sent, in bytes.
 const SMALL: usize = 32 << 10;
 
-/// The same, decoded.
+/// The maximum size of a small response after decoding.
 const SMALL_DECODED: u64 = 128 << 10;
 
-/// Larger answers that are being read, or are still here.
+/// The maximum number of larger responses in memory.
 const MAX_LARGE: usize = 4;
 
-/// An answer over a WebSocket is held in memory whole; a larger one is refused.
+/// The maximum size of a response over a WebSocket. Larger ones are refused.
 const MAX_REPLY: u64 = 8 << 20;
 
 /// How long a request waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The places.
+/// The places for responses.
 #[derive(Debug)]
 pub struct Replies {
     small: Arc<FetchLimiter>,
@@ -57,7 +58,8 @@ impl Default for Replies {
 }
 
 impl Replies {
-    /// Sends `head` with `body` for `owner` and reads the answer. What is returned beside it is to be kept for as long as it.
+    /// Sends `head` with `body` for `owner` and reads the response. The returned guard must be kept as long as the
+    /// response.
     pub(in crate::proxy) async fn exchange(
         &self,
         upstream: &ReplicaGuard,
@@ -78,7 +80,7 @@ impl Replies {
         head: RequestHeader,
         body: Bytes,
     ) -> Result<FullResponse, RequestError> {
-        let failed = |text| (StatusCode::BAD_GATEWAY, text);
+        let failed = |error: ExchangeError| (StatusCode::BAD_GATEWAY, error.to_string());
         places.push(place(&self.small, owner).await?);
         let (mut incoming, ended) = upstream.begin_once(head, body, SMALL).await.map_err(failed)?;
         if ended && let Some(body) = incoming.decoded(SMALL_DECODED) {

@@ -1,15 +1,17 @@
-//! Which headers a message may set: a URL of a posted list, or a request over a WebSocket.
+//! The headers that a message may set: for a URL in a subscription list, or for a request over a WebSocket.
 //!
-//! Whoever stands in front of us has seen the request that opened the stream, and nothing of what is said on it. So a message
-//! speaks for nobody but the page: it sets what a page could set on a request of its own, nothing that names who somebody is, and
-//! nothing that the opening request bore already, but for what only describes the answer that is wanted.
+//! A proxy in front of this server has seen the request that opened the stream, but not the messages on it. A message
+//! therefore has only the rights of the page: it may set headers that a page could set on its own requests, no header
+//! that identifies a client, and no header that the opening request already had, except those that only describe the
+//! desired response.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::model::fields;
 
-/// What a browser keeps to itself (Fetch, "forbidden request-header"), and what is between us and the script.
+/// Headers that browsers do not let pages set (Fetch, "forbidden request-header"), and headers between this server and
+/// the script.
 const FORBIDDEN: [&str; 16] = [
     "accept-charset",
     "accept-encoding",
@@ -29,7 +31,7 @@ const FORBIDDEN: [&str; 16] = [
     "via",
 ];
 
-/// What a request says of the answer that it wants, and nothing of whoever sends it.
+/// Headers that describe the desired response and not the sender.
 const NEGOTIATED: [&str; 13] = [
     "accept",
     "accept-language",
@@ -46,13 +48,14 @@ const NEGOTIATED: [&str; 13] = [
     "x-requested-with",
 ];
 
-/// Methods that no page may use, by whatever way (Fetch, "forbidden method"): what they bring back shows what scripts must not see.
+/// Returns whether a method is forbidden to pages in every way (Fetch, "forbidden method"), because its response would
+/// reveal headers that scripts must not see.
 pub(in crate::proxy) fn is_forbidden_method(method: &str) -> bool {
     ["CONNECT", "TRACE", "TRACK"].iter().any(|forbidden| method.trim().eq_ignore_ascii_case(forbidden))
 }
 
-/// A header that a page could set on a request of its own. Names that browsers keep to themselves are theirs here, too, and
-/// those by which a proxy in front of us may say who the client is are that proxy's, however they are spelled.
+/// Parses a header that a page could set on its own requests. Names reserved for browsers are excluded, and so are
+/// names that identify the client to the application in a trusted proxy's place, in any spelling.
 pub(in crate::proxy) fn settable_header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
     let name: HeaderName = name.parse().ok()?;
     let mut value = HeaderValue::from_str(value.as_str()?).ok()?;
@@ -74,7 +77,7 @@ pub(in crate::proxy) fn settable_header(name: &str, value: &Value) -> Option<(He
     Some((name, value))
 }
 
-/// Whether a message may say so, given what the request bore that opened its stream: nothing else is said in its place.
+/// Returns whether a message may set a header, given the headers of the opening request, none of which it may replace.
 pub(in crate::proxy) fn may_set(opened_with: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
     let canonical = fields::canonical(name);
     NEGOTIATED.contains(&&*canonical)

@@ -20,16 +20,17 @@ use crate::proxy::watched::dispatch::Dispatch;
 use crate::resource::{Decline, Ended, TaskNotify, WaitLimit};
 use crate::route::Route;
 
-/// What tells the client that it gets the deltas that it prefers (RFC 7240 section 3).
+/// Returns the header that confirms the client's preferred delta kind (RFC 7240 section 3).
 fn preference_applied(delta: DeltaKind) -> Vec<(HeaderName, HeaderValue)> {
     let value = HeaderValue::from_str(&format!("delta={delta}"));
     value.into_iter().map(|value| (HeaderName::from_static("preference-applied"), value)).collect()
 }
 
-/// How often the key of a request is made anew because an answer taught something about it.
+/// How many times the key of a request is recomputed because a response taught something about it.
 const MAX_KEYS: usize = 4;
 
-/// Whether the backend may still answer the client itself with an event stream, though a fetch was answered like this.
+/// Returns whether the backend may still answer the client itself with an event stream, given the result of the first
+/// fetch.
 fn leaves_open(ready: &FirstState) -> bool {
     match ready {
         FirstState::Gone | FirstState::Declined(_) => false,
@@ -38,7 +39,8 @@ fn leaves_open(ready: &FirstState) -> bool {
     }
 }
 
-/// Whether a request has credentials that are good for one request alone: a count is part of them (RFC 7616 section 3.4).
+/// Returns whether a request has credentials that are valid for one request only because they contain a counter (RFC
+/// 7616 section 3.4).
 fn is_counted(request: &RequestView<'_>) -> bool {
     let credentials = request.headers().get(AUTHORIZATION);
     credentials.is_some_and(|value| value.as_bytes().get(..7).is_some_and(|kind| kind.eq_ignore_ascii_case(b"digest ")))
@@ -85,13 +87,13 @@ impl Gateway {
             let fence = self.writes.clients.fence(&self.who(request));
             let since = Self::current_since(route.watch.schedule.every, &resource, fence.at(), now);
             let ready = if resource.is_stale() && !resource.state().attempted_since(since) {
-                // It could not be read the last time. The client is told that, and then whether it can be now.
+                // The last fetch failed. The client is told so at once, and later whether the resource has recovered.
                 FirstState::Late
             } else {
                 let patience = WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: self.fetch_timeout() };
                 await_ready(wire, &subscription, since, patience).await
             };
-            // Who has left need not wait for what the backend would have shown.
+            // A client that has left need not wait for the backend's response.
             if delivery.accept() == "text/event-stream"
                 && leaves_open(&ready)
                 && !resource.is_stale()
@@ -108,7 +110,7 @@ impl Gateway {
                 FirstState::Gone => return Dispatch::ClientGone,
                 FirstState::Refused(refusal)
                     if self.on_refused(route, &request.client, request.target, request.headers(), &refusal) => {}
-                // Where a client is sent, or what it is challenged with, is made for it alone.
+                // A redirect or a challenge is made for one client alone.
                 FirstState::Refused(refusal) if refusal.is_for_one_request() => return Dispatch::Proxy,
                 FirstState::Refused(refusal) => return Dispatch::Answer(LocalResponse::refused(&refusal)),
                 FirstState::Ended if matches!(resource.state().ended(), Some(Ended::Closed(EndReason::Overload))) => {
@@ -141,11 +143,11 @@ impl Gateway {
                         ..SubscribeRequest::default()
                     };
                     let source = Source::Resource(subscription);
-                    // What the client did while its stream was opened, that may not show.
+                    // The stream must reflect writes of the client during its opening.
                     let mut since = fence.at();
                     let mut late = clock::now();
                     if matches!(ready, FirstState::Late) {
-                        // It is told at once that there is nothing to tell.
+                        // The client is told at once that there is no state.
                         since = since.max(resource.fenced());
                     } else {
                         late += STREAM_FIRST_STATE_TIMEOUT;
@@ -171,8 +173,8 @@ impl Gateway {
         Dispatch::Proxy
     }
 
-    /// Whether the backend answers this request, as the client sent it, with an event stream of its own. `None` if it
-    /// did not show: it was away, or it refused.
+    /// Returns whether the backend answers this request, exactly as the client sent it, with an event stream of its
+    /// own. Returns `None` if the test was inconclusive, because the backend was down or refused.
     async fn probe_event_stream(&self, request: &RequestView<'_>) -> Option<bool> {
         let mut head = request.head.clone();
         for name in fields::hop_by_hop(&request.head.headers) {

@@ -1,9 +1,9 @@
-//! Writes that pass through: whom they concern, and what must not be served after them.
+//! Forwarded writes: the affected clients and resources, and the states that must not be served afterwards.
 //!
 //! ```text
-//! unsafe request ─▶ answered ─▶ Clients: this client's memory begins here, whatever the request was; its held polls and
+//! unsafe request ─▶ answered ─▶ Clients: older states no longer count for this client; its held polls and
 //!                      │          streams are told before the answer is sent
-//!                      ├▶ routes whose refresh_on matches: fetch now, for what failed may have changed something before it did
+//!                      ├▶ routes whose refresh_on matches: fetch now, since a failed request may have changed something first
 //!                      └ 2xx, 3xx ─▶ own URI, Location, Content-Location, cache groups: fetch now
 //! ```
 
@@ -27,7 +27,7 @@ use crate::proxy::watched::clients::{Clients, Who};
 use crate::resource::{Trigger, UNKNOWN_WRITE, Writing};
 use crate::route::Target;
 
-/// Who wrote when, and what was written again and again.
+/// The writes of clients, and repeated requests.
 #[derive(Debug)]
 pub struct WriteLog {
     hasher: RandomState,
@@ -35,18 +35,18 @@ pub struct WriteLog {
     repetitions: Mutex<PostPollDetector>,
 }
 
-/// So much of a body is looked at to tell a poll from a write.
+/// The maximum number of body bytes that are examined to distinguish a poll from a write.
 const MAX_SHAPE: usize = 4096;
 
-/// A write is answered when the client's own streams have been told of it, unless they take longer than this.
+/// How long the response to a write waits at most until the client's own streams have announced it.
 const TOLD_WITHIN: Duration = Duration::from_millis(50);
 
-/// A write is sent when no fetch of a page that its client shows is under way, unless that takes longer than this: what the
-/// write leaves to be said once would be said to the fetch.
+/// How long a write waits at most for the end of fetches of a page that its client displays. A one-time message about
+/// the write would otherwise go to the fetch.
 const CLEAR_WITHIN: Duration = Duration::from_millis(500);
 
 impl WriteLog {
-    /// Nobody has written.
+    /// Creates an empty log.
     pub fn new(now: Instant) -> Self {
         Self { hasher: RandomState::new(), clients: Clients::new(now), repetitions: Mutex::default() }
     }
@@ -56,14 +56,14 @@ impl WriteLog {
     }
 }
 
-/// What an upload looks like with its numbers left out.
+/// The signature of an upload: its text without numbers.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct BodySignature {
     text: Vec<u8>,
 }
 
 impl BodySignature {
-    /// Takes in a piece of the upload.
+    /// Adds a piece of the upload.
     pub(in crate::proxy) fn push(&mut self, piece: &[u8]) {
         for byte in piece.iter().take(MAX_SHAPE.saturating_sub(self.text.len())) {
             let digit = byte.is_ascii_digit();
@@ -75,8 +75,8 @@ impl BodySignature {
 }
 
 impl Gateway {
-    /// Takes note of `request`, if it is one that may have changed something. The backend has answered it with `status`
-    /// and `headers`; the client does not have the answer yet.
+    /// Records `request` if it may have changed something. The backend has answered it with `status` and `headers`; the
+    /// client has not received the response yet.
     pub(in crate::proxy) fn record_write(
         &self,
         request: &RequestView<'_>,
@@ -89,7 +89,7 @@ impl Gateway {
         }
         let method = &request.head.method;
         let now = clock::now();
-        // Whatever it was for, it may be a write.
+        // Every such request may be a write, whatever its purpose.
         self.writes.clients.wrote(&self.who(request), now);
         let routes = self.routes.load();
         let path = request.target.path;
@@ -102,14 +102,13 @@ impl Gateway {
             .any(|route| route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path)));
         let signature = self.writes.hasher.hash_one((request.client.address, method, request.target, &shape.text));
         let changes = concerned.iter().map(|route| route.events.changes()).sum();
-        // An effect that nobody could see does not make it one without effect.
+        // A write without an observable effect may still have one.
         let seen = concerned.iter().any(|route| route.metrics.resources().get() > 0 || route.events.has_listeners());
         let repeated = seen && self.writes.is_poll(signature, changes, now);
         if !named && repeated {
             return;
         }
-        // What a timer sends again and again may write, whatever it says; but it is no reason for the polls of others, or for
-        // itself.
+        // A request that a timer repeats may be a write, but it does not trigger the polls of others or its own.
         let by_timer = request.is_marked_as_poll();
         let said = if by_timer { &BodySignature::default() } else { shape };
         let write_class = self.writes.hasher.hash_one(write_class(method, path, said));
@@ -118,7 +117,7 @@ impl Gateway {
             if is_well {
                 route.events.record_well(now);
             }
-            // A route that names such requests knows what they do.
+            // A route that names such requests declares their effect.
             let named = route.refresh_on.iter().any(|pattern| !pattern.is_general() && pattern.matches(method, path));
             route.events.publish_write(Trigger::Write, if named { UNKNOWN_WRITE } else { write_class }, now);
             if named || !by_timer {
@@ -130,7 +129,7 @@ impl Gateway {
         }
     }
 
-    /// The same for a request of which nothing is known but its head, from `peer`: it fences, and is no reason to fetch.
+    /// The same for a request from `peer` of which only the head is known: it moves the fence but triggers no fetch.
     pub(in crate::proxy) fn wrote_unread(&self, head: &RequestHeader, peer: Peer) {
         if !head.method.is_safe() || fields::overrides_method(&head.headers) {
             let address = self.options().trusted.client_address(peer.address, &head.headers);
@@ -138,18 +137,18 @@ impl Gateway {
         }
     }
 
-    /// The client that sent `request`.
+    /// Returns the client that sent `request`.
     pub(in crate::proxy) fn who(&self, request: &RequestView<'_>) -> Who {
         self.writes.clients.who(request.client.address, request.headers())
     }
 
-    /// When the client of `request` last wrote, or might have.
+    /// Returns when the client of `request` last wrote or might have written.
     pub(in crate::proxy) fn last_write(&self, request: &RequestView<'_>) -> Instant {
         self.writes.clients.last(&self.who(request))
     }
 
-    /// `request` is about to be sent. If it may be a write, no fetch of a page that its client shows begins before it has been
-    /// answered, which is when what is returned is dropped, and before the page has been loaded again.
+    /// Prepares to send `request`. If it may be a write, no fetch of a page that its client displays begins until it
+    /// has been answered, which is when the returned guards are dropped, and the page has been loaded again.
     pub(in crate::proxy) async fn begins(&self, request: &RequestView<'_>) -> Vec<Writing> {
         if !request.may_write() {
             return Vec::new();
@@ -159,8 +158,8 @@ impl Gateway {
         writing
     }
 
-    /// Completes when the streams of the client of `request`, which has just been noted as a write, have been told that what
-    /// they hold may be old: before the client knows that the write is done.
+    /// Completes when the streams of the client of `request`, which was just recorded as a write, have announced that
+    /// their states may be old. The client must not learn earlier that the write is done.
     pub(in crate::proxy) async fn told_of_write(&self, request: &RequestView<'_>) {
         if !request.may_write() {
             return;
@@ -170,7 +169,7 @@ impl Gateway {
         join_all(settled).await;
     }
 
-    /// Fetches again what the answer names (RFC 9111 section 4.4), whatever routes say.
+    /// Triggers the resources that the response names (RFC 9111 section 4.4), whatever routes say.
     fn invalidate(&self, request: &RequestView<'_>, headers: &HeaderMap, now: Instant) {
         let origin = &request.client.origin;
         let own = request.target.canonical(&[]);
@@ -204,13 +203,13 @@ impl Gateway {
     }
 }
 
-/// Whether an application that answers like this is well, and has nothing against being asked.
+/// Returns whether a response shows that the application is healthy and does not object to requests.
 pub(in crate::proxy) fn is_well(status: StatusCode) -> bool {
     !status.is_server_error() && ![408, 425, 429].contains(&status.as_u16())
 }
 
-/// What writes have in common that most likely do the same kind of thing: those to one kind of place, whichever it is; of
-/// requests that may do anything, those that also say the same.
+/// Returns the class of a write. Writes with equal classes most likely have similar effects: `PUT`, `PATCH` and
+/// `DELETE` to siblings of one place; other requests only with the same signature.
 fn write_class<'a>(method: &'a Method, path: &'a str, shape: &'a BodySignature) -> (&'a str, Vec<&'a str>, &'a [u8]) {
     let is_of_place = [Method::PUT, Method::PATCH, Method::DELETE].contains(method);
     let place = if is_of_place { path.rsplit_once('/').map_or(path, |(place, _)| place) } else { path };

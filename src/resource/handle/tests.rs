@@ -18,11 +18,11 @@ fn a_fetch_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
     resource.demand(at(1));
     assert!(!resource.is_triggered(), "a demand ends with its client");
     let _waiting = resource.wait();
-    // While a fetch waits for the budget.
+    // A fetch is waiting for the budget.
     resource.demand(at(1));
     resource.fetch_started(at(2));
     assert!(!resource.is_triggered());
-    // While it lasts, and when it has just been published: who had read the head before that comes late.
+    // The fetch is in progress or has just been published; a client that read the state before that demands late.
     resource.demand(at(2));
     assert!(!resource.is_triggered());
     resource.demand(at(3));
@@ -30,7 +30,7 @@ fn a_fetch_serves_whoever_demanded_one_before_it_began_and_nobody_after() {
     assert_eq!(resource.take_trigger(false, true), Some(Trigger::Demand));
     resource.fetch_started(at(3));
     assert_eq!(resource.take_trigger(false, true), None);
-    // Nobody is told of what was overtaken.
+    // A discarded fetch wakes no client.
     resource.fetch_started(at(4));
     resource.fence(at(5));
     resource.fetch_discarded();

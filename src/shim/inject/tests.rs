@@ -17,7 +17,7 @@ fn inject_with(tag: Tag, html: &[u8], piece: usize) -> Vec<u8> {
 
 fn inject(html: &str) -> String {
     let whole = inject_with(tag(), html.as_bytes(), usize::MAX);
-    // However a page is divided, the result is the same.
+    // The result does not depend on how the page is divided.
     for piece in [1, 2, 7] {
         assert!(inject_with(tag(), html.as_bytes(), piece) == whole, "in pieces of {piece}: {html}");
     }
@@ -56,7 +56,7 @@ fn what_is_no_page_is_left_alone() {
         " \r\n[\"<b>\", \"<body>\"]",
         "\u{feff}{\"html\":\"<p>x</p>\"}",
         "<title>t hello",
-        // Nothing that could run, and no place for the tag.
+        // There is no script, and no place for the tag.
         "\u{feff} <title>t</title>just text",
         "<!-- <html> ",
     ] {
@@ -183,7 +183,7 @@ fn a_huge_page_is_not_kept() {
     for _ in 0..100 {
         assert!(injector.push(piece.as_bytes()).len() + 64 >= piece.len());
     }
-    // One tag that never ends is given up on, and nothing of it is lost.
+    // An endless tag is given up on, and none of it is lost.
     let mut injector = Injector::new(tag());
     let mut out = injector.push(b"<html><head><link href=\"");
     let endless = "x".repeat(100_000);
@@ -195,7 +195,7 @@ fn a_huge_page_is_not_kept() {
 }
 
 proptest! {
-    /// Whatever the page is: but for the tag, it comes out as it went in, however it was divided.
+    /// For any page divided in any way, the output equals the input except for the tag.
     #[test]
     fn nothing_is_lost(
         parts in prop::collection::vec(prop_oneof![

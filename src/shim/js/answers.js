@@ -1,13 +1,16 @@
-// Replicas as the answers that the page asks for.
+// Responses built from replicas.
 
-/** The answer of `poll`'s replica to a request with these headers, if there is one that is as good as a genuine one. */
+/**
+ * Returns the response from `poll`'s replica to a request with these headers, if it would be equivalent to a genuine
+ * one.
+ */
 function answerOf(poll, headers, run) {
     if (!poll || poll.tick || !poll.live || !poll.replica || !poll.served || navigator.onLine === false || !mayBeAnswered() || !isProven(poll)) {
         return undefined;
     }
     const { replica } = poll;
     if (/(^|,)\s*\*\s*(,|$)/.test(replica.headers.vary)) {
-        // It depends on more than anybody knows (RFC 9110 section 12.5.5).
+        // The response depends on unknown factors (RFC 9110 section 12.5.5).
         return undefined;
     }
     if (run && poll.given !== replica.version) {
@@ -15,21 +18,21 @@ function answerOf(poll, headers, run) {
     }
     poll.given = replica.version;
     const known = [replica.headers.etag, `"${replica.version}"`].map(opaque);
-    // Of two states within one second a date does not tell which is meant: who asks by that alone is given the whole.
+    // A date cannot distinguish two states within one second, so a request with a date alone gets the whole body.
     const unchanged = tagsOf(headers['if-none-match']).some((tag) => tag === '*' || known.includes(opaque(tag)));
     return new Answer(replica, unchanged, poll.served);
 }
 
-/** The entity tags of a list (RFC 9110 section 8.8.3), in which a comma may be part of one. */
+/** Splits a list of entity tags (RFC 9110 section 8.8.3). A quoted tag may contain commas. */
 const tagsOf = (list) => list?.match(/(?:W\/)?"[^"]*"|[^\s,]+/g) ?? [];
 
-/** A tag without its weak mark. */
+/** Returns a tag without its weak prefix. */
 const opaque = (tag) => tag?.replace(/^W\//, '');
 
 const NO_BODY = [204, 205, 304];
 
 class Answer {
-    /** `served` says how the page was answered by the application. */
+    /** `served` describes how the application answered the page before. */
     constructor(replica, unchanged, { statusText, ahead, isSized } = {}) {
         this.replica = replica;
         this.status = unchanged ? 304 : replica.status;
@@ -39,7 +42,7 @@ class Answer {
         if (ahead < Infinity) {
             this.headers.date = new Date(Date.now() + ahead).toUTCString();
         }
-        /** How long it says that it is. */
+        /** The value of `Content-Length`, if the response has one. */
         this.total = this.hasBody && isSized ? this.bytes().length : undefined;
         if (this.total !== undefined) {
             this.headers['content-length'] = String(this.total);
@@ -62,7 +65,7 @@ class Answer {
         return encoding === 'base64' ? Uint8Array.from(atob(body), (c) => c.charCodeAt(0)) : new TextEncoder().encode(body);
     }
 
-    /** The text; `otherwise` is what its bytes are in if they do not say so. */
+    /** Returns the text. `otherwise` is the encoding to assume if the bytes do not declare one. */
     text(otherwise) {
         const { body, encoding } = this.replica;
         if (!this.hasBody) {
@@ -72,7 +75,7 @@ class Answer {
             return body;
         }
         const bytes = this.bytes();
-        // What it begins with may say it, whatever else does.
+        // A byte order mark takes precedence over any declaration.
         const mark = { '254,255': 'utf-16be', '255,254': 'utf-16le', '239,187': 'utf-8' }[bytes.subarray(0, 2)];
         return attempt(() => new TextDecoder(mark ?? this.charset ?? otherwise), () => new TextDecoder()).decode(bytes);
     }

@@ -1,17 +1,20 @@
-// For code that is written with push in mind: a DOM event for each change, and a function to follow a URL by.
+// An API for code written with push in mind: a DOM event for each change, and a function to subscribe to a URL.
 
-/** What a change is told as. */
+/** Returns the `detail` of a change event. */
 function detailOf({ url, version, body, type, encoding }) {
     const isJson = !encoding && /^application\/([\w.-]+\+)?json\b|^json\b/.test(type);
     return { url, version, body: isJson ? attempt(() => JSON.parse(body), () => body) : body };
 }
 
-/** Dispatches `sungrazer:change` on the document, in a task of its own: whatever listens is no part of this. */
+/**
+ * Dispatches `sungrazer:change` on the document in a separate task, so that listeners do not run inside this script's
+ * code.
+ */
 function announce(record) {
     soon(() => document.dispatchEvent(new CustomEvent('sungrazer:change', { detail: detailOf(record), bubbles: true })));
 }
 
-/** Calls `listener` with each state of `url` until the function that this returns is called. */
+/** Calls `listener` with each state of `url` until the returned function is called. */
 function subscribe(url, listener) {
     const target = sameOrigin(url);
     if (!target) {
@@ -22,7 +25,7 @@ function subscribe(url, listener) {
         if (record.event === 'snapshot' && record.version !== version) {
             version = record.version;
             announce(record);
-            // Its mistakes are reported as any other of the page's.
+            // Exceptions of the listener are reported like any other exception of the page.
             soon(() => queueMicrotask(() => listener(detailOf(record))));
         }
     });

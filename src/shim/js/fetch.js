@@ -1,11 +1,11 @@
-// fetch as the page knows it.
+// The wrapped `fetch`.
 
 function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
         const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
         const { poll, mine, write, mark, check, began, heard } = asked && attempt(() => consider(asked)) || {};
-        // Made before anything is promised: if it cannot be, the application is asked.
+        // The response is created before anything is promised: if that fails, the application is asked.
         const response = mine && attempt(() => asResponse(answerOf(poll, asked.headers, run), asked));
         if (response) {
             return settled(asked, response, run);
@@ -49,10 +49,10 @@ function wrapFetch() {
     }
 }
 
-/** What is to be told what a page reads of its answer. */
+/** The callbacks to call with the body that a page reads from a response. */
 const readers = new WeakMap();
 
-/** What was read, as a text that is another one if it says anything else. */
+/** Returns the read body as a text, which differs whenever the body differs. */
 const toText = (read) => (typeof read === 'string' ? read : read instanceof ArrayBuffer ? new TextDecoder().decode(read) : String(JSON.stringify(read)));
 
 function describe([input, init]) {
@@ -65,7 +65,7 @@ function describe([input, init]) {
     const method = String(options.method ?? request?.method ?? 'GET').toUpperCase();
     const named = options.headers ?? request?.headers;
     if (named && typeof named.next === 'function') {
-        // It could be read only once.
+        // An iterator can be read only once.
         return undefined;
     }
     const given = new Headers(named);
@@ -77,14 +77,19 @@ function describe([input, init]) {
     return { method, url, headers, body, plain, signal: option('signal') };
 }
 
-/** The arguments, with the mark by which the server knows a poll from a write, or what it asks for. */
+/**
+ * Returns the arguments with a header that tells the server whether this is a poll or a write, or the URL of the poll.
+ */
 function marked(args, mark) {
     const request = new Request(...args);
     request.headers.set('sungrazer-poll', mark);
     return [request];
 }
 
-/** The response, in a task of its own, as from the network: a page that asks again at once must not stand still. */
+/**
+ * Resolves with the response in a separate task, as the network would, so that a page that polls again at once does not
+ * block.
+ */
 function settled({ signal }, response, run) {
     return new Promise((resolve, reject) => {
         const abort = () => reject(signal.reason ?? new DOMException('The user aborted a request.', 'AbortError'));
@@ -101,7 +106,7 @@ function settled({ signal }, response, run) {
     });
 }
 
-/** What was asked for by responses that were made here. */
+/** The requests of responses that were created here. */
 const origins = new WeakMap();
 
 function wrapResponses() {
@@ -114,7 +119,7 @@ function wrapResponses() {
     });
 }
 
-/** The bytes, of which there are none any more when they are not wanted any more. */
+/** Returns the bytes as a stream that fails once `signal` aborts. */
 const unlessAborted = (bytes, signal) => signal ? new ReadableStream({
     type: 'bytes',
     start(control) {
@@ -126,7 +131,7 @@ const unlessAborted = (bytes, signal) => signal ? new ReadableStream({
     },
 }) : bytes;
 
-/** The response to a page that has asked for `url`; `undefined` if its text has to be read in a way of the browser's. */
+/** Returns the response for the page; `undefined` if only the browser can decode its text. */
 function asResponse(answer, asked) {
     const { status, statusText, headers, charset } = answer;
     if (charset && !/^utf-?8$/i.test(charset) && !answer.replica.encoding) {

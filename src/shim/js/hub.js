@@ -1,33 +1,36 @@
-// All that the tabs of a browser follow, on one stream. Runs in the worker that they share, in the tab that leads, or in
-// each.
+// The subscriptions of all tabs of a browser, on one stream. Runs in the worker that the tabs share, in the leading
+// tab, or in each tab.
 //
 //     clients ─ follow, unfollow, renew ─▶ StreamHub ─ POST {prefix}/stream ─▶ records ─▶ each client that follows
 
-/** URLs on one stream. */
+/** The maximum number of URLs on one stream. */
 const MOST = 64;
 
-/** What is changed together is asked for together. */
+/** The delay in milliseconds within which changes are combined into one request. */
 const DEBOUNCE = 15;
 
 const HEARTBEAT = 15_000;
 
-/** A stream that is replaced is heard out for this long. */
+/** How long, in milliseconds, a replaced stream stays open for remaining ticks. */
 const OVERLAP = 250;
 
-/** Reconnects after this, doubled up to the longest. What is to be asked for anew twice within that is left alone. */
+/**
+ * The reconnection delay in milliseconds, doubled up to the maximum. A URL that ends twice within the maximum is given
+ * up.
+ */
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
 
 class StreamHub {
     constructor() {
-        /** What is followed, by URL and headers. */
+        /** The subscriptions, by URL and headers. */
         this.follows = new Map();
-        /** Streams by number: two requests that differ in their headers alone cannot share one. */
+        /** The streams by number. Two requests that differ only in their headers cannot share a stream. */
         this.lanes = [];
         this.heartbeat = HEARTBEAT;
     }
 
-    /** `client` follows something, which it calls `id`. */
+    /** Adds a subscription that `client` calls `id`. */
     follow(client, { id, url, headers, tick, every, since, page }) {
         const key = JSON.stringify([url, headers, !!tick]);
         let follow = this.follows.get(key);
@@ -45,7 +48,7 @@ class StreamHub {
             this.follows.set(key, follow);
             follow.lane.change();
         } else {
-            // Until it is known to be current, who comes later is not told what it is.
+            // Until the state is known to be current, it is not sent to clients that join later.
             follow.joined = !follow.live;
             if (every && !(follow.every <= every)) {
                 follow.every = every;
@@ -56,7 +59,7 @@ class StreamHub {
         if (follow.live && follow.known) {
             client.tell({ ...follow.known, id });
         } else if (follow.live) {
-            // The first one said what it holds and was told that this is current; this one may hold something else.
+            // The first client sent its version and was told that it is current; this client may hold another version.
             follow.version = undefined;
             follow.lane.change();
         }
@@ -81,8 +84,8 @@ class StreamHub {
     }
 
     /**
-     * Something was written: what is held counts again when the server has said that it is not older than that. It need not
-     * look for that: until then pages ask themselves.
+     * Handles a write: replicas count again once the server has confirmed that they are no older than the write. The
+     * server need not fetch for that, because pages ask the application until then.
      */
     renew() {
         for (const lane of this.lanes) {
@@ -92,7 +95,7 @@ class StreamHub {
         }
     }
 
-    /** Connects again at once: the browser has been asleep, or without a network. */
+    /** Reconnects at once after the browser was asleep or offline. */
     wake() {
         for (const lane of this.lanes) {
             if (!lane.isFresh()) {
@@ -120,13 +123,13 @@ class StreamConnection {
         return this.control && Date.now() - this.heard < this.hub.heartbeat * SILENT;
     }
 
-    /** What is to be followed has changed. What is known goes on to be told of from where it stands. */
+    /** Schedules a new request after a change of the subscriptions. It resumes from the known versions. */
     change(wait = DEBOUNCE) {
         nativeClearTimeout(this.timer);
         this.timer = nativeSetTimeout(() => this.open(), wait);
     }
 
-    /** Whatever is held may be old from now on. */
+    /** Marks all replicas as possibly old. */
     down() {
         for (const follow of this.follows) {
             if (follow.live) {
@@ -145,7 +148,7 @@ class StreamConnection {
             return;
         }
         const control = (this.control = new AbortController());
-        // What the one before has still to say of ticks, the next one does not know.
+        // The old stream may still send ticks that the new stream does not know of.
         const relieve = () => before && nativeSetTimeout(() => before.abort(), OVERLAP);
         const asked = [...this.follows];
         const byUrl = new Map(asked.map((follow) => [follow.url, follow]));
@@ -204,7 +207,7 @@ class StreamConnection {
                     return;
                 }
                 if (follow.known) {
-                    // What is held may be the same for others.
+                    // The same state may now belong to another identity.
                     follow.known.identity = record.identity;
                 }
                 record = follow.joined ? follow.known : record;
@@ -213,17 +216,17 @@ class StreamConnection {
                 break;
             case 'stale':
             case 'down':
-                // Another of this browser's windows, or a worker, has written.
+                // Another window of this browser, or a worker, has written.
                 follow.live = false;
                 break;
             case 'end':
                 follow.live = false;
                 if (record.reason === 'reload' && !(Date.now() - follow.reloaded < LONGEST_RETRY)) {
-                    // The stream goes on without it: it is asked for anew.
+                    // The stream continues without this URL, so it is requested again.
                     follow.reloaded = Date.now();
                     this.change(RETRY);
                 } else if (!/max|drain/.test(record.reason)) {
-                    // The stream does not end for it, and asking again would bring the same.
+                    // The stream continues, and requesting the URL again would end in the same way.
                     record.reason = 'gone';
                     this.hub.follows.delete(follow.key);
                     this.follows.delete(follow);
@@ -244,8 +247,8 @@ class StreamConnection {
 
     retry(ended) {
         if (ended === 'ended' && this.once) {
-            // The next question, with what is known by now. Until it is answered nothing can have been missed that a
-            // poll of the page's own would have seen much sooner.
+            // Sends the next request with the known versions. Changes in between are not lost: they are detected sooner
+            // than by the page's own polls.
             this.open();
             return;
         }
@@ -266,7 +269,7 @@ class StreamConnection {
     }
 }
 
-/** `text` with each `[start, delete, insert]` done in turn. */
+/** Returns `text` with each `[start, delete, insert]` applied in turn. */
 function spliced(text, splices) {
     for (const [start, length, insert] of splices) {
         text = text.slice(0, start) + insert + text.slice(start + length);
@@ -274,7 +277,7 @@ function spliced(text, splices) {
     return text;
 }
 
-/** What a client's message asks of the hub. */
+/** Handles a client's message to the hub. */
 function serve(hub, client, message) {
     const { follow, unfollow, renew, wake, bye, heartbeat } = message;
     hub.heartbeat = heartbeat || hub.heartbeat;

@@ -1,11 +1,14 @@
-// Whose a replica is. A stream may be opened with other cookies than the page's polls are sent with: by path, or since one
-// has changed. So a poll is answered from a replica only while the answer to this very poll, as the browser sent it, has
-// said that it was for the same client.
+// Checks that a replica belongs to the page's identity. A stream may be opened with other cookies than the page's
+// polls: because of cookie paths, or because a cookie has changed. A poll is therefore answered from a replica only
+// while the server's response to this very poll, as sent by the browser, has confirmed the same identity.
 
-/** An answer says so for this long, while the cookies that can be seen stay the same. */
+/** How long, in milliseconds, such a confirmation is valid while the visible cookies stay the same. */
 const PROOF_TTL = 5000;
 
-/** What is written on a poll, and what its answer says about the poll's replica: whether it is for the same client. */
+/**
+ * Returns the mark for a poll, and a function that checks its response: whether the poll's replica has the same
+ * identity.
+ */
 function proof(poll) {
     const nonce = `#${Math.random()}`;
     const { cookie } = document;
@@ -19,8 +22,8 @@ function proof(poll) {
             if (isSame) {
                 poll.isOthers = false;
             } else if (poll.live && said?.endsWith(nonce)) {
-                // A stream that is opened anew has newer cookies. If it is another's even so, it stays another's. (A cache
-                // that answers says nothing.)
+                // A new stream has the current cookies. If the identity still differs then, the poll is given up. (A
+                // response from a cache proves nothing.)
                 if (poll.isOthers) {
                     poll.giveUp();
                 }
@@ -32,11 +35,11 @@ function proof(poll) {
     };
 }
 
-/** Whether the replica of `poll` is for this page as it is now. */
+/** Returns whether the replica of `poll` is confirmed for the page's current cookies. */
 const isProven = ({ proof, replica }) => proof && proof.identity === replica.identity && now() < proof.until && !cookieChanged(proof);
 const cookieChanged = (proof) => proof.cookie !== document.cookie;
 
-/** Whether a page that makes `poll` asks for something else with each cookie that it writes. */
+/** Returns whether a page that makes `poll` requests something else whenever it writes a cookie. */
 function turns(poll) {
     if (!poll.proof || !cookieChanged(poll.proof)) {
         return false;

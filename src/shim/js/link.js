@@ -1,22 +1,25 @@
-// The page's way to the hub: in a worker that all tabs share; else in the tab that leads; else its own.
+// The page's connection to the hub: in a worker that all tabs share, else in the leading tab, else in the page itself.
 
 const CHANNEL = 'sungrazer';
 
-/** How long a worker may take to say that it is there. */
+/** How long, in milliseconds, a worker may take to respond. */
 const WORKER_ANSWERS = 3000;
 
 const link = {
-    /** What is given records by the number under which it follows. */
+    /** The listeners for records, by subscription number. */
     heard: new Map(),
-    /** What the hub has been asked for, to be asked again of another one. */
+    /** The subscriptions, to be repeated to another hub. */
     asked: new Map(),
     next: 1,
     send: undefined,
-    /** Renewals that the hub has not heard of. What it says until then may be from before. */
+    /**
+     * The number of renewals that the hub has not acknowledged. Records that arrive before that may be older than the
+     * write.
+     */
     renewing: 0,
     heartbeat: Number(told.heartbeat) || HEARTBEAT,
 
-    /** Follows `what` until the function that this returns is called. `listener` is given each record. */
+    /** Subscribes to `what` until the returned function is called. `listener` is called with each record. */
     follow(what, listener) {
         const id = this.next++;
         this.heard.set(id, listener);
@@ -40,7 +43,7 @@ const link = {
         }
     },
 
-    /** The hub's messages. */
+    /** Handles a message from the hub. */
     take(record) {
         const listener = this.heard.get(record.id);
         if (listener) {
@@ -50,7 +53,7 @@ const link = {
         }
     },
 
-    /** Something was written: whatever is held is old until the hub says otherwise, of its own accord or not. */
+    /** Handles a write: all replicas count as old until the hub confirms them. */
     renew() {
         this.down();
         if (this.send) {
@@ -59,7 +62,7 @@ const link = {
         }
     },
 
-    /** There is a hub. It is told everything that is followed. */
+    /** Connects to a hub and repeats all subscriptions. */
     connect(send) {
         this.send = send;
         this.renewing = 0;
@@ -69,7 +72,7 @@ const link = {
         }
     },
 
-    /** There is none, for now. */
+    /** Marks all replicas as possibly old while there is no hub. */
     down() {
         for (const listener of this.heard.values()) {
             attempt(() => listener({ event: 'down' }));
@@ -105,7 +108,7 @@ const link = {
             if (data.event === 'ping') {
                 port.postMessage({ pong: true });
             } else if (data.event === 'hello') {
-                // It is there; or it had lost sight of us.
+                // The worker is there, or it had lost track of this tab.
                 decided = true;
                 nativeClearTimeout(timer);
                 this.close = () => port.close();
@@ -117,7 +120,7 @@ const link = {
         port.start();
     },
 
-    /** Leads, or is led by the tab that holds the lock. Where there are no locks each tab is on its own. */
+    /** Becomes the leader, or connects to the tab that holds the lock. Without locks each tab is on its own. */
     lead() {
         const { locks } = navigator;
         if (!locks || !scope.BroadcastChannel) {
@@ -144,7 +147,7 @@ const link = {
                 this.take(data.record);
             }
         };
-        // Held for as long as this tab lives: the leader learns by it when that ends.
+        // The lock is held for the lifetime of this tab, and tells the leader when that ends.
         const held = new Promise((resolve) => released.signal.addEventListener('abort', resolve));
         locks.request(`${name}:${me}`, () => held).catch(() => {});
         channel.postMessage({ seeks: true });
@@ -183,17 +186,17 @@ const link = {
     },
 };
 
-/** Hidden tabs are asked now and then whether they are still there. */
+/** The interval in milliseconds at which the worker checks that tabs are alive. */
 const PING = 60_000;
 
-/** The worker's side: each tab is a port. */
+/** The worker's side. Each tab is a port. */
 function work() {
     const hub = new StreamHub();
     scope.onconnect = ({ ports: [port] }) => {
         let waits = 0;
         const client = { tell: (record) => port.postMessage(record) };
         const timer = scope.setInterval(() => {
-            // A tab that crashed says nothing, and a frozen one comes back.
+            // A crashed tab stays silent, and a frozen one comes back.
             if (++waits > 2) {
                 hub.unfollow(client);
             }

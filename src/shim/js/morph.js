@@ -1,39 +1,39 @@
-// Makes the page what the application has made of it: what differs between two versions of its HTML is changed where it
-// stands, and nothing else is. What the user has begun stays with what it was begun in, or the page is left as it is.
+// Updates the page in place: applies the differences between two versions of its HTML and nothing else. User input
+// stays with its element, or the page is left unchanged.
 //
-//     base, next ─ paired: which element has become which ─▶ steps ─ is all that the user has begun where it belongs? ─▶ done
+//     base, next ─ pair (match old and new elements) ─▶ steps ─ is all user input still in place? ─▶ done
 
-/** Controls that somebody has set, though maybe to what they were; and what has been scrolled. */
+/** Controls that the user has set, even if to their previous value, and elements that the user has scrolled. */
 const edited = new WeakSet();
 const scrolled = new Set();
 
 const CONTROLS = 'input:not([type=hidden],[type=submit],[type=button],[type=reset],[type=image]),select,textarea';
 
-/** Attributes that tell an element from others, and elements whose value does. */
+/** Attributes that identify an element, and elements identified by their value. */
 const KEYS = /^(id|name|href|src|action|for|type|(data-)?([\w-]+-)?(id|key))$/;
 const isChoice = ({ nodeName, type }) => /^(OPTION|BUTTON)$/.test(nodeName) || /^(radio|checkbox|hidden)$/.test(type);
 
-/** What names an element, or else what is in it. */
+/** Returns the identifying attributes of an element, or else those of its descendants. */
 const ownKey = (node) => node.getAttributeNames().filter((name) => KEYS.test(name) || (name === 'value' && isChoice(node)))
     .map((name) => `${name}=${node.getAttribute(name)}`).join();
 const isControl = (node) => /^(INPUT|SELECT|TEXTAREA|BUTTON|OPTION)$/.test(node.nodeName);
 const keysOf = (node) => ownKey(node) || [...node.querySelectorAll('*')].map(ownKey).filter((key) => key).join('|');
 
-/** What is said, without what is chosen or typed. */
+/** Returns the visible text, without selections and typed text. */
 function textOf(node) {
     const copy = node.cloneNode(true);
     copy.querySelectorAll?.('select,textarea').forEach((inner) => inner.remove());
     return /^(SELECT|TEXTAREA)$/.test(node.nodeName) ? '' : copy.textContent.trim();
 }
 
-/** By what a node is found again in the next version: the first of these that no other node of the list shares. */
+/** The labels by which a node is matched with the next version: the first label that is unique in its list. */
 const LABELS = [
     (node) => node.outerHTML ?? node.data.trim(),
     (node) => node.nodeType === 1 && keysOf(node),
     (node) => node.nodeType === 1 && textOf(node).replace(/\d+/g, '0'),
 ];
 
-/** The nodes by what `label` says of them. */
+/** Groups the nodes by `label`. */
 function byLabel(nodes, label) {
     const groups = new Map();
     for (const node of nodes) {
@@ -47,8 +47,8 @@ function byLabel(nodes, label) {
 }
 
 /**
- * Which node of one list has become which of another, and whether there is no doubt of it: `[other, sure]` by node. Those
- * that nothing tells from each other are taken in order, but a control never becomes another one.
+ * Matches the nodes of one list with those of another: returns `[other, sure]` by node, where `sure` means that the
+ * match is unambiguous. Indistinguishable nodes are matched in order, but a control never matches a different control.
  */
 function pair(before, after) {
     const pairs = new Map();
@@ -71,7 +71,7 @@ function pair(before, after) {
     return pairs;
 }
 
-/** What stands in `to` where `node` stands in `from`. */
+/** Returns the node in `to` at the position of `node` in `from`. */
 function counterpart(node, from, to) {
     if (node === from) {
         return to;
@@ -81,7 +81,9 @@ function counterpart(node, from, to) {
     return other?.nodeName === node.nodeName ? other : undefined;
 }
 
-/** Calls `work` for each node of the page and the one that stands in its place in `base`, as far as that is so. */
+/**
+ * Calls `work` for each node of the page and the node at the same position in `base`, as far as the trees are parallel.
+ */
 function walk(node, base, work) {
     work(node, base);
     const [own, others] = [[...node.childNodes], [...base.childNodes]];
@@ -92,7 +94,10 @@ function walk(node, base, work) {
 
 const areParallel = (own, others) => own.length === others.length && own.every(({ nodeName }, at) => nodeName === others[at].nodeName);
 
-/** What the user has begun: `held` belongs to its row, `pinned` cannot be moved either; `chosen` is to be as it is now. */
+/**
+ * Collects user input: `held` nodes belong to their row, `pinned` nodes must not move either, and `chosen` lists values
+ * to restore.
+ */
 function begun(base) {
     const [held, pinned, chosen] = [new Set(), new Set(), []];
     const { activeElement, fullscreenElement, pictureInPictureElement } = document;
@@ -138,10 +143,10 @@ function begun(base) {
     return { held, pinned, chosen, range, activeElement };
 }
 
-/** Figures that only measure something: another row has the same text with others. */
+/** Measured values: the text of a row stays the same while they change. */
 const MEASURES = /\d+(:\d\d)+|[\d.]+\s?(%|[kKMGT]?i?B\b|[mµ]?s\b)/g;
 
-/** What is written in the row of `node`: in what is repeated around it, or else before it. */
+/** Returns the text of the row of `node`: of the repeated element around it, or else of the elements before that. */
 function rowOf(node) {
     let said = '';
     for (let row = node; row.parentElement; row = row.parentElement) {
@@ -164,17 +169,17 @@ function rowOf(node) {
 
 const identity = (node) => [node.form ? ownKey(node.form) : '', ownKey(node), rowOf(node)].join('\n');
 
-/** An attribute of what somebody has focused, or is playing, that may not change under him. */
+/** Attributes that must not change on an element that has the focus or is playing. */
 const FIRM = /^(value|type|src|disabled|hidden|inert|open|contenteditable)$/;
 
 const CONFLICT = 'the user has begun something else';
 
-/** The steps by which the page becomes `next`. Throws if that would take anything from the user. */
+/** Returns the steps that turn the page into `next`. Throws if that would lose user input. */
 function plan(base, next, { held, pinned, range, activeElement }) {
     const steps = [];
     const pairs = new Map([[base, [next, true]]]);
     const media = [...pinned].filter((node) => node.currentTime !== undefined);
-    // What is typed stays, whatever the page would have it be.
+    // Typed text stays, whatever the new version contains.
     const isTyped = edited.has(activeElement) && /^(INPUT|TEXTAREA)$/.test(activeElement.nodeName);
     const firm = isTyped || activeElement === document.body ? media : [activeElement, ...media];
     const refuse = (is) => {
@@ -194,7 +199,7 @@ function plan(base, next, { held, pinned, range, activeElement }) {
         }
     };
 
-    /** Has the children of `live` be those that are given: nodes of the page, and new ones. */
+    /** Makes `children`, existing and new nodes, the children of `live`. */
     const arrange = (live, children) => {
         let at = live.firstChild;
         for (const { node, made = node, stays } of children) {
@@ -273,7 +278,7 @@ function plan(base, next, { held, pinned, range, activeElement }) {
     return steps;
 }
 
-/** Makes the page, which was made of the HTML of `base`, what it is in `next`. */
+/** Turns the page, which was built from the HTML of `base`, into `next`. */
 function morphPage({ documentElement: base }, { documentElement: next }) {
     const user = begun(base);
     for (const step of plan(base, next, user)) {

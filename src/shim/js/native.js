@@ -1,5 +1,5 @@
-// What this script needs of the browser, taken before any page can replace it; and how it keeps its own mistakes to
-// itself.
+// Native functions of the browser, saved before any page can replace them, and helpers that keep this script's errors
+// from the page.
 
 const scope = self;
 const {
@@ -17,15 +17,15 @@ const apply = Reflect.apply;
 const { then } = Promise.prototype;
 const addListener = EventTarget.prototype.addEventListener;
 
-/** Where the script was loaded from, without the query that names its version; beside it is the stream. */
+/** The URL that the script was loaded from, without the version query. The stream is beside it. */
 const ownTag = inPage ? document.currentScript : undefined;
 const ownUrl = new URL(ownTag ? ownTag.src : scope.location.href);
 const prefix = ownUrl.pathname.replace(/\/[^/]*$/, '');
 
-/** What the tag says of the site, with defaults for a tag that somebody wrote by hand. */
+/** The site's settings in the tag, with defaults for a tag written by hand. */
 const told = { ...ownTag?.dataset };
 
-/** Does something that may fail without anybody noticing. */
+/** Runs `work` and ignores exceptions. */
 function attempt(work, otherwise) {
     try {
         return work();
@@ -34,31 +34,31 @@ function attempt(work, otherwise) {
     }
 }
 
-// A worker of the page's own may answer in the application's place. One that was there when the page was navigated to and
-// was not asked for that only has other things to do.
+// A service worker of the page may answer in place of the application. One that was already active but was not
+// consulted for the navigation only serves other purposes.
 const controller = () => attempt(() => inPage && navigator.serviceWorker.controller);
 const idle = attempt(() => !performance.getEntriesByType('navigation')[0].workerStart) && controller();
 let isRegistered = false;
 attempt(() => inPage && navigator.serviceWorker.ready.then(() => (isRegistered = true)));
-/** Whether there is none. */
+/** Returns whether no service worker may interfere. */
 const mayBeAnswered = () => !controller() || controller() === idle;
-/** Whether there will be another when the page is loaded again. */
+/** Returns whether a service worker will control the page after a reload. */
 const isAwaited = () => isRegistered && !controller();
 
-/** Whether a function of the page's global object is called as one. */
+/** Returns whether a function of the global object is called on it. */
 const isOwn = (self) => self === undefined || self === null || self === scope;
 
-/** The native functions behind ours, by which they are told as text. */
+/** The native function behind each of our wrappers, for `toString`. */
 const natives = new WeakMap();
 
-/** A function that looks and feels like `native`. `traps` are those of a proxy. */
+/** Returns a proxy with `traps` that is indistinguishable from `native`. */
 function disguised(native, traps) {
     const proxy = new Proxy(native, traps);
     natives.set(proxy, native);
     return proxy;
 }
 
-/** Replaces a function by one that looks and feels the same. `trap` is given the native one, `this` and the arguments. */
+/** Replaces a function by an indistinguishable one. `trap` receives the native function, `this` and the arguments. */
 function wrap(holder, name, trap) {
     const native = holder[name];
     if (typeof native !== 'function') {
@@ -70,7 +70,7 @@ function wrap(holder, name, trap) {
     return native;
 }
 
-/** Replaces the getter of a property by one that first asks `get`, which says `undefined` to mean the native one. */
+/** Replaces a getter by one that first calls `get`; if that returns `undefined`, the native getter runs. */
 function wrapGetter(holder, name, get) {
     const known = Object.getOwnPropertyDescriptor(holder, name);
     if (known && known.get) {
@@ -83,19 +83,19 @@ function wrapGetter(holder, name, get) {
     }
 }
 
-// A task of one's own, which browsers do not slow down in tabs that are hidden, as they do timers.
+// Runs tasks through a message channel, which browsers do not throttle in hidden tabs as they do timers.
 const tasks = [];
 const { port1: taskIn, port2: taskOut } = new MessageChannel();
 taskOut.onmessage = () => attempt(tasks.shift());
 const post = taskIn.postMessage.bind(taskIn);
 
-/** Runs `work` in a task of its own, behind all microtasks of this one. */
+/** Runs `work` in a separate task, after all microtasks of the current one. */
 function soon(work) {
     tasks.push(work);
     post(0);
 }
 
-/** Does something when the page has been loaded, in a task behind that. */
+/** Runs `work` in a task after the page's `load` event. */
 function whenLoaded(work) {
     if (document.readyState === 'complete') {
         work();

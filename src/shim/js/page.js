@@ -1,24 +1,24 @@
-// Pages that load themselves again: by a refresh in their head, or by a timer. They are followed, and made anew as soon as
-// they have changed: in place if they are nothing but markup, else by one reload if nobody has begun anything.
+// Pages that reload themselves, by a refresh in their head or by a timer. The script subscribes to them and updates
+// them as soon as they change: in place if they contain only markup, else by one reload if there is no user input.
 //
-//     a refresh, or a timer that reloads ─▶ followed ─ news ─┬─ markup ─▶ changed in place; the refresh is not needed any more
-//                                                             └─ else ─▶ loaded again before its time; or when the page does so
+//     a refresh, or a timer that reloads ─▶ subscribed ─ change ─┬─ markup ─▶ changed in place; the refresh is not needed any more
+//                                                                 └─ else ─▶ reloaded early, or when the page does so itself
 
-/** How the tags of frames and of this page find each other. */
+/** The key by which the script in frames and in this page find each other. */
 const SHARED = Symbol.for('sungrazer');
 
-/** When somebody did something in this page by hand. */
+/** The time of the last user input in this page. */
 let touched;
-/** Whether it has written something, and whether somebody holds a button down. */
+/** Whether the page has made a write, and whether a button is pressed. */
 let wrote, pressed;
-/** Whether a refresh would not come any more: something else is being loaded, or loading was stopped. */
+/** Whether a refresh would no longer take place: another page is being loaded, or loading was stopped. */
 let leaving, halted;
 
-/** Requests of the page's that are not answered, and when one was last. */
+/** The page's pending requests, and the time when the last one ended. */
 const underWay = new Set();
 let rested = -Infinity;
 
-/** The page asks for something, which may be a write. Returns what to call when it has been answered. */
+/** Records a request of the page, which may be a write. Returns a function to call when the response has arrived. */
 function asks(write) {
     const ended = () => {
         underWay.delete(ended);
@@ -29,20 +29,20 @@ function asks(write) {
     return ended;
 }
 
-/** After a request, and after what a user does, the page may be about to do more. */
+/** The time in milliseconds after a request or user input in which the page may do more. */
 const REST = 1000;
 
-/** What changes with each load is left alone for this long, and so is what cannot be followed. */
+/** How long, in milliseconds, a page that changes with each load or cannot be subscribed to is left alone. */
 const LEFT = 600_000;
 
-/** What was learned of this page by the loads before. */
+/** The knowledge about this page from previous loads. */
 const memory = {
     key: () => `sungrazer:${location.href}`,
     get: () => attempt(() => JSON.parse(sessionStorage.getItem(memory.key()))) ?? {},
     set: (known) => attempt(() => sessionStorage.setItem(memory.key(), JSON.stringify({ ...memory.get(), ...known }))),
 };
 
-/** By hand: in this page, or in a frame of it. */
+/** Records user input in this page or one of its frames. */
 function touch() {
     touched = now();
     if (scope.parent !== scope) {
@@ -66,40 +66,40 @@ function watchUser() {
 
 const nativeStop = scope.stop?.bind(scope);
 
-/** What the page says of when to load it again: the header and the elements. */
+/** Returns the page's refresh instructions: the header and the elements. */
 const refreshOf = (doc, header) => [header, ...[...doc.querySelectorAll('meta[http-equiv=refresh i]')].map(({ content }) => content)]
     .filter((content) => content).join('\n');
 
-/** After how many milliseconds that is, if it is this page that is loaded again. At once is no refresh, but a loop. */
+/** Returns the delay in milliseconds if this page itself is reloaded. A delay of zero is a loop, not a refresh. */
 function paceOf(refresh) {
     const [, seconds, url = ''] = /^\s*(\d+)[\d.]*\s*(?:$|[;,\s]\s*(?:url\s*=\s*)?["']?([^"'\n]*))/i.exec(refresh) ?? [];
     return (!url.trim() || new URL(url, document.baseURI).href === location.href.split('#')[0]) && seconds * 1000;
 }
 
-/** What is loaded or run with the page, and so is not there without a reload. */
+/** Resources that are loaded or run with the page, and need a reload to change. */
 const LOADS = `script:not([type*=json],[src^="${ownUrl.pathname}"]),noscript,template,iframe,frame,object,embed,img,image,link:not([rel*=icon]),[background],[poster],[type=image]`;
 
-/** Whether a page is no more than markup. */
+/** Returns whether a page contains only markup. */
 const isMarkupOnly = (doc) => doc.contentType === 'text/html' && !doc.querySelector(LOADS)
     && !doc.evaluate('//@*[starts-with(name(),"on") or contains(translate(.,"JAVSCRIPT \t\r\n","javscript"),"javascript:") or contains(.,"url(")]', doc).iterateNext()
     && !/url\(|@import/.test([...doc.querySelectorAll('style')].map(({ textContent }) => textContent));
 
 const parse = (html) => new DOMParser().parseFromString(html, 'text/html');
 
-/** A page as it was sent, but for figures, which count. */
+/** Returns the page's HTML with all numbers replaced, to compare two loads. */
 const outlineOf = (html) => html.replace(/>[^<]+/g, (text) => text.replace(/\d+/g, '0'));
 
-/** Ends following the page. */
+/** Ends the subscription to the page. */
 let unfollow;
 
-/** Follows the page, which loads itself again every `pace` milliseconds: by a timer, or because its head says so. */
+/** Subscribes to the page, which reloads itself every `pace` milliseconds by a timer or a refresh. */
 function followPage(pace) {
     const known = memory.get();
     if (unfollow || !(pace > 0) || Date.now() - known.left < LEFT || !mayBeAnswered()) {
         return;
     }
     const refresh = refreshOf(document, told.refresh);
-    // What a policy on types forbids would be reported.
+    // A violation of a trusted-types policy would be reported, so the page is not parsed then.
     const still = refresh && !told.worker && isMarkupOnly(document);
     const url = location.pathname + location.search;
     const headers = { accept: told.accept || 'text/html,*/*;q=0.8' };
@@ -110,7 +110,7 @@ function followPage(pace) {
         unfollow();
         memory.set({ left: Date.now() });
     };
-    /** This load tells against following the page. One may be by chance. */
+    /** Records evidence against updating the page. A single occurrence may be chance. */
     const doubt = (is) => {
         if (is && known.doubts) {
             leave();
@@ -118,7 +118,7 @@ function followPage(pace) {
             memory.set({ doubts: is });
         }
     };
-    /** Whether what is known of the page is for us as well, by an answer to a request for it. */
+    /** Checks by a request for the page that its replica has the same identity. */
     const proven = async () => {
         try {
             const { mark, check } = proof(watch);
@@ -131,7 +131,7 @@ function followPage(pace) {
             return undefined;
         }
     };
-    /** Takes the place of the browser's refresh, which is to come when nobody does anything in between. */
+    /** Stops the browser's refresh and checks at its interval instead. Waits while the user is active. */
     const stop = () => {
         if (now() - touched < REST) {
             nativeSetTimeout(stop, REST);
@@ -151,10 +151,10 @@ function followPage(pace) {
     const isFree = () => scope.navigation && !touched && !wrote && !leaving && !halted && refreshOf(document, told.refresh) === refresh
         && [null, document.body].includes(document.activeElement) && scope.getSelection()?.isCollapsed !== false
         && [...document.querySelectorAll('audio,video')].every(({ paused }) => paused);
-    /** Loads the page again before its time; not twice in a row if it changes anyway. */
+    /** Reloads the page early, but not twice in a row if it always changes. */
     const reloadSoon = () => {
         if (!isFree()) {
-            // Nor will it be. In place it may be made what comes next.
+            // The page will not become free either. A later state may still be applied in place.
             base || unfollow();
             return;
         }
@@ -176,7 +176,7 @@ function followPage(pace) {
         if (event === 'end' && !/max|drain|reload/.test(reason)) {
             leave();
         }
-        // Without a body there is nothing to show.
+        // Without a body there is nothing to display.
         if (event !== 'snapshot' || NO_BODY.includes(status)) {
             return;
         }
@@ -191,7 +191,7 @@ function followPage(pace) {
         const next = still ? parse(html) : document;
         const isMarkup = still && isMarkupOnly(next) && refreshOf(next, header) === refresh && /html/.test(record.type);
         if (isFirst) {
-            // What is new since the page was loaded is not known, if there is anything: from here on it is.
+            // Changes between the page's load and the first state are unknown; later ones are not.
             if (still) {
                 const shown = document.documentElement.outerHTML;
                 stale = isMarkup && outlineOf(shown) === outlineOf(next.documentElement.outerHTML);
@@ -227,17 +227,19 @@ function followPage(pace) {
             stop();
         }
     };
-    // Who is asked for the page at its own pace besides need not be fetched as often.
+    // A page that also reloads at its own interval need not be fetched as often.
     unfollow = link.follow({ url, headers, page: true, every: still ? pace : 4 * pace }, (record) => void hear(record));
 }
 
-/** Reloads by timers, so far: of one that comes again at the same time after each load it is known that it goes on to. */
+/** Reloads by timers. A page that reloads at the same time after each load is expected to continue. */
 const RELOADS = 'sungrazer:reloads';
 let reloads = {};
 
 const keepReloads = (known = reloads) => attempt(() => sessionStorage.setItem(RELOADS, JSON.stringify(known)));
 
-/** Sees timers that load the page again. They do so as without us, but what they load is followed besides. */
+/**
+ * Observes timers that reload the page. The reloads take place as usual, and the script also subscribes to the page.
+ */
 function watchReloads() {
     reloads = attempt(() => JSON.parse(sessionStorage.getItem(RELOADS))) ?? {};
     attempt(() => sessionStorage.removeItem(RELOADS));
@@ -250,18 +252,18 @@ function watchReloads() {
         const by = currentRun() ? scope : scope.parent;
         const { run, isCalm } = by[SHARED];
         const { site: { pace }, answered, depth } = run();
-        // A page that loads itself again because of an answer, or of what somebody has done, has its reasons.
+        // A reload after a response or user input is not periodic.
         if (!answered && !depth && url === location.href && isCalm() && !touched && !wrote) {
             const took = now();
             const again = reloads.url === url && reloads.pace === pace && Math.abs(reloads.took - took) < REST / 2 + took / 4;
             keepReloads({ url, pace, took, times: again ? reloads.times + 1 : 1 });
         }
     }));
-    // It was not loaded, but made by the page.
+    // The navigation did not load a document: the page handled it itself.
     navigation?.addEventListener('navigatesuccess', () => (leaving = false));
 }
 
-/** Follows a page that a timer has loaded again, as it had before. */
+/** Subscribes to a page that a timer reloads periodically. */
 function followReloads() {
     if (reloads.times > 1 && reloads.url === location.href) {
         followPage(reloads.pace);

@@ -1,9 +1,9 @@
-// Which of a page's requests are polls, and what is known of what they ask for.
+// Detects which of a page's requests are polls, and keeps the state of each poll.
 //
-//     a request that timers repeat ─┬─ a pure read ─▶ followed; answered from the replica; a change fires the timers
-//                                   └─ anything else ─▶ ticks are followed; a tick fires the timers; never answered
+//     a request that timers repeat ─┬─ a pure read ─▶ subscription; answered from the replica; a change fires the timers
+//                                   └─ anything else ─▶ subscription to ticks; a tick fires the timers; never answered
 
-/** What was asked for before, by anybody: families of URLs, and URLs. */
+/** The requests made so far: families of URLs, and URLs. */
 const families = new Map();
 const MOST_FAMILIES = 500;
 const MOST_TARGETS = 200;
@@ -11,19 +11,19 @@ const MOST_SHAPES = 50;
 
 class Family {
     constructor() {
-        /** When each was asked for last. */
+        /** The time of the last request to each URL. */
         this.targets = new Map();
         this.moves = 0;
-        /** Whether its URLs say where the page stands in something that moves on, or its answers do. */
+        /** Whether the URLs contain a position in a changing sequence, or the responses do. */
         this.moving = false;
-        /** How many answers came at once, since one that may have been waited for; and when the last did. */
+        /** The number of prompt responses since the last slow one, and the time of the last response. */
         this.prompt = 0;
         this.ended = Infinity;
         this.shapes = new Set();
-        /** The headers that came with it, and how much they have been other ones of late. */
+        /** The headers of these requests, and a measure of how often they changed recently. */
         this.ways = new Set();
         this.turns = 0;
-        /** What each site asked for last. */
+        /** The last request of each timer origin. */
         this.last = new WeakMap();
     }
 }
@@ -40,7 +40,7 @@ function familyOf(name) {
     return family;
 }
 
-/** Bodies that differ in their numbers alone have the same shape. `undefined`: it cannot be told. */
+/** Bodies that differ only in numbers have the same shape. Returns `undefined` for bodies that cannot be compared. */
 function shapeOf(body) {
     if (body === undefined || body === null) {
         return '';
@@ -48,13 +48,13 @@ function shapeOf(body) {
     return typeof body === 'string' || body instanceof URLSearchParams ? String(body).replace(/\d+/g, '#') : undefined;
 }
 
-/** Polls by what they ask for. */
+/** The polls, by URL and headers. */
 const polls = new Map();
 
-/** A poll that nobody has made for so long, or for some of its own intervals, is over. */
+/** A poll that was not made for this many milliseconds, or for some of its own intervals, has ended. */
 const FORGOTTEN = 90_000;
 
-/** What cannot be followed is not tried again for this long. */
+/** How long, in milliseconds, a rejected subscription is not retried. */
 const REFUSED = 60_000;
 const refused = new Map();
 
@@ -63,16 +63,19 @@ class Poll {
         Object.assign(this, { key, url, headers, tick });
         this.sites = new Set();
         this.asked = now();
-        /** Frames have none. */
+        /** Animation frames have no interval. */
         this.pace = Number.isFinite(pace) ? pace : undefined;
         this.replica = undefined;
-        /** How the page has been answered by the application: it may ask for this, as far as the browser goes. */
+        /** How the application answered the page before. Only then may the poll be answered here. */
         this.served = undefined;
-        /** Whether the replica is what the application would answer now. */
+        /** Whether the replica is the application's current response. */
         this.live = false;
-        /** Whether the page is to ask as soon as it can be answered. */
+        /** Whether the page should poll as soon as its poll can be answered. */
         this.late = false;
-        /** What each kind of it was answered last; how often ticks were in vain in a row, and until when they hurry nothing. */
+        /**
+         * The last response of each request shape; how many ticks in a row found no change, and until when ticks fire
+         * no timers.
+         */
         this.said = new Map();
         this.vain = 0;
         this.rest = 0;
@@ -86,7 +89,7 @@ class Poll {
         this.leave();
     }
 
-    /** It is not followed any more, or not for some time. */
+    /** Ends the subscription, permanently or for some time. */
     giveUp(time = Infinity) {
         this.drop();
         refused.set(this.key, now() + time);
@@ -97,7 +100,7 @@ class Poll {
         switch (record.event) {
             case 'snapshot': {
                 const changed = this.replica?.version !== record.version;
-                // The first is what the page has just been answered, or it will ask in time.
+                // The first state is the response that the page has just received, or that it will request in time.
                 this.late ||= changed && !!this.replica;
                 this.replica = record;
                 this.live = live;
@@ -128,7 +131,7 @@ class Poll {
         }
     }
 
-    /** Has the page ask for what is new, once it need not ask the application. */
+    /** Makes the page poll for a new state, once the application need not be asked. */
     catchUp() {
         if (this.late && this.live) {
             this.late = false;
@@ -136,7 +139,7 @@ class Poll {
         }
     }
 
-    /** Has the page ask now; or before `rest` when it would have, though another run came early in place of that. */
+    /** Makes the page poll now. Before `rest` it only polls at its usual time, even if an early run took that place. */
     hurry(rest = 0) {
         for (const site of this.sites) {
             if (site.leadsTo(this)) {
@@ -148,7 +151,7 @@ class Poll {
         }
     }
 
-    /** A tick has `run` ask, which is in vain until the answer says something else. */
+    /** Counts a tick that makes `run` poll. It counts as unsuccessful until the response has changed. */
     heeds({ early }) {
         if (early) {
             this.rest = now() + (this.pace || 0) * 2 ** ++this.vain;
@@ -156,8 +159,8 @@ class Poll {
     }
 
     /**
-     * `run` was answered `text` to a request of this `shape`. It is news if it is another one than before, though answers
-     * used to be the same: what differs each time says nothing.
+     * Handles the response `text` of `run` to a request of this `shape`. A changed response counts as a change only if
+     * responses used to be the same: a response that differs each time says nothing.
      */
     hears(run, shape, text) {
         let hash = text.length;
@@ -177,13 +180,13 @@ class Poll {
     }
 }
 
-/** Answers that were once the same are looked at for so many times that they are not. */
+/** How many changed responses are still compared after responses were the same. */
 const STEADY = 8;
 
 /**
- * Looks at a request that the page is about to make: `method`, `url`, `headers` with names in lower case, `body`, and
- * whether it is `plain`, made with the same credentials and in the same way as any other. `run` is where it began, if that
- * is not here. Returns what is known of it.
+ * Examines a request that the page is about to make: `method`, `url`, `headers` with lower-case names, `body`, and
+ * whether it is `plain`, made with the usual credentials and mode. `run` is the timer run that began it, if that is not
+ * the current one. Returns the poll and how to handle the request.
  */
 function consider({ method, url, headers, body, plain, run: begun }) {
     const target = targetOf(url);
@@ -202,14 +205,14 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const key = `${target.text}\n${JSON.stringify(lastingHeaders)}`;
     const write = !['GET', 'HEAD', 'OPTIONS'].includes(method);
     const shape = isGet ? '' : shapeOf(body);
-    // One URL may be asked for many things, each by a body of its own.
+    // One URL may serve many requests, each with a different body.
     const repeated = family.shapes.has(shape);
     if (shape !== undefined && family.shapes.size < MOST_SHAPES) {
         family.shapes.add(shape);
     }
     const began = beginning(family, run, headers);
     if (run?.depth && run.seen.asked.size === 0) {
-        // Of those that ask for nothing there are too many to count.
+        // Runs without requests are too many to count.
         run.site.runs++;
     }
     if (!run) {
@@ -217,8 +220,8 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     }
     run.seen.asked.add(name);
     const last = settle(family, target, again, run);
-    // What a loop sends again and again is no reason for ticks. Whether it writes is for the server to tell: it sees what comes
-    // of it.
+    // A request that a loop repeats is no reason for ticks. The server decides whether it writes, because it sees the
+    // effects.
     const mark = write && run.loops && (last || repeated) ? '1' : undefined;
     if (run.answered && !(isGet && isAskedAnyway(run, key))) {
         return { poll: isGet ? polls.get(key) : undefined, write, began, mark };
@@ -229,27 +232,30 @@ function consider({ method, url, headers, body, plain, run: begun }) {
     const stable = headersAreStable(family, lastingHeaders);
     const pure = isGet && stable && !target.cursor && !family.moving && family.prompt >= 0 && mayBeAnswered();
     if (pure && !(again && family.prompt > 1)) {
-        // A new one of a kind. If it comes again, and is answered at once, it is a poll.
+        // This is the first request of its kind. If it is repeated and answered promptly, it is a poll.
         return { began };
     }
     const poll = pure
         ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run, now() - before)
         : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
     if (poll && last?.run.polls === run.site.before) {
-        // The run before asked for it as well; it was only not known yet what that was.
+        // The previous run made the same request, before it was recognised as a poll.
         run.site.before.add(poll);
     }
     const heard = poll?.tick && ((text) => poll.hears(run, shape, text));
-    // Others who ask for the same have other things in their URLs that only keep caches out, and other cookies.
+    // Clients that request the same resource differ in cache-busting parameters and cookies.
     return { poll, mine: true, write, began, heard, mark, ...(poll?.replica && proof(poll)) };
 }
 
-/** Learns from the URLs that a site's runs ask for whether they move on. Returns what the site asked for last. */
+/**
+ * Learns from the URLs of a timer origin's runs whether they contain a moving position. Returns the origin's last
+ * request.
+ */
 function settle(family, target, again, run) {
     const last = family.last.get(run.site);
     if (!again && last && last.run.polls !== run.polls) {
         family.moves++;
-        // A number that is another one each time counts something.
+        // A number that differs each time is a counter.
         const numbers = last.text.replace(/\d+/g, '#') === target.text.replace(/\d+/g, '#');
         if (numbers || family.moves > 1) {
             leave(family);
@@ -259,7 +265,7 @@ function settle(family, target, again, run) {
     return last;
 }
 
-/** What is asked for by these URLs is for the page alone to ask for. */
+/** Leaves the requests of this family to the page alone. */
 function leave(family) {
     family.moving = true;
     dropAll(family);
@@ -274,22 +280,25 @@ function dropAll(family) {
 }
 
 /**
- * An answer that takes so long may have been waited for: then it tells of something once, and not what is. It may if it
- * takes longer than the page pauses, too; but the application may only have been slow.
+ * A response that takes this many milliseconds may be a long poll, which delivers an event once instead of a state. The
+ * same holds if it takes longer than the page's pause, but then the application may only have been slow.
  */
 const WAITED = 8000;
 
-/** So many answers have to come at once, then, before it is only ticks that are followed no more. */
+/**
+ * How many prompt responses are needed after a slow one before the poll is recognised again; until then only ticks are
+ * used.
+ */
 const SLOW = 3;
 
-/** What to do when the answer to a request with these headers, that `run` makes now, begins. */
+/** Returns the function to call when the response to a request with these headers in `run` begins. */
 function beginning(family, run, headers) {
     const since = now();
     const pause = Math.max(run?.site.pace, run?.depth ? since - family.ended : 0);
     return (header) => {
         family.ended = now();
         const took = family.ended - since;
-        // An answer may say which request it is to, and so may each, then.
+        // A response that echoes a request id may differ for each request.
         if (took > WAITED || Object.keys(headers).some((name) => /-id$/.test(name) && header?.(name))) {
             leave(family);
         } else if (took > pause) {
@@ -301,7 +310,10 @@ function beginning(family, run, headers) {
     };
 }
 
-/** What is new so often among the headers of one kind of request moves; the more often it is the same, the less that counts. */
+/**
+ * The maximum number of recent header changes in a family. More changes mean that the headers move; unchanged headers
+ * reduce the count.
+ */
 const MOST_TURNS = 3;
 
 function headersAreStable(family, headers) {
@@ -311,7 +323,7 @@ function headersAreStable(family, headers) {
         family.turns *= 0.95;
     } else {
         if (ways.size > 0) {
-            // What was asked for in other ways may not be any more.
+            // Requests with the previous headers may have ended.
             dropAll(family);
         }
         if (ways.size > MOST_SHAPES) {
@@ -323,7 +335,7 @@ function headersAreStable(family, headers) {
     return family.turns <= MOST_TURNS;
 }
 
-/** `gap` is for how long it was not asked for: not each time that a timer fires, maybe. */
+/** `gap` is the time since the last request, which may exceed the timer's interval. */
 function pollOf(key, what, run, gap = 0) {
     const { site } = run;
     if (refused.get(key) > now()) {
@@ -347,8 +359,8 @@ function pollOf(key, what, run, gap = 0) {
 }
 
 /**
- * A genuine answer with these headers has come for something that is followed. If it is another one than ours, ours may be
- * older.
+ * Handles a genuine response with these headers to a poll with a replica. If it differs from the replica, the replica
+ * may be old.
  */
 function answered(poll, header, statusText, check) {
     poll.served = {
@@ -363,7 +375,7 @@ function answered(poll, header, statusText, check) {
     if (live && replica && ![`"${replica.version}"`, replica.headers.etag].includes(etag)) {
         const told = /^sungrazer; hit; detail="([^"]*)"/.exec(header('cache-status'))?.[1];
         if (isSame && told) {
-            // From Sungrazer's memory, of which the stream tells as well: this may be what comes next.
+            // The response came from Sungrazer's memory, which the stream reports too, so it may be the next state.
             poll.live = parseInt(told) <= parseInt(replica.version);
         } else {
             link.renew();

@@ -1,23 +1,23 @@
-// Where timers come from, and what their callbacks ask for.
+// Timer origins, and the requests that their callbacks make.
 //
 //     setInterval, or the line that calls setTimeout again and again ─▶ TimerOrigin ─ each callback is a TimerRun ─▶ requests
 //
-// A request belongs to the run whose callback makes it, or the microtasks that this resolves; or what comes of an answer
-// that the run has asked for.
+// A request belongs to the run whose callback or microtasks make it, or that made the request whose response leads to
+// it.
 
-/** A page's timers with a delay below this are not fired early. */
+/** The minimum delay in milliseconds of a timer that is fired early. */
 const FASTEST = 250;
 
-/** So many of them in a row are a clock that ticks. */
+/** This many short timers in a row form a clock. */
 const COUNTS = 3;
 
-/** After this many lines of code are known that set timers, all are forgotten: something makes up new ones. */
+/** The maximum number of known origins. Beyond it all are forgotten, since something generates new ones. */
 const MOST_SITES = 300;
 
 class TimerOrigin {
     constructor() {
         this.runs = 0;
-        /** The polls that the last run asked for, and the one before. */
+        /** The polls of the last run and of the run before it. */
         this.last = new Set();
         this.before = new Set();
         /** Timers that will fire. */
@@ -25,31 +25,31 @@ class TimerOrigin {
         this.pace = Infinity;
         /** The delay of the timer that fired last. */
         this.fired = 0;
-        /** How often in a row they were hurried in vain, and until when they are not to be. */
+        /** How many early runs in a row made no request, and until when no timer is fired early. */
         this.vain = 0;
         this.rest = 0;
-        /** The polls for which its timers are to be hurried, and how often they have run for them since. */
+        /** The polls for which timers are to be fired early, and the number of runs since. */
         this.due = new Map();
-        /** What its runs ask for when they have been answered, as far as that may depend on the answer. */
+        /** The requests that runs make after a response, as far as they may depend on the response. */
         this.chain = new Map();
     }
 
-    /** Whether another run will most likely ask for `poll`, and for nothing else than the runs before did. */
+    /** Returns whether another run will most likely make `poll`, and make the same requests as the previous runs. */
     leadsTo(poll) {
         return this.last.has(poll) && (this.runs < 2 || this.before.has(poll));
     }
 
-    /** A timer of `delay` was hurried, and asked for nothing, or for something. */
+    /** Records that a timer of `delay` fired early, and whether it made no request. */
     rests(isVain, delay) {
         this.vain = isVain ? Math.min(this.vain + 1, MOST_VAIN) : 0;
         this.rest = now() + (isVain ? delay * (2 ** (this.vain - 1) - 1) : 0);
     }
 }
 
-/** A run that asks no more often than it likes is hurried more and more rarely, down to one in so many powers of two. */
+/** The maximum back-off of an origin whose early runs make no request, as a power of two. */
 const MOST_VAIN = 7;
 
-/** What is due was not asked for by so many runs of its timer: it will not be. */
+/** After this many runs without the expected poll, the poll is no longer due. */
 const MOST_RUNS = 2;
 
 const sites = new Map();
@@ -67,12 +67,14 @@ function siteOf(key, pace = Infinity) {
     return site;
 }
 
-/** Frames that tell one line of code from another, though both set their timers by way of the same library. */
+/**
+ * How many stack frames distinguish one line of code from another, although both set timers through the same library.
+ */
 const DEPTH = 12;
 
 /**
- * The site of the line that is calling, in the run `parent` or outside of any. What that has asked for is part of it, and
- * so is about how long the timer is to take: a library may keep any number of loops going by one line.
+ * Returns the origin of the calling line, within the run `parent` or outside of any run. The origin includes the
+ * requests of that run and the approximate delay, because a library may run any number of loops from one line.
  */
 function originOfCaller(parent, delay) {
     const stack = stackOf();
@@ -84,7 +86,7 @@ function originOfCaller(parent, delay) {
     return siteOf([...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : []), Math.round(Math.log2(delay))].join());
 }
 
-/** Where this was called from. What the page has to say about stacks is set aside meanwhile: it is for its own. */
+/** Returns the call stack. The page's customisations of `Error` are disabled meanwhile. */
 function stackOf() {
     const ours = { prepareStackTrace: undefined, stackTraceLimit: DEPTH + 8 };
     const before = Object.keys(ours).map((name) => [name, Object.getOwnPropertyDescriptor(Error, name)]);
@@ -103,15 +105,15 @@ function stackOf() {
     }
 }
 
-/** The run whose callback, or microtasks, are being executed. */
+/** The run whose callback or microtasks are being executed. */
 let running;
 
 /**
- * Begins a run of `site`'s, `early` if in place of one that was to come; or goes on with `run`, which has set a short timer.
- * `depth` is how many short ones led to it.
+ * Begins a run of `site`, or continues `run`, which has set a short timer. `early` is set if the run takes the place of
+ * a later one; `depth` is the number of short timers that led to it.
  */
 function begin(site, run, early, depth) {
-    // It is still for what it was hurried for, should it not ask this time.
+    // An early run still counts for the due polls if it does not make them this time.
     const current = run || { site, early, depth, polls: new Set(early ? site.due.keys() : []), seen: { asked: new Set() } };
     running = current;
     if (!run && !depth) {
@@ -133,12 +135,12 @@ function begin(site, run, early, depth) {
     return current;
 }
 
-/** What `run` waited for has come, in this task. */
+/** Continues `run` in this task, after a response that it waited for. */
 function resume(run) {
     begin(run.site, run.answered ? run : { ...run, answered: true });
 }
 
-/** The run asks for something that is not answered by us. */
+/** Records that the run makes a request that is not answered here. */
 function asksOthers(run) {
     if (run) {
         run.seen.news = true;
@@ -148,8 +150,8 @@ function asksOthers(run) {
 const MOST_LINKS = 50;
 
 /**
- * Whether a run that has been answered asks for `key` whatever the answer was. If it does so only when there was news,
- * it has to be given what is not older than that.
+ * Returns whether a run that has received a response requests `key` whatever the response was. If it does so only after
+ * a change, the response must be no older than that change.
  */
 function isAskedAnyway({ site, seen }, key) {
     const { chain, runs } = site;
@@ -162,8 +164,8 @@ function isAskedAnyway({ site, seen }, key) {
 }
 
 /**
- * The promise that a page is given for `promise`: with its outcome goes on what began in `run`, if that is known. `after`
- * is told of it first.
+ * Returns the promise for the page in place of `promise`: its outcome continues `run`, if known. `after` is called
+ * first.
  */
 function trackPromise(promise, run, after) {
     const come = (value) => {
@@ -182,7 +184,7 @@ function trackPromise(promise, run, after) {
     ]) : promise;
 }
 
-/** What a user does is not what a timer does, even in the same moment. */
+/** Events of the user are not attributed to a timer, even at the same moment. */
 const BY_HAND = /^(key|mouse|pointer|touch|click|dblclick|submit|change|input|drop|popstate|hashchange|wheel|contextmenu|auxclick)/;
 
 function currentRun() {

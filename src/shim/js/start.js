@@ -1,4 +1,4 @@
-// Begins: as the worker that tabs share, or in a page, before any script of its own.
+// The entry point: as the worker that tabs share, or in a page, before any script of the page.
 
 const SWEEP = 30_000;
 
@@ -13,7 +13,7 @@ function start() {
     watchUser();
     watchReloads();
     const begin = () => attempt(() => {
-        // What a policy in the page's markup may forbid is not tried: it would be reported.
+        // Actions that a policy in the page's markup may forbid are not tried, because violations would be reported.
         const policy = [...document.querySelectorAll('meta[http-equiv=content-security-policy i]')].map(({ content }) => content).join(';');
         if (policy) {
             told.worker = 'no';
@@ -25,14 +25,14 @@ function start() {
             link.start();
         }
     });
-    // A stream that is open while the page loads would keep it loading.
+    // A stream opened while the page loads would delay the load event.
     whenLoaded(begin);
     scope.addEventListener('pagehide', () => attempt(() => link.leave()));
     scope.addEventListener('pageshow', ({ persisted }) => persisted && begin());
     const wake = () => document.visibilityState === 'visible' && link.post({ wake: true });
     document.addEventListener('visibilitychange', wake);
     document.addEventListener('resume', wake);
-    // Whatever was open is of another network.
+    // Open connections belong to the previous network.
     scope.addEventListener('online', () => attempt(() => link.renew()));
     nativeSetTimeout(function sweep() {
         attempt(sweepPolls);
@@ -46,6 +46,6 @@ if (!inPage) {
     attempt(start);
 }
 if ('accept' in told) {
-    // It was put there by Sungrazer: the page's own scripts find the page as it was made.
+    // Sungrazer injected the tag, so it is removed before the page's own scripts run.
     ownTag.remove();
 }

@@ -1,15 +1,18 @@
 // One held request for any number of URLs. Runs in the worker that tabs share, or in a page.
 
-/** A stream that is silent for so many heartbeats is dead. */
+/** The number of silent heartbeats after which a stream counts as dead. */
 const SILENT = 2.5;
 
-/** The first bytes are written at once. Whoever holds them back for this long holds back all others, too. */
+/**
+ * The server sends the first bytes at once. An intermediary that delays them by this many milliseconds buffers the
+ * whole stream.
+ */
 const BEGINS = 4000;
 
 /**
- * Follows `follow` until it ends or `signal` says so. `told` is given each record, `heard` is called for each sign of
- * life. With `once`, the server ends the answer when there was something to tell. Returns how it ended: `ended` by the
- * server, `held back` by somebody in between, `failed`, or `refused` by a server that is not there.
+ * Reads the stream of `follow` until it ends or `signal` aborts. `told` is called with each record, `heard` for each
+ * sign of life. With `once`, the server ends the response after the first update. Returns how it ended: `ended` by the
+ * server, `held back` by a buffering intermediary, `failed`, or `refused` by a server without Sungrazer.
  */
 async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
     const control = new AbortController();
@@ -18,7 +21,7 @@ async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
     let timer;
     let begun = false;
     let late = false;
-    // Fetches the clock more often than it needs to: timers stand still while a computer sleeps.
+    // Checks the clock more often than necessary, because timers stand still while a computer sleeps.
     const watch = (patience, since = Date.now()) => {
         nativeClearTimeout(timer);
         const rest = since + patience - Date.now();
@@ -41,7 +44,7 @@ async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
             signal: control.signal,
         });
         if (!answer.ok || !/^text\/event-stream/.test(answer.headers.get('content-type'))) {
-            // 503 means later; anything else that there is nothing to follow here.
+            // 5xx means "try later"; any other status means that there is no stream here.
             return answer.status >= 500 ? 'failed' : 'refused';
         }
         const reader = answer.body.getReader();

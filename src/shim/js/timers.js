@@ -1,22 +1,22 @@
-// Timers as the page knows them. Those that lead to a poll can be made to fire early.
+// The wrapped timers. A timer that leads to a poll can be fired early.
 
 const timers = new Map();
 
-/** Browsers fire what is due this much later at most, if they are not busy. */
+/** How late, in milliseconds, an idle browser fires timers at most. */
 const LATEST = 50;
 
 class Timer {
     constructor({ site, run, parent, handler, args, repeats, delay, depth }) {
         Object.assign(this, { site, run, parent, handler, args, repeats, delay, depth });
-        /** How far its loop's times are apart. */
+        /** The interval of its loop. */
         this.pace = delay;
-        /** When it may be fired early; until then its place has been taken by a run that was. */
+        /** When it may be fired early; until then an early run has taken its place. */
         this.free = 0;
-        /** The run that was early: it took the place of the next time. */
+        /** The early run that took the place of the next one. */
         this.taken = undefined;
     }
 
-    /** Sets it natively, to fire after `wait`. */
+    /** Sets the native timer to fire after `wait`. */
     arm(set, wait) {
         const passes = () => attempt(() => this.passes());
         const { handler } = this;
@@ -25,18 +25,18 @@ class Timer {
             if (passes()) {
                 return undefined;
             }
-            // In the same task: what is in one between belongs to others.
+            // The handler runs in the same task; microtasks in between would belong to other code.
             return isCode ? nativeEval(handler) : apply(handler, this, args);
         }, wait, ...this.args);
     }
 
-    /** Its time has come, or it was hurried. Returns whether the page is to hear nothing of it. */
+    /** Handles its firing, on time or early. Returns whether the page's handler must not run. */
     passes() {
         const { site, taken, repeats } = this;
         let { early } = this;
         this.early = this.taken = undefined;
         if (repeats) {
-            // Too late to be early.
+            // The pending early run is obsolete.
             nativeClearTimeout(this.hurried);
             this.due = now() + this.delay;
         }
@@ -48,7 +48,7 @@ class Timer {
                 return true;
             }
             taken.site.rests(!asked.size, this.delay);
-            // A run that asked for nothing was none, and what was told of something real may ask again.
+            // A run without requests did not take the place, and after a change the page may poll again.
             if (asked.size && !told) {
                 const rest = Math.ceil(this.due - now());
                 if (this.isFor(site.due)) {
@@ -65,7 +65,7 @@ class Timer {
         return false;
     }
 
-    /** Its callback is about to run: `early`, or when the page has set it to. */
+    /** Prepares a run of the callback: `early`, or at the time that the page set. */
     runs(early) {
         const { site, run, repeats, depth } = this;
         if (!repeats) {
@@ -83,7 +83,7 @@ class Timer {
         }
     }
 
-    /** What a run has to know that takes the place of this one's next time. */
+    /** Returns the data for a run that takes the place of the next one. */
     ahead() {
         const { due, pace } = this;
         this.free = due;
@@ -91,8 +91,8 @@ class Timer {
     }
 
     /**
-     * Whether it is for one of `polls`, as others of its site were. One that was set by a run that did not ask for it is
-     * another's; and so is one that is to fire much later than they did, if it is not known what has set it.
+     * Returns whether it is for one of `polls`, like other timers of its origin. A timer set by a run that did not make
+     * the poll is not, nor is a timer with a much longer delay if it is unknown which run set it.
      */
     isFor(polls) {
         const { parent } = this;
@@ -100,13 +100,13 @@ class Timer {
             && (this.repeats || (parent ? [...polls.keys()].some((poll) => parent.polls.has(poll)) : this.delay <= 2 * this.site.fired));
     }
 
-    /** The page may not clear it any more, or has. */
+    /** Removes it from the table: the page has cleared it or can no longer clear it. */
     forget() {
         timers.delete(this.id);
         this.site?.waiting.delete(this);
     }
 
-    /** Clears what the page knows nothing of. */
+    /** Clears all native timers behind it. */
     clear() {
         this.forget();
         nativeClearTimeout(this.handle);
@@ -114,8 +114,8 @@ class Timer {
     }
 
     /**
-     * Whether the page has set others for the same moment before. Browsers fire timers that were set for long a little late, to wake
-     * up less often; this one was set anew for a shorter time, and would come before them.
+     * Returns whether the page has set other timers for the same moment before. Browsers fire long timers a little late
+     * to save power; this one was set again with a shorter delay, and would fire before them.
      */
     isAheadOfOthers() {
         const overdue = now() - LATEST;
@@ -138,9 +138,10 @@ class Timer {
     }
 
     /**
-     * Set by a run that was early. The first that is about as long, and has led to polls, or is all that the run has done, is
-     * how its loop goes on: it is due when it would have been, had that run been in time (a loop that looks at a clock may have seen to that); but looks
-     * when that would have been whether the run asked for anything. Returns for how long it is set.
+     * Handles a timer set by an early run, and returns its delay. The first timer with a similar delay that has led to
+     * polls, or is the only effect of the run, continues the loop. It is due when it would have been due if that run
+     * had been on time (a loop that reads a clock may have adjusted its delay itself). It also checks, at the time of
+     * the replaced run, whether the early run made a request.
      */
     follows(parent) {
         const { until, shift, pace, next } = parent.early;
@@ -158,16 +159,19 @@ class Timer {
         if (rest <= 0 && parent.seen.asked.size > 0) {
             return wait;
         }
-        // A run that asked for nothing took nobody's place, though it may have ended after that time.
+        // A run without requests did not take the place, even if it ended after that time.
         this.taken = parent;
         return Math.max(rest, 1);
     }
 }
 
-/** Whether a loop of which `run` was a step may go on after `delay`. */
+/** Returns whether a loop with the step `run` may continue after `delay`. */
 const mayGoOn = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace && pace <= 2 * delay;
 
-/** Hurries the timers of `site` that are for what is due, as soon as they may be; those see to it whose place has been taken. */
+/**
+ * Fires the timers of `site` that are for due polls as soon as they may fire. A timer whose place is taken handles that
+ * itself.
+ */
 function hurry(site) {
     const rests = [...site.waiting].filter((timer) => !timer.taken && timer.isFor(site.due)).map((timer) => {
         const rest = Math.max(timer.free, site.rest) - now();
@@ -185,7 +189,7 @@ function hurry(site) {
     }
 }
 
-/** Code in strings that may declare what outlives it, or that says where from by where it stands. */
+/** Code in strings that may declare names that outlive it, or that depends on its own location. */
 const DECLARES = /\b(let|const|class|import)\b/;
 
 function setTimer(native, args, repeats) {
@@ -198,7 +202,7 @@ function setTimer(native, args, repeats) {
     const parent = currentRun();
     const long = typeof delay === 'number' && delay >= FASTEST;
     if (!long && parent && !parent.depth && !repeats) {
-        // A detour of the callback that is running. Code in a string takes none that matters.
+        // A short timer inside a callback continues the same run. For code in strings this does not matter.
         return isCode ? undefined : new Timer({ run: parent, handler, args: rest, repeats }).arm(native, wish);
     }
     if (!long && !(delay > 0)) {
@@ -207,17 +211,17 @@ function setTimer(native, args, repeats) {
     if (isCode) {
         const id = native(handler, delay);
         if (!id) {
-            // The page's policy forbids it.
+            // The page's policy forbids code in strings.
             return id;
         }
         nativeClearTimeout(id);
     }
     if (!long) {
-        // One step of a countdown, maybe: it is not hurried, but what it asks for at its end can be answered.
+        // A step of a countdown, perhaps: it is not fired early, but the request at its end can be answered.
         const depth = repeats ? 1 : 1 + (running?.depth || 0);
         return new Timer({ site: siteOf(`${Math.round(Math.log2(delay))}`, delay), handler, args: rest, repeats, delay, depth }).arm(native, delay);
     }
-    // A loop may set an interval anew each time.
+    // A loop may set a new interval each time.
     const site = repeats && !parent ? new TimerOrigin() : originOfCaller(parent, parent?.early && mayGoOn(parent, delay) ? parent.early.pace : delay);
     if (!site) {
         return undefined;
@@ -250,7 +254,7 @@ function wrapTimers() {
             return apply(target, self, args);
         });
     }
-    // A page that draws again and again may ask as often; it cannot be hurried, but its polls can be answered.
+    // A drawing loop may poll too. It cannot be fired early, but its polls can be answered.
     wrap(scope, 'requestAnimationFrame', (target, self, [handler, ...rest]) => {
         if (typeof handler !== 'function') {
             return apply(target, self, [handler, ...rest]);
@@ -271,5 +275,5 @@ function wrapTimers() {
     });
 }
 
-/** The site of frames: one for all, since it is asked for sixty times a second. */
+/** The origin of animation frames: one for all, because it is needed sixty times per second. */
 const frames = new TimerOrigin();

@@ -1,33 +1,33 @@
-// URLs by which pages poll: what of them only keeps caches out, and what says where the page stands.
+// Analyses the URLs of polls: cache-busting parameters, and parameters that hold a position.
 
-/** Parameters that mean a place in something that moves on, or that an answer waits or consumes. */
+/** Parameters for a position in a changing sequence, for waiting, or for consuming. */
 const CURSOR = new RegExp(
     '^(rid|.+_?token|since|after|before|from|until|cursor|offset|seq(uence|no)?|last.*|next.*|newer.*|older.*|marker|'
         + 'pos(ition)?|rev(ision)?|ack|wait|timeout|sync.*|events?_?id|message_?id|draw|modified.*|updated.*|watermark)$',
     'i',
 );
 
-/** Parameters that are there to keep caches out, whatever they say. */
+/** Cache-busting parameters, whatever their value. */
 const BUSTER = /^(_+|_dc|_ts|[_-]?no[_-]?cache|(cache[_-]?)?bust(er)?|rnd|_?rand(om)?|.*preventcache)$/i;
 
-/** Parameters that may be there for that, if what they say is the time or at random. */
+/** Parameters that may be cache-busting if their value is the time or random. */
 const MAYBE_BUSTER = /^(_?[a-z]|ts|dc|time|timestamp|now|cb|nc|cache|nonce|uniq(ue)?|uid)$/i;
 
-/** Paths that do something to what they answer. */
+/** Paths that have a side effect on the data that they return. */
 const CONSUMES = /(^|[/_.-])(pop|dequeue|consume|take|drain|ack|receive|shift|next)([/_.-]|$)/i;
 
-/** A moment that differs by this much from now was not made for this request. */
+/** The maximum difference in milliseconds between now and a time that was generated for this request. */
 const MOMENT = 250;
 
 function isMadeUp(value) {
     return /^0?\.\d+$/.test(value) || (/^\d{13}$/.test(value) && Math.abs(Date.now() - value) <= MOMENT);
 }
 
-/** What counted last behind each path; `Infinity` where it was no counting. */
+/** The last counter value for each path; `Infinity` if the values do not count up. */
 const counts = new Map();
 const MOST_COUNTS = 500;
 
-/** Whether `name`, without a value, counts on from a time since this page was loaded, as with MooTools. */
+/** Returns whether `name`, without a value, counts up from a time since this page was loaded, as in MooTools. */
 function isCount(path, name) {
     if (!/^(\d{13}|[\da-z]{8})$/.test(name)) {
         return false;
@@ -46,8 +46,8 @@ function isBuster(path, name, value) {
 }
 
 /**
- * What a URL asks for: path and query without what keeps caches out; the family of URLs that differ in values alone;
- * and whether anything in it says that it is no pure read.
+ * Returns the target of a URL: path and query without cache-busting parameters, the family of URLs that differ only in
+ * values, and whether the URL indicates anything except a pure read.
  */
 function targetOf(url) {
     const kept = [];
@@ -68,20 +68,19 @@ function targetOf(url) {
     return { text, path: url.pathname, family: `${url.pathname}?${names.sort().join('&')}`, cursor };
 }
 
-/** The URL, if it is on the page's own origin. */
+/** Returns the URL if it is on the page's own origin. */
 function sameOrigin(text) {
     const url = attempt(() => new URL(text, document.baseURI));
     return url && url.origin === scope.location.origin ? url : undefined;
 }
 
-// Headers that are different with every request and say nothing about what is asked for, and those that ask whether
-// something is new.
+// Headers that differ with every request without affecting the response, and conditional headers.
 const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|trace(parent|state)|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
 
-/** Headers that only proxies are believed about, or that ask for a part, or for no mere state. */
+/** Headers that are only trusted from proxies, or that request a part or something other than the current state. */
 const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;
 
-/** The headers by which an answer may differ, as an object with its names in order; without those that no page may set. */
+/** Returns the headers that may affect the response as an object with ordered names, without forbidden header names. */
 function lasting(headers) {
     return Object.fromEntries([...new Request(scope.location, { headers }).headers].filter(([name]) => !PASSING.test(name)));
 }

@@ -1,7 +1,7 @@
-// XMLHttpRequest as the page knows it. One that is answered from a replica is never sent; natively it stays as it was
-// when it was opened, and what the page asks it is answered here.
+// The wrapped `XMLHttpRequest`. A request answered from a replica is never sent: natively it stays in the opened state,
+// and the page's calls are answered here.
 
-/** What is known of each: what it was opened with, and the answer that it is given. */
+/** The state of each object: the arguments of `open`, and the response that it receives. */
 const requests = new WeakMap();
 
 const UNSENT = 0;
@@ -15,7 +15,7 @@ function wrapXhr() {
         return;
     }
     const { prototype } = XMLHttpRequest;
-    // The first to listen to each, whenever the page begins to.
+    // This listener runs before any listener of the page.
     scope.XMLHttpRequest = prototype.constructor = disguised(XMLHttpRequest, {
         construct(...args) {
             const made = Reflect.construct(...args);
@@ -77,7 +77,7 @@ function wrapXhr() {
         if (!request) {
             return go();
         }
-        // Some look for a cookie, or sign, between opening and this.
+        // Some pages read a cookie or compute a signature between `open` and `send`.
         const run = (request.run ??= currentRun());
         if (!request.url) {
             asksOthers(run);
@@ -141,7 +141,7 @@ function wrapXhr() {
         }
         return undefined;
     });
-    // What can only be asked of an answer.
+    // Properties that only a response has.
     const shown = (self, least = HEADERS) => {
         const request = requests.get(self);
         return request?.state === undefined ? undefined : { request, answer: request.state >= least ? request.answer : null };
@@ -172,7 +172,7 @@ function wrapXhr() {
         return faked && (faked.answer ? response(self.responseType, faked) : isText ? '' : null);
     });
     wrapGetter(prototype, 'responseText', (self) => {
-        // Natively it throws for other types, which is right for this one, too.
+        // The native getter throws for other response types, which is correct here too.
         const faked = ['', 'text'].includes(self.responseType) ? shown(self, LOADING) : undefined;
         return faked && (faked.answer ? response('text', faked) : '');
     });
@@ -184,7 +184,7 @@ function wrapXhr() {
 
 const isUnderWay = (self, write) => apply(addListener, self, ['loadend', asks(write), { once: true }]);
 
-/** What began in a run goes on when its request is done; before the page hears of it. */
+/** Continues a run when its request is done, before the page is notified. */
 function goesOnWith() {
     attempt(() => {
         const request = requests.get(this);
@@ -199,20 +199,17 @@ function goesOnWith() {
     });
 }
 
-/** Natively, a request that is answered here was never sent. Another that is not open says what is wrong. */
+/** Throws the native error for an object whose request was answered here, since natively it was never sent. */
 function notSent(request, name) {
     if (request?.state !== undefined) {
         new XMLHttpRequest()[name]('a', 'b');
     }
 }
 
-/** What is read as XML, if nothing else is asked for. */
+/** Content types that are parsed as XML by default. */
 const IS_XML = /^\s*(;|$)|^[^;]*[/+]xml\s*(;|$)/i;
 
-/**
- * An answer, unless it would have to be read in a way that only the browser knows. Documents have an address, which no script
- * can give them.
- */
+/** Returns the response, unless only the browser can decode it. A document has a URL, which scripts cannot set. */
 function fitting({ responseType }, { mime }, answer) {
     const only = /charset/i.test(mime) || responseType === 'document' || (!responseType && IS_XML.test(mime ?? answer.type));
     return only ? undefined : answer;
@@ -224,7 +221,7 @@ function allHeaders(answer) {
     return Object.keys(answer.headers).sort().map((key) => `${key}: ${answer.headers[key]}\r\n`).join('');
 }
 
-/** The body as `type`, made once. */
+/** Returns the body as `type`, created once. */
 function response(type, { request, answer }) {
     const made = (request.made ??= {});
     if (!(type in made)) {
@@ -254,7 +251,7 @@ function progress(self, type, loaded, total) {
     self.dispatchEvent(new ProgressEvent(type, { loaded, total, lengthComputable: total > 0 }));
 }
 
-/** Goes through all states of a request, as if it had been sent. */
+/** Passes through all states of a request, as if it had been sent. */
 function deliver(self, request, answer) {
     const set = (state) => {
         request.state = state;
@@ -277,7 +274,7 @@ function deliver(self, request, answer) {
     ];
     const go = (from) => {
         for (const step of steps.slice(from)) {
-            // A listener may have aborted it, or opened it anew.
+            // A listener may have aborted it or opened it again.
             if (requests.get(self) !== request || request.answer !== answer) {
                 return;
             }

@@ -37,7 +37,7 @@ fn decode(coding: &'static str, encoded: &[u8], limit: u64) -> Result<Bytes, Und
     pieces
 }
 
-/// As it is named, and as it is made.
+/// Pairs of the name of a coding and the coding that is applied.
 const CODINGS: [(&str, &str); 5] =
     [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
 
@@ -111,7 +111,7 @@ fn gives_out_what_it_has_piece_by_piece() {
     let body: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     for (named, made) in [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")]
     {
-        // The limit holds for what is not taken, not for the whole.
+        // The limit applies to data not taken yet, not to the whole body.
         let mut decoder = Decoder::new(&headers(named), 200_000).expect(named);
         let mut out = Vec::new();
         for piece in encoded(made, &body).chunks(500) {

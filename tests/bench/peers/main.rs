@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Measures Sungrazer beside nginx, nchan, pushpin and haproxy, and writes docs/benchmarks.md.
+/// Measures Sungrazer beside nginx, nchan, pushpin and haproxy, and writes docs/internals/benchmarks.md.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -55,7 +55,7 @@ struct Arguments {
     #[arg(long, default_value = "target/release/sungrazer")]
     sungrazer: PathBuf,
     /// Where benchmarks.md, benchmarks.json and the plots go
-    #[arg(long, default_value = "docs")]
+    #[arg(long, default_value = "docs/internals")]
     into: PathBuf,
 }
 

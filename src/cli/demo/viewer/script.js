@@ -1,11 +1,11 @@
-// The page that shows both sides. It measures in this browser alone: an edit is told by the server or begins with a click,
-// and each frame says by a message when it shows the text.
+// The page that displays both sides. All measurements take place in this browser: an edit begins with a server event or
+// a click, and each frame reports by a message when it displays the text.
 'use strict';
 
-/** Edits in a chart, and behind a median. */
+/** The number of edits in a chart, and in a median. */
 const MOST = 12;
 
-/** Requests a minute are counted over this time, in milliseconds. */
+/** The period over which requests per minute are counted, in milliseconds. */
 const WINDOW = 15_000;
 
 const TABS = 10;
@@ -19,7 +19,7 @@ let mine;
 const sides = ['polled', 'pushed'].map((name) => new Side(name));
 const [polled, pushed] = sides;
 
-/** One of the two: what it has shown, and how late. */
+/** One side, with the edits that it has displayed and their delays. */
 function Side(name) {
     const section = document.getElementById(name);
     Object.assign(this, {
@@ -42,16 +42,16 @@ Object.assign(Side.prototype, {
         }
     },
 
-    /** There is an edit that the frame does not show yet. */
+    /** Records an edit that the frame does not display yet. */
     await(edit) {
         this.pending.push(edit);
-        // The frame's message can be here first.
+        // The frame's message may arrive first.
         if (this.shown?.text === edit.text) {
             this.show(this.shown.text, this.shown.at);
         }
     },
 
-    /** The frame shows `text` since `at`. Edits before that one are over, too. */
+    /** Records that the frame displays `text` since `at`. Earlier edits are complete too. */
     show(text, at) {
         this.shown = { text, at };
         const index = this.pending.findLastIndex((edit) => edit.text === text);
@@ -87,7 +87,7 @@ Object.assign(Side.prototype, {
         this.tick(performance.now());
     },
 
-    /** The stopwatch: it runs while an edit is not shown. */
+    /** Updates the stopwatch, which runs while an edit is not displayed. */
     tick(now) {
         const running = this.pending[0];
         const last = this.delays.at(-1);
@@ -108,7 +108,7 @@ Object.assign(Side.prototype, {
         }
     },
 
-    /** So many requests have reached the application by now. */
+    /** Records the number of requests that have reached the application. */
     count(asked, now) {
         this.counts = [...this.counts.filter(({ at }) => now - at < WINDOW), { at: now, asked }];
         const [first] = this.counts;
@@ -118,7 +118,7 @@ Object.assign(Side.prototype, {
     },
 });
 
-/** A URL of the server's, as this browser can reach it. */
+/** Returns a URL of the server that this browser can reach. */
 function reachable(url) {
     const there = new URL(url);
     if (/^(0\.0\.0\.0|\[::\])$/.test(there.hostname)) {
@@ -129,7 +129,7 @@ function reachable(url) {
 
 function begin(told) {
     if (setup.polled) {
-        // The connection was lost: what was missed is not measured.
+        // The connection was lost, so missed edits are not measured.
         sides.forEach((side) => (side.pending = []));
         return;
     }
@@ -146,7 +146,7 @@ function begin(told) {
     }
 }
 
-/** Says what the numbers come to. */
+/** Displays a summary of the measurements. */
 function sum() {
     if (polled.rate === undefined || pushed.rate === undefined) {
         return;
@@ -164,7 +164,7 @@ const crowd = $('#crowd');
 const tabs = $('#tabs');
 let opening = [];
 
-/** Opens pages on both sides, as people would: not all at once. */
+/** Opens pages on both sides, staggered as people would open them. */
 function openTabs() {
     for (let index = 0; index < TABS; index += 1) {
         opening.push(setTimeout(() => {
