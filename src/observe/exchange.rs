@@ -30,7 +30,7 @@ pub struct Exchange {
 }
 
 /// An answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Answered {
     /// Its status.
     pub status: u16,
