@@ -44,7 +44,7 @@ pub(super) struct ObserveArgs {
     time: Option<Period>,
     /// Read an access log in place of traffic, "-" for standard input: Sungrazer's own, "combined" of nginx and Apache httpd, or
     /// Caddy's JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "admin", "config"])]
+    #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     /// Write the configuration into this file, or add its routes to it if it exists
     #[arg(long, value_name = "FILE")]

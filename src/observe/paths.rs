@@ -86,7 +86,12 @@ fn is_identifier(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let letters = text.bytes().filter(u8::is_ascii_alphabetic).count();
     let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-' || byte == b'_');
+    // Names are written in one way; what mixes letters of both kinds with digits is drawn by lot.
+    let is_mixed = digits > 0
+        && text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && text.bytes().any(|byte| byte.is_ascii_lowercase());
     !is_plain(text)
+        || (is_mixed && text.len() >= 12)
         || text.len() > MAX_SEGMENT
         || (digits > 0 && letters == 0)
         || (digits > 0 && is_hexadecimal && text.len() >= 8)
@@ -119,6 +124,8 @@ mod tests {
             ("/status.json", "/status.json"),
             ("/x/ABCDEFGHIJ0123456789klm", "/x/*"),
             ("/s3/h2c/es6", "/s3/h2c/es6"),
+            ("/confirm/eyJh-GciOi_J9x", "/confirm/*"),
+            ("/wiki/release-notes-2026-11", "/wiki/release-notes-2026-11"),
         ] {
             assert_eq!(paths.pattern(path).as_deref(), Some(pattern), "{path}");
         }

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -19,6 +19,7 @@ use crate::model::{Kind, MediaType, Representation, ResourceKey, Validators, fie
 use crate::observe::{Answered, Body, Exchange, Form, Upload, UploadKind};
 use crate::proxy::gateway::{Gateway, PassiveObserver};
 use crate::proxy::request::view::{MAX_TARGET, RequestView};
+use crate::route::Target;
 use crate::upstream::Decoder;
 
 /// A copy of a response that is passing by.
@@ -86,6 +87,19 @@ impl UploadCopy {
 }
 
 impl Gateway {
+    /// Returns whether a route matches the request, without parsing all of it, or every response is observed.
+    pub(in crate::proxy) fn is_routed(&self, head: &RequestHeader) -> bool {
+        if self.passive.is_some() {
+            return true;
+        }
+        let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
+        let routes = self.routes.load();
+        target.is_some_and(|target| {
+            routes.find(&head.method, target.path).is_some()
+                || (head.method == Method::GET && routes.learning_route(target.path).is_some())
+        })
+    }
+
     /// Begins to observe the answer to `request`, which came at `began`, before anybody changes it, if that is of use.
     pub(in crate::proxy) fn observation(
         &self,

@@ -31,7 +31,7 @@ use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
 use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
-use crate::route::{Route, Target};
+use crate::route::Route;
 use crate::telemetry::AccessGuard;
 use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
 
@@ -448,19 +448,6 @@ pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHe
 }
 
 impl Gateway {
-    /// Whether a route takes the request, as far as can be told without taking it apart; or all is observed.
-    fn is_routed(&self, head: &RequestHeader) -> bool {
-        if self.passive.is_some() {
-            return true;
-        }
-        let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
-        let routes = self.routes.load();
-        target.is_some_and(|target| {
-            routes.find(&head.method, target.path).is_some()
-                || (head.method == Method::GET && routes.learning_route(target.path).is_some())
-        })
-    }
-
     /// Records the backend's response to `request`, an upload with this signature, and prepares the head for the
     /// client.
     pub(in crate::proxy) fn on_response(
