@@ -49,6 +49,7 @@ mod pages;
 mod passthrough;
 mod probing;
 mod process;
+mod prose;
 mod proxies;
 mod relaying;
 mod reload;

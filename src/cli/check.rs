@@ -15,7 +15,7 @@ use crate::config::{self, Config, Diagnostics, Overrides};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Print the configuration that is in force with these flags and this environment, with every key
+    /// Print the effective configuration, with these flags and this environment: every key
     #[arg(long)]
     print: bool,
 }

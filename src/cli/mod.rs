@@ -36,21 +36,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Stand in front of the application (the default)
+    /// Run the proxy in front of the application (the default)
     Run(RunArgs),
-    /// Check the configuration, say what is wrong or doubtful, change nothing
+    /// Check the configuration: report mistakes and settings without effect
     Check(check::CheckArgs),
-    /// Fetch a URL several times, find what changes in it by itself, and print a configuration for it
+    /// Fetch a URL several times, find parts that change by themselves, and print a configuration for it
     Probe(probe::ProbeArgs),
-    /// Pass everything through, and report what is polled and what push would save; or read that out of an access log
+    /// Pass everything through, and report what is polled and what push would save; or read that from an access log
     Observe(observe::ObserveArgs),
-    /// Find out what the way to a Sungrazer does to streams, and what to write where to repair it
+    /// Test whether streams get through from here to a Sungrazer, and print settings that repair the path
     Doctor(doctor::DoctorArgs),
-    /// Follow a URL and show what changes
+    /// Follow a URL and show its changes
     Tail(tail::TailArgs),
     /// Show a page that polls, and the same page pushed, side by side
     Demo(demo::DemoArgs),
-    /// Ask a running server whether it is ready, and tell by the exit code
+    /// Ask a running server whether it is ready; the exit code is the answer
     Health(HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,

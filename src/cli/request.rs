@@ -15,12 +15,12 @@ use crate::upstream::{Address, HostMode, Options, Upstream};
 /// The URL and what is sent with it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct RequestArgs {
-    /// What to fetch: http://host:port/path or https://…
+    /// The URL: http://host:port/path or https://…
     pub(super) url: Url,
     /// A header to send, such as 'Cookie: sid=…' or 'Authorization: Bearer …'; can be given more than once
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<HeaderLine>,
-    /// Do not check the certificate: anybody on the way can pretend to be the application
+    /// Do not verify the certificate: anybody on the path can impersonate the application
     #[arg(long)]
     pub(super) insecure: bool,
 }

@@ -57,7 +57,7 @@ impl Routes {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Read {
         path: PathBuf,
         #[source]
@@ -70,7 +70,7 @@ pub(super) enum WriteError {
     #[error(transparent)]
     Invalid(#[from] Diagnostics),
     /// The file cannot be written.
-    #[error("cannot write {}: {error}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,
         #[source]

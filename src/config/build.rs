@@ -327,11 +327,7 @@ enum SecretError {
     #[error("the environment has no {0}")]
     Unset(String),
     #[error("cannot read {path}: {error}")]
-    Unreadable {
-        path: String,
-        #[source]
-        error: io::Error,
-    },
+    Unreadable { path: String, error: io::Error },
     #[error("the token is empty")]
     Empty,
     #[error("the token is not one line of printable ASCII")]

@@ -1,4 +1,4 @@
-//! The file as it is written. Every comment here is what the reference and the schema say of the key.
+//! The configuration file as it is written. The comments of keys are their descriptions in the reference and the schema.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ use crate::upstream::Address;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
-    /// The listeners, and what holds for all routes.
+    /// The listeners, and the limits for all routes.
     pub server: Server,
     /// The application behind this proxy.
     pub upstream: Upstream,
@@ -29,22 +29,23 @@ pub struct File {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Where clients come in: an address and a port, or a list of them. Port 0 takes a free port; the ready line names it.
+    /// Public listener: the address and port for clients, or a list of them. Port 0 takes a free port; the ready line names
+    /// it.
     pub listen: OneOrMany<ListenAddress>,
-    /// Where operators come in (health, metrics, dashboard), or `"off"`.
+    /// Admin listener: the address and port of the dashboard, metrics and health, or `"off"`.
     pub admin: Parsed<Switch<ListenAddress>>,
-    /// What operators must send as `Authorization: Bearer …`. Required once `admin` is not a loopback address.
-    /// `"env:NAME"` and `"file:PATH"` are read whenever the configuration is.
+    /// The token that operators send as `Authorization: Bearer …`. Required if `admin` is not a loopback address.
+    /// `"env:NAME"` and `"file:PATH"` are read whenever the configuration is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "env:SUNGRAZER_ADMIN_TOKEN")]
     pub admin_token: Option<String>,
-    /// The certificate chain and key, in PEM, with which `listen` speaks TLS; HTTP/2 by ALPN.
+    /// The certificate chain and key, in PEM, for TLS on `listen`, with HTTP/2 by ALPN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// Where plain HTTP is answered with a redirect to `listen`, which then speaks TLS, or `"off"`; usually port 80. Which one port 0
-    /// became is logged.
+    /// Address that redirects plain HTTP to `listen`, which then speaks TLS, or `"off"`; usually port 80. A port chosen for
+    /// 0 is logged.
     pub redirect: Parsed<Switch<ListenAddress>>,
-    /// The port that clients are sent to, if it is not the one of `listen`: another one may be published in its place.
+    /// The port of the redirect's target, if clients reach `listen` by another port.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 443)]
     pub redirect_port: Option<u16>,
@@ -55,36 +56,35 @@ pub struct Server {
     pub mode: Mode,
     /// Everything of Sungrazer's own on the public listener lives below this path.
     pub prefix: Parsed<Prefix>,
-    /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are believed.
+    /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<Parsed<Network>>,
-    /// Addresses or networks from which `PURGE` and `BAN` are answered here, as a cache would: what they name is fetched at once.
-    /// Those of others are passed on.
+    /// Addresses or networks whose `PURGE` and `BAN` requests are answered as by a cache: the named resources are fetched
+    /// at once. Such requests from other addresses pass through.
     pub purge_from: Vec<Parsed<Network>>,
-    /// Where each request is logged, as one JSON object a line: `"stdout"`, `"stderr"`, a file, or `"off"`. A file is opened
-    /// anew whenever the configuration is read again.
+    /// Where each request is logged, as one JSON object per line: `"stdout"`, `"stderr"`, a file, or `"off"`. The file is
+    /// opened again whenever the configuration is read.
     pub access_log: Parsed<AccessLogTarget>,
-    /// Clients that are held at a time, in all; no more than three quarters of the file descriptors that the process may have,
-    /// which it says at start if it matters.
+    /// Maximum number of held clients. It is limited to three quarters of the available file descriptors; if that matters,
+    /// the log says so at start.
     pub max_streams: usize,
-    /// Clients that are held at a time, from one address, or one network of 64 bits of IPv6.
+    /// Maximum number of held clients of one address, or of one IPv6 network of 64 bits.
     pub max_streams_per_address: usize,
-    /// Resources that are watched at a time, in all.
+    /// Maximum number of watched resources.
     pub max_resources: usize,
-    /// Resources that are watched at a time for clients with the same credentials.
+    /// Maximum number of watched resources of clients with the same credentials.
     pub max_resources_per_identity: usize,
-    /// Resources that are watched at a time because clients at one address asked for them first; an IPv6 network of 64 bits
-    /// counts as one address.
+    /// Maximum number of watched resources that were first requested from one address, or from one IPv6 network of 64 bits.
     pub max_resources_per_address: usize,
-    /// The bodies that are kept for all resources together. Beyond that no past is kept, and no further resource is watched. One
-    /// client may have two thirds of it, one network three quarters.
+    /// Maximum size of all stored bodies. Beyond it, no history is kept and no further resource is watched. One client may
+    /// use two thirds of it, one network three quarters.
     pub max_history_bytes: Parsed<Size>,
-    /// How long an idle connection is kept.
+    /// Time after which an idle client connection is closed.
     pub keepalive: Parsed<Period>,
-    /// How long a client may take to send the head of a request.
+    /// Time within which a client must send the complete head of a request.
     pub head_timeout: Parsed<Period>,
-    /// How long a client may take to accept what is written to it, before it is given up.
+    /// Time within which a client must accept written data before it is disconnected.
     pub write_timeout: Parsed<Period>,
-    /// How long clients may take to leave when the server stops.
+    /// Time that clients have to disconnect when the server stops.
     pub drain: Parsed<Period>,
 }
 
@@ -115,36 +115,37 @@ pub struct TlsFiles {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
-    /// Where the application is: `http://`, `https://` or `unix:`; or a list, if it runs several times. Required, here or as
+    /// The application's address: `http://`, `https://` or `unix:`; a list if it runs several times. Required, here or as
     /// `--upstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "http://127.0.0.1:8000")]
     pub url: Option<OneOrMany<Address>>,
-    /// How requests are spread over several: `"round-robin"`, one after the other, or `"least-connections"`, to the one with
-    /// the fewest under way. A resource is fetched on one of them until that one fails.
+    /// How requests are distributed to several addresses: `"round-robin"`, in turn, or `"least-connections"`, to the one
+    /// with the fewest pending requests. A resource is fetched from one of them until that one fails.
     pub balance: Balance,
-    /// What to ask each of them to know that it is well; 400 or above means that it is not. Without it, one that did not
-    /// answer is asked no more until it accepts connections again.
+    /// Health-check path, requested from each address; a status of 400 or above marks it unhealthy. Without it, an address
+    /// that did not answer is not used until it accepts connections again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_path: Option<Parsed<SitePath>>,
-    /// How often.
+    /// Interval of health checks.
     pub health_every: Parsed<Period>,
-    /// `"preserve"`: the application sees the `Host` that the client sent. `"upstream"`: it sees its own, in `Host`,
+    /// The `Host` that the application sees. `"preserve"`: the client's. `"upstream"`: the application's own, in `Host`,
     /// `X-Forwarded-Host` and `Forwarded`, and, where they name this site, in `Origin`, `Referer` and `Destination`; in
     /// `Location`, `Content-Location`, `Refresh` and `Link` clients see the site's. `"auto"`: as `"preserve"`, until the
-    /// application refuses a request for another host than its own that it serves for its own; the log says so once.
+    /// application refuses a request for another host that it serves for its own; the log says so once.
     pub host: Host,
-    /// The longest wait for a connection.
+    /// Maximum time to establish a connection.
     pub connect_timeout: Parsed<Period>,
-    /// The longest wait for the whole answer to a fetch.
+    /// Maximum duration of a fetch, including the response's body.
     pub fetch_timeout: Parsed<Period>,
-    /// Fetches in flight at a time, a hard cap over all resources. One client may have two thirds of it, one network three quarters.
+    /// Maximum number of fetches in flight, for all resources. One client may use two thirds of it, one network three
+    /// quarters.
     pub max_fetches: usize,
-    /// Fetches in any one second, a hard cap over all resources, which clients and networks share in the same way.
+    /// Maximum number of fetches per second, for all resources, with the same shares for clients and networks.
     pub max_fetch_rate: usize,
-    /// Idle connections to the application that are kept.
+    /// Maximum number of idle connections to the application.
     pub keepalive: usize,
-    /// How TLS is spoken to an `https` application.
+    /// TLS settings for an `https` application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
 }
@@ -153,23 +154,23 @@ pub struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The certificates, in PEM, of those whose signature is trusted, in place of the system's.
+    /// The certificates, in PEM, of trusted authorities, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "ca.pem")]
     pub ca: Option<String>,
-    /// The name that is asked for (SNI) and checked, if it is not the one in `url`.
+    /// The name that is sent (SNI) and verified, if it is not the one in `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "app.example")]
     pub server_name: Option<String>,
-    /// The certificate chain, in PEM, that is shown to an application that asks for one.
+    /// The client certificate chain, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "client.pem")]
     pub cert: Option<String>,
-    /// Its private key, in PEM.
+    /// The private key of the client certificate, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "client-key.pem")]
     pub key: Option<String>,
-    /// `false`: the application's certificate is not checked, and anybody on the way can pretend to be it.
+    /// `false`: the application's certificate is not verified, and anybody on the path can impersonate it.
     pub verify: bool,
 }
 
@@ -212,55 +213,56 @@ pub struct Route {
     pub path: Option<Parsed<Pattern>>,
     /// Which methods. Only `GET` is ever asked by Sungrazer itself.
     pub methods: Vec<Parsed<MethodName>>,
-    /// How often to fetch while somebody watches. A page with the browser script that asks more often itself is fetched as
-    /// often; one that asks less often is not fetched more often for long, unless that finds something.
+    /// Fetch interval while somebody watches. If a page with the browser script polls faster than this, Sungrazer matches
+    /// it. If all such pages poll more slowly, Sungrazer slows down to them, unless faster fetches keep finding changes.
     pub every: Parsed<Period>,
-    /// How far to back off while nothing changes. For pages with the browser script, as far as their own interval, if that is
-    /// longer. With the value of `every`, fetches are always made at that.
+    /// Upper limit of the interval, which grows while nothing changes. For pages with the browser script, their own
+    /// interval if that is longer. Set it equal to `every` for a fixed interval.
     pub every_max: Parsed<Period>,
-    /// How long a plain poll waits for a change, or `"off"`.
+    /// How long a plain poll of a known page waits for a change, or `"off"`.
     pub hold: Parsed<Switch<Period>>,
-    /// Who shares one fetch: `"credentials"`, those whose cookies, authorization and headers of the application's own are
-    /// equal; `"public"`, everybody, and fetches carry no credentials; or those who agree in some cookies and headers.
+    /// Which clients share one fetch. `"credentials"`: those with equal cookies, authorization and application-specific
+    /// headers. `"public"`: all; fetches carry no credentials. A table: those with equal values of the named cookies and
+    /// headers.
     pub audience: Audience,
-    /// Request headers that split a resource and are sent to the application.
+    /// Request headers that separate resources and are sent to the application.
     pub vary: Vec<Parsed<FieldName>>,
-    /// Query parameters that never split a resource, such as cache busters. Fetches do not carry them. `#` in a name stands
-    /// for digits: `"#"` is a parameter that is a bare number.
+    /// Query parameters that never separate resources, such as cache busters. Fetches do not carry them. `#` in a name
+    /// stands for digits: `"#"` is a parameter that is a bare number.
     pub ignore_query: Vec<String>,
-    /// Request headers that identify nobody, such as those of a tracing agent that is not known here: their values, which may
-    /// differ with each request, keep no clients apart, and fetches do not carry them.
+    /// Request headers that identify nobody, such as those of an unknown tracing agent. Their values, which may differ with
+    /// each request, separate no clients, and fetches do not carry them.
     pub ignore_headers: Vec<Parsed<FieldName>>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
     /// offer in any case.
     pub transports: Vec<Transport>,
-    /// Requests through the proxy after which to fetch at once, as `"METHOD /path"`; `[]` for none. A pattern of nothing but
-    /// wildcards leaves out writes that have never changed what pages with the browser script follow.
+    /// Requests through the proxy that trigger a fetch at once, as `"METHOD /path"`; `[]` for none. A pattern of wildcards
+    /// alone excludes writes that have never changed what pages with the browser script follow.
     pub refresh_on: Vec<Parsed<WritePattern>>,
-    /// Response headers that name the groups a response belongs to, by which purges and `POST /api/refresh?group=` find it.
+    /// Response headers that name the groups of a response, for purges and `POST /api/refresh?group=`.
     pub groups: Vec<Parsed<FieldName>>,
-    /// At most one triggered fetch in this time; the last trigger is always served.
+    /// Minimum time between two triggered fetches. The last trigger is always served.
     pub refresh_gap: Parsed<Period>,
-    /// Files or globs whose change on disk means: fetch now.
+    /// Files or globs whose change on disk triggers a fetch.
     pub watch_files: Vec<Parsed<PathGlob>>,
-    /// How much of the past is kept for clients that come back.
+    /// How many old versions are kept for clients that reconnect.
     pub history: History,
-    /// The longest silence on a stream.
+    /// Maximum silence on a stream.
     pub heartbeat: Parsed<Period>,
-    /// A stream is ended, resumably, after about this long.
+    /// Maximum age of a stream. It ends, resumably, after this time and up to a fifth more.
     pub max_age: Parsed<Period>,
-    /// When clients are asked to come back; each stream is told a moment of its own near it.
+    /// Delay after which clients reconnect. Each stream gets a random value between this and twice this.
     pub retry: Parsed<Period>,
-    /// A larger response is passed through and not watched.
+    /// Maximum decoded size of a watched response. A larger response passes through and is not watched.
     pub max_body: Parsed<Size>,
-    /// `false`: Sungrazer never asks for this itself; what triggers a look elsewhere then tells the page to ask.
+    /// `false`: Sungrazer never fetches this itself. What would trigger a fetch then tells the page to ask.
     pub fetch: bool,
-    /// Watched URLs whose change is such a trigger too.
+    /// Watched URLs whose change is such a trigger, too.
     pub tick_on: Vec<Parsed<SitePath>>,
-    /// Whether the browser script is put into this route's pages: `true`, and it follows what routes name, or `"learn"`,
-    /// and it follows any URL that the page polls.
+    /// Whether this route's pages get the browser script. `true`: it follows URLs that match a route. `"learn"`: it follows
+    /// any URL that the page polls.
     pub shim: Shim,
 }
 
@@ -302,7 +304,7 @@ pub struct Ignore {
     pub json: Vec<Parsed<Pointer>>,
     /// CSS selectors; `sel@attr` for one attribute.
     pub css: Vec<Parsed<Selector>>,
-    /// Regular expressions; what they match is cut out of text.
+    /// Regular expressions; their matches are cut out of text.
     pub regex: Vec<Parsed<TextPattern>>,
 }
 
@@ -310,9 +312,9 @@ pub struct Ignore {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct History {
-    /// Versions, the newest included.
+    /// Number of versions, including the newest.
     pub versions: usize,
-    /// Bytes of their bodies.
+    /// Total size of their bodies.
     pub bytes: Parsed<Size>,
 }
 

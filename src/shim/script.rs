@@ -10,7 +10,7 @@ use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use crate::model::Digest;
 
-/// The parts in order of dependency. Each is plain JavaScript at the top level of one function.
+/// The parts in order of dependency. Each is an ES module, for editors and checkers; served are all of them in one function.
 const PARTS: &[&str] = &[
     include_str!("js/native.js"),
     include_str!("js/url.js"),
@@ -73,7 +73,7 @@ impl Script {
     pub fn new() -> Self {
         let mut text = String::from("(() => {\n'use strict';\n");
         for part in PARTS {
-            text.extend(part.lines().filter(|line| is_code(line)).flat_map(|line| [line.trim_start(), "\n"]));
+            text.extend(code(part).flat_map(|line| [line, "\n"]));
         }
         text.push_str("})();\n");
         let hash = Digest::of(text.as_bytes()).short();
@@ -105,10 +105,20 @@ impl Script {
     }
 }
 
-/// Returns whether a line of a part is code. Comments and indentation are removed. No string in the parts spans lines.
-fn is_code(line: &str) -> bool {
-    let line = line.trim_start();
-    !(line.is_empty() || ["//", "/*", "*"].iter().any(|comment| line.starts_with(comment)))
+/// Returns the lines of a part as they are served: without comments, indentation, imports and the word `export`. No string and
+/// no expression in the parts has a line that looks like one of these.
+fn code(part: &str) -> impl Iterator<Item = &str> {
+    let mut imports = false;
+    part.lines().filter_map(move |line| {
+        imports |= line.starts_with("import ");
+        if imports {
+            imports = !line.ends_with(';');
+            return None;
+        }
+        let line = line.trim_start();
+        let is_comment = ["//", "/*", "*"].iter().any(|comment| line.starts_with(comment));
+        (!line.is_empty() && !is_comment).then(|| line.strip_prefix("export ").unwrap_or(line))
+    })
 }
 
 impl Default for Script {
@@ -158,6 +168,7 @@ mod tests {
     fn no_two_parts_declare_the_same_name() {
         // A script with duplicate declarations does not run at all.
         let declares = |line: &'static str| {
+            let line = line.strip_prefix("export ").unwrap_or(line);
             let rest = ["const ", "let ", "function ", "async function ", "class "]
                 .iter()
                 .find_map(|word| line.strip_prefix(word))?;

@@ -1,4 +1,7 @@
 //! The errors of connections and requests to the application.
+//!
+//! Their texts include the cause, in the words of users. The causes are fields and not `source()`: a caller that prints the
+//! chain of sources would print each cause twice.
 
 use std::time::Duration;
 
@@ -18,7 +21,6 @@ pub enum ConnectError {
         /// The host name.
         host: String,
         /// The error of the resolver.
-        #[source]
         error: std::io::Error,
     },
     /// The application does not accept a connection.
@@ -27,7 +29,6 @@ pub enum ConnectError {
         /// The address of the application.
         address: Address,
         /// The error of the connector.
-        #[source]
         error: pingora::BError,
     },
 }
@@ -57,7 +58,7 @@ pub enum ExchangeError {
     Connect(#[from] ConnectError),
     /// The connection broke, or the response is not HTTP.
     #[error("{}", summarize(.0))]
-    Broken(#[from] pingora::BError),
+    Broken(pingora::BError),
     /// The body is too large, or cannot be decoded.
     #[error("{0}")]
     Declined(Decline),
@@ -67,6 +68,12 @@ pub enum ExchangeError {
     /// The response was not complete in time.
     #[error("no complete response within fetch_timeout ({})", humantime::format_duration(*.0))]
     Timeout(Duration),
+}
+
+impl From<pingora::BError> for ExchangeError {
+    fn from(error: pingora::BError) -> Self {
+        Self::Broken(error)
+    }
 }
 
 impl ExchangeError {

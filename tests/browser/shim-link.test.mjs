@@ -118,6 +118,8 @@ test('a server that is away for a while is found again', async () => {
 test('a page that was frozen shows what it has missed as soon as it goes on', async () => {
     const page = await on.open('/polls');
     await live(page);
+    // An early poll takes the place of the next: after that one the page may be early again.
+    await drawsAgain(page);
     const devtools = await page.context().newCDPSession(page);
     await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
     const asked = page.times('/state');
@@ -129,8 +131,8 @@ test('a page that was frozen shows what it has missed as soon as it goes on', as
     const begun = performance.now();
     await page.waitForFunction((count) => drawn.at(-1).count === count, count);
     const took = performance.now() - begun;
-    // Without Sungrazer its next poll would show it.
-    assert.ok(took < INTERVAL, `${took} ms`);
+    console.log(`shown ${Math.round(took)} ms after it went on; the page polls every ${INTERVAL} ms`);
+    assert.ok(took < INTERVAL / 2, `${took} ms`);
     assert.equal(page.times('/state'), asked, 'it asked by itself');
     await live(page);
     assert.deepEqual(page.errors, []);

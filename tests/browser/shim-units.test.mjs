@@ -1,17 +1,16 @@
 // Parts of the browser script by themselves, and how large it is.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
 import { minify } from 'terser';
 
-import { shim } from './support.mjs';
+import { shim, shimPart } from './support.mjs';
 
 /** What a part defines, outside of any browser. */
 function part(names, exports, globals = {}) {
-    const text = names.map((name) => readFileSync(new URL(`../../src/shim/js/${name}.js`, import.meta.url), 'utf8')).join('');
+    const text = names.map(shimPart).join('');
     return new Function(...Object.keys(globals), `'use strict';${text};return { ${exports} };`)(...Object.values(globals));
 }
 

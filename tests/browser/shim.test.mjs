@@ -55,7 +55,7 @@ testLoops({
     'a library that asks again only after some time': page(`
         let asked, state;
         async function get() {
-            if (!(performance.now() - asked < ${INTERVAL / 4})) {
+            if (!(performance.now() - asked < ${INTERVAL / 8})) {
                 asked = performance.now();
                 state = await (await fetch('/state')).json();
                 draw(state);

@@ -136,12 +136,16 @@ function installed(...names) {
     throw new Error('there is no Chromium here; tests/run installs it');
 }
 
+/** A part of the browser script, without its imports and exports. */
+export function shimPart(name) {
+    const text = readFileSync(new URL(`../../src/shim/js/${name}.js`, import.meta.url), 'utf8');
+    return text.replace(/^import [^;]*;$/gm, '').replace(/^export /gm, '');
+}
+
 /** The browser script, made of its parts. */
 export function shim() {
-    const folder = new URL('../../src/shim/', import.meta.url);
-    const list = readFileSync(new URL('script.rs', folder), 'utf8').matchAll(/include_str!\("(.*?)"\)/g);
-    const parts = [...list].map(([, name]) => readFileSync(new URL(name, folder), 'utf8'));
-    return `(() => {'use strict';${parts.join('')}})();`;
+    const list = readFileSync(new URL('../../src/shim/script.rs', import.meta.url), 'utf8').matchAll(/include_str!\("js\/(.*?)\.js"\)/g);
+    return `(() => {'use strict';${[...list].map(([, name]) => shimPart(name)).join('')}})();`;
 }
 
 /** Starts Chromium with an empty profile; it talks to nobody but the pages that it is sent to. */

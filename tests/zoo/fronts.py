@@ -2,7 +2,7 @@
 
     fronts.py [--only NAME]… [--table FILE]
 
-Each proxy is set up as it is by default, as docs/guide/deployment.md recommends, and with a shared cache. Besides responses, a
+Each proxy is set up as it is by default, as docs/guide/proxies.md recommends, and with a shared cache. Besides responses, a
 stream has to arrive through each that is set up as recommended.
 """
 
@@ -108,7 +108,7 @@ http://127.0.0.1:{port} {
 
 VARNISH = 'vcl 4.1;\nbackend default { .host = "127.0.0.1"; .port = "{upstream}"; }\n'
 
-# As docs/guide/deployment.md recommends: what is asked for as a stream is not cached and not collected.
+# As docs/guide/proxies.md recommends: what is asked for as a stream is not cached and not collected.
 VARNISH_STREAMS = VARNISH + 'sub vcl_recv { if (req.http.Accept ~ "text/event-stream") { return (pipe); } }\n'
 
 

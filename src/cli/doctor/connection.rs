@@ -69,9 +69,9 @@ pub(super) enum Socket {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("{}", chain(.0))]
-    H1(#[source] hyper::Error),
+    H1(hyper::Error),
     #[error("{}", chain(.0))]
-    H2(#[source] h2::Error),
+    H2(h2::Error),
 }
 
 impl Opened {

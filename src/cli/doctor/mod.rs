@@ -39,10 +39,10 @@ use crate::config::Period;
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// For how long connections are silent, to see whether they are cut: at most 10m
+    /// How long connections stay silent, to see whether they are cut; at most 10m
     #[arg(long = "for", value_name = "TIME", default_value = "20s")]
     silence: Period,
-    /// Where everything of Sungrazer's own is, if its configuration says another prefix
+    /// The `prefix` of that Sungrazer's configuration
     #[arg(long, value_name = "PATH", default_value = "/.sungrazer")]
     prefix: String,
     /// Print one JSON object

@@ -32,16 +32,16 @@ use crate::config::Period;
 pub(super) struct TailArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// Print each body as it is, instead of what changed
+    /// Print each body as it is, instead of the changes
     #[arg(long, conflicts_with = "ndjson")]
     raw: bool,
-    /// Print a JSON object for each event, one a line
+    /// Print one JSON object per event and line
     #[arg(long)]
     ndjson: bool,
-    /// How often to fetch where there is no stream
+    /// Fetch interval if there is no stream
     #[arg(long, value_name = "TIME", default_value = "1s")]
     every: Period,
-    /// Whether to colour; unless told, where a terminal shows it and NO_COLOR is not set
+    /// When to use colours; "auto": on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     color: Color,
 }

@@ -1,10 +1,13 @@
 // Responses built from replicas.
 
+import { Date, TextDecoder, TextEncoder, Uint8Array, attempt, mayBeAnswered } from './native.js';
+import { isProven } from './identity.js';
+
 /**
  * Returns the response from `poll`'s replica to a request with these headers, if it would be equivalent to a genuine
  * one.
  */
-function answerOf(poll, headers, run) {
+export function answerOf(poll, headers, run) {
     if (!poll || poll.tick || !poll.live || !poll.replica || !poll.served || navigator.onLine === false || !mayBeAnswered() || !isProven(poll)) {
         return undefined;
     }
@@ -29,10 +32,16 @@ const tagsOf = (list) => list?.match(/(?:W\/)?"[^"]*"|[^\s,]+/g) ?? [];
 /** Returns a tag without its weak prefix. */
 const opaque = (tag) => tag?.replace(/^W\//, '');
 
-const NO_BODY = [204, 205, 304];
+export const NO_BODY = [204, 205, 304];
 
-class Answer {
-    /** `served` describes how the application answered the page before. */
+export class Answer {
+    /**
+     * `served` describes how the application answered the page before.
+     *
+     * @param {any} replica
+     * @param {boolean} [unchanged]
+     * @param {{ statusText?: string, ahead?: any, isSized?: boolean }} [served]
+     */
     constructor(replica, unchanged, { statusText, ahead, isSized } = {}) {
         this.replica = replica;
         this.status = unchanged ? 304 : replica.status;

@@ -1,5 +1,9 @@
 // An API for code written with push in mind: a DOM event for each change, and a function to subscribe to a URL.
 
+import { JSON, attempt, queueMicrotask, soon } from './native.js';
+import { sameOrigin } from './url.js';
+import { link } from './link.js';
+
 /** Returns the `detail` of a change event. */
 function detailOf({ url, version, body, type, encoding }) {
     const isJson = !encoding && /^application\/([\w.-]+\+)?json\b|^json\b/.test(type);
@@ -10,12 +14,12 @@ function detailOf({ url, version, body, type, encoding }) {
  * Dispatches `sungrazer:change` on the document in a separate task, so that listeners do not run inside this script's
  * code.
  */
-function announce(record) {
+export function announce(record) {
     soon(() => document.dispatchEvent(new CustomEvent('sungrazer:change', { detail: detailOf(record), bubbles: true })));
 }
 
 /** Calls `listener` with each state of `url` until the returned function is called. */
-function subscribe(url, listener) {
+export function subscribe(url, listener) {
     const target = sameOrigin(url);
     if (!target) {
         throw new TypeError(`${url} is not on this site`);

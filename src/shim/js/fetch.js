@@ -1,6 +1,17 @@
 // The wrapped `fetch`.
 
-function wrapFetch() {
+import {
+    DOMException, Headers, JSON, Promise, ReadableStream, Request, Response, TextDecoder, WeakMap, apply, attempt,
+    isOwn, nativeSetTimeout, scope, soon, wrap, wrapGetter,
+} from './native.js';
+import { sameOrigin } from './url.js';
+import { link } from './link.js';
+import { asksOthers, currentRun, resume, trackPromise } from './sites.js';
+import { answered, consider } from './polls.js';
+import { answerOf } from './answers.js';
+import { asks } from './page.js';
+
+export function wrapFetch() {
     wrap(scope, 'fetch', (native, self, args) => {
         const asked = isOwn(self) && attempt(() => describe(args));
         const run = attempt(currentRun);
@@ -53,7 +64,7 @@ function wrapFetch() {
 const readers = new WeakMap();
 
 /** Returns the read body as a text, which differs whenever the body differs. */
-const toText = (read) => (typeof read === 'string' ? read : read instanceof ArrayBuffer ? new TextDecoder().decode(read) : String(JSON.stringify(read)));
+export const toText = (read) => (typeof read === 'string' ? read : read instanceof ArrayBuffer ? new TextDecoder().decode(read) : String(JSON.stringify(read)));
 
 function describe([input, init]) {
     const request = input instanceof Request ? input : undefined;
@@ -79,6 +90,8 @@ function describe([input, init]) {
 
 /**
  * Returns the arguments with a header that tells the server whether this is a poll or a write, or the URL of the poll.
+ *
+ * @param {[RequestInfo | URL, RequestInit?]} args
  */
 function marked(args, mark) {
     const request = new Request(...args);

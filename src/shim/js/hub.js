@@ -3,13 +3,16 @@
 //
 //     clients ─ follow, unfollow, renew ─▶ StreamHub ─ POST {prefix}/stream ─▶ records ─▶ each client that follows
 
+import { AbortController, Date, JSON, Map, Set, nativeClearTimeout, nativeSetTimeout } from './native.js';
+import { SILENT, streamOnce } from './stream.js';
+
 /** The maximum number of URLs on one stream. */
 const MOST = 64;
 
 /** The delay in milliseconds within which changes are combined into one request. */
 const DEBOUNCE = 15;
 
-const HEARTBEAT = 15_000;
+export const HEARTBEAT = 15_000;
 
 /** How long, in milliseconds, a replaced stream stays open for remaining ticks. */
 const OVERLAP = 250;
@@ -21,7 +24,7 @@ const OVERLAP = 250;
 const RETRY = 500;
 const LONGEST_RETRY = 30_000;
 
-class StreamHub {
+export class StreamHub {
     constructor() {
         /** The subscriptions, by URL and headers. */
         this.follows = new Map();
@@ -278,7 +281,7 @@ function spliced(text, splices) {
 }
 
 /** Handles a client's message to the hub. */
-function serve(hub, client, message) {
+export function serve(hub, client, message) {
     const { follow, unfollow, renew, wake, bye, heartbeat } = message;
     hub.heartbeat = heartbeat || hub.heartbeat;
     if (follow) {

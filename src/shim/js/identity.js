@@ -2,6 +2,10 @@
 // polls: because of cookie paths, or because a cookie has changed. A poll is therefore answered from a replica only
 // while the server's response to this very poll, as sent by the browser, has confirmed the same identity.
 
+import { now } from './native.js';
+import { link } from './link.js';
+import { REFUSED } from './polls.js';
+
 /** How long, in milliseconds, such a confirmation is valid while the visible cookies stay the same. */
 const PROOF_TTL = 5000;
 
@@ -9,7 +13,7 @@ const PROOF_TTL = 5000;
  * Returns the mark for a poll, and a function that checks its response: whether the poll's replica has the same
  * identity.
  */
-function proof(poll) {
+export function proof(poll) {
     const nonce = `#${Math.random()}`;
     const { cookie } = document;
     return {
@@ -36,11 +40,11 @@ function proof(poll) {
 }
 
 /** Returns whether the replica of `poll` is confirmed for the page's current cookies. */
-const isProven = ({ proof, replica }) => proof && proof.identity === replica.identity && now() < proof.until && !cookieChanged(proof);
+export const isProven = ({ proof, replica }) => proof && proof.identity === replica.identity && now() < proof.until && !cookieChanged(proof);
 const cookieChanged = (proof) => proof.cookie !== document.cookie;
 
 /** Returns whether a page that makes `poll` requests something else whenever it writes a cookie. */
-function turns(poll) {
+export function turns(poll) {
     if (!poll.proof || !cookieChanged(poll.proof)) {
         return false;
     }

@@ -1,11 +1,14 @@
 // The page's connection to the hub: in a worker that all tabs share, else in the leading tab, else in the page itself.
 
+import { AbortController, Map, Promise, attempt, nativeClearTimeout, nativeSetTimeout, ownUrl, prefix, scope, told } from './native.js';
+import { HEARTBEAT, StreamHub, serve } from './hub.js';
+
 const CHANNEL = 'sungrazer';
 
 /** How long, in milliseconds, a worker may take to respond. */
 const WORKER_ANSWERS = 3000;
 
-const link = {
+export const link = {
     /** The listeners for records, by subscription number. */
     heard: new Map(),
     /** The subscriptions, to be repeated to another hub. */
@@ -190,7 +193,7 @@ const link = {
 const PING = 60_000;
 
 /** The worker's side. Each tab is a port. */
-function work() {
+export function work() {
     const hub = new StreamHub();
     scope.onconnect = ({ ports: [port] }) => {
         let waits = 0;

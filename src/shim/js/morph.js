@@ -3,9 +3,11 @@
 //
 //     base, next ─ pair (match old and new elements) ─▶ steps ─ is all user input still in place? ─▶ done
 
+import { Map, Set, attempt, scope } from './native.js';
+
 /** Controls that the user has set, even if to their previous value, and elements that the user has scrolled. */
-const edited = new WeakSet();
-const scrolled = new Set();
+export const edited = new WeakSet();
+export const scrolled = new Set();
 
 const CONTROLS = 'input:not([type=hidden],[type=submit],[type=button],[type=reset],[type=image]),select,textarea';
 
@@ -279,7 +281,7 @@ function plan(base, next, { held, pinned, range, activeElement }) {
 }
 
 /** Turns the page, which was built from the HTML of `base`, into `next`. */
-function morphPage({ documentElement: base }, { documentElement: next }) {
+export function morphPage({ documentElement: base }, { documentElement: next }) {
     const user = begun(base);
     for (const step of plan(base, next, user)) {
         step();

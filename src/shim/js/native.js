@@ -1,32 +1,34 @@
 // Native functions of the browser, saved before any page can replace them, and helpers that keep this script's errors
 // from the page.
 
-const scope = self;
-const {
+/** @type {any} */
+export const scope = self;
+export const {
     Promise, Response, Request, Headers, URL, URLSearchParams, JSON, Map, Set, WeakMap, Date, Error, Event, ProgressEvent,
     TextEncoder, TextDecoder, Uint8Array, Blob, DOMParser, AbortController, DOMException, XMLHttpRequest, ReadableStream,
     queueMicrotask,
 } = scope;
-const inPage = typeof document === 'object';
-const nativeFetch = scope.fetch.bind(scope);
-const nativeSetTimeout = scope.setTimeout.bind(scope);
-const nativeClearTimeout = scope.clearTimeout.bind(scope);
-const nativeEval = scope.eval;
-const now = performance.now.bind(performance);
-const apply = Reflect.apply;
-const { then } = Promise.prototype;
-const addListener = EventTarget.prototype.addEventListener;
+export const inPage = typeof document === 'object';
+export const nativeFetch = scope.fetch.bind(scope);
+export const nativeSetTimeout = scope.setTimeout.bind(scope);
+export const nativeClearTimeout = scope.clearTimeout.bind(scope);
+export const nativeEval = scope.eval;
+export const now = performance.now.bind(performance);
+export const apply = Reflect.apply;
+export const { then } = Promise.prototype;
+export const addListener = EventTarget.prototype.addEventListener;
 
+/** @type {any} */
+export const ownTag = inPage ? document.currentScript : undefined;
 /** The URL that the script was loaded from, without the version query. The stream is beside it. */
-const ownTag = inPage ? document.currentScript : undefined;
-const ownUrl = new URL(ownTag ? ownTag.src : scope.location.href);
-const prefix = ownUrl.pathname.replace(/\/[^/]*$/, '');
+export const ownUrl = new URL(ownTag ? ownTag.src : scope.location.href);
+export const prefix = ownUrl.pathname.replace(/\/[^/]*$/, '');
 
 /** The site's settings in the tag, with defaults for a tag written by hand. */
-const told = { ...ownTag?.dataset };
+export const told = { ...ownTag?.dataset };
 
 /** Runs `work` and ignores exceptions. */
-function attempt(work, otherwise) {
+export function attempt(work, otherwise) {
     try {
         return work();
     } catch {
@@ -37,29 +39,30 @@ function attempt(work, otherwise) {
 // A service worker of the page may answer in place of the application. One that was already active but was not
 // consulted for the navigation only serves other purposes.
 const controller = () => attempt(() => inPage && navigator.serviceWorker.controller);
+// @ts-expect-error The entry is a PerformanceNavigationTiming.
 const idle = attempt(() => !performance.getEntriesByType('navigation')[0].workerStart) && controller();
 let isRegistered = false;
 attempt(() => inPage && navigator.serviceWorker.ready.then(() => (isRegistered = true)));
 /** Returns whether no service worker may interfere. */
-const mayBeAnswered = () => !controller() || controller() === idle;
+export const mayBeAnswered = () => !controller() || controller() === idle;
 /** Returns whether a service worker will control the page after a reload. */
-const isAwaited = () => isRegistered && !controller();
+export const isAwaited = () => isRegistered && !controller();
 
 /** Returns whether a function of the global object is called on it. */
-const isOwn = (self) => self === undefined || self === null || self === scope;
+export const isOwn = (self) => self === undefined || self === null || self === scope;
 
 /** The native function behind each of our wrappers, for `toString`. */
-const natives = new WeakMap();
+export const natives = new WeakMap();
 
 /** Returns a proxy with `traps` that is indistinguishable from `native`. */
-function disguised(native, traps) {
+export function disguised(native, traps) {
     const proxy = new Proxy(native, traps);
     natives.set(proxy, native);
     return proxy;
 }
 
 /** Replaces a function by an indistinguishable one. `trap` receives the native function, `this` and the arguments. */
-function wrap(holder, name, trap) {
+export function wrap(holder, name, trap) {
     const native = holder[name];
     if (typeof native !== 'function') {
         return undefined;
@@ -71,7 +74,7 @@ function wrap(holder, name, trap) {
 }
 
 /** Replaces a getter by one that first calls `get`; if that returns `undefined`, the native getter runs. */
-function wrapGetter(holder, name, get) {
+export function wrapGetter(holder, name, get) {
     const known = Object.getOwnPropertyDescriptor(holder, name);
     if (known && known.get) {
         const trap = (native, self) => {
@@ -90,13 +93,13 @@ taskOut.onmessage = () => attempt(tasks.shift());
 const post = taskIn.postMessage.bind(taskIn);
 
 /** Runs `work` in a separate task, after all microtasks of the current one. */
-function soon(work) {
+export function soon(work) {
     tasks.push(work);
     post(0);
 }
 
 /** Runs `work` in a task after the page's `load` event. */
-function whenLoaded(work) {
+export function whenLoaded(work) {
     if (document.readyState === 'complete') {
         work();
     } else {

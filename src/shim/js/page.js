@@ -4,13 +4,24 @@
 //     a refresh, or a timer that reloads ─▶ subscribed ─ change ─┬─ markup ─▶ changed in place; the refresh is not needed any more
 //                                                                 └─ else ─▶ reloaded early, or when the page does so itself
 
+import {
+    DOMParser, Date, JSON, Promise, Set, URL, apply, attempt, isAwaited, mayBeAnswered, nativeFetch, nativeSetTimeout,
+    now, ownUrl, scope, told, wrap,
+} from './native.js';
+import { link } from './link.js';
+import { currentRun } from './sites.js';
+import { proof } from './identity.js';
+import { Answer, NO_BODY } from './answers.js';
+import { announce } from './bus.js';
+import { edited, morphPage, scrolled } from './morph.js';
+
 /** The key by which the script in frames and in this page find each other. */
-const SHARED = Symbol.for('sungrazer');
+export const SHARED = Symbol.for('sungrazer');
 
 /** The time of the last user input in this page. */
-let touched;
+export let touched;
 /** Whether the page has made a write, and whether a button is pressed. */
-let wrote, pressed;
+export let wrote, pressed;
 /** Whether a refresh would no longer take place: another page is being loaded, or loading was stopped. */
 let leaving, halted;
 
@@ -19,7 +30,7 @@ const underWay = new Set();
 let rested = -Infinity;
 
 /** Records a request of the page, which may be a write. Returns a function to call when the response has arrived. */
-function asks(write) {
+export function asks(write) {
     const ended = () => {
         underWay.delete(ended);
         rested = now();
@@ -43,14 +54,14 @@ const memory = {
 };
 
 /** Records user input in this page or one of its frames. */
-function touch() {
+export function touch() {
     touched = now();
     if (scope.parent !== scope) {
         attempt(() => scope.parent[SHARED].touch());
     }
 }
 
-function watchUser() {
+export function watchUser() {
     const on = (names, work) => names.split(' ').forEach((name) => scope.addEventListener(name, (event) => attempt(() => work(event)), { capture: true, passive: true }));
     on('pointerdown keydown wheel input change drop paste play', touch);
     on('pointerdown pointerup pointercancel', ({ type }) => (pressed = type === 'pointerdown'));
@@ -67,13 +78,13 @@ function watchUser() {
 const nativeStop = scope.stop?.bind(scope);
 
 /** Returns the page's refresh instructions: the header and the elements. */
-const refreshOf = (doc, header) => [header, ...[...doc.querySelectorAll('meta[http-equiv=refresh i]')].map(({ content }) => content)]
+export const refreshOf = (doc, header) => [header, ...[...doc.querySelectorAll('meta[http-equiv=refresh i]')].map(({ content }) => content)]
     .filter((content) => content).join('\n');
 
 /** Returns the delay in milliseconds if this page itself is reloaded. A delay of zero is a loop, not a refresh. */
-function paceOf(refresh) {
+export function paceOf(refresh) {
     const [, seconds, url = ''] = /^\s*(\d+)[\d.]*\s*(?:$|[;,\s]\s*(?:url\s*=\s*)?["']?([^"'\n]*))/i.exec(refresh) ?? [];
-    return (!url.trim() || new URL(url, document.baseURI).href === location.href.split('#')[0]) && seconds * 1000;
+    return (!url.trim() || new URL(url, document.baseURI).href === location.href.split('#')[0]) && Number(seconds) * 1000;
 }
 
 /** Resources that are loaded or run with the page, and need a reload to change. */
@@ -82,7 +93,7 @@ const LOADS = `script:not([type*=json],[src^="${ownUrl.pathname}"]),noscript,tem
 /** Returns whether a page contains only markup. */
 const isMarkupOnly = (doc) => doc.contentType === 'text/html' && !doc.querySelector(LOADS)
     && !doc.evaluate('//@*[starts-with(name(),"on") or contains(translate(.,"JAVSCRIPT \t\r\n","javscript"),"javascript:") or contains(.,"url(")]', doc).iterateNext()
-    && !/url\(|@import/.test([...doc.querySelectorAll('style')].map(({ textContent }) => textContent));
+    && !/url\(|@import/.test([...doc.querySelectorAll('style')].map(({ textContent }) => textContent).join());
 
 const parse = (html) => new DOMParser().parseFromString(html, 'text/html');
 
@@ -93,7 +104,7 @@ const outlineOf = (html) => html.replace(/>[^<]+/g, (text) => text.replace(/\d+/
 let unfollow;
 
 /** Subscribes to the page, which reloads itself every `pace` milliseconds by a timer or a refresh. */
-function followPage(pace) {
+export function followPage(pace) {
     const known = memory.get();
     if (unfollow || !(pace > 0) || Date.now() - known.left < LEFT || !mayBeAnswered()) {
         return;
@@ -149,7 +160,8 @@ function followPage(pace) {
         nativeSetTimeout(check, pace);
     };
     const isFree = () => scope.navigation && !touched && !wrote && !leaving && !halted && refreshOf(document, told.refresh) === refresh
-        && [null, document.body].includes(document.activeElement) && scope.getSelection()?.isCollapsed !== false
+        && (document.activeElement ?? document.body) === document.body && scope.getSelection()?.isCollapsed !== false
+        // @ts-expect-error The elements are media elements.
         && [...document.querySelectorAll('audio,video')].every(({ paused }) => paused);
     /** Reloads the page early, but not twice in a row if it always changes. */
     const reloadSoon = () => {
@@ -240,7 +252,7 @@ const keepReloads = (known = reloads) => attempt(() => sessionStorage.setItem(RE
 /**
  * Observes timers that reload the page. The reloads take place as usual, and the script also subscribes to the page.
  */
-function watchReloads() {
+export function watchReloads() {
     reloads = attempt(() => JSON.parse(sessionStorage.getItem(RELOADS))) ?? {};
     attempt(() => sessionStorage.removeItem(RELOADS));
     const { navigation } = scope;
@@ -264,7 +276,7 @@ function watchReloads() {
 }
 
 /** Subscribes to a page that a timer reloads periodically. */
-function followReloads() {
+export function followReloads() {
     if (reloads.times > 1 && reloads.url === location.href) {
         followPage(reloads.pace);
     }

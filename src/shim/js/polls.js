@@ -3,6 +3,14 @@
 //     a request that timers repeat ─┬─ a pure read ─▶ subscription; answered from the replica; a change fires the timers
 //                                   └─ anything else ─▶ subscription to ticks; a tick fires the timers; never answered
 
+import { Date, JSON, Map, Set, URLSearchParams, WeakMap, mayBeAnswered, now } from './native.js';
+import { OF_OTHERS, lasting, targetOf } from './url.js';
+import { link } from './link.js';
+import { currentRun, isAskedAnyway } from './sites.js';
+import { hurry } from './timers.js';
+import { proof, turns } from './identity.js';
+import { announce } from './bus.js';
+
 /** The requests made so far: families of URLs, and URLs. */
 const families = new Map();
 const MOST_FAMILIES = 500;
@@ -52,15 +60,18 @@ function shapeOf(body) {
 const polls = new Map();
 
 /** A poll that was not made for this many milliseconds, or for some of its own intervals, has ended. */
-const FORGOTTEN = 90_000;
+export const FORGOTTEN = 90_000;
 
 /** How long, in milliseconds, a rejected subscription is not retried. */
-const REFUSED = 60_000;
+export const REFUSED = 60_000;
 const refused = new Map();
 
 class Poll {
     constructor(key, { url, headers, tick }, pace) {
-        Object.assign(this, { key, url, headers, tick });
+        this.key = key;
+        this.url = url;
+        this.headers = headers;
+        this.tick = tick;
         this.sites = new Set();
         this.asked = now();
         /** Animation frames have no interval. */
@@ -188,7 +199,7 @@ const STEADY = 8;
  * whether it is `plain`, made with the usual credentials and mode. `run` is the timer run that began it, if that is not
  * the current one. Returns the poll and how to handle the request.
  */
-function consider({ method, url, headers, body, plain, run: begun }) {
+export function consider({ method, url, headers, body, plain, run: begun }) {
     const target = targetOf(url);
     const run = begun || currentRun();
     const isGet = method === 'GET' && (body === undefined || body === null) && plain
@@ -362,7 +373,7 @@ function pollOf(key, what, run, gap = 0) {
  * Handles a genuine response with these headers to a poll with a replica. If it differs from the replica, the replica
  * may be old.
  */
-function answered(poll, header, statusText, check) {
+export function answered(poll, header, statusText, check) {
     poll.served = {
         statusText,
         // The application has a clock of its own.
@@ -383,7 +394,7 @@ function answered(poll, header, statusText, check) {
     }
 }
 
-function sweepPolls() {
+export function sweepPolls() {
     for (const poll of [...polls.values()]) {
         if (now() - poll.asked > Math.max(FORGOTTEN, 4 * poll.pace || 0)) {
             poll.drop();

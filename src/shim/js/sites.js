@@ -5,16 +5,18 @@
 // A request belongs to the run whose callback or microtasks make it, or that made the request whose response leads to
 // it.
 
+import { Error, Map, Set, apply, attempt, now, ownUrl, scope, soon, then } from './native.js';
+
 /** The minimum delay in milliseconds of a timer that is fired early. */
-const FASTEST = 250;
+export const FASTEST = 250;
 
 /** This many short timers in a row form a clock. */
-const COUNTS = 3;
+export const COUNTS = 3;
 
 /** The maximum number of known origins. Beyond it all are forgotten, since something generates new ones. */
 const MOST_SITES = 300;
 
-class TimerOrigin {
+export class TimerOrigin {
     constructor() {
         this.runs = 0;
         /** The polls of the last run and of the run before it. */
@@ -54,7 +56,7 @@ const MOST_RUNS = 2;
 
 const sites = new Map();
 
-function siteOf(key, pace = Infinity) {
+export function siteOf(key, pace = Infinity) {
     let site = sites.get(key);
     if (!site) {
         if (sites.size >= MOST_SITES) {
@@ -76,7 +78,7 @@ const DEPTH = 12;
  * Returns the origin of the calling line, within the run `parent` or outside of any run. The origin includes the
  * requests of that run and the approximate delay, because a library may run any number of loops from one line.
  */
-function originOfCaller(parent, delay) {
+export function originOfCaller(parent, delay) {
     const stack = stackOf();
     if (typeof stack !== 'string') {
         return undefined;
@@ -89,6 +91,7 @@ function originOfCaller(parent, delay) {
 /** Returns the call stack. The page's customisations of `Error` are disabled meanwhile. */
 function stackOf() {
     const ours = { prepareStackTrace: undefined, stackTraceLimit: DEPTH + 8 };
+    /** @type {[string, PropertyDescriptor?][]} */
     const before = Object.keys(ours).map((name) => [name, Object.getOwnPropertyDescriptor(Error, name)]);
     try {
         for (const [name] of before) {
@@ -106,13 +109,13 @@ function stackOf() {
 }
 
 /** The run whose callback or microtasks are being executed. */
-let running;
+export let running;
 
 /**
  * Begins a run of `site`, or continues `run`, which has set a short timer. `early` is set if the run takes the place of
  * a later one; `depth` is the number of short timers that led to it.
  */
-function begin(site, run, early, depth) {
+export function begin(site, run, early, depth) {
     // An early run still counts for the due polls if it does not make them this time.
     const current = run || { site, early, depth, polls: new Set(early ? site.due.keys() : []), seen: { asked: new Set() } };
     running = current;
@@ -136,12 +139,12 @@ function begin(site, run, early, depth) {
 }
 
 /** Continues `run` in this task, after a response that it waited for. */
-function resume(run) {
+export function resume(run) {
     begin(run.site, run.answered ? run : { ...run, answered: true });
 }
 
 /** Records that the run makes a request that is not answered here. */
-function asksOthers(run) {
+export function asksOthers(run) {
     if (run) {
         run.seen.news = true;
     }
@@ -153,7 +156,7 @@ const MOST_LINKS = 50;
  * Returns whether a run that has received a response requests `key` whatever the response was. If it does so only after
  * a change, the response must be no older than that change.
  */
-function isAskedAnyway({ site, seen }, key) {
+export function isAskedAnyway({ site, seen }, key) {
     const { chain, runs } = site;
     const known = chain.get(key);
     const quiet = (known && runs - known.runs < 2 ? known.quiet : 0) + !seen.news;
@@ -167,7 +170,7 @@ function isAskedAnyway({ site, seen }, key) {
  * Returns the promise for the page in place of `promise`: its outcome continues `run`, if known. `after` is called
  * first.
  */
-function trackPromise(promise, run, after) {
+export function trackPromise(promise, run, after) {
     const come = (value) => {
         attempt(() => after && after(value));
         attempt(() => run && resume(run));
@@ -187,7 +190,7 @@ function trackPromise(promise, run, after) {
 /** Events of the user are not attributed to a timer, even at the same moment. */
 const BY_HAND = /^(key|mouse|pointer|touch|click|dblclick|submit|change|input|drop|popstate|hashchange|wheel|contextmenu|auxclick)/;
 
-function currentRun() {
+export function currentRun() {
     const { event } = scope;
     return running && (running.depth < COUNTS || (event && event.isTrusted && BY_HAND.test(event.type))) ? undefined : running;
 }

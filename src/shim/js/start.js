@@ -1,5 +1,15 @@
 // The entry point: as the worker that tabs share, or in a page, before any script of the page.
 
+import { apply, attempt, inPage, nativeSetTimeout, natives, ownTag, scope, told, whenLoaded, wrap } from './native.js';
+import { link, work } from './link.js';
+import { currentRun } from './sites.js';
+import { wrapTimers } from './timers.js';
+import { sweepPolls } from './polls.js';
+import { wrapXhr } from './xhr.js';
+import { wrapFetch } from './fetch.js';
+import { subscribe } from './bus.js';
+import { SHARED, followPage, followReloads, paceOf, refreshOf, touch, touched, watchReloads, watchUser, wrote } from './page.js';
+
 const SWEEP = 30_000;
 
 function start() {
@@ -14,14 +24,16 @@ function start() {
     watchReloads();
     const begin = () => attempt(() => {
         // Actions that a policy in the page's markup may forbid are not tried, because violations would be reported.
-        const policy = [...document.querySelectorAll('meta[http-equiv=content-security-policy i]')].map(({ content }) => content).join(';');
+        /** @type {NodeListOf<HTMLMetaElement>} */
+        const policies = document.querySelectorAll('meta[http-equiv=content-security-policy i]');
+        const policy = [...policies].map(({ content }) => content).join(';');
         if (policy) {
             told.worker = 'no';
         }
         attempt(() => followPage(paceOf(refreshOf(document, told.refresh))));
         attempt(followReloads);
         const way = /connect-src[^;]*/i.exec(policy) || /default-src[^;]*/i.exec(policy);
-        if (!way || /'self'| \*( |$)/.test(way)) {
+        if (!way || /'self'| \*( |$)/.test(way[0])) {
             link.start();
         }
     });

@@ -1,7 +1,9 @@
 // One held request for any number of URLs. Runs in the worker that tabs share, or in a page.
 
+import { AbortController, Date, JSON, TextDecoder, nativeClearTimeout, nativeFetch, nativeSetTimeout, prefix } from './native.js';
+
 /** The number of silent heartbeats after which a stream counts as dead. */
-const SILENT = 2.5;
+export const SILENT = 2.5;
 
 /**
  * The server sends the first bytes at once. An intermediary that delays them by this many milliseconds buffers the
@@ -14,7 +16,7 @@ const BEGINS = 4000;
  * sign of life. With `once`, the server ends the response after the first update. Returns how it ended: `ended` by the
  * server, `held back` by a buffering intermediary, `failed`, or `refused` by a server without Sungrazer.
  */
-async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
+export async function streamOnce({ follow, once, heartbeat, signal, told, heard }) {
     const control = new AbortController();
     const stop = () => control.abort();
     signal.addEventListener('abort', stop);

@@ -1,13 +1,29 @@
 // The wrapped timers. A timer that leads to a poll can be fired early.
 
+import { Map, apply, attempt, isOwn, nativeClearTimeout, nativeEval, nativeSetTimeout, now, scope, soon, wrap } from './native.js';
+import { COUNTS, FASTEST, TimerOrigin, begin, currentRun, originOfCaller, running, siteOf } from './sites.js';
+import { FORGOTTEN } from './polls.js';
+
 const timers = new Map();
 
 /** How late, in milliseconds, an idle browser fires timers at most. */
 const LATEST = 50;
 
 class Timer {
+    /** @param {any} options */
     constructor({ site, run, parent, handler, args, repeats, delay, depth }) {
-        Object.assign(this, { site, run, parent, handler, args, repeats, delay, depth });
+        /** The line of the page that set it, the run in which it did, and the run that this timer continues. */
+        this.site = site;
+        this.parent = parent;
+        this.run = run;
+        this.handler = handler;
+        this.args = args;
+        this.repeats = repeats;
+        this.delay = delay;
+        /** How many short timers in a row led here. */
+        this.depth = depth;
+        /** The identifier that the page knows, and that of the native timer. */
+        this.id = this.handle = undefined;
         /** The interval of its loop. */
         this.pace = delay;
         /** When it may be fired early; until then an early run has taken its place. */
@@ -30,7 +46,11 @@ class Timer {
         }, wait, ...this.args);
     }
 
-    /** Handles its firing, on time or early. Returns whether the page's handler must not run. */
+    /**
+     * Handles its firing, on time or early. Returns whether the page's handler must not run.
+     *
+     * @returns {boolean | void}
+     */
     passes() {
         const { site, taken, repeats } = this;
         let { early } = this;
@@ -172,7 +192,7 @@ const mayGoOn = ({ early: { shift, pace } }, delay) => delay - shift <= 2 * pace
  * Fires the timers of `site` that are for due polls as soon as they may fire. A timer whose place is taken handles that
  * itself.
  */
-function hurry(site) {
+export function hurry(site) {
     const rests = [...site.waiting].filter((timer) => !timer.taken && timer.isFor(site.due)).map((timer) => {
         const rest = Math.max(timer.free, site.rest) - now();
         if (rest <= 0) {
@@ -239,8 +259,8 @@ function setTimer(native, args, repeats) {
     return timer.id;
 }
 
-function wrapTimers() {
-    for (const [name, repeats] of [['setTimeout', false], ['setInterval', true]]) {
+export function wrapTimers() {
+    for (const [name, repeats] of Object.entries({ setTimeout: false, setInterval: true })) {
         const native = scope[name].bind(scope);
         wrap(scope, name, (target, self, args) => {
             const ours = isOwn(self) && args.length > 0;

@@ -1,5 +1,7 @@
 // Analyses the URLs of polls: cache-busting parameters, and parameters that hold a position.
 
+import { Date, Map, Request, URL, attempt, scope } from './native.js';
+
 /** Parameters for a position in a changing sequence, for waiting, or for consuming. */
 const CURSOR = new RegExp(
     '^(rid|.+_?token|since|after|before|from|until|cursor|offset|seq(uence|no)?|last.*|next.*|newer.*|older.*|marker|'
@@ -49,7 +51,7 @@ function isBuster(path, name, value) {
  * Returns the target of a URL: path and query without cache-busting parameters, the family of URLs that differ only in
  * values, and whether the URL indicates anything except a pure read.
  */
-function targetOf(url) {
+export function targetOf(url) {
     const kept = [];
     const names = [];
     let cursor = CONSUMES.test(url.pathname);
@@ -69,7 +71,7 @@ function targetOf(url) {
 }
 
 /** Returns the URL if it is on the page's own origin. */
-function sameOrigin(text) {
+export function sameOrigin(text) {
     const url = attempt(() => new URL(text, document.baseURI));
     return url && url.origin === scope.location.origin ? url : undefined;
 }
@@ -78,9 +80,9 @@ function sameOrigin(text) {
 const PASSING = /^(if-(none-match|modified-since)|cache-control|pragma|trace(parent|state)|baggage|x-([\w-]+-)?(request|correlation|trace)-id)$/;
 
 /** Headers that are only trusted from proxies, or that request a part or something other than the current state. */
-const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;
+export const OF_OTHERS = /^(x-forwarded-.*|forwarded|range|prefer|if-(match|range|unmodified-since))$/;
 
 /** Returns the headers that may affect the response as an object with ordered names, without forbidden header names. */
-function lasting(headers) {
+export function lasting(headers) {
     return Object.fromEntries([...new Request(scope.location, { headers }).headers].filter(([name]) => !PASSING.test(name)));
 }

@@ -1,6 +1,18 @@
 // The wrapped `XMLHttpRequest`. A request answered from a replica is never sent: natively it stays in the opened state,
 // and the page's calls are answered here.
 
+import {
+    Blob, Event, JSON, ProgressEvent, TextDecoder, WeakMap, XMLHttpRequest, addListener, apply, attempt, disguised,
+    scope, soon, wrap, wrapGetter,
+} from './native.js';
+import { sameOrigin } from './url.js';
+import { link } from './link.js';
+import { asksOthers, currentRun, resume } from './sites.js';
+import { answered, consider } from './polls.js';
+import { answerOf } from './answers.js';
+import { toText } from './fetch.js';
+import { asks } from './page.js';
+
 /** The state of each object: the arguments of `open`, and the response that it receives. */
 const requests = new WeakMap();
 
@@ -10,15 +22,15 @@ const HEADERS = 2;
 const LOADING = 3;
 const DONE = 4;
 
-function wrapXhr() {
+export function wrapXhr() {
     if (!XMLHttpRequest) {
         return;
     }
     const { prototype } = XMLHttpRequest;
     // This listener runs before any listener of the page.
     scope.XMLHttpRequest = prototype.constructor = disguised(XMLHttpRequest, {
-        construct(...args) {
-            const made = Reflect.construct(...args);
+        construct(target, args, newTarget) {
+            const made = Reflect.construct(target, args, newTarget);
             apply(addListener, made, ['readystatechange', goesOnWith]);
             return made;
         },
@@ -146,10 +158,12 @@ function wrapXhr() {
         const request = requests.get(self);
         return request?.state === undefined ? undefined : { request, answer: request.state >= least ? request.answer : null };
     };
-    for (const [name, ask, nothing] of [
+    /** @type {[string, (answer: any, key: any) => any, any][]} */
+    const lists = [
         ['getResponseHeader', (answer, key) => header(answer, String(key).toLowerCase()), null],
         ['getAllResponseHeaders', allHeaders, ''],
-    ]) {
+    ];
+    for (const [name, ask, nothing] of lists) {
         method(name, (go, self, [key]) => {
             const faked = shown(self);
             if (!faked) {
