@@ -9,7 +9,7 @@
 //!                                                                 │ ResourceState (history, status), notifications
 //! upstream ─▶ FetchOutcome ─ classify ─▶ CompletedFetch ─ StateMachine::observe ┘
 //!              ▲
-//!         poll: Schedule, Trigger, FetchLimiter; one task a resource, while a client waits for it
+//!         poll: Schedule, Trigger, FetchLimiter; one task per resource with clients
 //! ```
 //!
 //! A request that matches a *route* is for a *resource*, which its *key* names: the route, the origin, the target, the
@@ -26,17 +26,17 @@
 //!
 //! | room | |
 //! | --- | --- |
-//! | [`model`], [`normalise`] | plain types, and what is compared: no I/O, no clock |
-//! | [`proto`] | HTTP without policy: where messages end |
-//! | [`json`], [`markup`], [`diff`] | texts read where they stand; where two differ, and deltas |
-//! | [`explain`], [`probe`], [`observe`] | why something was a change; what changes by itself, and the rules against it; what traffic tells about polling |
-//! | [`resource`] | the state machine of one resource, and the handle by which poller and clients share it |
-//! | [`poll`], [`hub`] | when and how to fetch; from keys to resources |
-//! | [`deliver`] | the ways to hold a client |
-//! | [`route`], [`upstream`], [`tls`] | whose requests are ours, under which key; the backend; certificates |
+//! | [`model`], [`normalise`] | plain types, and the compared form of a body: no I/O, no clock |
+//! | [`proto`] | HTTP without policy: message framing |
+//! | [`json`], [`markup`], [`diff`] | zero-copy parsers; differences and deltas |
+//! | [`explain`], [`probe`], [`observe`] | explanations of changes; detection of noise, and ignore rules for it; what traffic tells about polling |
+//! | [`resource`] | the state machine of one resource, and the handle that poller and clients share |
+//! | [`poll`], [`hub`] | when and how to fetch; the registry of resources |
+//! | [`deliver`] | stream formats, and the loops that hold clients |
+//! | [`route`], [`upstream`], [`tls`] | routes and resource keys; the backend; certificates |
 //! | [`proxy`], [`admin`] | the listeners |
-//! | [`config`], [`server`] | from a file to options; from options to listeners that accept |
-//! | [`cli`] | one file a verb |
+//! | [`config`], [`server`] | the configuration file and its options; start, reload and shutdown |
+//! | [`cli`] | the command line: one file per verb |
 //! | [`clock`], [`files`], [`telemetry`] | the only reader of clocks; files that the configuration names; logs and metrics |
 //!
 //! # In another program

@@ -41,7 +41,7 @@ const LATE: Duration = Duration::from_millis(500);
 
 impl ConsumedResponses {
     /// Stores responses for the next requests of `client` for `target`, one each. The client polls at the interval
-    /// `pace`: a response that it has not requested by the time of its next poll is dropped.
+    /// `pace`: each response is dropped if the client has not polled for it in time.
     pub(super) fn store(
         &self,
         client: u64,

@@ -22,7 +22,7 @@ struct Record {
     /// The number of consecutive prompt responses, and the time of the first.
     quick: u32,
     quick_since: Option<Instant>,
-    /// Their average duration.
+    /// A moving average of their durations.
     usual: Duration,
     /// Until when the application counts as slow.
     slow_until: Option<Instant>,

@@ -1,9 +1,9 @@
 //! Plain types shared by all modules; no I/O, no clock.
 //!
 //! ```text
-//! ResourceKey ── names ──▶ one upstream representation, shared by all who may see it
+//! ResourceKey ── names ──▶ one upstream representation, shared by its audience
 //! Representation ── becomes ──▶ Snapshot (Version + encoded forms)
-//! Update ── is ──▶ what a resource tells its subscribers
+//! Update ── is ──▶ a message from a resource to its subscribers
 //! ```
 
 mod address_bucket;

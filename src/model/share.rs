@@ -1,8 +1,8 @@
 //! Fair sharing of limited quantities: fetches, places, bytes.
 //!
 //! ```text
-//! most ──┬─ taken by one owner: no more than a few times what is left
-//!        └─ left: for whoever comes next
+//! most ──┬─ taken by one owner: at most a few times the rest
+//!        └─ rest: for the next owner
 //! ```
 //!
 //! The more is taken, the smaller the share of each owner becomes. The number of owners need not be known, a single

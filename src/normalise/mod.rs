@@ -1,11 +1,11 @@
 //! Reduces a representation to the part that is compared.
 //!
 //! ```text
-//! Representation ─ read ─▶ DecodedBody (text, and whose grammar it follows)
+//! Representation ─ read ─▶ DecodedBody (text and its grammar)
 //!      ├─ JSON:      canonical form, without the places of `ignore.json` ─┐
-//!      ├─ HTML, XML: without the elements and attributes of `ignore.css` ─┼─ without what `ignore.regex` matches ─▶ Digest
+//!      ├─ HTML, XML: without the elements and attributes of `ignore.css` ─┼─ without matches of `ignore.regex` ─▶ Digest
 //!      ├─ text ───────────────────────────────────────────────────────────┘
-//!      └─ bytes: as they are, where there is no rule, no charset that is known, or no grammar that is kept
+//!      └─ bytes: unchanged, for a binary type without rules, and for an unknown or violated charset
 //! ```
 //!
 //! A difference between two representations with the same meaning never wakes a client. A body that is byte for byte

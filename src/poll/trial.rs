@@ -81,8 +81,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
     }
 
     /// Repeats a fetch with a new state at once. If the state is still there, the first fetch did not consume it; after
-    /// one such change the resource counts as safe. Otherwise only clients may request it, and they receive the
-    /// consumed responses.
+    /// one such change the resource counts as safe. If the state is gone, only clients may request the resource, and
+    /// they receive the consumed responses.
     pub(super) async fn verify_safe_to_fetch(
         &self,
         proven: &mut bool,

@@ -1,9 +1,9 @@
 //! A connection to the backend that validates responses.
 //!
 //! ```text
-//! whoever asks ─ expect ─▶ Exchange                    (which request it is that will be answered)
-//!                bytes ───────────────────────────────▶ the backend
-//! whoever asks ◀─ head as ResponseHead writes it, body up to its end ─ Connection ◀─ whatever it sends
+//! caller ─ expect ─▶ Exchange                          (the request that will be answered)
+//!          bytes ─────────────────────────────────────▶ backend
+//! caller ◀─ head as ResponseHead writes it, body up to its end ─ Connection ◀─ any bytes
 //! ```
 //!
 //! Everything that reads responses of the backend reads them through this type: relayed requests, pingora's proxy,

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Authorization: NTLM … ─▶ Bindings::bind(client's connection) ─▶ a group of its own in pingora's pool of connections
-//! what else comes on it ─▶ Bindings::find ─▶ the same group, the same replica
+//! other requests on it  ─▶ Bindings::find ─▶ the same group, the same replica
 //! ```
 
 use std::collections::HashMap;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! If-None-Match: "ours", "theirs"   ─▶ If-None-Match: "theirs"       a tag left out costs a body, never a change
-//! If-Match: "ours+theirs"           ─▶ If-Match: "theirs"            exactly what the client would have without us
-//! If-Range: "ours"                  ─▶ the whole, without Range      what the client holds a part of is not the backend's
+//! If-Match: "ours+theirs"           ─▶ If-Match: "theirs"            the client's condition without the proxy
+//! If-Range: "ours"                  ─▶ the whole, without Range      the client's partial copy is not the backend's form
 //! ```
 //!
 //! An entity tag of this server never reaches the backend. Each such tag contains the backend's tag that it replaces,
