@@ -105,7 +105,7 @@ async fn what_is_wrong_in_a_file_is_said_all_at_once_and_where() {
             "bad.toml:6:1",
             "did you mean \"every\"?",
             "bad.toml:7:9",
-            "expected a duration such as \"250ms\"",
+            "expected \"auto\" or a duration such as \"250ms\"",
             "bad.toml:8:12",
             "\"credentials\", \"public\"",
             "this route has no path",
@@ -149,8 +149,10 @@ async fn what_only_follows_from_a_mistake_is_no_other_one() {
         (format!("{upstream}[[route]]\npath = \"/a\"\nevery = 1\nevery_max = \"200ms\"\n"), "bad.toml:5:9", "shorter"),
         // Another route's mistake is none of this one's.
         (
-            format!("{upstream}[[route]]\npath = \"/a\"\nevery = 1\n[[route]]\npath = \"/b\"\nevery_max = \"200ms\"\n"),
-            "bad.toml:8:13",
+            format!(
+                "{upstream}[[route]]\npath = \"/a\"\nevery = 1\n[[route]]\npath = \"/b\"\nevery = \"1s\"\nevery_max = \"200ms\"\n"
+            ),
+            "bad.toml:9:13",
             "no application",
         ),
         (format!("{upstream}[route]\npath = \"/a\"\nevry = \"1s\"\n"), "write [[route]]", "map"),

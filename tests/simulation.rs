@@ -378,7 +378,12 @@ async fn simulate(seed: u64) -> usize {
         budget: FetchLimiter::new(budget_options),
         plan: Arc::new(WatchConfig {
             route: "/*".into(),
-            schedule: ScheduleOptions { every: EVERY, every_max: EVERY_MAX, refresh_gap: Duration::from_millis(50) },
+            schedule: ScheduleOptions {
+                every: EVERY,
+                every_max: EVERY_MAX,
+                refresh_gap: Duration::from_millis(50),
+                effort: None,
+            },
             rules: Arc::new(Rules::new(
                 vec!["/noise".parse().unwrap()],
                 Vec::new(),
@@ -389,6 +394,7 @@ async fn simulate(seed: u64) -> usize {
             linger: Duration::from_secs(3),
             verify_safe: false,
             ignored: Vec::new(),
+            noise: None,
         }),
         metrics: Arc::new(Metrics::new()),
         route_events: Arc::new(RouteEvents::new(clock::now())),

@@ -19,6 +19,7 @@ use super::{Reload, Reloaded, dashboard, state_push};
 use crate::clock;
 use crate::model::fields;
 use crate::observe::configuration;
+use crate::probe::NoisePart;
 use crate::proxy::{Gateway, PassiveObserver};
 use crate::resource::{Resource, ResourceStatus, Trigger};
 use crate::route::{Table, Target, Unsteady};
@@ -167,6 +168,7 @@ impl Api {
                     "resource": resource.handle(),
                     "url": &*resource.key().target,
                     "advice": resource.state().advice.as_deref(),
+                    "noise": noise(resource),
                     "looks": fetches,
                 })
             })
@@ -233,6 +235,7 @@ impl Api {
             "state": state,
             "stale_since": since,
             "subscribers": subscribers,
+            "noise": head.noise.len(),
             "interval_ms": u64::try_from(resource.interval().as_millis()).unwrap_or(u64::MAX),
             "last_fetch": last,
             "last_change": changed,
@@ -310,6 +313,12 @@ fn metrics(headers: &HeaderMap, open_metrics: String) -> Answer {
     };
     answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     answer
+}
+
+/// What of a resource was learned to change by itself.
+fn noise(resource: &Resource) -> Vec<Value> {
+    let part = |part: &NoisePart| json!({ "kind": part.rule.key(), "rule": part.rule.text(), "because": part.why });
+    resource.state().noise.iter().map(part).collect()
 }
 
 pub(super) fn time(when: SystemTime) -> String {

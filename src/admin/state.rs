@@ -114,7 +114,7 @@ fn describe_route(route: &Route) -> Value {
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "route": route.pattern.as_str(),
-        "every_ms": millis(route.watch.schedule.every),
+        "every_ms": route.watch.schedule.effort.is_none().then(|| millis(route.watch.schedule.every)),
         "hold_ms": route.hold.map(millis),
         "fetch": route.fetch,
         "streams": object(&figures.streams),

@@ -101,13 +101,14 @@ impl StatePush {
         rules.warn_once();
         let plan = WatchConfig {
             route: Arc::clone(&name),
-            schedule: ScheduleOptions { every: EVERY, every_max: EVERY, refresh_gap: EVERY },
+            schedule: ScheduleOptions { every: EVERY, every_max: EVERY, refresh_gap: EVERY, effort: None },
             rules: Arc::new(rules),
             history: HistoryOptions { versions: HISTORY, bytes: HISTORY_BYTES },
             max_body: u64::MAX,
             linger: LINGER,
             verify_safe: false,
             ignored: Vec::new(),
+            noise: None,
         };
         Self {
             key: ResourceKey {

@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{self, Audience, AudienceName, Balance, File, Transport};
 use super::read::{Step, Tree};
-use super::value::{Parsed, Switch};
+use super::value::{Every, Parsed, Switch};
 use crate::deliver;
 use crate::files;
 use crate::hub;
 use crate::model::{Digest, RouteId, Secret};
 use crate::normalise::Rules;
-use crate::poll::{BudgetOptions, ScheduleOptions, WatchConfig};
+use crate::poll::{BudgetOptions, Effort, ScheduleOptions, WatchConfig};
 use crate::proxy::{ConnectionOptions, GatewayOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
@@ -116,6 +116,9 @@ pub struct RouteOptions {
 /// How long a resource is kept after its last client left, for clients that reconnect.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// How old an answer from memory may be, and how soon what failed is tried again, where nobody has said how often to fetch.
+const USUAL: Duration = Duration::from_secs(1);
+
 /// Builds the options from `file`, which has been checked.
 pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagnostics) -> Config {
     let mut refuse = |table: &str, key: &str, message: String, help: &str| {
@@ -161,7 +164,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
     let upstream = &file.upstream;
     let write_timeout = server.write_timeout.value.0;
     // The same route in front of another application is a different route.
-    let behind = serde_json::to_vec(&(&upstream.url, upstream.host)).unwrap_or_default();
+    let behind = serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort)).unwrap_or_default();
     let config = Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
@@ -196,7 +199,11 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             max_streams: server.max_streams,
             max_streams_per_address: server.max_streams_per_address,
         },
-        routes: file.route.iter().filter_map(|route| build_route(route, &behind, write_timeout)).collect(),
+        routes: file
+            .route
+            .iter()
+            .filter_map(|route| build_route(route, &behind, Effort(upstream.effort.value.0), write_timeout))
+            .collect(),
         written: Digest::of_parts([text.as_bytes()]),
         observes: false,
         warnings: None,
@@ -255,7 +262,7 @@ fn upstream_tls(upstream: &file::Upstream) -> Result<tls::Outgoing, tls::Unusabl
     tls::Outgoing::read(written.server_name, written.verify, written.ca.map(Into::into), client)
 }
 
-fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) -> Option<RouteOptions> {
+fn build_route(route: &file::Route, upstream: &[u8], effort: Effort, write_timeout: Duration) -> Option<RouteOptions> {
     let pattern = route.path.as_ref()?.value.clone();
     let audience = match &route.audience {
         Audience::Named(AudienceName::Credentials) => Shared::Credentials,
@@ -269,9 +276,13 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
     let plan = WatchConfig {
         route: pattern.as_str().into(),
         schedule: ScheduleOptions {
-            every: route.every.value.0,
+            every: match route.every.value {
+                Every::Auto => USUAL.min(route.every_max.value.0),
+                Every::At(period) => period.0,
+            },
             every_max: route.every_max.value.0,
             refresh_gap: route.refresh_gap.value.0,
+            effort: (route.every.value == Every::Auto).then_some(effort),
         },
         rules: Arc::new(Rules::new(
             route.ignore.json.iter().map(|pointer| pointer.value.clone()).collect(),
@@ -283,6 +294,7 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
         linger: LINGER,
         verify_safe: matches!(route.shim, file::Shim::Learn(_)),
         ignored: ignored.clone(),
+        noise: learns_noise(route).then(Arc::default),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
     let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], upstream]).to_bytes();
@@ -319,6 +331,14 @@ fn build_route(route: &file::Route, upstream: &[u8], write_timeout: Duration) ->
             file::Shim::Learn(_) => Shim::Learn,
         },
     })
+}
+
+/// Whether it is learned what of its resources changes by itself.
+fn learns_noise(route: &file::Route) -> bool {
+    match route.noise {
+        Some(noise) => noise == file::Noise::Learn,
+        None => matches!(route.shim, file::Shim::Learn(_)),
+    }
 }
 
 /// Why a secret cannot be used.

@@ -6,7 +6,7 @@ use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{Audience, File, Route, Shim};
 use super::read::{Step, Tree};
-use super::value::Switch;
+use super::value::{Every, Switch};
 
 /// Checks `file` as a whole. Consequences of mistakes that are already in `found` are not reported again.
 pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: &mut Diagnostics) {
@@ -133,7 +133,11 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
 /// Checks one route. In a suspect route, which contains a value that could not be parsed, values are not compared with
 /// one another, since one of them may be a default.
 fn check_route(route: &Route, is_suspect: bool, report: &mut impl FnMut(&'static str, String, &str)) {
-    let (every, every_max) = (route.every.value.0, route.every_max.value.0);
+    let every_max = route.every_max.value.0;
+    let every = match route.every.value {
+        Every::Auto => every_max,
+        Every::At(period) => period.0,
+    };
     if every < std::time::Duration::from_millis(10) {
         report(
             "every",

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{
-    FieldName, ListenAddress, MethodName, Network, OneOrMany, Parsed, PathGlob, Period, Prefix, SitePath, Size, Switch,
+    Every, FieldName, ListenAddress, MethodName, Network, OneOrMany, Parsed, PathGlob, Percent, Period, Prefix,
+    SitePath, Size, Switch,
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
@@ -143,6 +144,9 @@ pub struct Upstream {
     pub max_fetches: usize,
     /// Maximum number of fetches per second, for all resources, with the same shares for clients and networks.
     pub max_fetch_rate: usize,
+    /// Share of one worker's time of the application that fetches of one resource may use with `every = "auto"`, measured by its
+    /// response times. All resources together may use five times as much.
+    pub effort: Parsed<Percent>,
     /// Maximum number of idle connections to the application.
     pub keepalive: usize,
     /// TLS settings for an `https` application.
@@ -213,11 +217,12 @@ pub struct Route {
     pub path: Option<Parsed<Pattern>>,
     /// Which methods. Only `GET` is ever asked by Sungrazer itself.
     pub methods: Vec<Parsed<MethodName>>,
-    /// Fetch interval while somebody watches. If a page with the browser script polls faster than this, Sungrazer matches
-    /// it. If all such pages poll more slowly, Sungrazer slows down to them, unless faster fetches keep finding changes.
-    pub every: Parsed<Period>,
-    /// Upper limit of the interval, which grows while nothing changes. For pages with the browser script, their own
-    /// interval if that is longer. Set it equal to `every` for a fixed interval.
+    /// Fetch interval while somebody watches: `"auto"`, as short as `effort` allows, between 250ms and `every_max`; or a duration. If
+    /// a page with the browser script polls faster than this, Sungrazer matches it. With a duration, if all such pages poll more
+    /// slowly, Sungrazer slows down to them, unless faster fetches keep finding changes.
+    pub every: Parsed<Every>,
+    /// Upper limit of the interval. With a duration for `every`, the interval grows up to it while nothing changes. For pages with
+    /// the browser script, their own interval if that is longer. Set it equal to `every` for a fixed interval.
     pub every_max: Parsed<Period>,
     /// How long a plain poll of a known page waits for a change, or `"off"`.
     pub hold: Parsed<Switch<Period>>,
@@ -235,6 +240,12 @@ pub struct Route {
     pub ignore_headers: Vec<Parsed<FieldName>>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
+    /// `"learn"`: what changes by itself, such as clocks, counters and tokens, is learned while it is fetched, and hurries no page
+    /// and wakes no stream; clients have it at their own pace. `"off"`: all that changes is news, but for `ignore`. Unless said
+    /// otherwise `"learn"` where `shim = "learn"`, else `"off"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"learn")]
+    pub noise: Option<Noise>,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
     /// offer in any case.
     pub transports: Vec<Transport>,
@@ -306,6 +317,16 @@ pub struct Ignore {
     pub css: Vec<Parsed<Selector>>,
     /// Regular expressions; their matches are cut out of text.
     pub regex: Vec<Parsed<TextPattern>>,
+}
+
+/// `noise`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Noise {
+    /// It is learned what changes by itself.
+    Learn,
+    /// Nothing is learned.
+    Off,
 }
 
 /// `history`
@@ -415,6 +436,7 @@ impl Default for Upstream {
             fetch_timeout: written("10s"),
             max_fetches: 32,
             max_fetch_rate: 100,
+            effort: written("1%"),
             keepalive: 128,
             tls: None,
         }
@@ -426,7 +448,7 @@ impl Default for Route {
         Self {
             path: None,
             methods: vec![written("GET")],
-            every: written("1s"),
+            every: written("auto"),
             every_max: written("30s"),
             hold: written("off"),
             audience: Audience::Named(AudienceName::Credentials),
@@ -434,6 +456,7 @@ impl Default for Route {
             ignore_query: vec!["_".to_owned()],
             ignore_headers: Vec::new(),
             ignore: Ignore::default(),
+            noise: None,
             transports: Transport::ALL.to_vec(),
             refresh_on: vec![written("* /**")],
             groups: ["cache-groups", "surrogate-key", "xkey", "x-cache-tags"].map(written).to_vec(),

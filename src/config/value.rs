@@ -109,6 +109,39 @@ impl FromStr for Period {
     }
 }
 
+/// How often to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// As often as the effort allows.
+    Auto,
+    /// At this interval.
+    At(Period),
+}
+
+impl FromStr for Every {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::At) }
+    }
+}
+
+/// A share, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u32);
+
+impl FromStr for Percent {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        match number {
+            Some(number) if (0.01..=100.0).contains(&number) => Ok(Self((number * 10_000.0).round() as u32)),
+            _ => Err(ValueError("not a share between 0.01% and 100%: write \"1%\"".to_owned())),
+        }
+    }
+}
+
 impl FromStr for Size {
     type Err = ValueError;
 
@@ -148,6 +181,8 @@ macro_rules! expected {
 
 expected! {
     Period: "a duration such as \"250ms\", \"2s\" or \"10m\"", "2s";
+    Every: "\"auto\" or a duration such as \"250ms\" or \"2s\"", "auto";
+    Percent: "a share such as \"1%\"", "1%";
     Size: "a size such as \"64KiB\" or \"8MiB\"", "8MiB";
     ListenAddress: "an address and a port such as \"127.0.0.1:8080\"", "127.0.0.1:8080";
     crate::upstream::Address: "a URL such as \"http://127.0.0.1:8000\", or \"unix:/run/app.sock\"", "http://127.0.0.1:8000";

@@ -13,6 +13,7 @@ mod json_seq;
 mod multipart;
 mod multiplex;
 mod ndjson;
+mod noise;
 mod poll;
 mod record;
 mod response;

@@ -342,7 +342,13 @@ impl Holding<'_> {
                 }
                 resource.demand(since);
             } else {
-                match cursor.next(&head, None) {
+                let mut next = cursor.next(&head, None);
+                if next.is_none() && self.is_shared && head.is_noisy() {
+                    // The client would have asked by now, and been shown a newer clock.
+                    resource.wake_on_next_fetch();
+                    next = cursor.next_noise(&resource.state(), None);
+                }
+                match next {
                     Some(Update::Snapshot(snapshot) | Update::Patch { snapshot, .. }) => {
                         return PollOutcome::Answer(snapshot);
                     }

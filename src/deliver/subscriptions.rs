@@ -187,6 +187,7 @@ impl UrlSubscriptions {
     pub fn due(&self) -> Option<Instant> {
         let due = |follower: &UrlSubscription| match &follower.source {
             Source::Resource(_) if follower.since.is_some() => follower.late,
+            Source::Resource(_) => follower.noise.due(),
             Source::RouteEvents { listening, gap } if listening.events().ticks() != follower.seen_events => {
                 follower.last_told.map(|told| told + *gap)
             }

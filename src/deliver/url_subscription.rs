@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::STREAM_FIRST_STATE_TIMEOUT;
 use super::format::{StreamFormat, Url};
+use super::noise::NoiseUpdates;
 use super::subscriptions::SubscribeRequest;
 use crate::clock;
 use crate::model::{DeltaRequest, EndReason, Frame, Update};
@@ -52,6 +53,8 @@ pub struct UrlSubscription {
     pub(super) last_told: Option<Instant>,
     /// Whether the client's last message was that its state may be old.
     pub(super) down: bool,
+    /// What the client was told of noise.
+    pub(super) noise: NoiseUpdates,
     /// How often the subscription moved to another resource because a response taught something about the key.
     pub(super) reresolved: usize,
     pub(super) metrics: Arc<RouteMetrics>,
@@ -93,6 +96,7 @@ impl UrlSubscription {
             seen_events: heard,
             last_told: None,
             down: false,
+            noise: NoiseUpdates::default(),
             reresolved: 0,
             metrics,
             _counted: counted,
@@ -193,6 +197,7 @@ impl UrlSubscription {
         frames: &mut Vec<Frame>,
     ) -> Option<Ended> {
         wrote.into_iter().for_each(|wrote| self.require_after(wrote));
+        self.noise.collected();
         let subscription = match &self.source {
             Source::Resource(subscription) | Source::TickOn(subscription) => subscription,
             Source::RouteEvents { listening, .. } if listening.events().is_closed() => {
@@ -257,7 +262,9 @@ impl UrlSubscription {
         }
         let is_asked =
             mem::take(&mut self.request.confirm) && !is_reason && frames.len() == before && self.cursor.at() > 0;
-        if is_asked || self.down {
+        if !is_reason {
+            self.collect_noise(&head, delivery, (frames.len() > before, is_asked), now, frames);
+        } else if self.down {
             self.down = false;
             self.metrics.tell(delivery, &Update::Live, &self.url, frames);
         }

@@ -104,6 +104,13 @@ impl Explanation {
         self.places.iter().filter(|place| !place.ignored).filter_map(|place| place.rule.as_ref())
     }
 
+    /// A difference that is told in words alone.
+    pub fn of_words(words: &str) -> Self {
+        let mut made = Self::default();
+        made.add(words.to_owned());
+        made
+    }
+
     /// Creates an explanation of changes that exactly these rules would ignore.
     pub fn of_rules(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut made = Self::default();

@@ -21,6 +21,11 @@ impl IgnoredRanges {
         Self(merged)
     }
 
+    /// The stretches, in the order of the text.
+    pub fn iter(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.0.iter()
+    }
+
     /// Returns whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -55,6 +55,12 @@ impl Rules {
         Self { places: PointerTrie::new(&json), json, css, regex, advised: Arc::default() }
     }
 
+    /// These rules and some more.
+    #[must_use]
+    pub fn and(&self, json: &[Pointer], css: &[Selector], regex: &[TextPattern]) -> Self {
+        Self::new([&self.json[..], json].concat(), [&self.css[..], css].concat(), [&self.regex[..], regex].concat())
+    }
+
     /// Returns whether nothing is ignored.
     pub fn is_empty(&self) -> bool {
         self.json.is_empty() && self.css.is_empty() && self.regex.is_empty()

@@ -49,7 +49,7 @@ impl EarlyFetchPolicy {
                     self.unconfirmed += u32::from(!found);
                 }
             }
-            Verdict::Unchanged | Verdict::NotModified | Verdict::Insignificant => {
+            Verdict::Unchanged | Verdict::NotModified | Verdict::Insignificant | Verdict::Noise => {
                 self.in_a_row = 0;
                 if early {
                     self.credit = self.credit.saturating_sub(every);

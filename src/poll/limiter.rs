@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::effort::Efforts;
 use super::queue::{self, Priority, Queue};
 use crate::clock;
 use crate::model::Owner;
@@ -44,6 +45,8 @@ impl Options {
 #[derive(Debug)]
 pub struct FetchLimiter {
     queue: Mutex<Queue<oneshot::Sender<Permit>>>,
+    /// What is known of the application's own times.
+    efforts: Arc<Efforts>,
     stretched: AtomicBool,
     /// Whether a task will dispatch again when a second is over.
     timed: AtomicBool,
@@ -73,7 +76,12 @@ impl FetchLimiter {
     /// Creates an unused limiter.
     pub fn new(options: Options) -> Arc<Self> {
         let (stretched, timed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { queue: Mutex::new(Queue::new(options)), stretched, timed })
+        Arc::new(Self { queue: Mutex::new(Queue::new(options)), efforts: Arc::default(), stretched, timed })
+    }
+
+    /// What all resources share whose interval nobody has said.
+    pub(super) fn efforts(&self) -> &Arc<Efforts> {
+        &self.efforts
     }
 
     /// Changes the limits.

@@ -8,9 +8,11 @@
 
 mod classify;
 mod early_fetch;
+mod effort;
 mod fetch_request;
 mod fetcher;
 mod limiter;
+mod noise;
 mod poller;
 mod queue;
 mod schedule;
@@ -22,7 +24,8 @@ pub use classify::{Answer, classify_body, classify_head};
 pub use fetch_request::FetchRequest;
 pub use fetcher::Fetcher;
 pub use limiter::{FetchLimiter, LimiterStats, Options as BudgetOptions, Permit};
+pub use noise::NoiseLog;
 pub use poller::{Poller, WatchConfig};
 pub use queue::Priority;
-pub use schedule::{Options as ScheduleOptions, Schedule};
+pub use schedule::{Effort, Options as ScheduleOptions, Schedule};
 pub use trigger::{FileWatch, PostPollDetector, WatchedFiles, WriteRelevance};

@@ -8,6 +8,8 @@ use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::effort::{FetchWeight, Share};
+use super::noise::{NoiseLog, Succession};
 use super::trial::Trial;
 use super::{FetchLimiter, FetchRequest, Fetcher, Permit, Priority, Schedule, ScheduleOptions, WriteRelevance};
 use crate::clock::{self, roughly};
@@ -39,6 +41,8 @@ pub struct WatchConfig {
     pub verify_safe: bool,
     /// Request headers that do not identify a client, in addition to the known ones.
     pub ignored: Vec<HeaderName>,
+    /// Where it is noted of which paths noise was told, if what changes by itself is to be learned.
+    pub noise: Option<Arc<NoiseLog>>,
 }
 
 /// Fetches one resource until it has no clients any more.
@@ -75,11 +79,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
 
     async fn watch(self) {
         self.metrics.resources().inc();
-        let mut state = StateMachine::new(
-            Arc::clone(&self.config.rules),
-            self.config.history,
-            Arc::clone(self.resource.memory_budget()),
-        );
+        let mut state = self.state_machine();
         let mut schedule = Schedule::new(self.config.schedule, self.seed);
         let trial = self.config.verify_safe.then(Trial::default);
         let mut event_cursor = RouteEventCursor {
@@ -87,11 +87,13 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             relevance: WriteRelevance::default(),
             trial,
         };
+        let mut share = Share::new(Arc::clone(self.limiter.efforts()));
         let mut held_back = false;
         let mut proven = !self.config.verify_safe;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut event_cursor).await {
             let Some(mut fetch) = self.run_fetch(&state, &event_cursor, trigger, due).await else { continue };
             let (started, finished) = (fetch.started, fetch.finished);
+            let is_first = state.head().newest().is_none();
             if self.is_overtaken_by_a_write(&fetch) {
                 self.keep_for_who_wrote(&state, &fetch);
                 self.log_fetch(
@@ -115,8 +117,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
                 self.resource.fetch_discarded();
                 continue;
             }
+            let mut succession = Succession::default();
             if !proven {
-                self.verify_safe_to_fetch(&mut proven, &state, &mut fetch).await;
+                self.verify_safe_to_fetch(&mut proven, &state, &mut fetch, &mut succession).await;
             }
             // While the upstream was answering, clients were shown another state, which may be newer. If that happens
             // repeatedly, every other fetch is published nevertheless: it is a real state, and other clients wait for
@@ -138,7 +141,10 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             }
             let room = self.resource.memory_budget();
             state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
+            let weight = FetchWeight::of(&fetch);
             let (mut verdict, mut ring) = self.apply(&mut state, fetch, trigger);
+            self.account(&mut schedule, &mut share, weight);
+            succession.learn(&mut state);
             if state.is_too_much() {
                 // A resource that exceeds its share of the memory must not deprive others.
                 state.close(Ended::Closed(EndReason::Overload));
@@ -158,6 +164,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             self.resource.publish(Arc::clone(state.head()), ring);
             if verdict == Verdict::Ended {
                 break;
+            }
+            if is_first && proven && self.config.noise.is_some() {
+                self.fetch_in_succession(&mut state, &event_cursor).await;
             }
         }
         let condition = state.head().status.clone();
@@ -367,7 +376,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
     fn apply(&self, state: &mut StateMachine, fetch: CompletedFetch, trigger: Trigger) -> (Verdict, bool) {
         let was_stale = matches!(state.head().status, ResourceStatus::Stale { .. });
         let entry = FetchLogEntry::from_fetch(&fetch, trigger);
+        state.set_pace(self.resource.client_interval().min.unwrap_or_default());
         let (verdict, ring) = state.observe(fetch);
+        self.tell_noise(state, &verdict);
         self.log(&verdict, was_stale);
         if let Some(advice) = &state.head().advice
             && self.config.rules.warn_once()
@@ -460,6 +471,8 @@ fn notable_event(verdict: &Verdict, state: &StateMachine, was_stale: bool) -> Op
         Verdict::Changed => Some("changed"),
         Verdict::Ended => Some("ended"),
         Verdict::Failed(_) => (!was_stale).then_some("stale"),
-        Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified => was_stale.then_some("live"),
+        Verdict::Insignificant | Verdict::Noise | Verdict::Unchanged | Verdict::NotModified => {
+            was_stale.then_some("live")
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::early_fetch::EarlyFetchPolicy;
+use super::effort::{Pacer, Wants};
 use crate::resource::{ClientInterval, Trigger, Verdict};
 
 /// The fetch intervals of a route's resources.
@@ -16,6 +17,19 @@ pub struct Options {
     pub every_max: Duration,
     /// The minimum time between two fetches, whatever triggers them.
     pub refresh_gap: Duration,
+    /// What fetches of one resource may take of the application, if that says how often they are made in place of `every`.
+    pub effort: Option<Effort>,
+}
+
+/// A share of one worker's time, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort(pub u32);
+
+impl Effort {
+    /// The same, as a part of one.
+    pub(super) fn share(self) -> f64 {
+        f64::from(self.0.max(1)) / 1e6
+    }
 }
 
 impl Default for Options {
@@ -24,6 +38,7 @@ impl Default for Options {
             every: Duration::from_secs(1),
             every_max: Duration::from_secs(30),
             refresh_gap: Duration::from_millis(50),
+            effort: None,
         }
     }
 }
@@ -63,6 +78,9 @@ pub struct Schedule {
     /// The time of an additional fetch.
     follow_up: Option<Instant>,
     interval: Duration,
+    /// What the interval is where nobody has said, and how much longer than that it is.
+    pacer: Option<Pacer>,
+    jitter: f64,
     /// The polling intervals that held clients declare.
     client_interval: ClientInterval,
     early_fetch: EarlyFetchPolicy,
@@ -84,6 +102,8 @@ impl Schedule {
             mistakes: 0,
             follow_up: None,
             interval: options.every,
+            pacer: options.effort.map(|effort| Pacer::new(effort.share())),
+            jitter: 1.0,
             client_interval: ClientInterval::default(),
             early_fetch: EarlyFetchPolicy::new(),
             last_write_fetch: None,
@@ -145,6 +165,9 @@ impl Schedule {
 
     /// Returns the current interval, including jitter.
     pub fn interval(&self) -> Duration {
+        if let Some(interval) = self.pacer.as_ref().and_then(|pacer| self.paced_interval(pacer)) {
+            return interval;
+        }
         match self.min_client_interval() {
             Some(pace) if self.is_client_paced() && !self.early_fetch.is_worthwhile() => pace,
             Some(pace) => self.interval.min(pace),
@@ -163,6 +186,41 @@ impl Schedule {
     pub fn write_may_trigger(&self, now: Instant) -> bool {
         let (Some(pace), Some(told)) = (self.min_client_interval(), self.last_write_fetch) else { return true };
         !(self.is_client_paced() && self.early_fetch.changes_every_time()) || now >= told + pace
+    }
+
+    /// The interval that the application's own times allow; `None` while it cannot be read.
+    fn paced_interval(&self, pacer: &Pacer) -> Option<Duration> {
+        let fetched = self.last_started.filter(|_| self.failures == 0)?;
+        let longest = match self.min_client_interval() {
+            Some(pace) if self.is_client_paced() => pace,
+            Some(pace) => pace.min(self.options.every_max),
+            None => self.options.every_max,
+        };
+        if self.is_client_paced() && self.early_fetch.changes_every_time() {
+            return Some(longest);
+        }
+        Some(pacer.interval(fetched, longest).mul_f64(self.jitter).min(longest))
+    }
+
+    /// A fetch was answered after `took`, of which the network takes `network`.
+    pub(super) fn answered(&mut self, took: Duration, network: Duration) {
+        let pace = self.min_client_interval();
+        if let Some(pacer) = &mut self.pacer {
+            pacer.record(took, network, pace);
+        }
+    }
+
+    /// Heeds what is shared with all other resources: how many times rarer fetches have to be, and until when the application is
+    /// asked no more often than pages would.
+    pub(super) fn set_shared(&mut self, crowding: f64, limited_until: Option<Instant>) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.set_shared(crowding, limited_until);
+        }
+    }
+
+    /// What its fetches would take without others.
+    pub(super) fn wants(&self) -> Wants {
+        self.pacer.as_ref().map(Pacer::wants).unwrap_or_default()
     }
 
     fn min_client_interval(&self) -> Option<Duration> {
@@ -186,7 +244,11 @@ impl Schedule {
             let sooner = before.zip(self.min_client_interval()).is_some_and(|(before, pace)| started < before + pace);
             self.early_fetch.record(trigger, verdict, sooner && trigger == Trigger::Timer, self.options.every);
         }
-        let pays = !self.is_client_paced() || self.early_fetch.is_worthwhile();
+        let is_worthwhile = match self.pacer {
+            Some(_) => !self.early_fetch.changes_every_time(),
+            None => self.early_fetch.is_worthwhile(),
+        };
+        let pays = !self.is_client_paced() || is_worthwhile;
         self.follow_up = match trigger {
             Trigger::Write => pays.then(|| started + FOLLOW_UP_DELAY),
             // A fetch shortly before the additional one replaces it.
@@ -201,6 +263,10 @@ impl Schedule {
             Some(Verdict::Failed(failure)) => {
                 self.not_before = failure.retry_after.map(|wait| started + wait.min(MAX_RETRY_AFTER));
                 self.failures = self.failures.saturating_add(1);
+                let pace = self.min_client_interval();
+                if let Some(pacer) = &mut self.pacer {
+                    pacer.failed(pace);
+                }
                 if std::mem::take(&mut self.hopeful) {
                     self.mistakes = self.mistakes.saturating_add(1);
                 }
@@ -215,7 +281,8 @@ impl Schedule {
                 (quiet / QUIET_SHARE).clamp(self.options.every, self.max_interval())
             }
         };
-        self.interval = base.mul_f64(1.0 + JITTER * self.rng.f64()).min(self.max_interval());
+        self.jitter = 1.0 + JITTER * self.rng.f64();
+        self.interval = base.mul_f64(self.jitter).min(self.max_interval());
     }
 }
 

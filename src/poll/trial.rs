@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::noise::Succession;
 use super::poller::{Poller, RouteEventCursor};
 use super::side_effects::{are_alike, differ_in_numbers, has_side_effects};
 use super::{Fetcher, Priority};
@@ -88,6 +89,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         proven: &mut bool,
         state: &StateMachine,
         fetch: &mut CompletedFetch,
+        succession: &mut Succession,
     ) {
         let FetchOutcome::Fresh(found) = &fetch.outcome else { return };
         let meaning = |answer: &Representation| self.config.rules.meaning(answer, answer.digest()).digest;
@@ -97,13 +99,13 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         if self.resource.page().is_shown() || known == Some(first) {
             return;
         }
-        let again = match self.refetch(found).await {
+        let again = match self.refetch(found, succession).await {
             Some(FetchOutcome::Fresh(again)) if meaning(&again) != first => again,
             Some(_) => return *proven = known.is_some(),
             None => return,
         };
         let second = meaning(&again);
-        let last = match self.refetch(&again).await {
+        let last = match self.refetch(&again, succession).await {
             Some(FetchOutcome::Fresh(last)) if meaning(&last) != second => Some(last),
             Some(_) => None,
             None => return,
@@ -136,11 +138,12 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Returns the state now in place of `found`, if it can be fetched.
-    async fn refetch(&self, found: &Representation) -> Option<FetchOutcome> {
+    /// What there is now in place of `found`, if that can be told.
+    pub(super) async fn refetch(&self, found: &Representation, succession: &mut Succession) -> Option<FetchOutcome> {
         self.metrics.triggered("sample");
-        let (permit, _) = self.admit(Priority::Triggered, clock::now()).await;
+        let (permit, started) = self.admit(Priority::Triggered, clock::now()).await;
         let outcome = self.send_fetch(permit, found.validators.clone()).await;
+        succession.record(found, &outcome, started);
         matches!(outcome, FetchOutcome::Fresh(_) | FetchOutcome::NotModified(_)).then_some(outcome)
     }
 

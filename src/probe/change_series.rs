@@ -70,14 +70,21 @@ pub(super) struct Changes {
     pub(super) doubt: Option<String>,
 }
 
-/// Changes by the name of their location, in the order of their first appearance.
-#[derive(Clone, Debug, Default)]
+/// Traces by the names of their places, in the order of their first appearance.
+#[derive(Clone, Debug)]
 pub(super) struct ChangeSeries {
+    /// How much work comparing two samples is worth.
+    pub(super) steps: usize,
     names: BTreeMap<String, usize>,
     pub(super) list: Vec<(String, Changes)>,
 }
 
 impl ChangeSeries {
+    /// Nothing was seen yet; comparing two samples may take so many steps.
+    pub(super) fn within(steps: usize) -> Self {
+        Self { steps, names: BTreeMap::new(), list: Vec::new() }
+    }
+
     pub(super) fn at(&mut self, name: &str) -> &mut Changes {
         let at = match self.names.get(name) {
             Some(at) => *at,

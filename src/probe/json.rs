@@ -7,14 +7,12 @@ use crate::diff::{Budget, Edit, Edits, Exhausted, Step, edits};
 use crate::explain::{Rule, is_name};
 use crate::json::{Document, Kind, Value, unescape};
 
-/// The step budget. It exceeds that of a stream, because only one user waits.
-const MAX_STEPS: usize = 50_000_000;
-
 pub(super) fn collect(documents: &[Document<'_>], traces: &mut ChangeSeries) {
     for (at, pair) in documents.windows(2).enumerate() {
+        let mut budget = Budget::new(traces.steps);
         let mut collector = Collector { fetch: at + 1, documents, traces };
-        // A partial result is sufficient; the rules are tried on all samples anyway.
-        let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut Budget::new(MAX_STEPS));
+        // What was found within the budget is enough; the rules are tried on all samples anyway.
+        let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut budget);
     }
 }
 

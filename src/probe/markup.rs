@@ -6,13 +6,12 @@ use std::ops::Range;
 use super::change_series::{ChangeSeries, Changes, Observation, RawSpan, Timeline};
 use super::selector::{NarrowSelector, narrow};
 use super::text;
+use super::time_value::is_length_alone;
 use super::value::{Grammar, token, unit, untagged};
 use super::volatility::is_noisy;
 use crate::diff::{Budget, hunks};
 use crate::explain::{Rule, selector_of};
 use crate::markup::{Element, Outline};
-
-const MAX_STEPS: usize = 50_000_000;
 
 /// Texts that may accompany the value in an element that is ignored as a whole.
 const UNITS: [&str; 16] =
@@ -30,7 +29,7 @@ pub(super) fn collect(outlines: &[Outline<'_>], timeline: &Timeline, traces: &mu
     let mut moving: BTreeMap<String, Changes> = BTreeMap::new();
     for (at, pair) in outlines.windows(2).enumerate() {
         let (old, new) = (&pair[0], &pair[1]);
-        let Ok(hunks) = hunks(old.text(), new.text(), &mut Budget::new(MAX_STEPS)) else {
+        let Ok(hunks) = hunks(old.text(), new.text(), &mut Budget::new(traces.steps)) else {
             traces.at("too much to say where").structural.push(at + 1);
             continue;
         };
@@ -170,7 +169,7 @@ fn locate(outline: &Outline<'_>, range: &Range<usize>) -> Option<Located> {
         .chars()
         .chain(text[value.end.min(inner.end)..inner.end].chars());
     let around: String = around.filter(|c| c.is_alphabetic()).collect();
-    let pure = UNITS.contains(&&*around.to_lowercase());
+    let pure = UNITS.contains(&&*around.to_lowercase()) || is_length_alone(content);
     pure.then(|| Located {
         place: (selector_of(&element), None),
         element: element.index(),

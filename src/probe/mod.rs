@@ -14,7 +14,9 @@ mod caching_findings;
 mod change_series;
 mod choices;
 mod json;
+mod learned;
 mod markup;
+mod noise;
 mod query;
 mod report;
 mod route;
@@ -25,9 +27,10 @@ mod value;
 mod volatility;
 
 pub use caching_findings::{CachingFindings, cache_buster, cursor};
+pub use noise::{NoiseLearner, NoisePart};
 pub use query::{Varying, varying};
 pub use report::{Finding, Report};
-pub use route::{AnonymousResult, Facts, route_block};
+pub use route::{AnonymousResult, Facts, quoted, route_block};
 pub use time_value::tells_time;
 
 use std::time::Duration;
@@ -75,19 +78,30 @@ pub fn examine(samples: &[Sample]) -> Report {
         }
         return report;
     }
-    let mut traces = ChangeSeries::default();
-    match Body::of(&texts, readings.first().map_or(BodyKind::Text, |reading| reading.form)) {
-        Body::Json(documents) => {
-            report.unsaid_json = readings.iter().any(|reading| reading.form != BodyKind::Json);
-            json::collect(&documents, &mut traces);
-        }
-        Body::Markup(outlines) => markup::collect(&outlines, &timeline, &mut traces),
-        Body::Text => text::collect(&texts, &mut traces),
-    }
+    let mut traces = ChangeSeries::within(MAX_STEPS);
+    let is_json =
+        collect(&texts, readings.first().map_or(BodyKind::Text, |reading| reading.form), &timeline, &mut traces);
+    report.unsaid_json = is_json && readings.iter().any(|reading| reading.form != BodyKind::Json);
     report.take(traces, &timeline);
     report.ages(&texts);
     report.try_out(samples);
     report
+}
+
+/// Larger than that of a fan-out: nobody waits but who asked.
+const MAX_STEPS: usize = 50_000_000;
+
+/// Adds all in which `texts` differ, each from the one before. Returns whether they are JSON.
+fn collect(texts: &[&str], form: BodyKind, timeline: &Timeline, traces: &mut ChangeSeries) -> bool {
+    match Body::of(texts, form) {
+        Body::Json(documents) => {
+            json::collect(&documents, traces);
+            return true;
+        }
+        Body::Markup(outlines) => markup::collect(&outlines, timeline, traces),
+        Body::Text => text::collect(texts, traces),
+    }
+    false
 }
 
 /// The common grammar of all samples.

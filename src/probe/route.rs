@@ -325,8 +325,8 @@ fn entry(rule: &Rule) -> String {
     }
 }
 
-/// Returns a quoted TOML string.
-pub(super) fn quoted(text: &str) -> String {
+/// A text in TOML.
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

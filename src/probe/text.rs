@@ -8,8 +8,6 @@ use super::value::{DIVIDED, DURATION, Grammar, class, is_divided, unit, value};
 use crate::diff::{Budget, hunks};
 use crate::explain::Rule;
 
-const MAX_STEPS: usize = 50_000_000;
-
 /// The number of characters before and after a value that identify it.
 const BEFORE: usize = 28;
 const BEHIND: usize = 12;
@@ -32,7 +30,7 @@ pub(super) fn is_prose(old: &str, new: &str) -> bool {
 
 /// Adds the differences between two texts.
 pub(super) fn compare(fetch: usize, old: &str, new: &str, grammar: Grammar, traces: &mut ChangeSeries) {
-    let Ok(hunks) = hunks(old, new, &mut Budget::new(MAX_STEPS)) else {
+    let Ok(hunks) = hunks(old, new, &mut Budget::new(traces.steps)) else {
         traces.at("too much to say where").structural.push(fetch);
         return;
     };

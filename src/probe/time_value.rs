@@ -93,6 +93,12 @@ fn is_near(difference: f64, unit: f64) -> bool {
     rest.min(unit - rest) < 60.0
 }
 
+/// Whether `text` is nothing but a length of time, as in `3h 12m`.
+pub(super) fn is_length_alone(text: &str) -> bool {
+    let rest = LENGTH.replace_all(text, "");
+    rest.len() < text.len() && rest.chars().all(|c| c.is_whitespace() || c == ',')
+}
+
 /// Returns the sum of all durations in `text`, in seconds. Returns `None` if there is none.
 fn length(text: &str) -> Option<f64> {
     let mut sum = None;

@@ -60,6 +60,9 @@ pub(super) fn unit(text: &str) -> &'static str {
 /// Matches a duration such as `3h12m`.
 pub(super) const DURATION: &str = "[0-9dhmswy]+";
 
+/// The same in several words, as in `3h 12m`.
+const DURATIONS: &str = "[0-9dhmswy]+(?: [0-9dhmswy]+)*";
+
 /// Returns the narrowest character class that contains all values.
 pub(super) fn class(values: &BTreeSet<&str>) -> &'static str {
     let all = |allowed: &dyn Fn(char) -> bool| values.iter().all(|value| value.chars().all(allowed));
@@ -72,6 +75,8 @@ pub(super) fn class(values: &BTreeSet<&str>) -> &'static str {
         r"[\d.:-]+"
     } else if all(&|c| digit(c) || "dhmswy".contains(c)) {
         DURATION
+    } else if values.iter().all(|value| value.split(' ').all(is_duration)) {
+        DURATIONS
     } else if all(&|c| digit(c) || ".:-TZ+".contains(c)) {
         r"[\d.:TZ+-]+"
     } else if all(&|c| digit(c) || FIGURES.contains(c)) {
@@ -91,7 +96,7 @@ const FIGURES: &str = " ./:,%()+-";
 /// Returns the range in `text` of the complete value around `range`: in markup, the whole content of an element if it
 /// consists of numbers only.
 pub(super) fn value(text: &str, range: &Range<usize>, grammar: Grammar) -> Range<usize> {
-    let token = token(text, range);
+    let token = lengthened(text, token(text, range));
     if !grammar.is_markup() {
         return token;
     }
@@ -110,6 +115,35 @@ pub(super) fn value(text: &str, range: &Range<usize>, grammar: Grammar) -> Range
     }
     let begin = end - text[begin..end].trim_start().len();
     begin..begin + content.len()
+}
+
+/// A length of time with all of its words, if `token` is one of those.
+fn lengthened(text: &str, token: Range<usize>) -> Range<usize> {
+    let (mut start, mut end) = (token.start, token.end);
+    if !is_duration(&text[token.clone()]) {
+        return token;
+    }
+    while let Some(before) = text[..start].strip_suffix(' ') {
+        let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if !is_duration(word) {
+            break;
+        }
+        start = before.len() - word.len();
+    }
+    while let Some(behind) = text[end..].strip_prefix(' ') {
+        let word = behind.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if !is_duration(word) {
+            break;
+        }
+        end += 1 + word.len();
+    }
+    start..end
+}
+
+/// Whether `word` is a number with a letter for a unit of time, as in `12m`.
+fn is_duration(word: &str) -> bool {
+    let number = word.trim_end_matches(|c: char| "dhmswy".contains(c));
+    !number.is_empty() && number.len() < word.len() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_figures(text: &str) -> bool {

@@ -23,6 +23,8 @@ pub(super) enum Volatility {
     Noise,
     /// It is a duration or an age that changed in steps.
     Duration,
+    /// It is another number at each look, however soon that comes.
+    Measure,
     /// Parts of it are added, removed or moved even in direct succession.
     Churn,
     /// It may be the content of the page.
@@ -75,7 +77,7 @@ pub(super) fn is_noisy(quick: usize, all: usize, pairs: usize) -> bool {
 }
 
 /// Returns whether the old and the new value are only durations.
-fn is_length(seen: &Observation) -> bool {
+pub(super) fn is_length(seen: &Observation) -> bool {
     let is = |text: &str| {
         let text = untagged(text);
         text.len() <= 24
@@ -85,7 +87,7 @@ fn is_length(seen: &Observation) -> bool {
 }
 
 /// Returns whether a text is long, and neither a word nor a sentence nor a number.
-fn is_opaque(text: &str) -> bool {
+pub(super) fn is_opaque(text: &str) -> bool {
     let text = text.trim_matches('"');
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     text.len() >= 8 && !text.contains(' ') && digits > 0 && digits < text.len()
@@ -171,6 +173,7 @@ impl Volatility {
             Self::Token => "made anew for each answer",
             Self::Noise => "differs even in direct succession",
             Self::Duration => "a length of time",
+            Self::Measure => "another number each time",
             Self::Churn => "something comes, goes or moves there even in direct succession",
             Self::Unknown => "changes",
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Decline, History, Refusal};
 use crate::model::{EndReason, ResumeFrom, Snapshot, Version};
+use crate::probe::NoisePart;
 
 /// When a fetch began and when its response was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub struct ResourceState {
     pub last_attempt: Option<Instant>,
     /// Advice for operators about the way in which this resource changes.
     pub advice: Option<Arc<str>>,
+    /// What of it was learned to change by itself.
+    pub noise: Arc<[NoisePart]>,
+    /// The position at which that last did; 0 if it never has.
+    pub noise_position: u64,
 }
 
 impl Default for ResourceState {
@@ -84,11 +89,18 @@ impl Default for ResourceState {
             last_success: None,
             last_attempt: None,
             advice: None,
+            noise: Arc::default(),
+            noise_position: 0,
         }
     }
 }
 
 impl ResourceState {
+    /// Whether parts of it change by themselves, so that what is known of those parts is soon too old to be shown.
+    pub fn is_noisy(&self) -> bool {
+        !self.noise.is_empty()
+    }
+
     /// Returns the newest version.
     pub fn newest(&self) -> Option<&Arc<Snapshot>> {
         self.history.newest()

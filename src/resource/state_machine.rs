@@ -14,6 +14,7 @@ use super::{
 use crate::explain::{Explanation, explain};
 use crate::model::{Digest, EncodingCache, Marks, Owner, Ration, Representation, Snapshot, Taken, Validators, Version};
 use crate::normalise::{Fallback, Meaning, Rules};
+use crate::probe::NoiseLearner;
 
 /// The verdict on a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Verdict {
     Changed,
     /// Only ignored parts changed.
     Insignificant,
+    /// Only parts changed that were learned to change by themselves.
+    Noise,
     /// The response is byte for byte the same.
     Unchanged,
     /// The upstream answered 304.
@@ -37,7 +40,7 @@ impl Verdict {
     pub fn result(&self) -> &'static str {
         match self {
             Self::Changed => "changed",
-            Self::Insignificant | Self::Unchanged => "unchanged",
+            Self::Insignificant | Self::Noise | Self::Unchanged => "unchanged",
             Self::NotModified => "not_modified",
             Self::Failed(_) => "error",
             Self::Ended => "ended",
@@ -49,7 +52,9 @@ impl Verdict {
         match self {
             Self::Changed | Self::Ended => true,
             Self::Failed(_) => !matches!(before, ResourceStatus::Stale { .. }),
-            Self::Insignificant | Self::Unchanged | Self::NotModified => matches!(before, ResourceStatus::Stale { .. }),
+            Self::Insignificant | Self::Noise | Self::Unchanged | Self::NotModified => {
+                matches!(before, ResourceStatus::Stale { .. })
+            }
         }
     }
 }
@@ -57,23 +62,27 @@ impl Verdict {
 /// The state of a resource as its poller sees it. Pure: all input arrives as a [`CompletedFetch`].
 #[derive(Debug)]
 pub struct StateMachine {
-    head: Arc<ResourceState>,
+    pub(super) head: Arc<ResourceState>,
     rules: Arc<Rules>,
-    options: HistoryOptions,
-    share: Taken,
+    pub(super) options: HistoryOptions,
+    pub(super) share: Taken,
     /// The owner of the history's memory.
-    owner: Owner,
+    pub(super) owner: Owner,
     observer: VolatilityMonitor,
     /// The number of consecutive fetches in which the upstream sent the same content with a different entity tag.
     strays: u8,
     /// The explanation of the last fetch with a changed body.
-    why: Why,
+    pub(super) why: Why,
+    /// What changes by itself, if that is to be learned.
+    pub(super) noise: Option<NoiseLearner>,
+    /// What of the newest version is compared under the route's rules; `None` if that is its meaning.
+    pub(super) exact: Option<Digest>,
 }
 
 /// The reason for a verdict.
 #[derive(Debug, Default)]
-struct Why {
-    explanation: Explanation,
+pub(super) struct Why {
+    pub(super) explanation: Explanation,
     /// The reason why the body was not compared in the way that its type suggests.
     fallback: Option<Fallback>,
 }
@@ -91,7 +100,16 @@ impl StateMachine {
             observer: VolatilityMonitor::default(),
             strays: 0,
             why: Why::default(),
+            noise: None,
+            exact: None,
         }
+    }
+
+    /// The same, which learns what of the resource changes by itself.
+    #[must_use]
+    pub fn learning(mut self) -> Self {
+        self.noise = Some(NoiseLearner::new(Arc::clone(&self.rules)));
+        self
     }
 
     /// Assigns the memory of its history to `owner`.
@@ -148,7 +166,7 @@ impl StateMachine {
                 // The request contained only the date, so the upstream decided by the date.
                 let goes_by_date = etag.is_none() && last_modified.is_some();
                 self.refresh(&mut head, &headers, None, goes_by_date);
-                Verdict::NotModified
+                self.rest(&mut head, fetched, at).unwrap_or(Verdict::NotModified)
             }
             FetchOutcome::Fresh(representation) => {
                 head.live(fetched);
@@ -156,12 +174,15 @@ impl StateMachine {
             }
         };
         match verdict {
-            Verdict::Insignificant | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
+            Verdict::Insignificant | Verdict::Noise | Verdict::Unchanged | Verdict::NotModified if !overtaken => {
                 self.observer.unchanged();
             }
             _ => {}
         }
-        let rings = !overtaken && verdict.rings(&before);
+        // Whoever waits for noise must hear that there is some, or none any more.
+        let was_noisy = self.head.is_noisy();
+        self.tell_noise(&mut head);
+        let rings = !overtaken && (verdict.rings(&before) || head.is_noisy() != was_noisy);
         self.head = Arc::new(head);
         (verdict, rings)
     }
@@ -174,6 +195,7 @@ impl StateMachine {
             }
             Verdict::Changed => self.with_fallback(self.why.explanation.to_string()),
             Verdict::Insignificant => self.with_fallback(format!("nothing that counts ({})", self.why.explanation)),
+            Verdict::Noise => self.with_fallback(format!("nothing but noise ({})", self.why.explanation)),
             Verdict::Unchanged => "byte for byte the same".to_owned(),
             Verdict::NotModified => "the upstream says that it is not modified".to_owned(),
             Verdict::Failed(failure) => failure.text.clone(),
@@ -212,17 +234,25 @@ impl StateMachine {
             && newest.representation.same(&representation)
         {
             self.refresh(head, &representation.headers.clone(), Some(representation), false);
-            return Verdict::Unchanged;
+            return self.rest(head, fetched, at).unwrap_or(Verdict::Unchanged);
         }
         let content = representation.digest();
-        let Meaning { digest: meaning, fallback } = self.rules.meaning(&representation, content);
-        let explanation = newest
+        let Meaning { digest: exact, fallback } = self.rules.meaning(&representation, content);
+        if newest.is_none() {
+            self.sample(&representation, fetched.started, at);
+        }
+        let same = newest.as_ref().is_some_and(|newest| self.exact.unwrap_or(newest.version.meaning) == exact);
+        let is_noise = newest
             .as_ref()
-            .map(|newest| explain(&newest.representation, &representation, &self.rules))
-            .unwrap_or_default();
+            .is_some_and(|newest| !same && self.is_noise(&newest.representation, &representation, fetched.started, at));
+        let same_meaning = same || is_noise;
+        let meaning = newest.as_ref().filter(|_| same_meaning).map_or(exact, |newest| newest.version.meaning);
+        self.exact = (exact != meaning).then_some(exact);
+        let rules = self.noise.as_ref().map_or(&*self.rules, NoiseLearner::rules);
+        let explanation =
+            newest.as_ref().map(|newest| explain(&newest.representation, &representation, rules)).unwrap_or_default();
         self.why = Why { explanation, fallback };
         let position = newest.as_ref().map_or(1, |newest| newest.version.position + 1);
-        let same_meaning = newest.as_ref().is_some_and(|newest| newest.version.meaning == meaning);
         // Among consecutive versions with one meaning, the first, which most clients hold, and the latest are kept.
         let replace =
             same_meaning && newest.as_ref().is_some_and(|newest| newest.version.position > head.meaning_position);
@@ -244,8 +274,11 @@ impl StateMachine {
         // If memory is short, returning clients receive a snapshot.
         let versions = if self.share.has_room() { self.options.versions } else { 1 };
         head.history = head.history.with(snapshot, replace, &HistoryOptions { versions, ..self.options });
-        self.share.set(self.owner, head.history.weight());
-        if same_meaning {
+        self.weigh(head);
+        if is_noise {
+            head.noise_position = position;
+            Verdict::Noise
+        } else if same_meaning {
             Verdict::Insignificant
         } else {
             head.meaning_position = position;

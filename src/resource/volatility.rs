@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::explain::{Explanation, Rule};
 use crate::model::Digest;
+use crate::probe::quoted;
 
 /// How many consecutive changed fetches are suspicious.
 const STREAK: usize = 10;
@@ -103,6 +104,20 @@ fn advice(what: &str, rules: Option<&[Rule]>) -> String {
 
 /// The text before the suggested configuration.
 const NEEDS: &str = "the route needs ";
+
+/// A complete route for `path` that ignores what `rules` mean. With `learns`, pages there are given the browser script. `None` if
+/// there is no rule, or no route can name that path.
+pub fn route_of_rules(rules: &[&Rule], path: &str, learns: bool) -> Option<String> {
+    let keys = ["json", "css", "regex"].into_iter().filter_map(|key| {
+        let texts = rules.iter().filter(|rule| rule.key() == key);
+        let texts: Vec<String> = texts.map(|rule| quoted(rule.text())).collect();
+        (!texts.is_empty()).then(|| format!("ignore.{key} = [{}]\n", texts.join(", ")))
+    });
+    let ignore: String = keys.collect();
+    let shim = if learns { "shim = \"learn\"\n" } else { "" };
+    let path_text = quoted(path);
+    (!path.contains('*') && !ignore.is_empty()).then(|| format!("[[route]]\npath = {path_text}\n{ignore}{shim}"))
+}
 
 /// Returns a complete route for `path` that follows `advice`. With `learns`, its pages receive the browser script.
 /// Returns `None` if the advice contains no configuration, or if no route can name that path.

@@ -47,6 +47,7 @@ pub struct Metrics {
     budget_stretched: Gauge<i64, AtomicI64>,
     history_bytes: Gauge<u64, AtomicU64>,
     differs: Counters,
+    noise: Counters,
     refused: Family<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
     event_log: Arc<EventLog>,
@@ -71,6 +72,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("budget_stretched", &[]),
     ("history_bytes", &[]),
     ("audience_differs_total{route}", &[]),
+    ("noise_total{route}", &[]),
     ("limits_hit_total{limit}", LIMITS),
     ("fetch_seconds{route}", &[]),
     ("requests_total{how,status}", &STATUSES),
@@ -147,6 +149,8 @@ impl Metrics {
             "Samples in which clients with credentials were answered otherwise than those who share without",
             differs.clone(),
         );
+        let noise = Counters::default();
+        registry.register("noise", "Fetches that found nothing new but what changes by itself", noise.clone());
         let refused = Family::<Vec<(&'static str, &'static str)>, Counter<u64, AtomicU64>>::default();
         // A counter that is created with its first increment does not appear to grow.
         for limit in LIMITS {
@@ -196,6 +200,7 @@ impl Metrics {
             budget_stretched,
             history_bytes,
             differs,
+            noise,
             refused,
             routes: Mutex::default(),
             event_log: Arc::default(),
@@ -217,6 +222,7 @@ impl Metrics {
                 polls: Series::new(&self.polls, pattern, "how", WAYS),
                 triggers: self.triggers.clone(),
                 differs: self.differs.clone(),
+                noise: self.noise.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
                 delay: self.delay.get_or_create(&all).clone(),
                 fetch_seconds: self.fetch_seconds.get_or_create(&all).clone(),
@@ -253,6 +259,7 @@ impl Metrics {
     fn begin(&self, all: &Labels) {
         let with = |name, value| Labels { route: Arc::clone(&all.route), second: Some((name, value)) };
         drop(self.differs.get_or_create(all));
+        drop(self.noise.get_or_create(all));
         for transport in TRANSPORTS {
             drop(self.streams.get_or_create(&with("transport", transport)));
         }
@@ -278,7 +285,7 @@ impl Metrics {
         self.resources.remove(&route.all);
         self.delay.remove(&route.all);
         self.fetch_seconds.remove(&route.all);
-        for family in [&self.replaced, &self.fetch_bytes, &self.differs] {
+        for family in [&self.replaced, &self.fetch_bytes, &self.differs, &self.noise] {
             family.remove(&route.all);
         }
         for transport in TRANSPORTS {

@@ -58,6 +58,7 @@ pub struct RouteMetrics {
     pub(super) delay: LatencyHistogram,
     pub(super) fetch_seconds: LatencyHistogram,
     pub(super) differs: Counters,
+    pub(super) noise: Counters,
     /// The poll rate of this route's clients, in millionths of a poll per second.
     pub(super) rate: AtomicU64,
     pub(super) replaced: Arc<AvoidedPolls>,
@@ -202,6 +203,11 @@ impl RouteMetrics {
     /// Counts a finished fetch.
     pub fn fetched(&self, result: &'static str) {
         self.fetches.get_or_create(&self.with("result", result)).inc();
+    }
+
+    /// A fetch found nothing but noise.
+    pub fn noise(&self) {
+        self.noise.get_or_create(&self.all).inc();
     }
 
     /// Records the duration of a fetch.

@@ -348,7 +348,7 @@
       const held = sum(route.streams);
       cells(row, [
         route.route,
-        route.fetch ? duration(route.every_ms) : 'ticks only',
+        route.fetch ? (route.every_ms === null ? 'auto' : duration(route.every_ms)) : 'ticks only',
         count(route.resources),
         count(held),
         count(sum(route.looks)),
@@ -381,7 +381,7 @@
     each(find('resources'), shown, (resource) => resource.resource, create, (row, resource) => {
       const [url, state, held, every, change, polls] = row.children;
       put(url.firstChild, resource.url);
-      const remarks = [resource.route && resource.route !== resource.url && `route ${resource.route}`, resource.advice && 'there is advice: see why'];
+      const remarks = [resource.route && resource.route !== resource.url && `route ${resource.route}`, resource.advice && 'there is advice: see why', resource.noise && `${count(resource.noise)} ${resource.noise === 1 ? 'part changes' : 'parts change'} by ${resource.noise === 1 ? 'itself' : 'themselves'}: see why`];
       put(url.lastChild, remarks.filter(Boolean).join(' · '));
       state.firstChild.className = `badge ${resource.state}`;
       put(state.firstChild, resource.state);
@@ -482,7 +482,7 @@
     const response = await fetch(`/api/why?url=${encodeURIComponent(url)}`, { headers: headers({}) });
     if (!response.ok) return body.replaceChildren(make('p', {}, await response.text()));
     const { resources } = await response.json();
-    body.replaceChildren(...resources.flatMap(({ resource, advice, looks }) => {
+    body.replaceChildren(...resources.flatMap(({ resource, advice, noise, looks }) => {
       const head = ['When', 'Because of', 'Result', 'Status', 'Body', 'Took', 'Why'];
       const rows = looks.map((look) => make('tr', {},
         make('td', {}, clock(look.at)),
@@ -495,6 +495,7 @@
       return [
         make('h3', {}, resource),
         ...(advice ? [make('p', { class: 'advice' }, advice)] : []),
+        ...(noise.length ? [make('p', {}, 'Changes by itself, and hurries nobody:'), make('ul', {}, ...noise.map(({ rule, because }) => make('li', {}, make('code', {}, rule), ` (${because})`)))] : []),
         make('table', {}, make('thead', {}, make('tr', {}, ...head.map((text) => make('th', { scope: 'col' }, text)))), make('tbody', {}, ...rows)),
       ];
     }));

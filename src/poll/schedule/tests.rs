@@ -8,6 +8,7 @@ const OPTIONS: Options = Options {
     every: Duration::from_secs(1),
     every_max: Duration::from_secs(30),
     refresh_gap: Duration::from_millis(50),
+    effort: None,
 };
 
 fn seconds(seconds: u64) -> Duration {
@@ -190,7 +191,7 @@ proptest! {
         steps in prop::collection::vec((triggers(), verdicts(), 0u64..100_000), 1..50),
     ) {
         let every = Duration::from_millis(every);
-        let options = Options { every, every_max: every * u32::try_from(factor).unwrap(), refresh_gap: Duration::from_millis(50) };
+        let options = Options { every, every_max: every * u32::try_from(factor).unwrap(), refresh_gap: Duration::from_millis(50), effort: None };
         let mut schedule = Schedule::new(options, seed);
         let mut now = clock::now();
         for (trigger, verdict, pause) in steps {

@@ -61,6 +61,9 @@ export class StreamHub {
         follow.clients.set(client, (follow.clients.get(client) || new Set()).add(id));
         if (follow.live && follow.known) {
             client.tell({ ...follow.known, id });
+        } else if (follow.known && !page) {
+            // Not as an answer, but so that what comes next is known to be news.
+            client.tell({ ...follow.known, old: true, id });
         } else if (follow.live) {
             // The first client sent its version and was told that it is current; this client may hold another version.
             follow.version = undefined;

@@ -114,9 +114,9 @@ class Poll {
                 // The first state is the response that the page has just received, or that it will request in time.
                 this.late ||= changed && !!this.replica;
                 this.replica = record;
-                this.live = live;
+                this.live = live && !record.old;
                 this.catchUp();
-                if (changed) {
+                if (changed && !record.old) {
                     announce(record);
                 }
                 break;

@@ -1,0 +1,345 @@
+//! How often a resource is fetched where nobody has said: as often as an effort allows that is small to the application.
+//!
+//! ```text
+//! a fetch took so long ─ less what the network takes ─▶ its cost ─▶ cost / effort: its interval ─┐
+//!                  └ longer than usual: the application is busy ─▶ rarer, until that is over      ├─▶ Pacer::interval
+//! all resources together ─▶ Efforts: what they would cost in all, against five times the effort ─┘
+//! ```
+//!
+//! What matters to an application is the work, not the number of requests. It begins gently, at the pace of those who follow.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::poller::Poller;
+use super::{Fetcher, Schedule};
+use crate::resource::{CompletedFetch, FetchOutcome};
+
+/// Nothing is fetched more often than this.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Before anything is known of what a fetch costs, where nobody says how often he would ask.
+const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much sooner each fetch is than the one before, until the effort is reached; and how much later where it is too much.
+const SOONER: f64 = 0.8;
+const LATER: f64 = 1.5;
+
+/// All resources together may take so many times what one may.
+const IN_ALL: f64 = 5.0;
+
+/// How fast what is known of costs follows what they are: faster when they rise.
+const RISES: f64 = 0.3;
+const FALLS: f64 = 0.1;
+
+/// What usually takes so long takes this much more of it when the application is busy.
+const BUSY_TIMES: f64 = 2.0;
+const BUSY_BEYOND: f64 = 0.010;
+
+/// The usual time is the shortest of late, which grows by this part with each fetch.
+const FORGETS: f64 = 0.01;
+
+/// An application that says that it is asked too often is asked no more often than its pages would for so long.
+const LIMITED_FOR: Duration = Duration::from_secs(600);
+
+/// The interval of one resource. Pure.
+#[derive(Clone, Debug)]
+pub(super) struct Pacer {
+    effort: f64,
+    /// Of one fetch, in seconds of the application's time.
+    cost: Option<f64>,
+    /// How long fetches usually take, in seconds.
+    usual: f64,
+    /// In seconds; not begun before the first fetch.
+    interval: Option<f64>,
+    /// How many times rarer everything has to be that all resources share.
+    crowding: f64,
+    limited_until: Option<Instant>,
+}
+
+impl Pacer {
+    /// Nothing is known yet. `effort` is the share of one worker's time.
+    pub(super) fn new(effort: f64) -> Self {
+        Self { effort, cost: None, usual: 0.0, interval: None, crowding: 1.0, limited_until: None }
+    }
+
+    /// A fetch was answered after `took`, of which the network takes `network`. Who follows would ask each `pace`.
+    pub(super) fn record(&mut self, took: Duration, network: Duration, pace: Option<Duration>) {
+        let took = took.as_secs_f64();
+        // What takes most of the time may be the application itself: that small answer may have been this one.
+        let network = network.as_secs_f64();
+        let work = if network <= took / 2.0 { took - network } else { took };
+        let cost = self.cost.map_or(work, |known| known + (work - known) * if work > known { RISES } else { FALLS });
+        self.cost = Some(cost);
+        let is_busy = self.interval.is_some() && took > self.usual * BUSY_TIMES + BUSY_BEYOND;
+        self.usual = if self.interval.is_none() || took < self.usual {
+            took
+        } else {
+            self.usual + (took - self.usual) * FORGETS
+        };
+        let target = self.target();
+        self.interval = Some(match self.interval {
+            None => pace.unwrap_or(FIRST_INTERVAL).as_secs_f64().max(target),
+            Some(interval) if is_busy => interval.max(target) * LATER,
+            Some(interval) => (interval * SOONER).max(target),
+        });
+    }
+
+    /// The application could not be read.
+    pub(super) fn failed(&mut self, pace: Option<Duration>) {
+        // It begins anew once it can be.
+        self.interval = self.interval.map(|interval| pace.unwrap_or(FIRST_INTERVAL).as_secs_f64().max(interval));
+    }
+
+    /// Heeds what is shared with others.
+    pub(super) fn set_shared(&mut self, crowding: f64, limited_until: Option<Instant>) {
+        self.crowding = crowding.max(1.0);
+        self.limited_until = limited_until;
+    }
+
+    /// What it would be without others, in seconds.
+    fn target(&self) -> f64 {
+        (self.cost.unwrap_or_default() / self.effort).max(MIN_INTERVAL.as_secs_f64())
+    }
+
+    /// What the resource would take: of the application's time, and fetches a second.
+    pub(super) fn wants(&self) -> Wants {
+        let target = self.target();
+        Wants { work: self.cost.unwrap_or_default() / target, rate: 1.0 / target }
+    }
+
+    /// How long after a fetch that began at `fetched` the next may be made.
+    pub(super) fn interval(&self, fetched: Instant, longest: Duration) -> Duration {
+        if self.limited_until.is_some_and(|until| fetched < until) {
+            return longest;
+        }
+        let interval = self.interval.unwrap_or(FIRST_INTERVAL.as_secs_f64()).max(self.target() * self.crowding);
+        Duration::from_secs_f64(interval.min(longest.as_secs_f64())).max(MIN_INTERVAL.min(longest))
+    }
+}
+
+/// What resources would take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Wants {
+    work: f64,
+    rate: f64,
+}
+
+/// What all resources share of one application.
+#[derive(Debug, Default)]
+pub(super) struct Efforts(Mutex<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    wants: Wants,
+    /// The shortest time in which a small answer came, in seconds.
+    network: Option<f64>,
+    limited_until: Option<Instant>,
+}
+
+/// Answers of no more than this say how long the network takes.
+const SMALL: usize = 1024;
+
+impl Efforts {
+    /// A fetch brought so many bytes after `took`. Returns how long the network takes, as far as is known.
+    pub(super) fn record(&self, took: Duration, bytes: usize) -> Duration {
+        let mut shared = self.lock();
+        if bytes <= SMALL {
+            let took = took.as_secs_f64();
+            shared.network = Some(shared.network.map_or(took, |known| took.min(known * (1.0 + FORGETS))));
+        }
+        Duration::from_secs_f64(shared.network.unwrap_or_default())
+    }
+
+    /// The application said at `now` that it is asked too often.
+    pub(super) fn limit(&self, now: Instant) {
+        self.lock().limited_until = Some(now + LIMITED_FOR);
+    }
+
+    /// Until when it is asked no more often than its pages would.
+    pub(super) fn limited_until(&self) -> Option<Instant> {
+        self.lock().limited_until
+    }
+
+    /// How many times rarer fetches have to be so that all together take no more than they may, of work where each may take
+    /// `effort`, and of half of `rate` fetches a second.
+    pub(super) fn crowding(&self, effort: f64, rate: usize) -> f64 {
+        let Wants { work, rate: wanted } = self.lock().wants;
+        (work / (effort * IN_ALL)).max(wanted / (rate as f64 / 2.0)).max(1.0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one resource would take, counted among all until it is gone.
+pub(super) struct Share {
+    all: Arc<Efforts>,
+    wants: Wants,
+}
+
+impl Share {
+    pub(super) fn new(all: Arc<Efforts>) -> Self {
+        Self { all, wants: Wants::default() }
+    }
+
+    pub(super) fn set(&mut self, wants: Wants) {
+        let mut shared = self.all.lock();
+        shared.wants.work = (shared.wants.work + wants.work - self.wants.work).max(0.0);
+        shared.wants.rate = (shared.wants.rate + wants.rate - self.wants.rate).max(0.0);
+        self.wants = wants;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(Wants::default());
+    }
+}
+
+/// What a fetch was to the application.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchWeight {
+    took: Duration,
+    finished: Instant,
+    /// What it brought, in bytes; `None` if it failed.
+    bytes: Option<usize>,
+    is_limit: bool,
+}
+
+impl FetchWeight {
+    pub(super) fn of(fetch: &CompletedFetch) -> Self {
+        let bytes = match &fetch.outcome {
+            FetchOutcome::Fresh(found) => Some(found.body.len()),
+            FetchOutcome::NotModified(_) => Some(0),
+            _ => None,
+        };
+        Self {
+            took: fetch.finished.saturating_duration_since(fetch.started),
+            finished: fetch.finished,
+            bytes,
+            is_limit: fetch.outcome.status() == Some(429),
+        }
+    }
+}
+
+impl<F: Fetcher + ?Sized> Poller<F> {
+    /// Takes note of what a fetch was to the application.
+    pub(super) fn account(&self, schedule: &mut Schedule, share: &mut Share, weight: FetchWeight) {
+        let Some(effort) = self.config.schedule.effort else { return };
+        let efforts = self.limiter.efforts();
+        if let Some(bytes) = weight.bytes {
+            schedule.answered(weight.took, efforts.record(weight.took, bytes));
+        } else if weight.is_limit {
+            efforts.limit(weight.finished);
+        }
+        share.set(schedule.wants());
+        let rate = self.limiter.stats().options.max_fetch_rate;
+        schedule.set_shared(efforts.crowding(effort.share(), rate), efforts.limited_until());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// The interval after so many fetches that took so long.
+    fn after(pacer: &mut Pacer, fetches: usize, took: Duration, pace: Option<Duration>) -> Duration {
+        for _ in 0..fetches {
+            pacer.record(took, Duration::ZERO, pace);
+        }
+        pacer.interval(clock::now(), LONGEST)
+    }
+
+    #[test]
+    fn the_interval_is_what_the_effort_allows() {
+        for (took, expected) in [(1, 250), (2, 250), (5, 500), (40, 4000), (900, 30_000)] {
+            let interval = after(&mut Pacer::new(0.01), 60, ms(took), None);
+            assert!(interval.abs_diff(ms(expected)) < ms(2), "{interval:?} for {took} ms");
+        }
+    }
+
+    #[test]
+    fn it_begins_at_the_pace_of_those_who_follow_and_becomes_faster() {
+        let mut pacer = Pacer::new(0.01);
+        let pace = Some(Duration::from_secs(10));
+        assert_eq!(after(&mut pacer, 1, ms(1), pace), Duration::from_secs(10));
+        let mut passed = Duration::ZERO;
+        let mut fetches = 0;
+        while passed < Duration::from_secs(30) {
+            passed += after(&mut pacer, 1, ms(1), pace);
+            fetches += 1;
+        }
+        assert!((4..=8).contains(&fetches), "{fetches} in the next half minute");
+        assert_eq!(after(&mut pacer, 20, ms(1), pace), ms(250));
+    }
+
+    #[test]
+    fn a_busy_application_is_asked_more_rarely() {
+        let mut pacer = Pacer::new(0.01);
+        assert_eq!(after(&mut pacer, 40, ms(2), None), ms(250));
+        let busy = after(&mut pacer, 4, ms(60), None);
+        assert!(busy > ms(1500), "{busy:?}");
+        let calm = after(&mut pacer, 60, ms(2), None);
+        assert!(calm < ms(400), "{calm:?}");
+    }
+
+    #[test]
+    fn the_network_is_not_the_applications_time_where_that_is_beyond_doubt() {
+        let mut pacer = Pacer::new(0.01);
+        for _ in 0..60 {
+            pacer.record(ms(42), ms(40), None);
+        }
+        assert!(pacer.interval(clock::now(), LONGEST).abs_diff(ms(4200)) < ms(5));
+        let mut near = Pacer::new(0.01);
+        for _ in 0..60 {
+            near.record(ms(42), ms(10), None);
+        }
+        assert!(near.interval(clock::now(), LONGEST).abs_diff(ms(3200)) < ms(5));
+    }
+
+    #[test]
+    fn all_together_take_five_times_the_effort_and_half_of_the_rate() {
+        for (took, most) in [(2.0, 0.05), (0.1, 0.05)] {
+            let all = Arc::new(Efforts::default());
+            let mut watched: Vec<_> = (0..400).map(|_| (Pacer::new(0.01), Share::new(Arc::clone(&all)))).collect();
+            for _ in 0..40 {
+                for (pacer, share) in &mut watched {
+                    pacer.record(Duration::from_secs_f64(took / 1000.0), Duration::ZERO, None);
+                    share.set(pacer.wants());
+                    pacer.set_shared(all.crowding(0.01, 100), None);
+                }
+            }
+            for (pacer, _) in &mut watched {
+                pacer.set_shared(all.crowding(0.01, 100), None);
+            }
+            let rate: f64 =
+                watched.iter().map(|(pacer, _)| 1.0 / pacer.interval(clock::now(), LONGEST * 100).as_secs_f64()).sum();
+            assert!(rate <= 50.1 && rate * took / 1000.0 <= most * 1.01, "{rate} a second of {took} ms");
+            watched.clear();
+            assert!((all.crowding(0.01, 100) - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn an_application_that_says_it_is_too_much_is_left_at_its_pages_pace() {
+        let all = Efforts::default();
+        let now = clock::now();
+        all.limit(now);
+        let mut pacer = Pacer::new(0.01);
+        after(&mut pacer, 40, ms(1), None);
+        pacer.set_shared(1.0, all.limited_until());
+        assert_eq!(pacer.interval(now, LONGEST), LONGEST);
+        assert_eq!(pacer.interval(now + LIMITED_FOR, LONGEST), ms(250));
+    }
+}

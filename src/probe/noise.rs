@@ -1,0 +1,353 @@
+//! Learns what of one resource changes by itself, while it is fetched.
+//!
+//! ```text
+//! each fetch ─ keep ─▶ a few samples, apart in time ─ the analysis of `probe` ─▶ rules ─ each with a law ─▶ parts
+//! each change ─ what the rules leave is the same, and each part goes on as it did? ─▶ noise, else news
+//! ```
+//!
+//! The rules only say where noise may be. Whether a change there is noise is decided anew each time, spot by spot, so that a
+//! rule that is too wide hides nothing. Pure: the samples were taken by somebody else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::Sample;
+use super::change_series::{ChangeSeries, Changes, Timeline};
+use super::learned::{Part, Read};
+use super::time_value::time_value;
+use super::value::untagged;
+use super::volatility::{Volatility, classify};
+use crate::explain::Rule;
+use crate::model::{Digest, Representation};
+use crate::normalise::{BodyKind, Rules};
+
+/// A larger body is not learned from.
+const MAX_BODY: usize = 256 << 10;
+
+/// What is kept of one resource, in bytes and in samples apart in time.
+const MAX_BYTES: usize = 768 << 10;
+const MAX_SPACED: usize = 8;
+
+/// Fetches in direct succession tell nothing any more after so long.
+const QUICK_COUNTS_FOR: Duration = Duration::from_secs(60);
+
+/// Samples are taken this far apart, or as far as clients would ask.
+const MIN_SPACING: Duration = Duration::from_secs(1);
+const MAX_SPACING: Duration = Duration::from_secs(5);
+
+/// A number that is another one in so many samples in a row, apart in time, is a measurement.
+const MEASURED: usize = 6;
+
+/// Comparing two samples is worth a few milliseconds.
+const MAX_STEPS: usize = 300_000;
+
+/// More parts are a sign that the resource was not understood.
+const MAX_PARTS: usize = 48;
+
+/// So many analyses are made of the first changes; then they become rarer, if they find nothing.
+const EAGER: u32 = 8;
+const MAX_WAIT: u32 = 16;
+
+/// What of a resource changes by itself, as far as fetches have shown.
+#[derive(Debug)]
+pub struct NoiseLearner {
+    base: Arc<Rules>,
+    samples: Vec<Sample>,
+    started: Option<Instant>,
+    /// How often clients would ask.
+    pace: Duration,
+    parts: Vec<Part>,
+    /// What is left out for all of them.
+    rules: Rules,
+    /// What the last body means under `rules`, by its content.
+    meaning: Option<(Digest, Digest)>,
+    /// Analyses in a row that found nothing, and changes to let pass before the next.
+    fruitless: u32,
+    wait: u32,
+}
+
+/// A part that was learned, as it is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoisePart {
+    /// What means it.
+    pub rule: Rule,
+    /// Why it is noise.
+    pub why: &'static str,
+}
+
+impl NoiseLearner {
+    /// Nothing is known of what `base` leaves.
+    pub fn new(base: Arc<Rules>) -> Self {
+        let rules = base.and(&[], &[], &[]);
+        Self {
+            base,
+            samples: Vec::new(),
+            started: None,
+            pace: Duration::ZERO,
+            parts: Vec::new(),
+            rules,
+            meaning: None,
+            fruitless: 0,
+            wait: 0,
+        }
+    }
+
+    /// Clients would ask this often by themselves.
+    pub fn set_pace(&mut self, pace: Duration) {
+        self.pace = pace;
+    }
+
+    /// What was learned.
+    pub fn parts(&self) -> Vec<NoisePart> {
+        self.parts.iter().map(|part| NoisePart { rule: part.rule.clone(), why: part.nature.describe() }).collect()
+    }
+
+    /// The route's rules, and those that were learned.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Bytes of bodies that are kept.
+    pub fn weight(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.representation.body.len() as u64).sum()
+    }
+
+    /// Gives up what could still be learned from.
+    pub fn forget_samples(&mut self) {
+        self.samples = Vec::new();
+    }
+
+    /// Takes in a fetch that was made in direct succession to the one before.
+    pub fn sample(&mut self, representation: &Representation, at: Instant, wall: SystemTime) {
+        self.keep(representation, at, wall, false);
+    }
+
+    /// A fetch that began at `at` brought `new` where `known` was. Whether all that differs is noise. `is_news`: it is not,
+    /// for other reasons.
+    pub fn is_noise(
+        &mut self,
+        known: &Representation,
+        new: &Representation,
+        at: Instant,
+        wall: SystemTime,
+        is_news: bool,
+    ) -> bool {
+        if new.body.len() > MAX_BODY || known.body.len() > MAX_BODY {
+            self.forget();
+            return false;
+        }
+        if self.samples.is_empty() {
+            self.keep(known, at, wall, true);
+        }
+        self.keep(new, at, wall, true);
+        let goes_on = self.observe(new, at);
+        let is_noise = !is_news
+            && (goes_on && self.leaves_the_same(known, new)
+                // What was just learned from the same fetch counts for it.
+                || self.analyse().is_some_and(|goes_on| goes_on && self.leaves_the_same(known, new)));
+        if !is_noise {
+            self.parts.iter_mut().for_each(Part::told);
+        }
+        is_noise
+    }
+
+    /// A fetch that began at `at` brought `known` again. Whether what clients hold of noise is as good as that: `false`, if
+    /// something stands still that was taken for noise.
+    pub fn rests(&mut self, known: &Representation, at: Instant, wall: SystemTime) -> bool {
+        if !self.samples.is_empty() {
+            self.keep(known, at, wall, true);
+        }
+        let expected = all(&mut self.parts, |part| part.rests(at));
+        if !expected {
+            self.parts.iter_mut().for_each(Part::told);
+        }
+        expected
+    }
+
+    fn forget(&mut self) {
+        *self = Self { pace: self.pace, ..Self::new(Arc::clone(&self.base)) };
+    }
+
+    /// Whether `rules` leave the same of both.
+    fn leaves_the_same(&mut self, known: &Representation, new: &Representation) -> bool {
+        if self.parts.is_empty() {
+            return false;
+        }
+        let meaning = |representation: &Representation| {
+            let content = representation.digest();
+            let kept = self.meaning.filter(|(known, _)| *known == content);
+            kept.unwrap_or_else(|| (content, self.rules.meaning(representation, content).digest))
+        };
+        let (before, after) = (meaning(known), meaning(new));
+        self.meaning = Some(after);
+        before.1 == after.1
+    }
+
+    /// Has all parts see what stands there now.
+    fn observe(&mut self, representation: &Representation, at: Instant) -> bool {
+        if self.parts.is_empty() {
+            return true;
+        }
+        let body = self.rules.read(representation);
+        let read = Read::of(&body);
+        let goes_on = all(&mut self.parts, |part| part.observe(&read, at));
+        if self.parts.iter().any(Part::is_over) {
+            self.parts.retain(|part| !part.is_over());
+            self.compile();
+        }
+        goes_on
+    }
+
+    fn compile(&mut self) {
+        let (mut json, mut css, mut regex) = (Vec::new(), Vec::new(), Vec::new());
+        for part in &self.parts {
+            match &part.rule {
+                Rule::Json(text) => json.extend(text.parse().ok()),
+                Rule::Css(text) => css.extend(text.parse().ok()),
+                Rule::Regex(text) => regex.extend(text.parse().ok()),
+            }
+        }
+        self.rules = self.base.and(&json, &css, &regex);
+        self.meaning = None;
+    }
+
+    /// Keeps a sample. The last one is given up again if the next comes before it is far enough from the one before it.
+    fn keep(&mut self, representation: &Representation, at: Instant, wall: SystemTime, spaced: bool) {
+        if representation.body.len() > MAX_BODY {
+            return;
+        }
+        let started = *self.started.get_or_insert(at);
+        let since = at.saturating_duration_since(started);
+        let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let spacing = self.pace.clamp(MIN_SPACING, MAX_SPACING);
+        if let [.., before, last] = self.samples.as_slice()
+            && spaced
+            && last.spaced
+            && last.at.saturating_sub(before.at) < spacing
+        {
+            self.samples.pop();
+        }
+        self.samples.push(Sample {
+            representation: representation.clone(),
+            headers: HeaderMap::new(),
+            at: since,
+            wall,
+            took: Duration::ZERO,
+            spaced,
+        });
+        self.samples.retain(|sample| sample.spaced || since.saturating_sub(sample.at) < QUICK_COUNTS_FOR);
+        let spaced = |samples: &[Sample]| samples.iter().filter(|sample| sample.spaced).count();
+        while spaced(&self.samples) > MAX_SPACED || (self.weight() > MAX_BYTES as u64 && self.samples.len() > 2) {
+            let Some(oldest) = self.samples.iter().position(|sample| sample.spaced) else { break };
+            self.samples.remove(oldest);
+        }
+    }
+
+    /// Looks for parts that are not known yet. If there are any: whether the last sample is what they say was to be expected.
+    fn analyse(&mut self) -> Option<bool> {
+        if self.wait > 0 {
+            self.wait -= 1;
+            return None;
+        }
+        let found = self.candidates();
+        if found.is_empty() {
+            self.fruitless += 1;
+            self.wait = (1u32 << (self.fruitless / EAGER).min(MAX_WAIT.ilog2())) - 1;
+            return None;
+        }
+        self.fruitless = 0;
+        self.parts.retain(|part| !found.iter().any(|new| new.rule == part.rule));
+        self.parts.extend(found);
+        self.compile();
+        // All that is known of the past of the new parts is in the samples.
+        let started = self.started?;
+        let mut goes_on = true;
+        for part in &mut self.parts {
+            *part = part.afresh();
+        }
+        for sample in &self.samples {
+            let body = self.rules.read(&sample.representation);
+            let read = Read::of(&body);
+            let at = started + sample.at;
+            goes_on = all(&mut self.parts, |part| part.observe(&read, at));
+        }
+        Some(goes_on)
+    }
+
+    fn candidates(&self) -> Vec<Part> {
+        if self.samples.len() < 3 {
+            return Vec::new();
+        }
+        let timeline = Timeline::of(&self.samples);
+        let none = Rules::default();
+        let readings: Vec<_> = self.samples.iter().map(|sample| none.read(&sample.representation)).collect();
+        let form = readings.first().map_or(BodyKind::Bytes, |reading| reading.form);
+        if readings.iter().any(|reading| reading.form == BodyKind::Bytes || reading.form != form) {
+            return Vec::new();
+        }
+        let texts: Vec<&str> = readings.iter().map(|reading| &*reading.text).collect();
+        let mut series = ChangeSeries::within(MAX_STEPS);
+        super::collect(&texts, form, &timeline, &mut series);
+        let room = MAX_PARTS.saturating_sub(self.parts.len());
+        let is_known = |new: &Part| self.parts.iter().any(|part| part.rule == new.rule && part.law == new.law);
+        let mut found: BTreeSet<Rule> = BTreeSet::new();
+        let parts = series.list.into_iter().filter_map(|(_, changes)| {
+            let rule = changes.rule.clone().filter(|_| changes.doubt.is_none())?;
+            let nature = nature(&changes, &timeline)?;
+            let part = Part::new(rule, nature).filter(|part| !is_known(part))?;
+            found.insert(part.rule.clone()).then_some(part)
+        });
+        parts.take(room).collect()
+    }
+}
+
+/// Whether all went on as expected; each is asked, whatever the others say.
+fn all(parts: &mut [Part], goes_on: impl FnMut(&mut Part) -> bool) -> bool {
+    parts.iter_mut().map(goes_on).filter(|expected| !expected).count() == 0
+}
+
+/// What kind of noise it is, if that is beyond doubt.
+fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
+    let seen = &changes.seen;
+    if seen.is_empty() || !changes.structural.is_empty() {
+        return None;
+    }
+    let fetches: BTreeSet<usize> = seen.iter().map(|seen| seen.fetch).collect();
+    let quick = fetches.iter().filter(|fetch| !timeline.spaced[**fetch]).count();
+    let slow = fetches.len() - quick;
+    match classify(changes, timeline) {
+        Volatility::Unknown | Volatility::Duration
+            if slow >= MEASURED
+                && slow == timeline.pairs(true)
+                && seen.iter().all(|seen| is_number(&seen.old) && is_number(&seen.new)) =>
+        {
+            Some(Volatility::Measure)
+        }
+        Volatility::Unknown | Volatility::Churn => None,
+        // One step may be somebody's.
+        Volatility::Duration => {
+            let value = |text: &str| time_value(&untagged(text)).map(|value| value.value);
+            let grows = seen.iter().all(|seen| value(&seen.new) > value(&seen.old));
+            (grows && fetches.len() > 1).then_some(Volatility::Duration)
+        }
+        nature @ (Volatility::Counter | Volatility::Token | Volatility::Noise) => {
+            (quick > 1 || (quick > 0 && fetches.len() > 2)).then_some(nature)
+        }
+        // A clock goes all the time; a number may fit by chance.
+        nature => (fetches.len() > 2 && slow * 4 >= timeline.pairs(true) * 3).then_some(nature),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let text = untagged(text);
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    digits > 0 && text.chars().filter(|c| c.is_alphabetic()).count() <= 3
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests;
