@@ -30,7 +30,7 @@
 //! | [`proto`] | HTTP without policy: message framing |
 //! | [`json`], [`markup`], [`diff`] | zero-copy parsers; differences and deltas |
 //! | [`post`] | requests that are not GETs and only read, and who gets their responses |
-//! | [`explain`], [`probe`] | explanations of changes; detection of noise, and ignore rules for it |
+//! | [`explain`], [`probe`], [`observe`] | explanations of changes; detection of noise, and ignore rules for it; what traffic tells about polling |
 //! | [`resource`] | the state machine of one resource, and the handle that poller and clients share |
 //! | [`poll`], [`hub`] | when and how to fetch; the registry of resources |
 //! | [`deliver`] | stream formats, and the loops that hold clients |
@@ -73,6 +73,7 @@ pub mod json;
 pub mod markup;
 pub mod model;
 pub mod normalise;
+pub mod observe;
 pub mod poll;
 pub mod post;
 pub mod probe;

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::documents::blocks;
 use crate::support::backend::{Backend, Page};
-use crate::support::client::Events;
+use crate::support::client::{Connection, Events};
 use crate::support::program::Scratch;
 
 /// `probe` takes its time, and says nothing meanwhile where no terminal shows it.
@@ -77,6 +77,41 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Observes a page that polls, for less long than a reader would, and sees the file that comes of it.
+    async fn observe(&mut self, line: &str) {
+        self.server = None;
+        assert!(line.contains("--for 10m"), "{line}");
+        let line = line.replace("--for 10m", "--for 4s");
+        let _ = std::fs::remove_file(self.scratch.path("sungrazer.toml"));
+        let mut child = self.spawn(&line);
+        let ready = reads(&mut child, &line, "\n").await;
+        let (_, rest) = ready.split_once("listen=http://").unwrap_or_else(|| panic!("{line}: {ready}"));
+        let listen: SocketAddr = rest.split_whitespace().next().unwrap().parse().unwrap();
+        let polls = async {
+            let mut timer = tokio::time::interval(Duration::from_millis(200));
+            loop {
+                timer.tick().await;
+                if let Ok(stream) = tokio::net::TcpStream::connect(listen).await {
+                    let mut page = Connection { stream, buffer: Vec::new() };
+                    let request = b"GET /api/messages HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                    // It may be about to end.
+                    if page.stream.write_all(request).await.is_ok() {
+                        while page.fill().await {}
+                    }
+                }
+            }
+        };
+        let ended = tokio::select! {
+            ended = timeout(PATIENCE, child.wait()) => ended.unwrap().unwrap(),
+            () = polls => unreachable!("a page polls for ever"),
+        };
+        assert!(ended.success(), "{line}: {ended}");
+        let written = std::fs::read_to_string(self.scratch.path("sungrazer.toml")).unwrap();
+        assert!(written.contains("path = \"/api/messages\"") && written.contains("/generated"), "{written}");
+    }
+}
+
 /// Waits until `child` has said `text`, and returns all that it has said.
 async fn reads(child: &mut Child, line: &str, text: &str) -> String {
     let mut said = String::new();
@@ -111,7 +146,7 @@ async fn the_commands_do_what_the_page_says() {
         .filter(|(_, line)| !line.starts_with("cargo "))
         .collect();
     let mut said = vec![false; SAYS.len()];
-    let (mut served, mut follower) = (0, None);
+    let (mut served, mut follower, mut observed) = (0, None, false);
     for (at, line) in commands {
         if let Some((_, file)) = files.iter().rfind(|(file_at, _)| *file_at < at) {
             place.scratch.write("sungrazer.toml", &place.at_home(file));
@@ -119,6 +154,11 @@ async fn the_commands_do_what_the_page_says() {
         if let Some(index) = SAYS.iter().position(|(begins, _)| line.starts_with(begins)) {
             reads(&mut place.spawn(&line), &line, SAYS[index].1).await;
             said[index] = true;
+            continue;
+        }
+        if line.starts_with("sungrazer observe ") {
+            place.observe(&line).await;
+            observed = true;
             continue;
         }
         assert!(line.starts_with("sungrazer"), "line {at}: nothing is known of {line:?}");
@@ -131,5 +171,5 @@ async fn the_commands_do_what_the_page_says() {
         follower = Some(events);
     }
     drop(follower);
-    assert!(said.iter().all(|said| *said) && served == 2, "{said:?} {served}");
+    assert!(said.iter().all(|said| *said) && served == 2 && observed, "{said:?} {served} {observed}");
 }

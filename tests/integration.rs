@@ -42,6 +42,7 @@ mod memory;
 mod names;
 mod naming;
 mod noise;
+mod observe;
 mod operations;
 mod operators;
 #[cfg(feature = "otel")]

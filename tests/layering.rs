@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("post", &["json", "model", "normalise"]),
     ("explain", &["diff", "json", "markup", "model", "normalise"]),
     ("probe", &["diff", "explain", "json", "markup", "model", "normalise"]),
+    ("observe", &["explain", "json", "markup", "model", "probe"]),
     ("resource", &["model", "normalise", "diff", "explain", "probe"]),
     ("poll", &["clock", "model", "normalise", "post", "resource", "telemetry"]),
     ("hub", &["model", "resource"]),
@@ -33,6 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hub",
             "model",
             "normalise",
+            "observe",
             "poll",
             "post",
             "proto",
@@ -69,6 +71,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hub",
             "model",
             "normalise",
+            "observe",
             "poll",
             "probe",
             "proxy",
@@ -88,6 +91,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "deliver",
             "files",
             "hub",
+            "observe",
             "poll",
             "proxy",
             "resource",
@@ -108,6 +112,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "json",
             "model",
             "normalise",
+            "observe",
             "post",
             "probe",
             "route",
@@ -130,7 +135,7 @@ const PROXY_EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without I/O: whatever they need of the world comes in as an argument.
-const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe"];
+const PURE: &[&str] = &["json", "markup", "model", "proto", "normalise", "diff", "explain", "probe", "observe"];
 
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -183,6 +183,29 @@ async fn admin(sidecar: &Sidecar, names: &mut BTreeSet<String>) {
     }
 }
 
+/// The report where all is only observed.
+async fn observed(backend: &Backend, names: &mut BTreeSet<String>) {
+    let url = backend.url();
+    let sidecar = Sidecar::with(&format!("[server]\nmode = \"observe\"\n[upstream]\nurl = \"{url}\"\n"));
+    let mut poll = tokio::time::interval(std::time::Duration::from_millis(100));
+    let answer = within("a poll in the report", async {
+        loop {
+            poll.tick().await;
+            sidecar.get("/plain", &[("Cookie", "sid=1")]).await;
+            let answer = sidecar.admin("/api/observed").await;
+            let value: Value = serde_json::from_str(answer.text()).unwrap();
+            if value["polls"].as_array().is_some_and(|polls| !polls.is_empty()) {
+                return value;
+            }
+        }
+    })
+    .await;
+    names.insert("admin /api/observed".to_owned());
+    keys(&answer, "admin /api/observed", names);
+    let state: Value = serde_json::from_str(sidecar.admin("/api/state").await.text()).unwrap();
+    keys(&state["observed"], "admin /api/state observed", names);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn public_names_are_those_of_the_list() {
     let mut names = BTreeSet::new();
@@ -212,6 +235,7 @@ async fn public_names_are_those_of_the_list() {
     let held = sidecar.get("/b", &[]).await;
     assert_eq!((held.header("cache-status"), held.header("etag").is_some()), (Some("sungrazer; hit"), true));
     admin(&sidecar, &mut names).await;
+    observed(&backend, &mut names).await;
     socket(&backend, &sidecar, &mut names).await;
     for endpoint in ["/stream?url=/b", "/iframe?url=/b&callback=f", "/shim.js", "/ws"] {
         let head = Events::try_open(sidecar.address, &format!("/.sungrazer{endpoint}"), &[]).await.head;

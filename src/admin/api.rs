@@ -18,8 +18,9 @@ use super::guard::cross_site_rejection;
 use super::{Reload, Reloaded, dashboard, state_push};
 use crate::clock;
 use crate::model::fields;
+use crate::observe::configuration;
 use crate::probe::NoisePart;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, PassiveObserver};
 use crate::resource::{Resource, ResourceStatus, Trigger};
 use crate::route::{Table, Target, Unsteady};
 use crate::shim::PolicyHit;
@@ -87,13 +88,22 @@ impl Api {
                 Some(url) => self.why(&url),
                 None => text(StatusCode::BAD_REQUEST, "Which resource? Ask /api/why?url=/path"),
             },
+            "/api/observed" if reads => match &self.gateway.passive {
+                Some(passive) => json_answer(StatusCode::OK, &observed(passive, &self.gateway)),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "Nothing is observed: start with sungrazer observe, or with mode = \"observe\" under [server].",
+                ),
+            },
             "/api/refresh" if method == Method::POST => self.refresh(target),
             "/api/reload" if method == Method::POST => self.reload().await,
             "/api/refresh" | "/api/reload" => not_allowed("POST"),
-            "/" | "/metrics" | state_push::PATH | "/api/resources" | "/api/why" => not_allowed("GET, HEAD"),
+            "/" | "/metrics" | state_push::PATH | "/api/observed" | "/api/resources" | "/api/why" => {
+                not_allowed("GET, HEAD")
+            }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There is /, /healthz, /readyz, /metrics, /api/state, /api/resources, /api/why, /api/refresh and /api/reload.",
+                "There is /, /healthz, /readyz, /metrics, /api/state, /api/observed, /api/resources, /api/why, /api/refresh and /api/reload.",
             ),
         }
     }
@@ -277,6 +287,16 @@ impl Api {
         }
         json_answer(StatusCode::ACCEPTED, &json!({ "woken": woken }))
     }
+}
+
+/// What was observed so far, and the configuration for it.
+fn observed(passive: &PassiveObserver, gateway: &Gateway) -> Value {
+    let report = passive.report(clock::now());
+    let replicas = gateway.replicas();
+    let upstream = replicas.iter().next().map(|replica| replica.options().address.to_string());
+    let mut value = json!(report);
+    value["configuration"] = configuration(&report, upstream.as_deref()).into();
+    value
 }
 
 /// Returns the metrics in the format that the client prefers: the older one unless it asks for the newer.

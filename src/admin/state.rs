@@ -28,6 +28,7 @@ impl Api {
             "streams": { "held": self.gateway.streams.len(), "most": self.gateway.streams.options().max_streams },
             "budget": self.budget(),
             "delay_bounds": Metrics::delay_bounds(),
+            "observed": self.gateway.passive.as_ref().map(|passive| json!({ "requests": passive.observer.requests() })),
             "routes": self.routes(&routes),
             "watched": self.gateway.hub.len(),
             "resources": self.shown(&routes),

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 mod health;
+mod observe;
 mod probe;
 mod request;
 mod run;
@@ -41,6 +42,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Fetch a URL several times, find parts that change by themselves, and print a configuration for it
     Probe(probe::ProbeArgs),
+    /// Pass everything through, and report what is polled and what push would save; or read that from an access log
+    Observe(observe::ObserveArgs),
     /// Test whether streams get through from here to a Sungrazer, and print settings that repair the path
     Doctor(doctor::DoctorArgs),
     /// Follow a URL and show its changes
@@ -171,6 +174,7 @@ impl Cli {
             Some(Verb::Run(args)) => run::run(&args),
             Some(Verb::Check(args)) => check::check(&args),
             Some(Verb::Probe(args)) => probe::probe(&args),
+            Some(Verb::Observe(args)) => observe::observe(&args),
             Some(Verb::Doctor(args)) => doctor::doctor(&args),
             Some(Verb::Tail(args)) => tail::tail(&args),
             Some(Verb::Demo(args)) => demo::demo(&args),

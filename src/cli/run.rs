@@ -33,13 +33,18 @@ async fn serve(config: Config, source: ConfigSource, inherited: Inherited) -> an
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hang_up = HangUp::new(source.path.is_some())?;
     let mut upgrade = signal(SignalKind::user_defined2()).context("cannot wait for SIGUSR2")?;
-    let (upstream, routes) = (upstreams(&config), config.routes.len());
+    let (upstream, routes, observes) = (upstreams(&config), config.routes.len(), config.observes);
     if let Some(warnings) = &config.warnings {
         warn!("the configuration can be used, with doubts:\n{warnings}");
     }
     let mut server = Server::start(config, &source, inherited)?;
     say(&server.ready_line());
     introduce(&server, &source, &upstream, routes);
+    if observes {
+        info!(
+            "mode = \"observe\": all passes as it is, and nothing is pushed; the dashboard and /api/observed tell what is polled"
+        );
+    }
     // Notifies the process that waits for readiness, if any: systemd, or the previous process.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let which = loop {

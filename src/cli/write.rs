@@ -1,10 +1,57 @@
-//! The file to which `probe` writes.
+//! The files to which `probe` and `observe` write.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Diagnostics, Overrides};
 use crate::files;
+use crate::observe::RouteText;
+
+/// A file that is to have several routes.
+#[derive(Debug)]
+pub(super) struct Routes {
+    target: Target,
+}
+
+impl Routes {
+    /// Checks before anything is observed that routes can be added to the file at `path`.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is not valid.
+    pub(super) fn open(path: &Path) -> Result<Self, WriteError> {
+        Target::of(path).map(|target| Self { target })
+    }
+
+    /// Writes `whole` to a new file, or adds those of `routes` that an existing file does not have. Returns a message about the
+    /// result.
+    ///
+    /// # Errors
+    /// Returns an error if the file would be invalid with them, or cannot be written.
+    pub(super) fn write(self, whole: &str, routes: &[RouteText]) -> Result<String, WriteError> {
+        let name = self.target.path.display().to_string();
+        let (written, done) = match &self.target.text {
+            None => (
+                whole.to_owned(),
+                format!("wrote {name}; read it, then try it: sungrazer check -c {name}, sungrazer -c {name}"),
+            ),
+            Some(text) => {
+                let is_new = |route: &&RouteText| !config::has_route(text, &route.path);
+                let new: Vec<&RouteText> = routes.iter().filter(is_new).collect();
+                let mut written = text.clone();
+                // Each is put above all that are there, and the last is to stand lowest. What takes everything stands below.
+                for route in new.iter().rev() {
+                    written = match route.path.as_str() {
+                        "/**" => format!("{}\n\n{}", written.trim_end(), route.text),
+                        _ => config::with_route(&written, &route.text),
+                    };
+                }
+                (written, format!("added {} routes to {name}, above the others; read what they say", new.len()))
+            }
+        };
+        self.target.replace(&written)?;
+        Ok(done)
+    }
+}
 
 /// The reason why a route cannot be added to a file.
 #[derive(Debug, thiserror::Error)]
@@ -45,19 +92,24 @@ impl Target {
     /// # Errors
     /// Returns an error if the file cannot be read, is not valid, or has such a route.
     pub(super) fn open(path: &Path, route: &str) -> Result<Self, WriteError> {
+        let target = Self::of(path)?;
+        if let Some(text) = &target.text
+            && config::has_route(text, route)
+        {
+            return Err(WriteError::RouteExists { path: path.to_owned(), route: route.to_owned() });
+        }
+        Ok(target)
+    }
+
+    fn of(path: &Path) -> Result<Self, WriteError> {
         let text = match files::text(path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(WriteError::Read { path: path.to_owned(), error }),
         };
         let target = Self { path: path.to_owned(), text };
-        if let Some(text) = &target.text {
-            if config::has_route(text, route) {
-                return Err(WriteError::RouteExists { path: path.to_owned(), route: route.to_owned() });
-            }
-            if target.names_upstream() {
-                target.check(text)?;
-            }
+        if let Some(text) = target.text.as_ref().filter(|_| target.names_upstream()) {
+            target.check(text)?;
         }
         Ok(target)
     }
@@ -76,13 +128,17 @@ impl Target {
             Some(text) => config::with_route(text, block),
             None => block.to_owned(),
         };
-        self.check(&written)?;
-        files::replace(&self.path, &written).map_err(|error| WriteError::Write { path: self.path.clone(), error })?;
+        self.replace(&written)?;
         let name = self.path.display();
         Ok(match &self.text {
             Some(_) => format!("added a route to {name}, above all others; read what it says is not decided"),
             None => format!("wrote {name}; read what it says is not decided, then start with: sungrazer -c {name}"),
         })
+    }
+
+    fn replace(&self, text: &str) -> Result<(), WriteError> {
+        self.check(text)?;
+        files::replace(&self.path, text).map_err(|error| WriteError::Write { path: self.path.clone(), error })
     }
 
     fn check(&self, text: &str) -> Result<(), Diagnostics> {

@@ -49,6 +49,8 @@ pub struct Config {
     pub routes: Vec<RouteOptions>,
     /// The digest of the text from which all of this was read.
     pub written: Digest,
+    /// Whether everything passes, and is only observed.
+    pub observes: bool,
     /// Warnings about settings that most likely do not have the intended effect.
     pub warnings: Option<Diagnostics>,
 }
@@ -166,7 +168,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
     let write_timeout = server.write_timeout.value.0;
     // The same route in front of another application is a different route.
     let behind = serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort)).unwrap_or_default();
-    Config {
+    let config = Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
             admin,
@@ -206,7 +208,22 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             .filter_map(|route| build_route(route, &behind, Effort(upstream.effort.value.0), write_timeout))
             .collect(),
         written: Digest::of_parts([text.as_bytes()]),
+        observes: false,
         warnings: None,
+    };
+    if server.mode == file::Mode::Observe { config.observing() } else { config }
+}
+
+impl Config {
+    /// The same, but everything passes and is only observed: nothing is answered, held, injected or fetched, not even to find
+    /// out how the application wants to be called.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.observes = true;
+        for replica in self.upstream.replicas.iter_mut().filter(|replica| replica.host == HostMode::Auto) {
+            replica.host = HostMode::Preserve;
+        }
+        self
     }
 }
 

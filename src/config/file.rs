@@ -52,6 +52,9 @@ pub struct Server {
     pub redirect_port: Option<u16>,
     /// HTTP/2 without TLS on `listen`, for clients that know it beforehand, such as another proxy.
     pub h2c: bool,
+    /// `"push"`, or `"observe"`: everything passes as it is, nothing is answered, held, injected or fetched, and `/api/observed` and
+    /// the dashboard tell what push would save. A change takes a restart.
+    pub mode: Mode,
     /// Everything of Sungrazer's own on the public listener lives below this path.
     pub prefix: Parsed<Prefix>,
     /// Addresses or networks whose `X-Forwarded-*` and `Forwarded` are trusted.
@@ -84,6 +87,17 @@ pub struct Server {
     pub write_timeout: Parsed<Period>,
     /// Time that clients have to disconnect when the server stops.
     pub drain: Parsed<Period>,
+}
+
+/// `mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// What changes is pushed.
+    #[default]
+    Push,
+    /// Everything passes, and is observed.
+    Observe,
 }
 
 /// `tls`
@@ -437,6 +451,7 @@ impl Default for Server {
             redirect: written("off"),
             redirect_port: None,
             h2c: false,
+            mode: Mode::Push,
             prefix: written("/.sungrazer"),
             trusted_proxies: Vec::new(),
             purge_from: ["127.0.0.1", "::1"].map(written).to_vec(),

@@ -30,6 +30,7 @@ pub fn plan(old: &Config, new: &Config) -> ReloadPlan {
         ("server.tls", old.server.tls != new.server.tls),
         ("server.redirect", redirect(old) != redirect(new)),
         ("server.h2c", old.front != new.front),
+        ("server.mode", old.observes != new.observes),
     ];
     ReloadPlan {
         kept: before.intersection(&after).copied().collect(),

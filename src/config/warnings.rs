@@ -1,12 +1,21 @@
 //! Warnings about valid settings that most likely do not have the intended effect.
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{File, Route, Shim};
+use super::file::{File, Mode, Route, Shim};
 use super::read::{Step, Tree};
 use crate::route::Pattern;
 
 /// Inspects a `file` without mistakes.
 pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
+    if file.server.mode == Mode::Observe && !file.route.is_empty() {
+        found.push(Diagnostic {
+            severity: Severity::Warning,
+            message: "mode = \"observe\" puts all routes out of force: nothing is pushed".to_owned(),
+            span: tree.span(&[Step::Key("server"), Step::Key("mode")]),
+            label: "here".to_owned(),
+            help: Some("leave mode out, or write mode = \"push\", to put them in force".to_owned()),
+        });
+    }
     for (index, route) in file.route.iter().enumerate() {
         let mut warn = |key: &'static str, message: String, help: String| {
             found.push(Diagnostic {
@@ -124,6 +133,20 @@ mod tests {
             .flat_map(crate::config::Diagnostics::iter)
             .map(|warning| format!("{} ({:?})", warning.message, warning.help))
             .collect()
+    }
+
+    #[test]
+    fn routes_that_are_out_of_force_are_warned_of() {
+        let file = |mode: &str, route: &str| {
+            let text = format!("[server]\nmode = \"{mode}\"\n[upstream]\nurl = \"http://a\"\n{route}");
+            let config = parse("test.toml", &text, &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
+            (config.observes, config.warnings.map_or_else(String::new, |found| found.to_string()))
+        };
+        let route = "[[route]]\npath = \"/a\"\n";
+        let (observes, said) = file("observe", route);
+        assert!(observes && said.contains("puts all routes out of force"), "{said}");
+        assert_eq!(file("observe", ""), (true, String::new()));
+        assert_eq!(file("push", route), (false, String::new()));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use noise::{NoiseLearner, NoisePart};
 pub use query::{Varying, varying};
 pub use report::{Finding, Report};
 pub use route::{AnonymousResult, Facts, quoted, route_block};
+pub use time_value::tells_time;
 
 use std::time::Duration;
 

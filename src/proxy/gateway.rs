@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock;
 use crate::deliver::{PollClients, StreamLimiter};
 use crate::hub::{Hub, NewResource};
+use crate::observe::{Observer, Report};
 use crate::poll::{FetchLimiter, Poller};
 use crate::proxy::Bindings;
 use crate::proxy::Hints;
@@ -42,6 +43,22 @@ pub struct GatewayOptions {
     pub head_timeout: Duration,
     /// How long a client may take to accept a write.
     pub write_timeout: Duration,
+}
+
+/// Where all passes, and nothing is pushed: what traffic tells.
+#[derive(Debug)]
+pub struct PassiveObserver {
+    /// What was seen.
+    pub observer: Observer,
+    /// Since when.
+    pub began: Instant,
+}
+
+impl PassiveObserver {
+    /// What was found until `now`.
+    pub fn report(&self, now: Instant) -> Report {
+        self.observer.report(now.saturating_duration_since(self.began))
+    }
 }
 
 /// The gateway: the backend, the routes in front of it, and all watched resources and held clients.
@@ -76,6 +93,8 @@ pub struct Gateway {
     pub bindings: Bindings,
     /// The browser script.
     pub shim: ShimState,
+    /// Set where all passes and is only observed.
+    pub passive: Option<PassiveObserver>,
     /// The access log.
     pub access: Arc<AccessLog>,
     /// Counters.

@@ -22,7 +22,7 @@ mod watched;
 pub use connection::bindings::Bindings;
 pub use connection::service::{ConnectionApp, ConnectionOptions};
 pub use connection::shutdown::{FIRST_REQUEST_GRACE, serve_gracefully};
-pub use gateway::{Gateway, GatewayOptions};
+pub use gateway::{Gateway, GatewayOptions, PassiveObserver};
 pub use passthrough::pingora::PassthroughProxy;
 pub use request::client_hints::Hints;
 pub use request::forwarded::TrustedProxies;

@@ -53,9 +53,11 @@ use crate::config::Config;
 use crate::config::reload::ReloadPlan;
 use crate::deliver::StreamLimiter;
 use crate::hub::Hub;
+use crate::observe::Observer;
 use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
 use crate::proxy::{
-    Bindings, Bodies, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, Replies, WriteLog,
+    Bindings, Bodies, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, PassiveObserver, Replies,
+    WriteLog,
 };
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
@@ -351,6 +353,7 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
         bindings: Bindings::default(),
         hints: Hints::default(),
         shim: ShimState::new(),
+        passive: config.observes.then(|| PassiveObserver { observer: Observer::new(RandomState::new()), began: now }),
         metrics: Arc::new(Metrics::new()),
         circles: Once::new(),
         doctors: Semaphore::new(MAX_DOCTORS),

@@ -239,6 +239,11 @@ impl AccessGuard {
         self.bytes = bytes;
     }
 
+    /// When the request came.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Returns the `traceparent` for the backend, if spans are exported.
     pub fn traceparent(&self) -> Option<String> {
         self.record.as_ref()?.trace.as_ref().filter(|_| self.log.is_exporting()).map(Trace::to_string)

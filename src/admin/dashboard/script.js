@@ -197,6 +197,7 @@
     routes();
     resources();
     happenings();
+    observed();
   }
 
   function problems() {
@@ -417,6 +418,58 @@
         make('span', { class: 'because' }, one.because));
     }, () => {});
     told = Math.max(told, ...known.happenings.map((one) => one.number));
+  }
+
+  // What is observed, where nothing is pushed. It is asked for when there is more of it, once a second at most.
+
+  let asked = -1;
+  let asking = false;
+
+  async function observed() {
+    find('observed').hidden = !known.observed;
+    if (!known.observed || asking || asked === known.observed.requests) return;
+    asking = true;
+    asked = known.observed.requests;
+    try {
+      const response = await fetch('/api/observed', { headers: headers({}) });
+      if (response.ok) showObserved(await response.json());
+    } catch {
+      // The connection says so.
+    }
+    setTimeout(() => {
+      asking = false;
+      observed();
+    }, 1000);
+  }
+
+  function showObserved({ totals, polls, configuration }) {
+    const { polls_per_day: requests, bytes_per_day: sent } = totals;
+    put(find('observed-summary'), polls.length === 0
+      ? 'All passes as it is. Nothing is polled so far: a poll is known by its fourth request.'
+      : `All passes as it is. ${count(totals.polls)} of ${count(totals.requests)} requests are polls. In a day ${short.format(requests.today)} reach the application, ` +
+        `with push about ${short.format(requests.then)}; clients are sent ${bytes(sent.today)}, with push about ${bytes(sent.then)}.`);
+    const numbers = ['clients', 'every', 'same answers', 'late today', 'with push', 'requests a day', 'with push'];
+    const create = () => {
+      const row = rowOf([['', 'path'], ...numbers.map((name) => [name, 'n'])]);
+      row.children[0].append(make('span'), make('small'));
+      return row;
+    };
+    each(find('observed-polls'), polls, ({ method, path }) => `${method} ${path}`, create, (row, poll) => {
+      put(row.children[0].firstChild, `${poll.method} ${poll.path}`);
+      const parts = poll.volatile.map(({ place, looks_like: kind }) => `${place} ${kind === 'unknown' ? 'changes often' : `is a ${kind}`}`);
+      const identities = poll.identities > 1 ? [`${count(poll.identities)} identities`] : [];
+      put(row.children[0].lastChild, [...poll.why, ...parts, ...identities].join(' · '));
+      [
+        count(poll.clients),
+        duration(poll.interval * 1000),
+        poll.same === null ? '–' : `${Math.round(poll.same * 100)} %`,
+        duration(poll.late.today * 1000),
+        duration(poll.late.then * 1000),
+        short.format(poll.requests_per_day.today),
+        short.format(poll.requests_per_day.then),
+      ].forEach((text, at) => put(row.children[at + 1], text));
+    });
+    put(find('observed-configuration'), configuration);
   }
 
   // The recent history of a resource: its last fetches.

@@ -22,7 +22,7 @@ use crate::proxy::connection::bindings::Binding;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::buffered_stream::Handed;
 use crate::proxy::passthrough::inject::{Candidate, Injection};
-use crate::proxy::passthrough::observe::{Observation, observe};
+use crate::proxy::passthrough::observe::{Observation, UploadCopy, observe};
 use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
@@ -32,7 +32,7 @@ use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
 use crate::proxy::watched::writes::{BodySignature, is_well};
 use crate::resource::Writing;
-use crate::route::{Route, Target};
+use crate::route::Route;
 use crate::telemetry::AccessGuard;
 use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
 
@@ -67,6 +67,8 @@ pub struct RequestCtx {
     candidate: Option<Box<Candidate>>,
     /// The page that receives it.
     injection: Option<Box<Injection>>,
+    /// What is kept of an upload, where all is observed.
+    upload: Option<Box<UploadCopy>>,
     /// The copy of a response that is being observed.
     observation: Option<Box<Observation>>,
     /// Guards for a request that may be a write.
@@ -248,6 +250,9 @@ impl ProxyHttp for PassthroughProxy {
             && is_unsafe(session.req_header())
         {
             passage.shape.push(piece);
+            if self.gateway.passive.is_some() {
+                passage.upload.get_or_insert_default().push(piece);
+            }
         }
         // pingora would write the end of an HTTP/2 upload with a final empty frame twice to an HTTP/1.1 backend, which
         // would parse the second end as the beginning of another request.
@@ -307,7 +312,8 @@ impl ProxyHttp for PassthroughProxy {
             self.gateway.wrote_unread(head, peer);
             return Ok(());
         };
-        passage.observation = self.gateway.observation(&request, response);
+        let began = passage.visit.as_deref().map(AccessGuard::began);
+        passage.observation = self.gateway.observation(&request, passage.upload.as_deref(), began, response);
         self.gateway.on_response(&request, &passage.shape, upstream, response)?;
         self.gateway.told_of_write(&request).await;
         if let Some(candidate) = passage.candidate.take() {
@@ -373,6 +379,12 @@ impl ProxyHttp for PassthroughProxy {
             && let Some(witness) = session.req_header().extensions.get::<Witness>()
         {
             witness.saw_whole_answer();
+        }
+        // An answer without a body has no last piece of it.
+        if error.is_none()
+            && let Some(observation) = passage.observation.take_if(|observation| observation.is_report())
+        {
+            self.gateway.observed(*observation);
         }
         if let Some(visit) = &mut passage.visit
             && let Some(written) = session.response_written()
@@ -443,16 +455,6 @@ pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHe
 }
 
 impl Gateway {
-    /// Returns whether a route matches the request, without parsing all of it.
-    fn is_routed(&self, head: &RequestHeader) -> bool {
-        let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
-        let routes = self.routes.load();
-        target.is_some_and(|target| {
-            routes.find(&head.method, target.path).is_some()
-                || (head.method == Method::GET && routes.learning_route(target.path).is_some())
-        })
-    }
-
     /// Records the backend's response to `request`, an upload with this signature, and prepares the head for the
     /// client.
     pub(in crate::proxy) fn on_response(

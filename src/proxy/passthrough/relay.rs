@@ -191,7 +191,9 @@ impl Relay<'_> {
     ) -> Result<bool, Failure> {
         upstream.health().mark_up();
         let close = self.gateway.stopping.is_cancelled();
-        let mut observation = session.resp_header().and_then(|head| self.gateway.observation(self.request, head));
+        let began = visit.as_deref().map(AccessGuard::began);
+        let observe = |head: &ResponseHeader| self.gateway.observation(self.request, None, began, head);
+        let mut observation = session.resp_header().and_then(observe);
         let (head, chunked) =
             self.client_head(&upstream, &session, close).inspect_err(|failure| failure.note(&upstream))?;
         let mut sent = 0;

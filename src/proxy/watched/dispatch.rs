@@ -68,7 +68,9 @@ impl Gateway {
             }
             return Box::pin(self.endpoint(rest, request, wire)).await;
         }
-        if let Some(answer) = self.purge(request) {
+        if self.passive.is_none()
+            && let Some(answer) = self.purge(request)
+        {
             return Dispatch::Answer(answer);
         }
         if self.bindings.concern(request) {
@@ -117,6 +119,10 @@ impl Gateway {
 
     /// Returns the rest of `path` after our own prefix, if it has that prefix.
     pub(in crate::proxy) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        if self.passive.is_some() {
+            // Nothing is ours, so that all that the application has is seen.
+            return None;
+        }
         path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
