@@ -71,7 +71,7 @@ pub(super) fn time_value(text: &str) -> Option<TimeValue> {
     }
 }
 
-/// Whether `text` is nothing but a length of time, as in `3h 12m`.
+/// Returns whether `text` is only a duration, such as `3h 12m`.
 pub(super) fn is_length_alone(text: &str) -> bool {
     let rest = LENGTH.replace_all(text, "");
     rest.len() < text.len() && rest.chars().all(|c| c.is_whitespace() || c == ',')
