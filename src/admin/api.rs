@@ -319,7 +319,7 @@ fn metrics(headers: &HeaderMap, open_metrics: String) -> Answer {
     answer
 }
 
-/// What of a resource was learned to change by itself.
+/// Returns the learned noise of a resource.
 fn noise(resource: &Resource) -> Vec<Value> {
     let part = |part: &NoisePart| json!({ "kind": part.rule.key(), "rule": part.rule.text(), "because": part.why });
     resource.state().noise.iter().map(part).collect()

@@ -119,7 +119,7 @@ pub struct RouteOptions {
 /// How long a resource is kept after its last client left, for clients that reconnect.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How old an answer from memory may be, and how soon what failed is tried again, where nobody has said how often to fetch.
+/// The maximum age of a response from memory, and the delay before a retry, if no interval is configured.
 const USUAL: Duration = Duration::from_secs(1);
 
 /// Builds the options from `file`, which has been checked.
@@ -358,7 +358,7 @@ fn read_rules(post: &Post) -> Option<ReadRules> {
 /// What stands for all queries of GraphQL.
 const ALL_QUERIES: &str = "queries";
 
-/// Whether it is learned what of its resources changes by itself.
+/// Returns whether noise is learned for the route's resources.
 fn learns_noise(route: &file::Route) -> bool {
     match route.noise {
         Some(noise) => noise == file::Noise::Learn,

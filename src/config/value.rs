@@ -109,12 +109,12 @@ impl FromStr for Period {
     }
 }
 
-/// How often to fetch.
+/// A fetch interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Every {
     /// As often as the effort allows.
     Auto,
-    /// At this interval.
+    /// A fixed interval.
     At(Period),
 }
 
@@ -126,7 +126,7 @@ impl FromStr for Every {
     }
 }
 
-/// A share, in millionths.
+/// A fraction, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percent(pub u32);
 

@@ -1,11 +1,12 @@
-//! How held clients are told of what changes by itself: at their own pace.
+//! How held clients receive changes that are only noise: at their own pace.
 //!
 //! ```text
-//! news ─▶ told at once ─ a moment later ─▶ the browser script is told `down`: its polls ask, at the page's own pace
-//!                      └ a pace later ───▶ others, and pages that load themselves again, are given the newest version
+//! change ─▶ sent at once ─ a moment later ─▶ the browser script receives `down`: the page polls at its own pace
+//!                      └ an interval later ─▶ others, and self-reloading pages, receive the newest version
 //! ```
 //!
-//! Nobody is told of each change, and nobody shows for long what is old: a poll of the page's own is answered by a fetch.
+//! No client is notified of each change in noise, and no client displays old noise for long: a poll of the page is
+//! answered by a fetch.
 
 use std::time::Duration;
 
@@ -16,35 +17,35 @@ use super::url_subscription::UrlSubscription;
 use crate::model::{BodyForm, DeltaRequest, Frame, Update};
 use crate::resource::{NOISE_LASTS, ResourceState};
 
-/// Who does not say how often he would ask is given noise as often as he hears from us at all.
+/// The interval for clients that declare none: noise is sent as often as any other frame.
 const USUAL_PACE: Duration = Duration::from_secs(15);
 
-/// What one client has been told, as far as noise is concerned.
+/// The state of noise updates for one client.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NoiseUpdates {
-    /// Whether the client has been told that the noise in what it holds is old.
+    /// Whether the client knows that the noise in its state is old.
     is_old: bool,
-    /// Since when it holds what it does.
+    /// Since when the client has held its state.
     since: Option<Instant>,
-    /// When there is something to tell, perhaps.
+    /// When the next update may be due.
     due: Option<Instant>,
 }
 
 impl NoiseUpdates {
-    /// When there may be something to tell of which nothing notifies.
+    /// Returns the time of the next update without a notification.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// It is looked for now.
+    /// Records that updates are being collected now.
     pub(super) fn collected(&mut self) {
         self.due = None;
     }
 }
 
 impl UrlSubscription {
-    /// Adds what there is to tell a client of noise, and that what it holds is current if it `is_asked` and that is so. `is_told`:
-    /// it has just been told of news.
+    /// Adds the pending noise updates, and a confirmation that the state is current if it `is_asked` for and true.
+    /// `is_told` means that the client has just received a change.
     pub(super) fn collect_noise(
         &mut self,
         head: &ResourceState,
@@ -74,10 +75,11 @@ impl UrlSubscription {
         }
     }
 
-    /// The script asks for itself once what it holds is too old to be shown; until then, and after the next news, it does not.
+    /// Handles a browser script: it is told to poll once its state is too old to be displayed, but not before, and not
+    /// after the next change.
     fn outdate(&mut self, is_asked: bool, delivery: &dyn StreamFormat, now: Instant, frames: &mut Vec<Frame>) {
         if is_asked || self.down {
-            // It asks for itself already.
+            // It polls already.
             self.down = false;
             self.noise.is_old = true;
         }
@@ -93,7 +95,7 @@ impl UrlSubscription {
         self.metrics.tell(delivery, &Update::Down, &self.url, frames);
     }
 
-    /// Others have the newest version, no more often than they would ask for it.
+    /// Sends the newest version to other clients, no more often than they would poll.
     fn give_noise(&mut self, head: &ResourceState, delivery: &dyn StreamFormat, now: Instant, frames: &mut Vec<Frame>) {
         let pace = self.request.interval.unwrap_or(USUAL_PACE);
         let since = *self.noise.since.get_or_insert(now);

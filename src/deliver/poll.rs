@@ -344,7 +344,7 @@ impl Holding<'_> {
             } else {
                 let mut next = cursor.next(&head, None);
                 if next.is_none() && self.is_shared && head.is_noisy() {
-                    // The client would have asked by now, and been shown a newer clock.
+                    // The client would have polled by now, and would have seen newer noise.
                     resource.wake_on_next_fetch();
                     next = cursor.next_noise(&resource.state(), None);
                 }

@@ -53,7 +53,7 @@ pub struct UrlSubscription {
     pub(super) last_told: Option<Instant>,
     /// Whether the client's last message was that its state may be old.
     pub(super) down: bool,
-    /// What the client was told of noise.
+    /// The state of noise updates.
     pub(super) noise: NoiseUpdates,
     /// How often the subscription moved to another resource because a response taught something about the key.
     pub(super) reresolved: usize,

@@ -104,7 +104,7 @@ impl Explanation {
         self.places.iter().filter(|place| !place.ignored).filter_map(|place| place.rule.as_ref())
     }
 
-    /// A difference that is told in words alone.
+    /// Creates an explanation of words alone.
     pub fn of_words(words: &str) -> Self {
         let mut made = Self::default();
         made.add(words.to_owned());

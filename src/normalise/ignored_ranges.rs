@@ -21,7 +21,7 @@ impl IgnoredRanges {
         Self(merged)
     }
 
-    /// The stretches, in the order of the text.
+    /// Returns the ranges in the order of the text.
     pub fn iter(&self) -> impl Iterator<Item = &Range<usize>> {
         self.0.iter()
     }

@@ -55,7 +55,7 @@ impl Rules {
         Self { places: PointerTrie::new(&json), json, css, regex, advised: Arc::default() }
     }
 
-    /// These rules and some more.
+    /// Returns these rules with additional ones.
     #[must_use]
     pub fn and(&self, json: &[Pointer], css: &[Selector], regex: &[TextPattern]) -> Self {
         Self::new([&self.json[..], json].concat(), [&self.css[..], css].concat(), [&self.regex[..], regex].concat())

@@ -1,4 +1,4 @@
-//! How often a resource is fetched where nobody has said: as often as an effort allows that is small to the application.
+//! Fetch intervals without a configured interval: as short as a small effort of the application allows.
 //!
 //! ```text
 //! a fetch took so long ─ less what the network takes ─▶ its cost ─▶ cost / effort: its interval ─┐
@@ -6,7 +6,7 @@
 //! all resources together ─▶ Efforts: what they would cost in all, against five times the effort ─┘
 //! ```
 //!
-//! What matters to an application is the work, not the number of requests. It begins gently, at the pace of those who follow.
+//! The work of the application matters, not the number of requests. Fetching begins gently, at the pace of the clients.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,58 +17,60 @@ use super::poller::Poller;
 use super::{Fetcher, Schedule};
 use crate::resource::{CompletedFetch, FetchOutcome};
 
-/// Nothing is fetched more often than this.
+/// The minimum interval.
 pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Before anything is known of what a fetch costs, where nobody says how often he would ask.
+/// The first interval, before the cost of a fetch is known, if no client declares an interval.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much sooner each fetch is than the one before, until the effort is reached; and how much later where it is too much.
+/// The factor between consecutive intervals until the effort is reached; the inverse applies if it is exceeded.
 const SOONER: f64 = 0.8;
 const LATER: f64 = 1.5;
 
-/// All resources together may take so many times what one may.
+/// The effort of all resources together, as a multiple of the effort of one.
 const IN_ALL: f64 = 5.0;
 
-/// How fast what is known of costs follows what they are: faster when they rise.
+/// The weight of a new cost in the average; larger when costs rise.
 const RISES: f64 = 0.3;
 const FALLS: f64 = 0.1;
 
-/// What usually takes so long takes this much more of it when the application is busy.
+/// The factor by which a fetch must exceed its usual duration for the application to count as busy.
 const BUSY_TIMES: f64 = 2.0;
 const BUSY_BEYOND: f64 = 0.010;
 
-/// The usual time is the shortest of late, which grows by this part with each fetch.
+/// The growth of the usual duration per fetch. It is the minimum of recent durations.
 const FORGETS: f64 = 0.01;
 
-/// An application that says that it is asked too often is asked no more often than its pages would for so long.
+/// How long an application that rejected a fetch for too many requests is fetched no more often than its pages would
+/// poll.
 const LIMITED_FOR: Duration = Duration::from_secs(600);
 
-/// The interval of one resource. Pure.
+/// The fetch interval of one resource. Pure.
 #[derive(Clone, Debug)]
 pub(super) struct Pacer {
     effort: f64,
-    /// Of one fetch, in seconds of the application's time.
+    /// The cost of one fetch, in seconds of the application's time.
     cost: Option<f64>,
-    /// How long fetches usually take, in seconds.
+    /// The usual duration of a fetch in seconds.
     usual: f64,
-    /// In seconds; not begun before the first fetch.
+    /// The interval in seconds; `None` before the first fetch.
     interval: Option<f64>,
-    /// How many times rarer everything has to be that all resources share.
+    /// The factor by which all intervals are stretched because of shared resources.
     crowding: f64,
     limited_until: Option<Instant>,
 }
 
 impl Pacer {
-    /// Nothing is known yet. `effort` is the share of one worker's time.
+    /// Creates a pacer without knowledge. `effort` is the fraction of one worker's time.
     pub(super) fn new(effort: f64) -> Self {
         Self { effort, cost: None, usual: 0.0, interval: None, crowding: 1.0, limited_until: None }
     }
 
-    /// A fetch was answered after `took`, of which the network takes `network`. Who follows would ask each `pace`.
+    /// Records a fetch that was answered after `took`, including `network` for the network. Clients would poll at the
+    /// interval `pace`.
     pub(super) fn record(&mut self, took: Duration, network: Duration, pace: Option<Duration>) {
         let took = took.as_secs_f64();
-        // What takes most of the time may be the application itself: that small answer may have been this one.
+        // The small response that measured the network may have been this one.
         let network = network.as_secs_f64();
         let work = if network <= took / 2.0 { took - network } else { took };
         let cost = self.cost.map_or(work, |known| known + (work - known) * if work > known { RISES } else { FALLS });
@@ -87,30 +89,30 @@ impl Pacer {
         });
     }
 
-    /// The application could not be read.
+    /// Records a failed fetch.
     pub(super) fn failed(&mut self, pace: Option<Duration>) {
-        // It begins anew once it can be.
+        // Pacing begins again once the application recovers.
         self.interval = self.interval.map(|interval| pace.unwrap_or(FIRST_INTERVAL).as_secs_f64().max(interval));
     }
 
-    /// Heeds what is shared with others.
+    /// Sets the values that are shared with other resources.
     pub(super) fn set_shared(&mut self, crowding: f64, limited_until: Option<Instant>) {
         self.crowding = crowding.max(1.0);
         self.limited_until = limited_until;
     }
 
-    /// What it would be without others, in seconds.
+    /// Returns the interval without other resources, in seconds.
     fn target(&self) -> f64 {
         (self.cost.unwrap_or_default() / self.effort).max(MIN_INTERVAL.as_secs_f64())
     }
 
-    /// What the resource would take: of the application's time, and fetches a second.
+    /// Returns the demand of the resource: the application's time, and fetches per second.
     pub(super) fn wants(&self) -> Wants {
         let target = self.target();
         Wants { work: self.cost.unwrap_or_default() / target, rate: 1.0 / target }
     }
 
-    /// How long after a fetch that began at `fetched` the next may be made.
+    /// Returns the delay between a fetch that began at `fetched` and the next one.
     pub(super) fn interval(&self, fetched: Instant, longest: Duration) -> Duration {
         if self.limited_until.is_some_and(|until| fetched < until) {
             return longest;
@@ -120,30 +122,30 @@ impl Pacer {
     }
 }
 
-/// What resources would take.
+/// The demand of resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Wants {
     work: f64,
     rate: f64,
 }
 
-/// What all resources share of one application.
+/// The state shared by all resources of one application.
 #[derive(Debug, Default)]
 pub(super) struct Efforts(Mutex<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     wants: Wants,
-    /// The shortest time in which a small answer came, in seconds.
+    /// The minimum duration of a small response, in seconds.
     network: Option<f64>,
     limited_until: Option<Instant>,
 }
 
-/// Answers of no more than this say how long the network takes.
+/// The maximum size of a response that measures the network.
 const SMALL: usize = 1024;
 
 impl Efforts {
-    /// A fetch brought so many bytes after `took`. Returns how long the network takes, as far as is known.
+    /// Records a fetch of this size and duration. Returns the duration of the network, as far as known.
     pub(super) fn record(&self, took: Duration, bytes: usize) -> Duration {
         let mut shared = self.lock();
         if bytes <= SMALL {
@@ -153,18 +155,18 @@ impl Efforts {
         Duration::from_secs_f64(shared.network.unwrap_or_default())
     }
 
-    /// The application said at `now` that it is asked too often.
+    /// Records at `now` that the application rejected a fetch for too many requests.
     pub(super) fn limit(&self, now: Instant) {
         self.lock().limited_until = Some(now + LIMITED_FOR);
     }
 
-    /// Until when it is asked no more often than its pages would.
+    /// Returns the time until which the application is fetched no more often than its pages would poll.
     pub(super) fn limited_until(&self) -> Option<Instant> {
         self.lock().limited_until
     }
 
-    /// How many times rarer fetches have to be so that all together take no more than they may, of work where each may take
-    /// `effort`, and of half of `rate` fetches a second.
+    /// Returns the factor by which intervals must be stretched so that all resources together stay within their effort,
+    /// where each may take `effort`, and within half of `rate` fetches per second.
     pub(super) fn crowding(&self, effort: f64, rate: usize) -> f64 {
         let Wants { work, rate: wanted } = self.lock().wants;
         (work / (effort * IN_ALL)).max(wanted / (rate as f64 / 2.0)).max(1.0)
@@ -175,7 +177,7 @@ impl Efforts {
     }
 }
 
-/// What one resource would take, counted among all until it is gone.
+/// The demand of one resource, counted until this is dropped.
 pub(super) struct Share {
     all: Arc<Efforts>,
     wants: Wants,
@@ -200,12 +202,12 @@ impl Drop for Share {
     }
 }
 
-/// What a fetch was to the application.
+/// The weight of a fetch for the application.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FetchWeight {
     took: Duration,
     finished: Instant,
-    /// What it brought, in bytes; `None` if it failed.
+    /// The size of the response in bytes; `None` if the fetch failed.
     bytes: Option<usize>,
     is_limit: bool,
 }
@@ -227,7 +229,7 @@ impl FetchWeight {
 }
 
 impl<F: Fetcher + ?Sized> Poller<F> {
-    /// Takes note of what a fetch was to the application.
+    /// Accounts for a fetch.
     pub(super) fn account(&self, schedule: &mut Schedule, share: &mut Share, weight: FetchWeight) {
         let Some(effort) = self.config.schedule.effort else { return };
         let efforts = self.limiter.efforts();
@@ -253,7 +255,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// The interval after so many fetches that took so long.
+    /// Returns the interval after this many fetches of this duration.
     fn after(pacer: &mut Pacer, fetches: usize, took: Duration, pace: Option<Duration>) -> Duration {
         for _ in 0..fetches {
             pacer.record(took, Duration::ZERO, pace);

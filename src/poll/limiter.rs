@@ -45,7 +45,7 @@ impl Options {
 #[derive(Debug)]
 pub struct FetchLimiter {
     queue: Mutex<Queue<oneshot::Sender<Permit>>>,
-    /// What is known of the application's own times.
+    /// The measured durations of the application.
     efforts: Arc<Efforts>,
     stretched: AtomicBool,
     /// Whether a task will dispatch again when a second is over.
@@ -79,7 +79,7 @@ impl FetchLimiter {
         Arc::new(Self { queue: Mutex::new(Queue::new(options)), efforts: Arc::default(), stretched, timed })
     }
 
-    /// What all resources share whose interval nobody has said.
+    /// Returns the state shared by all resources without a configured interval.
     pub(super) fn efforts(&self) -> &Arc<Efforts> {
         &self.efforts
     }

@@ -1,4 +1,4 @@
-//! Fetches in direct succession, to learn from, and what is told of noise.
+//! Fetches in direct succession, from which noise is learned, and the log of learned noise.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,21 +13,21 @@ use crate::clock;
 use crate::model::{Kind, Representation};
 use crate::resource::{FetchOutcome, StateMachine, Verdict, route_of_rules};
 
-/// Fetches that follow the first one directly, if they differ.
+/// The maximum number of fetches that follow the first one directly, if they differ.
 const MAX_FETCHES: usize = 2;
 
-/// The paths of a route whose noise has been logged. Bounded: of further ones nothing is said.
+/// The paths of a route whose noise has been logged. Bounded: noise of further paths is not logged.
 #[derive(Debug, Default)]
 pub struct NoiseLog(Mutex<BTreeSet<String>>);
 
 const MAX_PATHS: usize = 256;
 
-/// What was brought by fetches in direct succession to one that is still to be taken in.
+/// The results of fetches in direct succession to one that has not been applied yet.
 #[derive(Default)]
 pub(super) struct Succession(Vec<(Representation, Instant, SystemTime)>);
 
 impl Succession {
-    /// A fetch in succession to the one that brought `known` came to this.
+    /// Records the outcome of a fetch in succession to the one with `known`.
     pub(super) fn record(&mut self, known: &Representation, outcome: &FetchOutcome, started: Instant) {
         match outcome {
             FetchOutcome::Fresh(found) => self.0.push((found.clone(), started, clock::wall())),
@@ -36,7 +36,7 @@ impl Succession {
         }
     }
 
-    /// Has `state` learn from them.
+    /// Makes `state` learn from them.
     pub(super) fn learn(self, state: &mut StateMachine) {
         for (representation, started, at) in self.0 {
             state.sample(&representation, started, at);
@@ -45,7 +45,7 @@ impl Succession {
 }
 
 impl NoiseLog {
-    /// `true` the first time that it is asked of `path`.
+    /// Returns `true` on the first call for `path`.
     fn is_new(&self, path: &str) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.len() < MAX_PATHS && known.insert(path.to_owned())
@@ -53,14 +53,14 @@ impl NoiseLog {
 }
 
 impl<F: Fetcher + ?Sized> Poller<F> {
-    /// The state machine of a resource that nobody has fetched.
+    /// Creates the state machine of a resource that has not been fetched.
     pub(super) fn state_machine(&self) -> StateMachine {
         let budget = Arc::clone(self.resource.memory_budget());
         let state = StateMachine::new(Arc::clone(&self.config.rules), self.config.history, budget);
         if self.config.noise.is_some() { state.learning() } else { state }
     }
 
-    /// Fetches again at once what has just been fetched for the first time: what differs then is noise.
+    /// Repeats the first fetch at once: differences between the two are noise.
     pub(super) async fn fetch_in_succession(&self, state: &mut StateMachine, event_cursor: &RouteEventCursor) {
         for _ in 0..MAX_FETCHES {
             let Some(newest) = state.head().newest().cloned() else { return };
@@ -76,7 +76,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// Counts noise, and logs once for each path what was learned, as a route to paste.
+    /// Counts noise, and logs the learned noise once per path, as a route to paste.
     pub(super) fn tell_noise(&self, state: &StateMachine, verdict: &Verdict) {
         if *verdict == Verdict::Noise {
             self.metrics.noise();

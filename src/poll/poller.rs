@@ -42,7 +42,7 @@ pub struct WatchConfig {
     pub verify_safe: bool,
     /// Request headers that do not identify a client, in addition to the known ones.
     pub ignored: Vec<HeaderName>,
-    /// Where it is noted of which paths noise was told, if what changes by itself is to be learned.
+    /// The log of learned noise, if noise is to be learned.
     pub noise: Option<Arc<NoiseLog>>,
 }
 

@@ -17,16 +17,16 @@ pub struct Options {
     pub every_max: Duration,
     /// The minimum time between two fetches, whatever triggers them.
     pub refresh_gap: Duration,
-    /// What fetches of one resource may take of the application, if that says how often they are made in place of `every`.
+    /// The effort that determines the interval in place of `every`.
     pub effort: Option<Effort>,
 }
 
-/// A share of one worker's time, in millionths.
+/// A fraction of one worker's time, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort(pub u32);
 
 impl Effort {
-    /// The same, as a part of one.
+    /// Returns the fraction as a number from 0 to 1.
     pub(super) fn share(self) -> f64 {
         f64::from(self.0.max(1)) / 1e6
     }
@@ -78,7 +78,7 @@ pub struct Schedule {
     /// The time of an additional fetch.
     follow_up: Option<Instant>,
     interval: Duration,
-    /// What the interval is where nobody has said, and how much longer than that it is.
+    /// The interval without a configured one.
     pacer: Option<Pacer>,
     jitter: f64,
     /// The polling intervals that held clients declare.
@@ -188,7 +188,7 @@ impl Schedule {
         !(self.is_client_paced() && self.early_fetch.changes_every_time()) || now >= told + pace
     }
 
-    /// The interval that the application's own times allow; `None` while it cannot be read.
+    /// Returns the interval that the application's response times allow; `None` after a failure.
     fn paced_interval(&self, pacer: &Pacer) -> Option<Duration> {
         let fetched = self.last_started.filter(|_| self.failures == 0)?;
         let longest = match self.min_client_interval() {
@@ -202,7 +202,7 @@ impl Schedule {
         Some(pacer.interval(fetched, longest).mul_f64(self.jitter).min(longest))
     }
 
-    /// A fetch was answered after `took`, of which the network takes `network`.
+    /// Records a fetch that was answered after `took`, including `network` for the network.
     pub(super) fn answered(&mut self, took: Duration, network: Duration) {
         let pace = self.min_client_interval();
         if let Some(pacer) = &mut self.pacer {
@@ -210,15 +210,15 @@ impl Schedule {
         }
     }
 
-    /// Heeds what is shared with all other resources: how many times rarer fetches have to be, and until when the application is
-    /// asked no more often than pages would.
+    /// Sets the values shared with all other resources: the factor by which intervals are stretched, and the time until
+    /// which the application is fetched no more often than pages would poll.
     pub(super) fn set_shared(&mut self, crowding: f64, limited_until: Option<Instant>) {
         if let Some(pacer) = &mut self.pacer {
             pacer.set_shared(crowding, limited_until);
         }
     }
 
-    /// What its fetches would take without others.
+    /// Returns the demand of its fetches without other resources.
     pub(super) fn wants(&self) -> Wants {
         self.pacer.as_ref().map(Pacer::wants).unwrap_or_default()
     }

@@ -138,7 +138,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         }
     }
 
-    /// What there is now in place of `found`, if that can be told.
+    /// Returns the state now in place of `found`, if it can be fetched.
     pub(super) async fn refetch(&self, found: &Representation, succession: &mut Succession) -> Option<FetchOutcome> {
         self.metrics.triggered("sample");
         let (permit, started) = self.admit(Priority::Triggered, clock::now()).await;

@@ -70,17 +70,17 @@ pub(super) struct Changes {
     pub(super) doubt: Option<String>,
 }
 
-/// Traces by the names of their places, in the order of their first appearance.
+/// Changes by the name of their location, in the order of their first appearance.
 #[derive(Clone, Debug)]
 pub(super) struct ChangeSeries {
-    /// How much work comparing two samples is worth.
+    /// The step budget for comparing two samples.
     pub(super) steps: usize,
     names: BTreeMap<String, usize>,
     pub(super) list: Vec<(String, Changes)>,
 }
 
 impl ChangeSeries {
-    /// Nothing was seen yet; comparing two samples may take so many steps.
+    /// Creates an empty series with a step budget for comparing two samples.
     pub(super) fn within(steps: usize) -> Self {
         Self { steps, names: BTreeMap::new(), list: Vec::new() }
     }

@@ -11,7 +11,7 @@ pub(super) fn collect(documents: &[Document<'_>], traces: &mut ChangeSeries) {
     for (at, pair) in documents.windows(2).enumerate() {
         let mut budget = Budget::new(traces.steps);
         let mut collector = Collector { fetch: at + 1, documents, traces };
-        // What was found within the budget is enough; the rules are tried on all samples anyway.
+        // A partial result is sufficient; the rules are tried on all samples anyway.
         let _ = edits(pair[0].root(), pair[1].root(), &mut collector, &mut budget);
     }
 }

@@ -1,7 +1,7 @@
-//! A part that was learned to change by itself, and whether it goes on as it did.
+//! A part that was learned to be noise, and whether it continues to change in the same way.
 //!
-//! A rule says where to look; the law says what may be there. Each spot that the rule means is judged by itself: one that
-//! has stood still is no noise, whatever those beside it do.
+//! A rule says where to look; the law says which values may be there. Each spot that the rule matches is judged
+//! individually: a spot that has stood still is not noise, whatever its neighbours do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::json::{Document, Value, unescape};
 use crate::markup::Outline;
 use crate::normalise::{BodyKind, DecodedBody, Pointer, Rules, Token};
 
-/// How the values of a part go on.
+/// How the values of a part develop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Law {
-    /// With the clock, all the time.
+    /// Continuously with the clock.
     Clock,
     /// With the clock, in steps: an age in whole minutes.
     Length,
-    /// As they like, as long as they move, and are of the kind that they were.
+    /// In any way, as long as they change and stay of the same kind.
     Free,
 }
 
-/// Where a rule's values stand.
+/// The locations of a rule's values.
 #[derive(Clone, Debug)]
 enum Place {
     Json(Pointer),
-    /// Elements, attributes or stretches of text.
+    /// Elements, attributes or ranges of text.
     Text(Box<Rules>),
 }
 
@@ -43,35 +43,35 @@ pub(super) struct Part {
     pub(super) law: Law,
     place: Place,
     spots: BTreeMap<String, Spot>,
-    /// Fetches in a row in which nothing stood there.
+    /// The number of consecutive fetches without a value.
     missing: u32,
-    /// When it was last looked at.
+    /// The time of the last fetch.
     seen: Option<Instant>,
 }
 
-/// More values than this are not followed one by one.
+/// The maximum number of spots that are tracked individually.
 const MAX_SPOTS: usize = 256;
 
-/// So many fetches in a row in which nothing stands there end it.
+/// The number of consecutive fetches without a value that end the part.
 const MAX_MISSING: u32 = 3;
 
-/// A spot that has not moved for so long stands still, or for so many fetches if those are rare.
+/// How long a spot may stay unchanged, or for how many fetches if those are rare.
 const REST: Duration = Duration::from_secs(10);
 const REST_FETCHES: u32 = 3;
 
-/// How much more or less than the time that passed a clock may show, in seconds.
+/// The tolerance in seconds by which a clock may deviate from the elapsed time.
 const SLACK: f64 = 1.15;
 
-/// The same for those that count milliseconds or less: an answer may have taken so much longer than another.
+/// The same for clocks with milliseconds or less: response times vary by this much.
 const FINE_SLACK: f64 = 0.3;
 
-/// A clock is compared with where it stood so long ago at most.
+/// The maximum age of the reading with which a clock is compared.
 const ANCHOR: Duration = Duration::from_secs(30);
 
-/// A number is out of the ordinary when it moves by so many times as much as it ever did.
+/// The factor by which a number must exceed its largest previous step to be extraordinary.
 const JUMP: f64 = 8.0;
 
-/// What a body can be looked for values in.
+/// A parsed body in which values are searched.
 pub(super) enum Read<'t> {
     Json(Document<'t>, &'t str),
     Markup(Outline<'t>),
@@ -95,7 +95,7 @@ impl<'t> Read<'t> {
 }
 
 impl Part {
-    /// A part that `rule` means, whose values were found to be of this `nature`. `None` if that says nothing of how they go on.
+    /// Creates a part for `rule` with values of this `nature`. Returns `None` if the nature implies no law.
     pub(super) fn new(rule: Rule, nature: Volatility) -> Option<Self> {
         let law = match nature {
             Volatility::Clock | Volatility::Age | Volatility::Countdown => Law::Clock,
@@ -112,17 +112,17 @@ impl Part {
         Some(Self { rule, nature, law, place, spots: BTreeMap::new(), missing: 0, seen: None })
     }
 
-    /// The same, of which nothing has been seen.
+    /// Returns the same part without observations.
     pub(super) fn afresh(&self) -> Self {
         Self { spots: BTreeMap::new(), missing: 0, seen: None, ..self.clone() }
     }
 
-    /// Whether it is to be noise no more: nothing stands there.
+    /// Returns whether the part has ended because it has no values.
     pub(super) fn is_over(&self) -> bool {
         self.missing >= MAX_MISSING
     }
 
-    /// Takes in what stands there in a fetch that began at `at`. Whether that is what was to be expected.
+    /// Processes the values in a fetch that began at `at`. Returns whether they were expected.
     pub(super) fn observe(&mut self, body: &Read<'_>, at: Instant) -> bool {
         let values = self.values(body);
         let rest = self.rest(at);
@@ -139,18 +139,18 @@ impl Part {
         expected
     }
 
-    /// A fetch that began at `at` brought the same as the one before. Whether that is what was to be expected.
+    /// Processes an unchanged fetch that began at `at`. Returns whether that was expected.
     pub(super) fn rests(&mut self, at: Instant) -> bool {
         let (law, rest) = (self.law, self.rest(at));
         self.spots.values_mut().map(|spot| spot.rests(law, rest, at)).filter(|expected| !expected).count() == 0
     }
 
-    /// All that stands there has been told.
+    /// Records that all values have been sent to clients.
     pub(super) fn told(&mut self) {
         self.spots.values_mut().for_each(|spot| spot.silent = false);
     }
 
-    /// How long a spot may stand still, given that it is looked at now.
+    /// Returns how long a spot may stay unchanged, given a fetch now.
     fn rest(&mut self, at: Instant) -> Duration {
         let gap = self.seen.replace(at).map_or(Duration::ZERO, |last| at.saturating_duration_since(last));
         REST.max(gap * REST_FETCHES)
@@ -194,7 +194,7 @@ fn select(value: Value<'_>, tokens: &[Token], path: &mut String, found: &mut BTr
     }
 }
 
-/// Adds what `rules` cut, by number.
+/// Adds the texts that `rules` cut, by number.
 fn number(rules: &Rules, text: &str, outline: Option<&Outline<'_>>, found: &mut BTreeMap<String, String>) {
     let cuts = rules.cuts(text, outline);
     for (at, cut) in cuts.iter().take(MAX_SPOTS + 1).enumerate() {
@@ -202,54 +202,55 @@ fn number(rules: &Rules, text: &str, outline: Option<&Outline<'_>>, found: &mut 
     }
 }
 
-/// One of the places that a rule means.
+/// One spot of a rule.
 #[derive(Clone, Debug)]
 struct Spot {
     text: String,
-    /// When it last moved, how often it did, and whether that has been told to nobody.
+    /// When it last changed, the number of changes, and whether clients have been told.
     moved: Instant,
     moves: u32,
     silent: bool,
     clock: Hand,
     numbers: Vec<Moves>,
-    /// What it has said, if that is no number.
+    /// Its previous texts, unless it is a number.
     words: Vec<String>,
 }
 
-/// A clock, as far as it is one.
+/// The reading of a clock, if the spot is one.
 #[derive(Clone, Copy, Debug)]
 struct Hand {
-    /// Where it stood once, and what it shows now.
+    /// An earlier reading and the current one.
     anchor: Option<(TimeValue, Instant)>,
     shows: Option<TimeValue>,
-    /// How often in a row it went as a clock does.
+    /// The number of consecutive readings that fit a clock.
     good: u32,
-    /// How often it did not, although it had before; and when last.
+    /// The number of readings that did not fit after earlier ones had; and the time of the last.
     breaks: u32,
     broke: Instant,
 }
 
-/// How one number of a spot has moved.
+/// The steps of one number of a spot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moves {
     times: u32,
     largest: f64,
-    /// Whether it went down, ever.
+    /// Whether it ever decreased.
     fell: bool,
 }
 
-/// So often a spot has to have moved before more of that is nothing new.
+/// The number of changes after which further ones are expected.
 const MIN_MOVES: u32 = 2;
 
-/// From so many on it is known how far a number moves; those in direct succession say little of that.
+/// The number of changes after which the range of a number is known; changes in direct succession say little about
+/// that.
 const JUDGED: u32 = 5;
 
-/// From so many on, a number that only ever grew counts something.
+/// The number of changes after which a number that never decreased counts as a counter.
 const GROWS: u32 = 3;
 
 const MAX_WORDS: usize = 8;
 
-/// A clock that broke has to go right some more times for each that it did, within some time.
+/// The maximum number of breaks. A clock that broke must fit some more times for each break, within some time.
 const MAX_BREAKS: u32 = 6;
 const BREAKS_COUNT_FOR: Duration = Duration::from_secs(300);
 
@@ -272,7 +273,7 @@ impl Spot {
         let same_tags = tags(&text) == tags(&self.text);
         let expected = match law {
             Law::Clock => {
-                // What counts something may look like a clock for a while.
+                // A counter may look like a clock for a while.
                 let moves_on = self.moves_on(&text);
                 (self.clock.goes_to(moment(&text), at) || moves_on) && same_tags
             }
@@ -286,14 +287,14 @@ impl Spot {
         expected
     }
 
-    /// It says the same as before.
+    /// Processes an unchanged text.
     fn rests(&mut self, law: Law, rest: Duration, at: Instant) -> bool {
         let still = at.saturating_duration_since(self.moved);
         match law {
             Law::Clock => self.clock.rests(at) || !self.silent,
             Law::Length => true,
             Law::Free if self.moves > 0 && still > rest => {
-                // What moves from here on is news again, until it has moved some more.
+                // Changes from here on are real, until there were some more.
                 let was_silent = self.silent;
                 *self = Self::new(std::mem::take(&mut self.text), at);
                 !was_silent
@@ -302,7 +303,7 @@ impl Spot {
         }
     }
 
-    /// An age: has grown by no more than the time that passed, and what it is counted in.
+    /// Returns whether an age grew by no more than the elapsed time and its resolution.
     fn grows(&self, text: &str, at: Instant) -> bool {
         let (Some(was), Some(is)) = (moment(&self.text), moment(text)) else { return false };
         let passed = at.saturating_duration_since(self.moved).as_secs_f64() * 1.05 + SLACK;
@@ -338,7 +339,7 @@ impl Hand {
         self.good > if recent { self.breaks } else { 0 }
     }
 
-    /// It shows something else: as much more, or less, as time has passed?
+    /// Processes a changed value. Returns whether it changed by the elapsed time.
     fn goes_to(&mut self, now: Option<TimeValue>, at: Instant) -> bool {
         let was_trusted = self.is_trusted(at);
         self.shows = now;
@@ -353,7 +354,7 @@ impl Hand {
         was_trusted
     }
 
-    /// It shows the same as before.
+    /// Processes an unchanged value.
     fn rests(&mut self, at: Instant) -> bool {
         let was_trusted = self.is_trusted(at);
         if !was_trusted || self.fits(self.shows, at) {
@@ -388,7 +389,7 @@ impl Moves {
         let resets = moved < 0.0 && !known.fell && known.times >= GROWS;
         let jumps = known.times >= JUDGED && moved.abs() > JUMP * known.largest;
         if known.times >= MIN_MOVES && (resets || jumps) {
-            // It has to show anew that it moves all the time.
+            // It must prove again that it changes continuously.
             self.times = 0;
             return false;
         }
@@ -396,13 +397,13 @@ impl Moves {
     }
 }
 
-/// Whether a clock that showed `begin` may show `now` after so many seconds.
+/// Returns whether a clock that showed `begin` may show `now` after this many seconds.
 fn fits(begin: TimeValue, now: TimeValue, passed: f64) -> bool {
     let units: &[f64] = if begin.kind == Kind::Number { &[1.0, 1e3, 1e6, 1e9] } else { &[1.0] };
     let moved = now.value - begin.value;
     let is_near = |unit: f64, direction: f64| {
         let off = moved * direction / unit - passed;
-        // Twice a day it begins anew.
+        // A time of day wraps around twice a day.
         let off = if begin.kind == Kind::Time { (off + 21_600.0).rem_euclid(43_200.0) - 21_600.0 } else { off };
         off.abs() <= if unit == 1.0 { SLACK + passed * 0.05 } else { FINE_SLACK + passed * 0.25 }
     };
@@ -413,7 +414,7 @@ fn moment(text: &str) -> Option<TimeValue> {
     if text.contains('<') { time_value(&untagged(text)) } else { time_value(text) }
 }
 
-/// The unit in which an age is counted, in seconds.
+/// Returns the unit of an age, in seconds.
 fn resolution(text: &str) -> f64 {
     let text = untagged(text).to_ascii_lowercase();
     let smallest = text.split(|c: char| !c.is_ascii_alphabetic()).filter_map(|word| match word {
@@ -426,19 +427,19 @@ fn resolution(text: &str) -> f64 {
     smallest.fold(f64::INFINITY, f64::min).min(86_400.0)
 }
 
-/// What of markup is no text.
+/// Returns the tags of a markup text.
 fn tags(text: &str) -> Vec<&str> {
     text.split('<').skip(1).map(|tag| tag.split('>').next().unwrap_or_default()).collect()
 }
 
-/// What stands between the numbers of a text, and the numbers.
+/// Splits a text into numbers and the texts between them.
 fn pieces(text: &str) -> (Vec<&str>, Vec<f64>) {
     if let Ok(number) = text.trim_matches('"').parse::<f64>() {
         return (Vec::new(), vec![number]);
     }
     let (mut between, mut numbers) = (Vec::new(), Vec::new());
     let mut rest = text;
-    // Numbers in tags are names.
+    // Numbers in tags are part of names.
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit() || c == '<') {
         if rest[at..].starts_with('<') {
             let end = rest[at..].find('>').map_or(rest.len(), |end| at + end + 1);

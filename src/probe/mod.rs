@@ -88,10 +88,10 @@ pub fn examine(samples: &[Sample]) -> Report {
     report
 }
 
-/// Larger than that of a fan-out: nobody waits but who asked.
+/// The step budget. It exceeds that of a stream, because only one user waits.
 const MAX_STEPS: usize = 50_000_000;
 
-/// Adds all in which `texts` differ, each from the one before. Returns whether they are JSON.
+/// Adds the differences between each of `texts` and the previous one. Returns whether they are JSON.
 fn collect(texts: &[&str], form: BodyKind, timeline: &Timeline, traces: &mut ChangeSeries) -> bool {
     match Body::of(texts, form) {
         Body::Json(documents) => {

@@ -1,12 +1,12 @@
-//! Learns what of one resource changes by itself, while it is fetched.
+//! Learns which parts of one resource are noise, while it is fetched.
 //!
 //! ```text
 //! each fetch ─ keep ─▶ a few samples, apart in time ─ the analysis of `probe` ─▶ rules ─ each with a law ─▶ parts
 //! each change ─ what the rules leave is the same, and each part goes on as it did? ─▶ noise, else news
 //! ```
 //!
-//! The rules only say where noise may be. Whether a change there is noise is decided anew each time, spot by spot, so that a
-//! rule that is too wide hides nothing. Pure: the samples were taken by somebody else.
+//! The rules only say where noise may be. Whether a change there is noise is decided each time, spot by spot, so that a
+//! rule that is too wide hides nothing. Pure: the samples are taken elsewhere.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,62 +25,62 @@ use crate::explain::Rule;
 use crate::model::{Digest, Representation};
 use crate::normalise::{BodyKind, Rules};
 
-/// A larger body is not learned from.
+/// The maximum size of a body that is learned from.
 const MAX_BODY: usize = 256 << 10;
 
-/// What is kept of one resource, in bytes and in samples apart in time.
+/// The maximum size of the samples of one resource in bytes, and their number apart in time.
 const MAX_BYTES: usize = 768 << 10;
 const MAX_SPACED: usize = 8;
 
-/// Fetches in direct succession tell nothing any more after so long.
+/// How long fetches in direct succession count.
 const QUICK_COUNTS_FOR: Duration = Duration::from_secs(60);
 
-/// Samples are taken this far apart, or as far as clients would ask.
+/// The minimum distance between samples; at least the clients' polling interval.
 const MIN_SPACING: Duration = Duration::from_secs(1);
 const MAX_SPACING: Duration = Duration::from_secs(5);
 
-/// A number that is another one in so many samples in a row, apart in time, is a measurement.
+/// The number of consecutive samples, apart in time, after which a number that always differs is a measurement.
 const MEASURED: usize = 6;
 
-/// Comparing two samples is worth a few milliseconds.
+/// The step budget for comparing two samples: a few milliseconds.
 const MAX_STEPS: usize = 300_000;
 
-/// More parts are a sign that the resource was not understood.
+/// The maximum number of parts. More indicate that the resource was not understood.
 const MAX_PARTS: usize = 48;
 
-/// So many analyses are made of the first changes; then they become rarer, if they find nothing.
+/// The number of first changes that are all analysed; later analyses become rarer if they find nothing.
 const EAGER: u32 = 8;
 const MAX_WAIT: u32 = 16;
 
-/// What of a resource changes by itself, as far as fetches have shown.
+/// The learned noise of a resource.
 #[derive(Debug)]
 pub struct NoiseLearner {
     base: Arc<Rules>,
     samples: Vec<Sample>,
     started: Option<Instant>,
-    /// How often clients would ask.
+    /// The clients' polling interval.
     pace: Duration,
     parts: Vec<Part>,
-    /// What is left out for all of them.
+    /// The rules for all parts together.
     rules: Rules,
-    /// What the last body means under `rules`, by its content.
+    /// The content of the last body, and its meaning under `rules`.
     meaning: Option<(Digest, Digest)>,
-    /// Analyses in a row that found nothing, and changes to let pass before the next.
+    /// The number of consecutive analyses without a result, and the number of changes to skip before the next.
     fruitless: u32,
     wait: u32,
 }
 
-/// A part that was learned, as it is told of.
+/// A learned part, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoisePart {
-    /// What means it.
+    /// The rule that matches it.
     pub rule: Rule,
-    /// Why it is noise.
+    /// The reason why it is noise.
     pub why: &'static str,
 }
 
 impl NoiseLearner {
-    /// Nothing is known of what `base` leaves.
+    /// Creates the state without knowledge, for bodies under `base`.
     pub fn new(base: Arc<Rules>) -> Self {
         let rules = base.and(&[], &[], &[]);
         Self {
@@ -96,38 +96,38 @@ impl NoiseLearner {
         }
     }
 
-    /// Clients would ask this often by themselves.
+    /// Sets the clients' polling interval.
     pub fn set_pace(&mut self, pace: Duration) {
         self.pace = pace;
     }
 
-    /// What was learned.
+    /// Returns the learned parts.
     pub fn parts(&self) -> Vec<NoisePart> {
         self.parts.iter().map(|part| NoisePart { rule: part.rule.clone(), why: part.nature.describe() }).collect()
     }
 
-    /// The route's rules, and those that were learned.
+    /// Returns the route's rules and the learned ones.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Bytes of bodies that are kept.
+    /// Returns the size of the kept bodies in bytes.
     pub fn weight(&self) -> u64 {
         self.samples.iter().map(|sample| sample.representation.body.len() as u64).sum()
     }
 
-    /// Gives up what could still be learned from.
+    /// Drops the samples.
     pub fn forget_samples(&mut self) {
         self.samples = Vec::new();
     }
 
-    /// Takes in a fetch that was made in direct succession to the one before.
+    /// Records a fetch in direct succession to the previous one.
     pub fn sample(&mut self, representation: &Representation, at: Instant, wall: SystemTime) {
         self.keep(representation, at, wall, false);
     }
 
-    /// A fetch that began at `at` brought `new` where `known` was. Whether all that differs is noise. `is_news`: it is not,
-    /// for other reasons.
+    /// Returns whether a fetch that began at `at` and changed `known` to `new` differs only in noise. `is_news` means
+    /// that other reasons exclude noise.
     pub fn is_noise(
         &mut self,
         known: &Representation,
@@ -147,7 +147,7 @@ impl NoiseLearner {
         let goes_on = self.observe(new, at);
         let is_noise = !is_news
             && (goes_on && self.leaves_the_same(known, new)
-                // What was just learned from the same fetch counts for it.
+                // Parts that were just learned from the same fetch count.
                 || self.analyse().is_some_and(|goes_on| goes_on && self.leaves_the_same(known, new)));
         if !is_noise {
             self.parts.iter_mut().for_each(Part::told);
@@ -155,8 +155,8 @@ impl NoiseLearner {
         is_noise
     }
 
-    /// A fetch that began at `at` brought `known` again. Whether what clients hold of noise is as good as that: `false`, if
-    /// something stands still that was taken for noise.
+    /// Records that a fetch that began at `at` returned `known` again. Returns `false` if a part stands still that
+    /// counted as noise, so that the clients' noise is not equivalent any more.
     pub fn rests(&mut self, known: &Representation, at: Instant, wall: SystemTime) -> bool {
         if !self.samples.is_empty() {
             self.keep(known, at, wall, true);
@@ -172,7 +172,7 @@ impl NoiseLearner {
         *self = Self { pace: self.pace, ..Self::new(Arc::clone(&self.base)) };
     }
 
-    /// Whether `rules` leave the same of both.
+    /// Returns whether both are equal under `rules`.
     fn leaves_the_same(&mut self, known: &Representation, new: &Representation) -> bool {
         if self.parts.is_empty() {
             return false;
@@ -187,7 +187,7 @@ impl NoiseLearner {
         before.1 == after.1
     }
 
-    /// Has all parts see what stands there now.
+    /// Updates all parts with the current values.
     fn observe(&mut self, representation: &Representation, at: Instant) -> bool {
         if self.parts.is_empty() {
             return true;
@@ -215,7 +215,7 @@ impl NoiseLearner {
         self.meaning = None;
     }
 
-    /// Keeps a sample. The last one is given up again if the next comes before it is far enough from the one before it.
+    /// Keeps a sample. The last one is replaced if the next arrives before it is far enough from its predecessor.
     fn keep(&mut self, representation: &Representation, at: Instant, wall: SystemTime, spaced: bool) {
         if representation.body.len() > MAX_BODY {
             return;
@@ -247,7 +247,7 @@ impl NoiseLearner {
         }
     }
 
-    /// Looks for parts that are not known yet. If there are any: whether the last sample is what they say was to be expected.
+    /// Searches for new parts. If there are any, returns whether the last sample fits them.
     fn analyse(&mut self) -> Option<bool> {
         if self.wait > 0 {
             self.wait -= 1;
@@ -263,7 +263,7 @@ impl NoiseLearner {
         self.parts.retain(|part| !found.iter().any(|new| new.rule == part.rule));
         self.parts.extend(found);
         self.compile();
-        // All that is known of the past of the new parts is in the samples.
+        // All knowledge about the past of the new parts is in the samples.
         let started = self.started?;
         let mut goes_on = true;
         for part in &mut self.parts {
@@ -305,12 +305,12 @@ impl NoiseLearner {
     }
 }
 
-/// Whether all went on as expected; each is asked, whatever the others say.
+/// Returns whether all parts behave as expected; each is updated, even after another has failed.
 fn all(parts: &mut [Part], goes_on: impl FnMut(&mut Part) -> bool) -> bool {
     parts.iter_mut().map(goes_on).filter(|expected| !expected).count() == 0
 }
 
-/// What kind of noise it is, if that is beyond doubt.
+/// Returns the kind of noise, if it is certain.
 fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
     let seen = &changes.seen;
     if seen.is_empty() || !changes.structural.is_empty() {
@@ -328,7 +328,7 @@ fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
             Some(Volatility::Measure)
         }
         Volatility::Unknown | Volatility::Churn => None,
-        // One step may be somebody's.
+        // A single step may have been caused by a user.
         Volatility::Duration => {
             let value = |text: &str| time_value(&untagged(text)).map(|value| value.value);
             let grows = seen.iter().all(|seen| value(&seen.new) > value(&seen.old));
@@ -337,7 +337,7 @@ fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
         nature @ (Volatility::Counter | Volatility::Token | Volatility::Noise) => {
             (quick > 1 || (quick > 0 && fetches.len() > 2)).then_some(nature)
         }
-        // A clock goes all the time; a number may fit by chance.
+        // A clock changes all the time; a number may fit by chance.
         nature => (fetches.len() > 2 && slow * 4 >= timeline.pairs(true) * 3).then_some(nature),
     }
 }

@@ -330,7 +330,7 @@ fn entry(rule: &Rule) -> String {
     }
 }
 
-/// A text in TOML.
+/// Returns a quoted TOML string.
 pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -93,7 +93,7 @@ fn is_near(difference: f64, unit: f64) -> bool {
     rest.min(unit - rest) < 60.0
 }
 
-/// Whether `text` is nothing but a length of time, as in `3h 12m`.
+/// Returns whether `text` is only a duration, such as `3h 12m`.
 pub(super) fn is_length_alone(text: &str) -> bool {
     let rest = LENGTH.replace_all(text, "");
     rest.len() < text.len() && rest.chars().all(|c| c.is_whitespace() || c == ',')

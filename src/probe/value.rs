@@ -60,7 +60,7 @@ pub(super) fn unit(text: &str) -> &'static str {
 /// Matches a duration such as `3h12m`.
 pub(super) const DURATION: &str = "[0-9dhmswy]+";
 
-/// The same in several words, as in `3h 12m`.
+/// The same in several words, such as `3h 12m`.
 const DURATIONS: &str = "[0-9dhmswy]+(?: [0-9dhmswy]+)*";
 
 /// Returns the narrowest character class that contains all values.
@@ -117,7 +117,7 @@ pub(super) fn value(text: &str, range: &Range<usize>, grammar: Grammar) -> Range
     begin..begin + content.len()
 }
 
-/// A length of time with all of its words, if `token` is one of those.
+/// Extends `token` to a duration with all of its words, if it is a part of one.
 fn lengthened(text: &str, token: Range<usize>) -> Range<usize> {
     let (mut start, mut end) = (token.start, token.end);
     if !is_duration(&text[token.clone()]) {
@@ -140,7 +140,7 @@ fn lengthened(text: &str, token: Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Whether `word` is a number with a letter for a unit of time, as in `12m`.
+/// Returns whether `word` is a number with a unit of time, such as `12m`.
 fn is_duration(word: &str) -> bool {
     let number = word.trim_end_matches(|c: char| "dhmswy".contains(c));
     !number.is_empty() && number.len() < word.len() && number.bytes().all(|byte| byte.is_ascii_digit())

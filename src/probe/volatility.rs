@@ -23,7 +23,7 @@ pub(super) enum Volatility {
     Noise,
     /// It is a duration or an age that changed in steps.
     Duration,
-    /// It is another number at each look, however soon that comes.
+    /// It is a different number in each fetch, however soon that follows.
     Measure,
     /// Parts of it are added, removed or moved even in direct succession.
     Churn,

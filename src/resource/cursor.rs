@@ -81,13 +81,13 @@ impl Cursor {
         self.lead_to(head, ask, head.meaning_position).or_else(|| self.stale_head(head))
     }
 
-    /// The newest version, if the client does not know all of the noise in it.
+    /// Returns the newest version, if the client's state differs from it in noise.
     pub fn next_noise(&mut self, head: &ResourceState, ask: Option<DeltaRequest>) -> Option<Update> {
         let is_live = matches!(head.status, ResourceStatus::Live) && !self.told_stale;
         is_live.then(|| self.lead_to(head, ask, head.noise_position)).flatten()
     }
 
-    /// The next step towards the newest version, if the client is not current with the one at `position`.
+    /// Returns the next step towards the newest version, if the client is not current with the version at `position`.
     fn lead_to(&mut self, head: &ResourceState, ask: Option<DeltaRequest>, position: u64) -> Option<Update> {
         if self.at < position
             && let Some(newest) = head.newest()

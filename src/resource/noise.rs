@@ -1,7 +1,7 @@
-//! The part of the state machine that tells noise from news.
+//! The part of the state machine that distinguishes noise from changes.
 //!
-//! A version that differs from the one before in noise alone keeps that one's meaning: nobody is woken for it. Whoever shows
-//! it has it at his own pace.
+//! A version that differs from the previous one only in noise keeps that one's meaning, so no client is woken for it. A
+//! client that displays it receives it at its own pace.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,26 +13,26 @@ use crate::explain::Explanation;
 use crate::model::{Representation, Snapshot, Version};
 use crate::probe::NoiseLearner;
 
-/// What is known of noise is as good as an answer of the application for so long: no page shows a clock that is older than
-/// this beside the one that it would show.
+/// How long known noise is equivalent to a response of the application: no page displays a clock that is older than
+/// this compared with its own poll.
 pub const NOISE_LASTS: Duration = Duration::from_millis(100);
 
 impl StateMachine {
-    /// Takes in a fetch that was made in direct succession to the one before, to learn from alone.
+    /// Records a fetch in direct succession to the previous one, only for learning.
     pub fn sample(&mut self, representation: &Representation, started: Instant, at: SystemTime) {
         if let Some(noise) = &mut self.noise {
             noise.sample(representation, started, at);
         }
     }
 
-    /// Clients would ask this often by themselves.
+    /// Sets the clients' polling interval.
     pub fn set_pace(&mut self, pace: Duration) {
         if let Some(noise) = &mut self.noise {
             noise.set_pace(pace);
         }
     }
 
-    /// Whether `new` differs from `known` in noise alone.
+    /// Returns whether `new` differs from `known` only in noise.
     pub(super) fn is_noise(
         &mut self,
         known: &Representation,
@@ -44,7 +44,8 @@ impl StateMachine {
         self.noise.as_mut().is_some_and(|noise| noise.is_noise(known, new, started, at, is_other))
     }
 
-    /// A fetch brought the newest version again. If something stands still that was taken for noise, all of it is news now.
+    /// Handles a fetch that returned the newest version again. If a part stands still that counted as noise, the whole
+    /// version becomes a change.
     pub(super) fn rest(&mut self, head: &mut ResourceState, fetched: FetchTimes, at: SystemTime) -> Option<Verdict> {
         let newest = Arc::clone(head.newest()?);
         let rests = self.noise.as_mut()?.rests(&newest.representation, fetched.started, at);
@@ -69,7 +70,7 @@ impl StateMachine {
         Some(Verdict::Changed)
     }
 
-    /// What was learned, for all to see.
+    /// Publishes the learned noise.
     pub(super) fn tell_noise(&self, head: &mut ResourceState) {
         let parts = self.noise.as_ref().map(NoiseLearner::parts).unwrap_or_default();
         if *head.noise != *parts {
@@ -77,7 +78,7 @@ impl StateMachine {
         }
     }
 
-    /// Charges what is kept to who pays for it.
+    /// Charges the kept samples to their owner.
     pub(super) fn weigh(&mut self, head: &ResourceState) {
         let history = head.history.weight();
         if let Some(noise) = &mut self.noise {

@@ -74,9 +74,9 @@ pub struct ResourceState {
     pub last_attempt: Option<Instant>,
     /// Advice for operators about the way in which this resource changes.
     pub advice: Option<Arc<str>>,
-    /// What of it was learned to change by itself.
+    /// The learned noise.
     pub noise: Arc<[NoisePart]>,
-    /// The position at which that last did; 0 if it never has.
+    /// The position at which noise last changed; 0 if it never did.
     pub noise_position: u64,
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Validators;
 
-/// What a fetch was found to be.
+/// The verdict on a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Same,
@@ -14,7 +14,7 @@ enum Found {
     News,
 }
 
-/// A resource that is fetched, and what is learned of it.
+/// A fetched resource and its learned noise.
 struct Watched {
     learner: NoiseLearner,
     base: Rules,
@@ -47,7 +47,7 @@ impl Watched {
         }
     }
 
-    /// A fetch at `at` seconds; `quick`: in direct succession, to learn from alone.
+    /// Simulates a fetch at `at` seconds; `quick` means in direct succession, only for learning.
     fn fetch(&mut self, at: f64, quick: bool, body: impl Fn(u64, f64) -> String) -> Found {
         self.fetches += 1;
         let new = self.representation(body(self.fetches, at));
@@ -80,7 +80,7 @@ impl Watched {
         found
     }
 
-    /// Fetches at each of `times`; the first three are in direct succession.
+    /// Simulates fetches at each of `times`; the first three are in direct succession.
     fn run(&mut self, times: impl IntoIterator<Item = f64>, body: impl Fn(u64, f64) -> String) -> Vec<(f64, Found)> {
         if self.known.is_none() {
             for n in 0..3 {
@@ -95,12 +95,12 @@ impl Watched {
     }
 }
 
-/// Moments from `from` to `until` with so much between them.
+/// Returns times from `from` to `until` with this distance.
 fn every(gap: f64, from: f64, until: f64) -> impl Iterator<Item = f64> {
     (1..).map(move |n| from + gap * f64::from(n)).take_while(move |at| *at < until)
 }
 
-/// Something that looks random, for a number.
+/// Returns a random-looking number for a number.
 fn mixed(n: u64) -> u64 {
     let n = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (n ^ (n >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 7
@@ -115,7 +115,7 @@ fn time_of_day(at: f64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Each kind of noise, by name: what it says in the `n`th fetch, at a time.
+/// A kind of noise by name: its text in the `n`th fetch at a time.
 type Noisy = fn(u64, f64) -> String;
 const KINDS: [(&str, Noisy); 10] = [
     ("epoch", |_, at| format!("{:.0}", (BEGIN + at).floor())),
@@ -130,7 +130,7 @@ const KINDS: [(&str, Noisy); 10] = [
     ("load", |n, _| format!("0.{:02}", 10 + mixed(n) % 80)),
 ];
 
-/// A body of this form with some noise, and the news `number` and `word` between it.
+/// Returns a body of this type with some noise, and the real values `number` and `word` in between.
 fn body(media_type: &str, noise: &[(&str, String)], number: u64, word: &str) -> String {
     match media_type {
         "application/json" => {
@@ -203,7 +203,7 @@ fn a_clock_that_jumps_is_news_at_once() {
 
 #[test]
 fn a_number_that_a_user_enters_is_news_each_time() {
-    // Even if it stands in a list of things that count by themselves.
+    // Also in a list of counters.
     let mut watched = Watched::new("application/json");
     let entered = |at: f64| [5, 7, 9, 4, 4, 11][(at as usize / 15).min(5)];
     let found = watched.run(every(0.5, 0.5, 90.0), |n, at| {
@@ -270,7 +270,7 @@ fn what_changes_at_each_look_is_learned_without_looks_in_succession() {
     let value = |at: f64| mixed(at as u64) % 500;
     let found = watched.run(every(0.25, 0.5, 60.0), |_, at| format!("{{\"rate\":{},\"jobs\":1}}", value(at)));
     assert!(found.iter().all(|(at, found)| *at < 20.0 || *found != Found::News), "{:?}", watched.rules());
-    // One that is taken rarely is as good as news.
+    // A rarely taken measurement counts as real.
     let mut rarely = Watched::new("application/json");
     let found =
         rarely.run(every(0.25, 0.5, 60.0), |_, at| format!("{{\"rate\":{},\"jobs\":1}}", mixed(at as u64 / 7) % 500));
@@ -290,8 +290,8 @@ fn memory_is_bounded() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
-    /// Whatever noise there is, however often is fetched: what changes in a part that had none is news at once; and once it has
-    /// had a minute, noise alone is no news.
+    /// For all kinds of noise and fetch intervals: a change in a part without noise is detected at once, and after a
+    /// minute of learning, noise alone is not a change.
     #[test]
     fn news_in_a_quiet_part_is_never_taken_for_noise(
         form in prop::sample::select(FORMS.to_vec()),

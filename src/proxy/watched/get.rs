@@ -176,7 +176,7 @@ impl Gateway {
         } else {
             Self::current_since(route.watch.schedule.every, &resource, self.last_write(request), *now)
         };
-        // What changes by itself is soon older than the client would see it.
+        // Noise is soon older than the client would see it.
         let lasts = now.checked_sub(NOISE_LASTS).filter(|_| resource.state().is_noisy());
         let since = since.max(lasts.unwrap_or(since));
         // A client never receives a state fetched before its previous response, unless the resource is kept up to date.
