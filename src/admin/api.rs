@@ -289,7 +289,7 @@ impl Api {
     }
 }
 
-/// What was observed so far, and the configuration for it.
+/// Returns the observations so far, and the configuration for them.
 fn observed(passive: &PassiveObserver, gateway: &Gateway) -> Value {
     let report = passive.report(clock::now());
     let replicas = gateway.replicas();

@@ -1,4 +1,4 @@
-//! `sungrazer observe`: passes everything through and tells what push would save, or reads that out of an access log.
+//! `sungrazer observe`: forwards all traffic and reports the savings of push, or reads an access log for that.
 //!
 //! ```text
 //! clients ─▶ Server, observing ─▶ application        lines of a log ─▶ LogReader
@@ -54,13 +54,13 @@ pub(super) struct ObserveArgs {
     json: bool,
 }
 
-/// Clients that poll hold on to their connections; nobody is to be waited for.
+/// The drain time. Polling clients keep their connections open, and no client needs to be waited for.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Lines of a log that are longer are no requests.
+/// The maximum length of a log line. Longer lines are not requests.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Observes for as long as was asked, and reports.
+/// Observes for the given time, and reports.
 pub(super) fn observe(args: &ObserveArgs) -> anyhow::Result<ExitCode> {
     let target = match args.write.as_deref().map(Routes::open).transpose() {
         Ok(target) => target,
@@ -83,7 +83,7 @@ pub(super) fn observe(args: &ObserveArgs) -> anyhow::Result<ExitCode> {
     conclude(args, &report, upstream.as_deref(), target)
 }
 
-/// The configuration with which the server runs meanwhile.
+/// Returns the configuration of the observing server.
 fn prepare(args: &ObserveArgs) -> Result<Config, ExitCode> {
     let path = args.file.path();
     if path.is_none() && args.upstream.is_none() {
@@ -96,14 +96,14 @@ fn prepare(args: &ObserveArgs) -> Result<Config, ExitCode> {
     Ok(config)
 }
 
-/// Serves until the time is up or a signal comes, and returns what was seen.
+/// Serves until the time is up or a signal arrives, and returns the report.
 async fn watch(config: Config, args: &ObserveArgs, upstream: &str) -> anyhow::Result<Report> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let server = Server::start(config, &ConfigSource::default(), Inherited::from_env())?;
     let open = server.page().unwrap_or_default();
     let dashboard = server.dashboard().unwrap_or_else(|| "off".to_owned());
-    // What is on stdout is JSON, if that was asked for.
+    // With `--json`, stdout contains only JSON.
     match args.json {
         true => note(&server.ready_line()),
         false => say(&server.ready_line()),
@@ -144,7 +144,7 @@ async fn watch(config: Config, args: &ObserveArgs, upstream: &str) -> anyhow::Re
     Ok(report)
 }
 
-/// What a log tells.
+/// Reads a log and returns the report.
 fn read(path: &Path) -> anyhow::Result<Report> {
     let mut reader = LogReader::new(Observer::new(std::hash::RandomState::new()));
     let name = path.display();
@@ -161,7 +161,7 @@ fn read(path: &Path) -> anyhow::Result<Report> {
             return Ok(reader.report());
         }
         if !line.ends_with(b"\n") && line.len() as u64 == MAX_LINE {
-            // It counts as one line that cannot be read, and its rest as nothing.
+            // It counts as one unreadable line, and its rest is skipped.
             input.skip_until(b'\n').with_context(|| format!("cannot read {name}"))?;
             line.truncate(1);
             line[0] = b'?';
@@ -170,7 +170,7 @@ fn read(path: &Path) -> anyhow::Result<Report> {
     }
 }
 
-/// Says what was found, and writes the configuration if that was asked for.
+/// Prints the report, and writes the configuration if requested.
 fn conclude(
     args: &ObserveArgs,
     report: &Report,
@@ -187,7 +187,7 @@ fn conclude(
     }
     match target {
         Some(target) => match target.write(&written, &routes(report)) {
-            // On stderr, so that JSON on stdout stays JSON.
+            // Printed to stderr, so that stdout stays valid JSON.
             Ok(done) => note(&format!("sungrazer: {done}")),
             Err(error @ WriteError::Write { .. }) => return Err(error.into()),
             Err(error) => return Ok(usage(&error.to_string())),
@@ -200,14 +200,14 @@ fn conclude(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The table while it grows, for whoever waits at a terminal.
+/// The growing table for a user at a terminal.
 #[derive(Debug)]
 struct Live {
     is_shown: bool,
     lines: usize,
 }
 
-/// Rows that fit on most screens.
+/// The number of rows that fit on most screens.
 const ROWS: usize = 12;
 
 impl Live {
@@ -230,7 +230,7 @@ impl Live {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
-    /// Takes the table away again.
+    /// Clears the table.
     fn clear(&mut self) {
         if self.lines > 0 {
             let _ = write!(std::io::stderr(), "\x1b[{}A\x1b[J", self.lines);

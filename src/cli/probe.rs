@@ -239,7 +239,7 @@ impl Prober<'_> {
             .into_iter()
             .filter_map(|(held, asked)| Some((asked, last.get(held)?.clone())))
             .collect();
-        // A condition on anything but a GET is a condition on doing it.
+        // A condition on a method other than GET is a condition on performing it.
         if with.is_empty() || self.args.request.method() != Method::GET {
             return None;
         }
@@ -307,7 +307,7 @@ fn gzipped(body: &[u8]) -> anyhow::Result<usize> {
     Ok(encoder.finish()?.len())
 }
 
-/// The value of `post` by which a route takes `body` for one that only reads, as far as can be guessed.
+/// Guesses the value of `post` with which a route would treat `body` as a body that only reads.
 fn post_rules(body: &[u8]) -> String {
     let rules = |kind: &str, names: Vec<&str>| {
         let names: Vec<String> = names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();

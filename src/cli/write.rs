@@ -7,14 +7,14 @@ use crate::config::{self, Diagnostics, Overrides};
 use crate::files;
 use crate::observe::RouteText;
 
-/// A file that is to have several routes.
+/// A file to which several routes are added.
 #[derive(Debug)]
 pub(super) struct Routes {
     target: Target,
 }
 
 impl Routes {
-    /// Checks before anything is observed that routes can be added to the file at `path`.
+    /// Checks before any observation that routes can be added to the file at `path`.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is not valid.
@@ -22,7 +22,7 @@ impl Routes {
         Target::of(path).map(|target| Self { target })
     }
 
-    /// Writes `whole` to a new file, or adds those of `routes` that an existing file does not have. Returns a message about the
+    /// Writes `whole` to a new file, or adds the missing `routes` to an existing file. Returns a message about the
     /// result.
     ///
     /// # Errors
@@ -38,7 +38,8 @@ impl Routes {
                 let is_new = |route: &&RouteText| !config::has_route(text, &route.path);
                 let new: Vec<&RouteText> = routes.iter().filter(is_new).collect();
                 let mut written = text.clone();
-                // Each is put above all that are there, and the last is to stand lowest. What takes everything stands below.
+                // Each route is inserted above all others, so the last one is inserted first. A catch-all route stays
+                // below.
                 for route in new.iter().rev() {
                     written = match route.path.as_str() {
                         "/**" => format!("{}\n\n{}", written.trim_end(), route.text),

@@ -49,7 +49,7 @@ pub struct Config {
     pub routes: Vec<RouteOptions>,
     /// The digest of the text from which all of this was read.
     pub written: Digest,
-    /// Whether everything passes, and is only observed.
+    /// Whether all traffic is forwarded and only observed.
     pub observes: bool,
     /// Warnings about settings that most likely do not have the intended effect.
     pub warnings: Option<Diagnostics>,
@@ -94,7 +94,7 @@ pub struct RouteOptions {
     pub plan: Arc<WatchConfig>,
     /// The request properties that split its resources.
     pub variant: VariantOptions,
-    /// Which bodies of POST requests only read.
+    /// The rules for bodies of POST requests that only read.
     pub post: Option<Arc<ReadRules>>,
     /// The timing of its streams.
     pub deliver: deliver::Options,
@@ -215,8 +215,8 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
 }
 
 impl Config {
-    /// The same, but everything passes and is only observed: nothing is answered, held, injected or fetched, not even to find
-    /// out how the application wants to be called.
+    /// Returns the same configuration in observe mode: all traffic is forwarded, and nothing is answered, held,
+    /// injected or fetched, not even to test which host name the application expects.
     #[must_use]
     pub fn observing(mut self) -> Self {
         self.observes = true;
@@ -337,7 +337,7 @@ fn build_route(route: &file::Route, upstream: &[u8], effort: Effort, write_timeo
     })
 }
 
-/// The rules of `post`, if they can be read.
+/// Builds the rules of `post`, if they are valid.
 fn read_rules(post: &Post) -> Option<ReadRules> {
     let globs = || post.reads.iter().map(|read| Glob::new(read)).collect();
     let reads = match post.kind {
@@ -355,7 +355,7 @@ fn read_rules(post: &Post) -> Option<ReadRules> {
     Some(ReadRules::new(reads, echo, pointers(&post.ignore)))
 }
 
-/// What stands for all queries of GraphQL.
+/// The value that allows all GraphQL queries.
 const ALL_QUERIES: &str = "queries";
 
 /// Returns whether noise is learned for the route's resources.

@@ -11,7 +11,7 @@ use crate::normalise::Token;
 use crate::post::FormRead;
 use crate::route::QUERY;
 
-/// Looks at what is said of bodies that only read.
+/// Checks the rules for bodies that only read.
 fn check_post(post: &Post, mut report: impl FnMut(&str, String, &str)) {
     if post.kind != PostKind::Whole && post.reads.is_empty() {
         let example = match post.kind {

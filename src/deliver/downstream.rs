@@ -226,10 +226,11 @@ impl Downstream {
         timeout(patience, reading).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
-    /// Reads the request's body, of `length` bytes, and leaves it where it is: whoever is handed the connection reads it, too.
+    /// Reads the request body, of `length` bytes, and leaves it in the buffer: the next reader of the connection sees
+    /// it too.
     ///
     /// # Errors
-    /// As [`Downstream::read_body`]. What has arrived is still there.
+    /// As [`Downstream::read_body`]. The bytes received so far stay in the buffer.
     pub async fn peek_body(&mut self, length: u64, patience: Duration) -> io::Result<Bytes> {
         let whole = usize::try_from(length).map_err(io::Error::other)?;
         match self {
@@ -251,7 +252,7 @@ impl Downstream {
         }
     }
 
-    /// Takes away a body of `length` bytes that has been peeked at.
+    /// Removes a peeked body of `length` bytes from the buffer.
     pub fn discard_body(&mut self, length: u64) {
         if let Self::H1(h1) = self {
             let length = usize::try_from(length).unwrap_or(usize::MAX).min(h1.buffer.len());

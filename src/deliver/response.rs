@@ -90,7 +90,7 @@ pub fn from_memory(snapshot: &Arc<Snapshot>, request: &HeaderMap) -> Option<Loca
     Some(LocalResponse { status: representation.status, headers, body: snapshot.body(form).clone() })
 }
 
-/// A plain answer with `snapshot`, in whose body something is another for each client: no validator names it.
+/// Creates a plain response with `snapshot` and a body with client-specific values: it has no validator.
 pub fn with_body(snapshot: &Snapshot, body: Bytes) -> LocalResponse {
     let mut headers = headers_of(snapshot, Form::Decoded);
     headers.remove(ETAG);

@@ -19,7 +19,7 @@ use crate::resource::{Ended, FenceListener, TaskNotify};
 /// later, so that frames for a client that does not read are not all created at once.
 const MAX_AT_ONCE: usize = 1 << 20;
 
-/// With what a client would ask for something by another method than GET.
+/// The method and body of a subscription to a resource that is not requested by GET.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostedBody {
     /// The method.
@@ -29,10 +29,11 @@ pub struct PostedBody {
 }
 
 impl PostedBody {
-    /// That of a message that names a `method`, or a `body`, or neither: then it is a GET.
+    /// Returns the method and body of a message. Returns `None` for a GET: the message has neither a `method` nor a
+    /// `body`.
     ///
     /// # Errors
-    /// What is wrong with that.
+    /// The reason why the combination is invalid.
     pub fn of(method: Option<&str>, body: Option<String>) -> Result<Option<Box<Self>>, &'static str> {
         let (method, body) = match (method, body) {
             (None | Some("GET"), None) => return Ok(None),
@@ -69,7 +70,8 @@ pub struct SubscribeRequest {
     pub interval: Option<Duration>,
     /// Whether the client displays the response as its page.
     pub page: bool,
-    /// With what it would ask for it, if not by GET. Then a fragment of the URL may tell it from others at the same URL.
+    /// The method and body of the request, if it is not a GET. A fragment of the URL may then distinguish it from
+    /// others at the same URL.
     pub posted: Option<Box<PostedBody>>,
 }
 

@@ -150,7 +150,7 @@ struct ClientMessage {
     tick: bool,
     unsubscribe: Option<String>,
     request: Option<RequestMessage>,
-    /// By which method, and with which body, the URL would be asked for, if not by GET.
+    /// The method and body of the client's request, if it is not a GET.
     method: Option<String>,
     body: Option<String>,
 }

@@ -14,7 +14,7 @@ pub struct RequestContext {
     page: bool,
     /// The scheme of the page that made the request, if its `Referer` is on this site.
     referred: Option<&'static str>,
-    /// The scheme of the page of this site that asks with a body, by its `Origin`.
+    /// The scheme of the page of this site that sent a request with a body, from its `Origin`.
     origin: Option<&'static str>,
 }
 

@@ -144,12 +144,12 @@ pub struct ResourceKey {
     pub context: RequestContext,
     /// The credentials.
     pub identity: Identity,
-    /// What is asked for in a body, if it is not asked for by GET.
+    /// The body of the request, if its method is not GET.
     pub body: Option<Arc<ReadBody>>,
 }
 
 impl ResourceKey {
-    /// The method by which it is asked for.
+    /// Returns the request method.
     pub fn method(&self) -> &Method {
         self.body.as_ref().map_or(&Method::GET, |body| &body.method)
     }

@@ -1,4 +1,4 @@
-//! The body of a request that only reads, though its method is not GET.
+//! The body of a request that only reads, although its method is not GET.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,32 +11,32 @@ use http::{Method, StatusCode};
 
 use super::Taken;
 
-/// What such a body is written in, by the word of its route.
+/// The format of a body, as configured for its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BodySyntax {
-    /// JSON-RPC, or something like it: objects that name a method.
+    /// JSON-RPC or a similar format: objects that name a method.
     JsonRpc,
     /// GraphQL over HTTP.
     GraphQl,
     /// `application/x-www-form-urlencoded`.
     Form,
-    /// Anything.
+    /// Any format.
     Whole,
 }
 
-/// A value of a request that comes back in its answer, such as the `id` of JSON-RPC. Requests that differ in nothing else ask for
-/// one resource: in fetches a number stands in its place, and each client is given its own.
+/// A value of a request that its response repeats, such as the `id` of JSON-RPC. Requests that differ only in such
+/// values share one resource: a fetch sends a number in place of the value, and each client receives its own value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EchoSlot {
-    /// Of which member of a batch it is, from 1; the number that stands in its place.
+    /// The position of the member in a batch, from 1. It is also the number that the fetch sends.
     pub member: usize,
-    /// By which of the paths it is found, in the member of the answer.
+    /// The index of the path at which the response repeats the value.
     pub path: usize,
-    /// How it is written: as a JSON string, as a number, or as a field of a form, which says neither.
+    /// The notation of the value: a JSON string, a JSON number, or a form field, which implies neither.
     pub spelling: EchoSpelling,
 }
 
-/// How a value that comes back is written in the request.
+/// The notation of an echoed value in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EchoSpelling {
     /// A JSON string.
@@ -47,65 +47,69 @@ pub enum EchoSpelling {
     Field,
 }
 
-/// Where in a body a value stands that is another for each client.
+/// The position of a client-specific value in a response body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EchoPlace {
-    /// The JSON value, with its quotes.
+    /// The range of the JSON value, including its quotes.
     pub range: Range<usize>,
-    /// Which of the request's values belongs there.
+    /// The index of the request's echoed value that belongs there.
     pub slot: usize,
-    /// Whether it is a string.
+    /// Whether the value is a string.
     pub is_text: bool,
 }
 
-/// What a request that only reads asks for in its body, as a part of the key of its resource.
+/// The body of a request that only reads, as a part of the resource key.
 ///
-/// Two are equal if their methods and their canonical forms are. What is sent may be spelled otherwise, in ways that mean the same.
+/// Two bodies are equal if their methods, formats and canonical forms are equal. The sent bodies may differ in notation
+/// but have the same meaning.
 pub struct ReadBody {
     /// `POST` or `QUERY`.
     pub method: Method,
-    /// What it is written in.
+    /// The format of the body.
     pub syntax: BodySyntax,
-    /// What it asks for, in a few words that tell operators of which body this is: names of methods or operations.
+    /// A short name of the body for operators: method or operation names.
     pub name: Box<str>,
-    /// One spelling for all bodies that ask for the same.
+    /// The canonical form, equal for all bodies that request the same.
     pub canonical: Box<[u8]>,
-    /// As it is sent for whoever shares the resource: made of nothing that the canonical form does not hold.
+    /// The body sent on behalf of all clients of the resource. It contains nothing that the canonical form does not.
     pub shared: Bytes,
-    /// As it is sent for clients whose credentials the key holds: with the ignored values of the first of them.
+    /// The body sent for clients whose credentials are part of the key: it contains the ignored values of the first
+    /// such client.
     pub own: Option<Bytes>,
-    /// Whether it is a batch, which is answered by an array.
+    /// Whether the body is a batch. The response to a batch is an array.
     pub is_batch: bool,
-    /// Where values come back, as paths of keys.
+    /// The paths of echoed values, as lists of keys.
     pub echo_paths: Box<[Box<[Box<str>]>]>,
-    /// Which do.
+    /// The echoed values of this request.
     pub echo_slots: Box<[EchoSlot]>,
-    /// Of a QUERY that may be sent as POST: whether the application is known to need that. All bodies of a route share it.
+    /// For a QUERY that may be sent as POST: whether the application is known to need that. Shared by all bodies of a
+    /// route.
     pub as_post: Option<Arc<AtomicBool>>,
-    /// The memory for all of that.
+    /// The memory reserved for the body.
     pub memory: Taken,
 }
 
 impl ReadBody {
-    /// The method by which it is sent.
+    /// Returns the method that fetches use.
     pub fn sent_by(&self) -> &Method {
         let is_post = self.as_post.as_ref().is_some_and(|as_post| as_post.load(Ordering::Relaxed));
         if is_post { &Method::POST } else { &self.method }
     }
 
-    /// Whether an application that answers `status` to it may only not know QUERY, and be sent the same by POST.
+    /// Returns whether a response with `status` may mean only that the application does not support QUERY: the same
+    /// body can then be sent by POST.
     pub fn may_need_post(&self, status: StatusCode) -> bool {
         self.as_post.is_some() && matches!(status.as_u16(), 400 | 404 | 405 | 501) && *self.sent_by() != Method::POST
     }
 
-    /// The application has answered by POST what it refused by QUERY.
+    /// Records that the application answered a POST after it had refused the QUERY.
     pub fn needs_post(&self) {
         if let Some(as_post) = &self.as_post {
             as_post.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What a fetch sends. `named` means that the key holds the credentials of one client.
+    /// Returns the body that a fetch sends. `named` means that the key holds the credentials of one client.
     pub fn sent(&self, named: bool) -> &Bytes {
         self.own.as_ref().filter(|_| named).unwrap_or(&self.shared)
     }
@@ -127,7 +131,7 @@ impl Hash for ReadBody {
     }
 }
 
-/// Shows which body it is, never what it holds.
+/// Shows the name and the length of the body, never its content.
 impl fmt::Debug for ReadBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ({} bytes)", self.method, self.name, self.canonical.len())

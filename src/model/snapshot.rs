@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub heads: [OnceLock<Bytes>; 3],
     /// The body gzipped by Sungrazer.
     pub gzipped: OnceLock<Bytes>,
-    /// Where in its body values stand that are others for each client.
+    /// The positions of client-specific values in the body.
     pub echoes: OnceLock<Option<Box<[EchoPlace]>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Exchanges from lines of access logs: our own, "combined" (nginx, Apache httpd), and Caddy's JSON.
+//! Parses exchanges from access logs: Sungrazer's own, "combined" (nginx, Apache httpd), and Caddy's JSON.
 
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,31 +11,31 @@ use super::report::Report;
 use crate::model::MediaType;
 use crate::probe::cache_buster;
 
-/// Reads a log, line after line.
+/// Reads a log line by line.
 #[derive(Debug)]
 pub struct LogReader {
     observer: Observer,
     read: u64,
 }
 
-/// What a line turned out to be.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadLog {
     /// A request.
     Request,
-    /// Something that belongs to the log and is no request.
+    /// A valid line of the log that is not a request.
     Aside,
-    /// Nothing that could be read.
+    /// An unreadable line.
     Malformed,
 }
 
 impl LogReader {
-    /// One that keeps what it reads in `observer`.
+    /// Creates a reader that records in `observer`.
     pub fn new(observer: Observer) -> Self {
         Self { observer, read: 0 }
     }
 
-    /// Takes in a line, without its end.
+    /// Processes a line without its line end.
     pub fn line(&mut self, line: &[u8]) -> ReadLog {
         let line = String::from_utf8_lossy(line);
         let line = line.trim();
@@ -60,12 +60,12 @@ impl LogReader {
         ReadLog::Request
     }
 
-    /// Requests that were read so far.
+    /// Returns the number of requests so far.
     pub fn read(&self) -> u64 {
         self.read
     }
 
-    /// What was found in all lines.
+    /// Returns the report on all lines.
     pub fn report(&self) -> Report {
         let lasting = Report::lasting(&self.observer.ledger.lock());
         self.observer.report(lasting)
@@ -75,7 +75,7 @@ impl LogReader {
         let (address, agent) = who;
         let (method, target) = request;
         let target = target.split('#').next().unwrap_or_default();
-        // Proxies are sent whole URLs.
+        // Requests to a forward proxy contain absolute URLs.
         let target = match target.split_once("://") {
             Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
             None => target,
@@ -104,7 +104,7 @@ impl LogReader {
         let status = line.get("status").and_then(Value::as_u64).unwrap_or_default();
         let form = match text("how") {
             None | Some("proxied" | "memory" | "own" | "request") => Form::Unknown,
-            // Whoever is held does not poll.
+            // A held client does not poll.
             Some(_) => Form::Stream,
         };
         let answer = Answered {
@@ -148,8 +148,8 @@ impl LogReader {
         Some(Exchange { took, ..exchange })
     }
 
-    /// `address ident user [day/month/year:hour:minute:second zone] "request" status bytes "referer" "agent"`, the last two if
-    /// they are there; a virtual host may stand before, and more behind.
+    /// Parses `address ident user [day/month/year:hour:minute:second zone] "request" status bytes "referer" "agent"`.
+    /// The last two are optional; a virtual host may precede the line, and further fields may follow.
     fn combined(&self, line: &str) -> Option<Exchange> {
         let (before, rest) = line.split_once('[')?;
         let (date, rest) = rest.split_once(']')?;
@@ -173,7 +173,7 @@ impl LogReader {
     }
 }
 
-/// A method is a word (RFC 9110 section 9.1).
+/// Returns whether `text` is a method (RFC 9110 section 9.1).
 fn is_method(text: &str) -> bool {
     (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
@@ -187,7 +187,7 @@ fn rfc3339(text: &str) -> Option<Duration> {
     when.duration_since(UNIX_EPOCH).ok()
 }
 
-/// What stands between the quotes at the beginning of `text`, and what behind them.
+/// Returns the quoted text at the beginning of `text`, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let text = text.strip_prefix('"')?;
     let mut inside = String::new();
@@ -206,7 +206,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// `28/Nov/2026:22:39:12 +0100`
+/// Parses a date such as `28/Nov/2026:22:39:12 +0100`.
 fn date_of(text: &str) -> Option<Duration> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (local, zone) = text.trim().split_once(' ').unwrap_or((text.trim(), "+0000"));
@@ -225,9 +225,9 @@ fn date_of(text: &str) -> Option<Duration> {
     }
 }
 
-/// The names of a query's parameters, fingerprints of their values, and whether they are only there to get past caches.
+/// Returns the names of a query's parameters, fingerprints of their values, and whether they are cache-busting.
 pub(super) fn parameters(query: Option<&str>, print: impl Fn(&str) -> u64) -> Vec<(String, u64, bool)> {
-    /// More are of no interest.
+    /// The maximum number of parameters.
     const MOST: usize = 24;
     let all = query.unwrap_or_default().split('&').filter(|text| !text.is_empty());
     all.take(MOST)
@@ -239,8 +239,7 @@ pub(super) fn parameters(query: Option<&str>, print: impl Fn(&str) -> u64) -> Ve
         .collect()
 }
 
-/// A parameter's name, as `ignore_query` writes it: what is a bare number has none. What is no word is no name that may be
-/// kept.
+/// Returns a parameter's name in the syntax of `ignore_query`; a bare number has no name. Only words are kept as names.
 fn name_of(name: &str, value: &str) -> String {
     if value.is_empty() && name.bytes().any(|byte| byte.is_ascii_digit()) {
         let mut shape = String::new();

@@ -1,25 +1,25 @@
-//! A configuration for what was found, with a comment for each line.
+//! Writes a configuration for the report, with a comment for each line.
 
 use std::fmt::Write;
 
 use super::report::{Advice, PatternReport, Report, VolatilePart};
 
-/// A route as it is to be written.
+/// The text of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteText {
     /// Its path.
     pub path: String,
-    /// The lines, with comments.
+    /// The lines with their comments.
     pub text: String,
 }
 
-/// Where comments behind lines begin.
+/// The column of trailing comments.
 const COLUMN: usize = 36;
 
-/// How many routes are written.
+/// The maximum number of routes.
 const MAX_ROUTES: usize = 50;
 
-/// A whole file. `upstream` is the application's URL, if it is known.
+/// Returns a complete file. `upstream` is the application's URL, if known.
 pub fn configuration(report: &Report, upstream: Option<&str>) -> String {
     let mut text = format!(
         "# Made of {} requests that were seen in {}: {} of them are polls.\n# Estimates, not promises. Read what is left open, then try it: sungrazer check, sungrazer\n\n",
@@ -52,7 +52,7 @@ pub fn configuration(report: &Report, upstream: Option<&str>) -> String {
     text
 }
 
-/// The routes, those that take less first, and the pages behind them.
+/// Returns the routes, more specific ones first, followed by their pages.
 pub fn routes(report: &Report) -> Vec<RouteText> {
     let mut wanted: Vec<&PatternReport> = report.polls.iter().filter(|one| one.advice != Advice::Leave).collect();
     wanted.truncate(MAX_ROUTES);
@@ -129,7 +129,7 @@ fn route(poll: &PatternReport) -> String {
     text
 }
 
-/// What changes by itself; what only may do so stands in a comment.
+/// Writes the volatile parts; uncertain ones as comments.
 fn ignored(text: &mut String, volatile: &[VolatilePart]) {
     let usable = |part: &&VolatilePart| !part.place.ends_with('*') && !part.place.is_empty();
     let certain = |part: &&VolatilePart| part.looks_like != "unknown" && usable(part);
@@ -173,7 +173,7 @@ fn line(text: &mut String, code: &str, why: &str) {
     let _ = writeln!(text, "{code:<COLUMN$} # {why}");
 }
 
-/// A basic string (TOML 1.0).
+/// Returns a basic string (TOML 1.0).
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -189,7 +189,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// As it may stand in a comment.
+/// Returns a text that is safe in a comment.
 fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

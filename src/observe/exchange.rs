@@ -1,71 +1,71 @@
-//! One request and its answer, reduced to what may be kept of them.
+//! One request and its response, reduced to data that may be kept.
 
 use std::time::Duration;
 
 use crate::model::{Kind, MediaType};
 
-/// A request and its answer.
+/// A request and its response.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
-    /// When it came, since some moment that is the same for all.
+    /// When the request arrived, relative to a common origin.
     pub at: Duration,
-    /// How long its answer took.
+    /// The duration until the end of the response.
     pub took: Option<Duration>,
     /// The fingerprint of the client.
     pub client: u64,
-    /// Its method.
+    /// The method.
     pub method: String,
-    /// Its path.
+    /// The path.
     pub path: String,
-    /// The parameters of its query: name, fingerprint of the value, and whether it is only there to get past caches.
+    /// The query parameters: name, fingerprint of the value, and whether the parameter is cache-busting.
     pub parameters: Vec<(String, u64, bool)>,
-    /// What it sent.
+    /// The request's body.
     pub upload: Option<Upload>,
-    /// The fingerprint of all by which the application may know the client; `None` where that is not seen.
+    /// The fingerprint of everything by which the application may identify the client; `None` if unknown.
     pub identity: Option<u64>,
-    /// The names of these, each with a fingerprint of its value.
+    /// The names of these properties, each with a fingerprint of its value.
     pub credentials: Vec<(String, u64)>,
-    /// Its answer.
+    /// The response.
     pub answer: Answered,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answered {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// Bytes of its body, as they were sent.
+    /// The size of the body as sent, in bytes.
     pub bytes: Option<u64>,
-    /// The fingerprint of its body, if it was seen.
+    /// The fingerprint of the body, if it was observed.
     pub content: Option<u64>,
-    /// What it is, as far as that matters.
+    /// The kind of content.
     pub form: Form,
     /// Whether it sets cookies.
     pub sets_cookies: bool,
-    /// Whether it says that it is for one client alone.
+    /// Whether it is marked as being for one client alone.
     pub private: bool,
 }
 
-/// What an answer is.
+/// The kind of a response's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// Nobody knows.
+    /// Unknown.
     #[default]
     Unknown,
     /// A page.
     Page,
-    /// What pages poll.
+    /// Data that pages poll.
     Data,
-    /// A picture.
+    /// An image.
     Picture,
-    /// Scripts, styles, fonts, films: what pages are made of.
+    /// Resources of pages: scripts, styles, fonts, videos.
     Asset,
-    /// An event stream of the application's own.
+    /// The application's own event stream.
     Stream,
 }
 
 impl Form {
-    /// What has this media type.
+    /// Returns the kind for this media type.
     pub fn of_type(media_type: &MediaType) -> Self {
         let essence = media_type.essence.as_str();
         let family = essence.split('/').next().unwrap_or_default();
@@ -82,7 +82,7 @@ impl Form {
         }
     }
 
-    /// What is most likely at this path, where nothing else tells.
+    /// Guesses the kind of content at this path.
     pub fn of_path(path: &str) -> Self {
         let last = path.rsplit('/').next().unwrap_or_default();
         match last.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase().as_str() {
@@ -97,34 +97,34 @@ impl Form {
     }
 }
 
-/// What a request sent.
+/// The body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upload {
     /// Its fingerprint.
     pub print: u64,
-    /// What it looks like.
+    /// The format of the body.
     pub kind: UploadKind,
 }
 
-/// What an upload looks like.
+/// The format of an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UploadKind {
-    /// Anything.
+    /// Any other format.
     #[default]
     Other,
     /// JSON-RPC, with the names of its methods.
     JsonRpc(Vec<String>),
-    /// GraphQL, with the name of its operation, if it has one; `None` for one that is no query.
+    /// GraphQL, with the name of its operation, if it has one; `None` if it is not a query.
     GraphQl(Option<String>),
     /// A form, with the names of its fields.
     Form(Vec<String>),
 }
 
-/// How long a name may be that is kept.
+/// The maximum length of a kept name.
 const MAX_NAME: usize = 64;
 
 impl UploadKind {
-    /// Looks at the beginning of an upload.
+    /// Analyses the beginning of an upload.
     pub fn of(media_type: &MediaType, body: &[u8]) -> Self {
         let text = std::str::from_utf8(body).unwrap_or_default();
         if media_type.essence == "application/x-www-form-urlencoded" {
@@ -149,7 +149,7 @@ impl UploadKind {
     }
 }
 
-/// Whether `name` is one that somebody has chosen for a method or a field, and no value.
+/// Returns whether `name` was chosen as the name of a method or a field, rather than being a value.
 pub(super) fn is_word(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./:[]".contains(&byte))

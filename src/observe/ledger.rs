@@ -1,4 +1,4 @@
-//! The tables behind an observer, all of them bounded.
+//! The bounded tables behind an observer.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,31 +12,31 @@ use super::sketch::{Distinct, Recent};
 use super::tally::{Tally, count};
 use crate::probe::cursor;
 
-/// Patterns that are counted one by one.
+/// The maximum number of patterns that are counted individually.
 const MAX_PATTERNS: usize = 512;
 
-/// Clients and what each asks for that are kept in mind; twice as many at most.
+/// Half the maximum number of combinations of a client and a URL.
 const RHYTHMS: usize = 8192;
 
-/// The same of what is asked for by anybody.
+/// The same for URLs independent of the client.
 const RESOURCES: usize = 4096;
 
-/// Answers whose places are kept, to be compared with the next ones.
+/// The maximum number of responses whose locations are kept for comparison.
 const SHAPES: usize = 512;
 
-/// A larger answer is watched by no route that does not say so.
+/// The default `max_body`: larger responses are only watched if a route says so.
 const MAX_BODY: u64 = 8 << 20;
 
-/// Values of a parameter or a cookie that are kept to see whether one comes again.
+/// The maximum number of values of a parameter or cookie that are kept to detect a repetition.
 const VALUES: usize = 24;
 
-/// Parameters and cookies of one client's requests for one path.
+/// The maximum number of parameters and cookies of one client for one path.
 const PARAMETERS: usize = 16;
 
-/// Answers that are kept to see whether they depend on who asks.
+/// The maximum number of responses that are kept to detect a dependency on the client.
 const GIVEN: usize = 12;
 
-/// The pattern of what cannot be counted one by one.
+/// The pattern of requests that cannot be counted individually.
 pub(super) const OTHERS: &str = "(others)";
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Ledger {
     /// By method and pattern.
     pub(super) tallies: HashMap<(String, String), Tally>,
     rhythms: Recent<Rhythm>,
-    /// Who asks for what, whatever the values of parameters.
+    /// Clients and URLs, independent of the values of parameters.
     parameters: Recent<Vec<Parameter>>,
     resources: Recent<Resource>,
     shapes: Recent<Shape>,
@@ -67,11 +67,11 @@ struct Parameter {
     again: u32,
 }
 
-/// Something that is polled, by whomever.
+/// A polled URL, for all clients.
 #[derive(Clone, Debug, Default)]
 struct Resource {
     last: Option<Duration>,
-    /// The last answers, and to which identity, the newest last.
+    /// The last responses with their identities, the newest last.
     given: VecDeque<(u64, u64)>,
 }
 
@@ -95,18 +95,19 @@ impl Default for Ledger {
     }
 }
 
-/// What a request asks for, as fingerprints.
+/// The target of a request, as fingerprints.
 struct Asked {
-    /// Who asks.
+    /// The client.
     client: u64,
-    /// For what.
+    /// The URL.
     target: u64,
-    /// Both.
+    /// Both combined.
     by_client: u64,
 }
 
 impl Ledger {
-    /// Whether the places of this answer are worth looking at: the client has asked for it before, and was given another.
+    /// Returns whether the locations in this response should be examined: the client has requested the URL before, and
+    /// received another response.
     pub(super) fn wants_shape(&self, exchange: &Exchange) -> bool {
         let asked = self.asked(exchange);
         self.rhythms.get(asked.by_client).is_some_and(|rhythm| rhythm.seen && rhythm.content != exchange.answer.content)
@@ -153,13 +154,13 @@ impl Ledger {
         watch(tally, &mut self.resources, exchange, asked.target, usual);
     }
 
-    /// What is asked for, and by whom. A parameter or a cookie that was another one in each request so far tells nobody and
-    /// nothing from others.
+    /// Returns the URL and the client as fingerprints. A parameter or cookie that had a different value in each request
+    /// so far identifies nothing.
     fn asked(&self, exchange: &Exchange) -> Asked {
         let known = self.parameters.get(place_of(exchange));
         let is_fresh =
             |name: u64| known.is_some_and(|known| known.iter().any(|one| one.name == name && one.is_fresh()));
-        // Wherever a client has read to, it is the same poll.
+        // Requests at different cursor positions are the same poll.
         let parameters = exchange.parameters.iter().filter(|(name, _, is_buster)| !is_buster && !cursor(name));
         let parameters = parameters.map(|(name, value, _)| (print(&(name, "?")), *value));
         let mut target: Vec<_> = parameters.filter(|(name, _)| !is_fresh(*name)).collect();
@@ -173,7 +174,7 @@ impl Ledger {
         Asked { client, target, by_client: print(&(client, target)) }
     }
 
-    /// The parameters and cookies of this request whose values never come again.
+    /// Returns the parameters and cookies of this request whose values never repeat.
     fn fresh_values(&mut self, exchange: &Exchange) -> Fresh {
         let mut fresh = Fresh::default();
         if exchange.parameters.is_empty() && exchange.credentials.is_empty() {
@@ -200,7 +201,7 @@ impl Ledger {
         }
         fresh
     }
-    /// Where requests are counted. What nobody polls makes room for what somebody may.
+    /// Returns the key under which a request is counted. Patterns without polls are evicted in favour of others.
     fn key_of(&mut self, method: &str, pattern: String) -> (String, String) {
         let key = (method.to_owned(), pattern);
         if self.tallies.contains_key(&key) || self.tallies.len() < MAX_PATTERNS {
@@ -231,17 +232,17 @@ impl Ledger {
 }
 
 impl Parameter {
-    /// Whether its values hardly ever come again.
+    /// Returns whether its values hardly ever repeat.
     fn is_fresh(&self) -> bool {
         self.fresh >= 3 && self.again * 8 < self.fresh
     }
 
-    /// Takes in a value. Returns whether it is one of those that never come again.
+    /// Records a value. Returns whether the values never repeat.
     fn take(&mut self, value: u64) -> bool {
         match self.values.contains(&value) {
             true => self.again = self.again.saturating_add(1),
             false => {
-                // The first is no other than any before.
+                // The first value has no predecessor to compare with.
                 self.fresh = self.fresh.saturating_add(u32::from(!self.values.is_empty()));
                 if self.values.len() == VALUES {
                     self.values.remove(0);
@@ -253,14 +254,14 @@ impl Parameter {
     }
 }
 
-/// Names of what never repeats.
+/// The names of parameters and cookies that never repeat.
 #[derive(Default)]
 struct Fresh {
     parameters: Vec<String>,
     credentials: Vec<String>,
 }
 
-/// An answer beside the one before.
+/// A response compared with the previous one.
 struct Turn {
     news: News,
     noise: bool,
@@ -269,11 +270,11 @@ struct Turn {
 }
 
 impl Turn {
-    /// `shapes` are those of the answer and of the one before.
+    /// Compares a response with the previous one. `shapes` are their shapes.
     fn of(rhythm: &mut Rhythm, exchange: &Exchange, shapes: Option<(&Shape, &Shape)>) -> Self {
         let answer = &exchange.answer;
         if answer.status >= 500 {
-            // That it failed says nothing about what there is.
+            // A failed response says nothing about the state.
             return Self { news: News::Unknown, noise: false, consumed: false, places: None };
         }
         let news = rhythm.answer(answer.content, answer.bytes, answer.status == 304);
@@ -292,7 +293,7 @@ impl Turn {
     }
 }
 
-/// Counts for how long something is polled, whoever does, and whether all are given the same.
+/// Counts how long a resource is polled by all clients, and whether all receive the same.
 fn watch(
     tally: &mut Tally,
     resources: &mut Recent<Resource>,
@@ -303,13 +304,13 @@ fn watch(
     let longest = usual.unwrap_or_default() * 2;
     let identity = exchange.identity.unwrap_or_default();
     let own = resources.entry(print(&(target, identity)));
-    // A log has its lines in the order in which requests ended.
+    // Log lines are in the order in which requests ended.
     let last = own.last.replace(own.last.unwrap_or_default().max(exchange.at));
     tally.polls.watched += last.map_or(Duration::ZERO, |last| exchange.at.saturating_sub(last).min(longest));
     let (Some(content), Some(identity)) = (exchange.answer.content, exchange.identity) else { return };
     let given = &mut resources.entry(print(&(target, "given"))).given;
-    // What was given to others since this identity was last given the same: if that is something else, the answer depends on who
-    // asks, and if it is the same it may not.
+    // Compares with responses to other identities since this identity last received the same response: if those differ,
+    // the response depends on the client, and if they are equal it may not.
     let same = given.iter().rposition(|(other, whose)| (*other, *whose) == (content, identity));
     if same.is_some_and(|at| given.iter().skip(at).any(|(other, whose)| *whose != identity && *other != content)) {
         tally.polls.unlike += 1;
@@ -322,7 +323,7 @@ fn watch(
     given.push_back((content, identity));
 }
 
-/// What is counted of every request.
+/// Updates the counts for every request.
 fn overall(tally: &mut Tally, exchange: &Exchange, fresh: &Fresh) {
     let answer = &exchange.answer;
     tally.requests += 1;
@@ -354,13 +355,13 @@ fn overall(tally: &mut Tally, exchange: &Exchange, fresh: &Fresh) {
     }
 }
 
-/// Whether a request can be no poll that anybody would want to be pushed.
+/// Returns whether a request cannot be a poll worth pushing.
 fn is_out_of_the_question(exchange: &Exchange) -> bool {
     matches!(exchange.answer.form, Form::Asset | Form::Stream)
         || matches!(exchange.method.as_str(), "OPTIONS" | "HEAD" | "CONNECT")
 }
 
-/// What is counted of a poll.
+/// Updates the counts for a poll.
 fn poll(
     tally: &mut Tally,
     exchange: &Exchange,
@@ -408,12 +409,12 @@ fn poll(
     polls.after_write += u64::from(wrote.is_some_and(|wrote| wrote + interval >= exchange.at));
 }
 
-/// Where parameters of one client's requests stand.
+/// Returns the key for the parameters of one client's requests.
 fn place_of(exchange: &Exchange) -> u64 {
     print(&(exchange.client, &exchange.method, &exchange.path))
 }
 
-/// A fingerprint of fingerprints, and of what is no secret.
+/// Returns a fingerprint of fingerprints and other non-secret data.
 fn print<T: Hash + ?Sized>(value: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What traffic that passes by tells about polling: who polls what, how often and what for, and what push would save.
+//! Observes passing traffic for polls (clients, intervals, results), and estimates the savings of push.
 //!
 //! ```text
 //! a request and its answer ─▶ Exchange ─┐              ┌▶ text, JSON
@@ -6,9 +6,9 @@
 //! a line of an access log ─▶ Exchange ──┘              └▶ a configuration with comments
 //! ```
 //!
-//! Pure: nothing here asks anybody, or reads a clock. What is kept are counts, fingerprints under a key of this process, names
-//! of parameters, cookies and places, and shapes of paths; never a body, a credential or the value of a parameter. All tables are
-//! bounded, whatever passes by.
+//! Pure: this module does no I/O and reads no clock. It keeps counts, fingerprints with a key of this process, names of
+//! parameters, cookies and locations, and shapes of paths; never a body, a credential or the value of a parameter. All
+//! tables are bounded.
 
 mod access_log;
 mod configuration;
@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 
 use self::ledger::Ledger;
 
-/// Takes note of traffic. Shared by all who see some of it.
+/// Records traffic. Shared by all tasks that observe some of it.
 #[derive(Debug)]
 pub struct Observer {
     hasher: RandomState,
@@ -44,50 +44,51 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// One that has seen nothing. Fingerprints are made under the key of `hasher`.
+    /// Creates an empty observer. Fingerprints use the key of `hasher`.
     pub fn new(hasher: RandomState) -> Self {
         Self { hasher, ledger: Mutex::default() }
     }
 
-    /// The fingerprint of `bytes`, which means nothing outside of this process.
+    /// Returns the fingerprint of `bytes`, which is meaningless outside of this process.
     pub fn fingerprint(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash_one(bytes)
     }
 
-    /// Makes a fingerprint of pieces.
+    /// Returns a hasher for a fingerprint of several pieces.
     pub fn hasher(&self) -> DefaultHasher {
         self.hasher.build_hasher()
     }
 
-    /// The parameters of a query: their names, fingerprints of their values, and whether they are only there to get past caches.
+    /// Returns the parameters of a query: their names, fingerprints of their values, and whether they are
+    /// cache-busting.
     pub fn parameters(&self, query: Option<&str>) -> Vec<(String, u64, bool)> {
         access_log::parameters(query, |value| self.fingerprint(value.as_bytes()))
     }
 
-    /// Takes note of an exchange, whose answer had this body if that is known and small.
+    /// Records an exchange; `body` is the response's body if known and small.
     pub fn note(&self, exchange: &Exchange, body: Option<&Body<'_>>) {
-        // Most answers to polls are those of before: their parts need not be looked at.
+        // Most polls receive the same response as before, whose parts need not be examined.
         let wanted = body.filter(|_| self.ledger.lock().wants_shape(exchange));
         let shape = wanted.and_then(|body| body.shape(&self.hasher));
         self.ledger.lock().note(exchange, shape);
     }
 
-    /// Takes note of something that came and could not be understood.
+    /// Counts a request that could not be parsed.
     pub fn note_unread(&self) {
         self.ledger.lock().unread += 1;
     }
 
-    /// How many exchanges there were so far.
+    /// Returns the number of exchanges so far.
     pub fn requests(&self) -> u64 {
         self.ledger.lock().requests
     }
 
-    /// What has been found so far, `lasting` so long.
+    /// Returns the report after an observation of `lasting`.
     pub fn report(&self, lasting: Duration) -> Report {
         Report::of(&self.ledger.lock(), lasting)
     }
 
-    /// How many entries all tables have, for tests of their bounds.
+    /// Returns the number of entries in all tables, for tests of their bounds.
     pub fn entries(&self) -> usize {
         self.ledger.lock().entries()
     }

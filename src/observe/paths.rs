@@ -1,28 +1,28 @@
-//! From paths to patterns: what is an identifier in a path becomes `*`.
+//! Derives patterns from paths: identifiers in a path become `*`.
 
 use std::collections::{HashMap, HashSet};
 
-/// Paths with more segments than this are one.
+/// The maximum number of segments; longer paths are counted as one.
 const MAX_SEGMENTS: usize = 12;
 
-/// Longer segments are identifiers, or texts.
+/// The maximum length of a name; longer segments are identifiers or texts.
 const MAX_SEGMENT: usize = 40;
 
-/// A place in a path at which more different names were seen than this is one for names that are data.
+/// The maximum number of names at one position; with more, the names are data.
 const MAX_NAMES: usize = 24;
 
-/// Such places that are kept in mind.
+/// The maximum number of positions.
 const MAX_PLACES: usize = 1024;
 
-/// What is known of the site's paths.
+/// The known paths of the site.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths {
-    /// The names that were seen behind a beginning of a path.
+    /// The names seen after a prefix of a path.
     names: HashMap<String, HashSet<String>>,
 }
 
 impl Paths {
-    /// The pattern of `path`, as routes are written. `None` for one that no route takes.
+    /// Returns the pattern of `path` in the syntax of routes. Returns `None` if no route can match the path.
     pub(super) fn pattern(&mut self, path: &str) -> Option<String> {
         let rest = path.strip_prefix('/')?;
         let segments: Vec<&str> = rest.split('/').collect();
@@ -41,7 +41,7 @@ impl Paths {
         Some(pattern)
     }
 
-    /// Whether `name` is one of few that stand behind `before`.
+    /// Returns whether `name` is one of few after `before`.
     fn is_name(&mut self, before: &str, name: &str) -> bool {
         if !self.names.contains_key(before) && self.names.len() >= MAX_PLACES {
             return false;
@@ -61,7 +61,7 @@ impl Paths {
     }
 }
 
-/// `segment`, or what of it is no identifier.
+/// Returns `segment` with its identifiers replaced.
 fn shape(segment: &str) -> String {
     let (stem, ending) = match segment.rsplit_once('.') {
         Some((stem, ending))
@@ -81,12 +81,12 @@ fn shape(segment: &str) -> String {
     }
 }
 
-/// Whether a segment, or what stands before its ending, names one thing of many.
+/// Returns whether a segment, without its extension, identifies one object of many.
 fn is_identifier(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let letters = text.bytes().filter(u8::is_ascii_alphabetic).count();
     let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-' || byte == b'_');
-    // Names are written in one way; what mixes letters of both kinds with digits is drawn by lot.
+    // Names have a consistent spelling; a mix of upper case, lower case and digits is random.
     let is_mixed = digits > 0
         && text.bytes().any(|byte| byte.is_ascii_uppercase())
         && text.bytes().any(|byte| byte.is_ascii_lowercase());

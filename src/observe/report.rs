@@ -1,4 +1,4 @@
-//! What was found, in numbers and sentences.
+//! The report: numbers and sentences.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -10,146 +10,146 @@ use super::ledger::{Ledger, OTHERS};
 use super::tally::{Tally, Uploads};
 use crate::probe::cursor;
 
-/// What an observer has found.
+/// The report of an observer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// How long it has watched, in seconds.
+    /// The duration of the observation in seconds.
     pub seconds: f64,
-    /// Over all.
+    /// The totals.
     pub totals: Totals,
-    /// What is polled, by pattern; what most requests are for comes first.
+    /// The polled patterns, those with the most requests first.
     pub polls: Vec<PatternReport>,
-    /// Patterns with the most requests that are no polls.
+    /// The patterns with the most requests that are not polls.
     pub others: Vec<OtherReport>,
-    /// What else should be known.
+    /// Further remarks.
     pub remarks: Vec<String>,
 }
 
-/// Numbers over all patterns.
+/// Totals over all patterns.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
-    /// Requests.
+    /// The number of requests.
     pub requests: u64,
-    /// Those that are polls.
+    /// The number of polls.
     pub polls: u64,
-    /// Clients, as far as they can be told apart.
+    /// The number of clients that can be distinguished.
     pub clients: u64,
-    /// Bytes of answers.
+    /// Bytes of responses.
     pub bytes: u64,
-    /// Bytes of answers to polls.
+    /// Bytes of responses to polls.
     pub poll_bytes: u64,
-    /// What came and could not be understood.
+    /// The number of requests that could not be parsed.
     pub unread: u64,
-    /// Polls that reach the application in a day, today and with push.
+    /// Polls that reach the application per day, today and with push.
     pub polls_per_day: TodayThen<u64>,
-    /// Bytes that clients are sent in answer to them in a day.
+    /// Response bytes for polls per day.
     pub bytes_per_day: TodayThen<u64>,
 }
 
-/// Something as it is, and as it would be.
+/// A value today and with push.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct TodayThen<T> {
-    /// As it was seen.
+    /// The observed value.
     pub today: T,
-    /// As it would be with the configuration that belongs to this report; an estimate.
+    /// The estimated value with the configuration of this report.
     pub then: T,
 }
 
-/// Polls of one pattern.
+/// The polls of one pattern.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PatternReport {
-    /// Their method.
+    /// The method.
     pub method: String,
-    /// As a route is written.
+    /// The path in the syntax of routes.
     pub path: String,
-    /// All requests.
+    /// The number of all requests.
     pub requests: u64,
-    /// Those that are polls.
+    /// The number of polls.
     pub polls: u64,
-    /// Clients that poll.
+    /// The number of polling clients.
     pub clients: u64,
-    /// How often one of them does, in seconds.
+    /// The polling interval of one client in seconds.
     pub interval: f64,
-    /// How long an answer takes, in seconds.
+    /// The duration of a response in seconds.
     pub took: f64,
-    /// Bytes of an answer.
+    /// The size of a response in bytes.
     pub bytes: u64,
-    /// The share of answers that were those of before; `None` if there were none to compare.
+    /// The fraction of responses equal to the previous one; `None` if none could be compared.
     pub same: Option<f64>,
-    /// The share of those that differ in nothing but what changes by itself.
+    /// The fraction of responses that differ only in volatile parts.
     pub noise: Option<f64>,
-    /// Answers that said something new.
+    /// The number of changed responses.
     pub changes: u64,
-    /// Those that came behind a request that may have caused them.
+    /// The number of changes after a request that may have caused them.
     pub changes_after_writes: u64,
-    /// How late clients learn of a change, in seconds: on average, and at worst.
+    /// The average delay in seconds until clients learn of a change.
     pub late: TodayThen<f64>,
-    /// At worst.
+    /// The maximum of that delay.
     pub late_at_worst: TodayThen<f64>,
-    /// Requests that reach the application in a day.
+    /// Requests that reach the application per day.
     pub requests_per_day: TodayThen<u64>,
-    /// Bytes that clients are sent in a day.
+    /// Response bytes per day.
     pub bytes_per_day: TodayThen<u64>,
-    /// What changes in it by itself, or at least often.
+    /// The parts that change by themselves or often.
     pub volatile: Vec<VolatilePart>,
-    /// Different credentials.
+    /// The number of different credentials.
     pub identities: u64,
-    /// What makes them different.
+    /// The properties that make them different.
     pub split_by: Vec<Credential>,
-    /// Whether different identities are given the same: `"same"`, `"different"` or `"unknown"`.
+    /// Whether different identities receive the same: `"same"`, `"different"` or `"unknown"`.
     pub answers: &'static str,
-    /// Parameters that are only there to get past caches.
+    /// The cache-busting parameters.
     pub ignore_query: Vec<String>,
-    /// What to do about it.
+    /// The suggestion.
     pub advice: Advice,
-    /// Why, where it is not to be fetched.
+    /// The reasons against fetching.
     pub why: Vec<String>,
-    /// For a poll that is no GET: what it sends, and whether that looks like a read.
+    /// For a poll that is not a GET: its body, and whether it looks like a read.
     pub sends: Option<Sends>,
-    /// How often to fetch it, in milliseconds, and how far to back off.
+    /// The fetch interval in milliseconds.
     pub every_ms: u64,
-    /// How far to back off.
+    /// The maximum interval in milliseconds.
     pub every_max_ms: u64,
-    /// Whether it is a page, which the script is put into.
+    /// Whether it is a page that the script is injected into.
     pub is_page: bool,
 }
 
-/// A place that changes.
+/// A location that changes.
 #[derive(Clone, Debug, Serialize)]
 pub struct VolatilePart {
-    /// The place, as `ignore` names it.
+    /// The location in the syntax of `ignore`.
     pub place: String,
     /// `json` or `css`.
     pub key: &'static str,
     /// `"clock"`, `"token"` or `"unknown"`.
     pub looks_like: &'static str,
-    /// In how many answers it was another than before.
+    /// The number of responses in which it differed from the previous one.
     pub changes: u64,
 }
 
-/// Something by which clients are told apart.
+/// A property that distinguishes clients.
 #[derive(Clone, Debug, Serialize)]
 pub struct Credential {
-    /// The name of a header, or of a cookie behind `cookie:`.
+    /// The name of a header, or of a cookie after `cookie:`.
     pub name: String,
-    /// How many different values.
+    /// The number of different values.
     pub values: u64,
 }
 
-/// What is to be done about a poll.
+/// The suggestion for a poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Advice {
     /// Fetch it and push it.
     #[default]
     Push,
-    /// Tell its page when to ask.
+    /// Send ticks to its page.
     Tick,
-    /// Let it pass.
+    /// Forward it unchanged.
     Leave,
 }
 
-/// What polls by another method send.
+/// The bodies of polls with another method.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sends {
     /// `"json-rpc"`, `"graphql"`, `"form"` or `"whole"`.
@@ -160,32 +160,32 @@ pub struct Sends {
     pub looks_like_a_read: bool,
 }
 
-/// Requests of a pattern that are no polls.
+/// The requests of a pattern that are not polls.
 #[derive(Clone, Debug, Serialize)]
 pub struct OtherReport {
-    /// Their method.
+    /// The method.
     pub method: String,
-    /// As a route is written.
+    /// The path in the syntax of routes.
     pub path: String,
-    /// How many.
+    /// The number of requests.
     pub requests: u64,
-    /// Bytes of their answers.
+    /// Bytes of their responses.
     pub bytes: u64,
 }
 
-/// As many patterns are reported.
+/// The maximum number of reported patterns.
 const MAX_REPORTED: usize = 100;
 
-/// Other requests that are reported.
+/// The maximum number of other requests in the report.
 const MAX_OTHERS: usize = 10;
 
-/// The fetches that a change is followed by before a resource is fetched as rarely as before.
+/// The number of additional fetches after a change before the interval is back to normal.
 const FETCHES_AFTER_CHANGE: f64 = 3.0;
 
-/// Fewer polls say nothing about how often each is one of a kind.
+/// The minimum number of polls for statements about their differences.
 const ENOUGH: u64 = 5;
 
-/// Words of paths behind which something is done, whatever the method.
+/// Words in paths that indicate an action, for any method.
 const DEEDS: [&str; 12] = [
     "logout",
     "signout",
@@ -255,7 +255,7 @@ impl Report {
         }
     }
 
-    /// How long the exchanges of a log lasted.
+    /// Returns the time that the exchanges of a log span.
     pub(super) fn lasting(ledger: &Ledger) -> Duration {
         ledger.first.map_or(Duration::ZERO, |first| ledger.last.saturating_sub(first))
     }
@@ -308,7 +308,7 @@ impl PatternReport {
         report
     }
 
-    /// Whether it may be fetched.
+    /// Decides whether it may be fetched.
     fn judge(&mut self, tally: &Tally) {
         let polls = &tally.polls;
         let most = |part: u64| part * 2 > tally.requests;
@@ -358,14 +358,14 @@ impl PatternReport {
         self.advice = if self.why.is_empty() { Advice::Push } else { Advice::Tick };
     }
 
-    /// What push would change.
+    /// Estimates the effect of push.
     fn estimate(&mut self, tally: &Tally, scale: f64) {
         let polls = &tally.polls;
         let interval = self.interval.max(0.05);
-        // What came before it was known for polls is taken to have been as what came then.
+        // Polls before their recognition are assumed to have been like later ones.
         let known = polls.intervals.number().max(1) as f64;
         let active = polls.watched.as_secs_f64() * (polls.requests as f64 / known).max(1.0);
-        // How many clients poll one resource at a time, on average.
+        // The average number of clients that poll one resource at a time.
         let sharers = (polls.requests as f64 * interval / active.max(interval)).max(1.0);
         let least = (self.took * 10.0).max(1.0).min(interval);
         let back_off = (interval * 2.0 / sharers).clamp(least, interval);
@@ -379,7 +379,7 @@ impl PatternReport {
                 let fetches = active / back_off + changes / sharers * FETCHES_AFTER_CHANGE;
                 (fetches.min(requests), polls.change_bytes)
             }
-            // A page asks when it is told to, and at its own interval where nobody tells.
+            // A page with ticks polls when it is told to, and at its own interval otherwise.
             Advice::Tick | Advice::Leave => (requests, polls.bytes),
         };
         self.requests_per_day = TodayThen { today: per_day(requests), then: per_day(then) };
@@ -398,7 +398,7 @@ impl PatternReport {
     }
 }
 
-/// As routes say it: no more than two digits that mean anything.
+/// Rounds to two significant digits, as in routes.
 fn milliseconds(seconds: f64) -> u64 {
     let all = (seconds * 1000.0).round().max(50.0) as u64;
     let unit = match all {
@@ -439,7 +439,7 @@ fn split_by(tally: &Tally) -> Vec<Credential> {
     found
 }
 
-/// Beginnings of names of what is read.
+/// Prefixes of names of reads.
 const READS: [&str; 18] = [
     "get",
     "list",

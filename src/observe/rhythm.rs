@@ -1,37 +1,37 @@
-//! How one client asks for one thing: whether it polls, and what comes of it.
+//! Detects whether one client polls a URL, and compares its responses.
 
 use std::time::Duration;
 
 use super::exchange::Exchange;
 
-/// Intervals that are kept.
+/// The number of intervals kept.
 const KEPT: usize = 6;
 
-/// How many of them there must be before anything is said.
+/// The minimum number of intervals for a decision.
 const ENOUGH: usize = 3;
 
-/// Nobody polls as rarely as this.
+/// The maximum polling interval in seconds.
 const RAREST: f32 = 900.0;
 
-/// Requests of one client for one thing.
+/// The requests of one client for one URL.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rhythm {
-    /// Whether it has ever been asked for.
+    /// Whether there was any request.
     pub(super) seen: bool,
     last: Duration,
-    /// In seconds, the newest last.
+    /// The intervals in seconds, the newest last.
     intervals: [f32; KEPT],
     filled: usize,
-    /// Whether this is a poll.
+    /// Whether the requests are polls.
     pub(super) polls: bool,
-    /// What is not counted as polls yet, though it was the beginning of them.
+    /// The first requests of a series, which count once it is recognised as polls.
     pub(super) pending: Pending,
     pub(super) content: Option<u64>,
     pub(super) bytes: Option<u64>,
     before: Before,
 }
 
-/// What has been seen of a poll before it was known for one.
+/// The observations of a series before it is recognised as polls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pending {
     pub(super) requests: u64,
@@ -49,28 +49,28 @@ impl Pending {
     }
 }
 
-/// The answer before the last, by which messages that are given out once are known.
+/// The response before the last, used to detect messages that are delivered once.
 #[derive(Clone, Copy, Debug, Default)]
 struct Before {
     content: Option<u64>,
     bytes: u64,
-    /// Whether the last answer was one that had just come.
+    /// Whether the last response was new.
     is_new: bool,
 }
 
-/// What an answer was, beside the one before.
+/// The comparison of a response with the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// There was none before, or it cannot be compared.
+    /// There was no previous response, or it cannot be compared.
     Unknown,
-    /// The same.
+    /// It is the same.
     Same,
-    /// Another.
+    /// It differs.
     Other,
 }
 
 impl Rhythm {
-    /// A request came `at`. Returns how long after the one before.
+    /// Records a request `at` a time. Returns the interval since the previous one.
     pub(super) fn ask(&mut self, at: Duration) -> Option<Duration> {
         let interval = at.saturating_sub(self.last);
         let first = !std::mem::replace(&mut self.seen, true);
@@ -87,14 +87,14 @@ impl Rhythm {
         Some(interval)
     }
 
-    /// The middle of the last intervals.
+    /// Returns the median of the last intervals.
     pub(super) fn interval(&self) -> Option<f32> {
         let mut known = self.intervals[..self.filled].to_vec();
         known.sort_by(f32::total_cmp);
         known.get(known.len() / 2).copied()
     }
 
-    /// Whether the requests come as those of a timer do: most of them after about the same time.
+    /// Returns whether the requests come from a timer: most intervals are about equal.
     pub(super) fn is_regular(&self) -> bool {
         let Some(middle) = self.interval() else { return false };
         let known = &self.intervals[..self.filled];
@@ -102,7 +102,7 @@ impl Rhythm {
         known.len() >= ENOUGH && near * 3 >= known.len() * 2 && middle <= RAREST && middle > 0.02
     }
 
-    /// Takes in an answer. `not_modified` says that it is the one of before.
+    /// Records a response. `not_modified` means that it equals the previous one.
     pub(super) fn answer(&mut self, content: Option<u64>, bytes: Option<u64>, not_modified: bool) -> News {
         if not_modified {
             self.before.is_new = false;
@@ -111,7 +111,7 @@ impl Rhythm {
         match (self.content, content) {
             (Some(old), Some(new)) if old == new => News::Same,
             (Some(_), Some(_)) => News::Other,
-            // A log tells no more than how long they were.
+            // A log only contains the size of a response.
             (None, None) => match (self.bytes, bytes) {
                 (Some(old), Some(new)) if old == new => News::Same,
                 (Some(_), Some(_)) => News::Other,
@@ -121,8 +121,8 @@ impl Rhythm {
         }
     }
 
-    /// Makes an answer the last one. Returns whether the one before looks like a message that was given out once: it came in
-    /// place of an answer that was shorter, and is gone again with the next request.
+    /// Makes a response the last one. Returns whether the previous one looks like a message that is delivered once: it
+    /// replaced a shorter response, and has disappeared with the next request.
     pub(super) fn turn(&mut self, news: News, content: Option<u64>, bytes: Option<u64>) -> bool {
         if news == News::Same {
             self.before.is_new = false;

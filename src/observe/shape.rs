@@ -1,4 +1,4 @@
-//! The shape of a body: its places, each with a fingerprint of what stands there.
+//! The shape of a body: its locations, each with a fingerprint of the value.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,60 +9,60 @@ use crate::markup::{Dialect, Element, Outline};
 use crate::model;
 use crate::probe::tells_time;
 
-/// A body as it passes by.
+/// A passing body.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'b> {
-    /// What it is.
+    /// Its kind.
     pub kind: model::Kind,
-    /// What it says.
+    /// Its text.
     pub text: &'b str,
-    /// The time of day, in seconds since 1970.
+    /// The wall-clock time in seconds since 1970.
     pub wall: f64,
 }
 
-/// How what stands at a place changes.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// As anything.
+    /// Any value.
     Plain,
-    /// It says what time it is.
+    /// The current time.
     Clock,
-    /// It looks drawn by lot.
+    /// A random-looking value.
     Token,
 }
 
-/// A place, or all that have one name.
+/// A location, or all locations with one name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     name: u64,
     value: u64,
-    /// `None` if nothing is said there.
+    /// The kind of the value; `None` if it is empty.
     sort: Option<Sort>,
 }
 
-/// The places of a body.
+/// The locations of a body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
-    /// In the order of the fingerprints of their names.
+    /// Sorted by the fingerprints of their names.
     places: Vec<Place>,
-    /// The names, in the same order; only of the newest one.
+    /// The names in the same order; kept for the newest shape only.
     names: Vec<String>,
 }
 
-/// Places of one body. Where there are more, nothing is said.
+/// The maximum number of locations. A body with more has no shape.
 const MAX_PLACES: usize = 256;
 
-/// Elements that are looked at.
+/// The maximum number of elements that are examined.
 const MAX_ELEMENTS: usize = 4000;
 
-/// Nothing longer is a clock or a token.
+/// The maximum length of a clock or token.
 const MAX_VALUE: usize = 80;
 
-/// How long a name may be.
+/// The maximum length of a name.
 const MAX_NAME: usize = 160;
 
 impl Body<'_> {
-    /// Its shape. `None` for what has no places, or too many.
+    /// Returns the shape; `None` for a body without locations or with too many.
     pub(super) fn shape(&self, hasher: &RandomState) -> Option<Shape> {
         let mut gathered = Gathered { places: HashMap::new(), hasher, wall: self.wall };
         match self.kind {
@@ -79,8 +79,8 @@ impl Body<'_> {
 }
 
 impl Shape {
-    /// The places that say something else than in `before`: their names, and how they change. `None` if other places came or
-    /// went.
+    /// Returns the names of the locations whose values differ from `before`, and their kinds. Returns `None` if
+    /// locations were added or removed.
     pub(super) fn differing(&self, before: &Self) -> Option<Vec<(&str, Sort)>> {
         if self.places.len() != before.places.len() {
             return None;
@@ -98,7 +98,7 @@ impl Shape {
         Some(found)
     }
 
-    /// As it is kept: without names.
+    /// Returns the shape without names, as it is kept.
     pub(super) fn kept(mut self) -> Self {
         self.names = Vec::new();
         self
@@ -112,14 +112,14 @@ struct Gathered<'h> {
 }
 
 impl Gathered<'_> {
-    /// `text` stands at the place called `name`. `None` if that is one too many.
+    /// Adds `text` at the location `name`. Returns `None` if there are too many locations.
     fn add(&mut self, name: &str, text: &str) -> Option<()> {
         self.put(name, self.hasher.hash_one(text), Some(self.sort(name, text)))
     }
 
     fn put(&mut self, name: &str, value: u64, sort: Option<Sort>) -> Option<()> {
         if let Some(place) = self.places.get_mut(name) {
-            // Those that share a name are told apart by nobody, nor is their order.
+            // Locations with the same name are not distinguished, and their order does not count.
             place.value = place.value.wrapping_add(value);
             place.sort = match (place.sort, sort) {
                 (known, None) => known,
@@ -154,7 +154,7 @@ impl Gathered<'_> {
         self.value(document.root(), &mut String::new())
     }
 
-    /// As deep as the reader of JSON allows.
+    /// The recursion depth is bounded by the JSON parser.
     fn value(&mut self, value: Value<'_>, pointer: &mut String) -> Option<()> {
         let here = pointer.len();
         match value.kind() {
@@ -177,7 +177,7 @@ impl Gathered<'_> {
                 for item in value.items() {
                     self.value(item, pointer)?;
                 }
-                // How many there are, so that one that is alike is noticed.
+                // The number of items is included, so that an additional equal item is detected.
                 self.add(pointer, &format!("{} items", value.items().count()))?;
                 pointer.truncate(here);
                 Some(())
@@ -207,12 +207,12 @@ impl Gathered<'_> {
             let name = selector_of(&element);
             for attribute in element.attributes() {
                 let own = attribute.name(&outline).to_ascii_lowercase();
-                // Others have no rule, and belong to their element.
+                // Other attributes have no rule, so they count as part of their element.
                 let is_plain = own.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
                 let place = if is_plain { format!("{name}@{own}") } else { name.clone() };
                 self.add(&place, attribute.value(&outline))?;
             }
-            // Its being there, so that one that is alike is noticed.
+            // The presence of the element is included, so that an additional equal element is detected.
             self.put(&name, 1, None)?;
             open.push((element, name));
         }
@@ -223,7 +223,7 @@ impl Gathered<'_> {
         Some(())
     }
 
-    /// What stands in `text` between two places and belongs to the element called `name`.
+    /// Adds the text between two positions to the element called `name`.
     fn text(&mut self, text: &str, from: usize, to: usize, name: &str) -> Option<()> {
         match text.get(from..to).map(str::trim) {
             Some(said) if !said.is_empty() => self.add(name, said),
@@ -232,7 +232,7 @@ impl Gathered<'_> {
     }
 }
 
-/// Whether a text looks drawn by lot: long, of letters and digits in no order.
+/// Returns whether a text looks random: long, with letters and digits in no order.
 fn is_token(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     text.len() >= 16

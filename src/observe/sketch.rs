@@ -1,15 +1,15 @@
-//! Counts that take a bounded amount of memory, whatever is counted.
+//! Approximate counts with bounded memory.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How many fingerprints are kept; up to so many are counted exactly.
+/// The number of fingerprints kept. Up to this number counts are exact.
 const KEPT: usize = 256;
 
-/// How many different fingerprints there were: exactly as long as there are few, and within some percent otherwise.
+/// Counts different fingerprints: exactly if there are few, and within some percent otherwise.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Distinct {
-    /// The smallest of all.
+    /// The smallest fingerprints.
     smallest: BTreeSet<u64>,
     full: bool,
 }
@@ -24,27 +24,27 @@ impl Distinct {
 
     pub(super) fn count(&self) -> u64 {
         match self.smallest.last() {
-            // The smallest of many random numbers lie as close as there are many.
+            // The distance between the smallest of many random numbers shows how many there are.
             Some(last) if self.full => (KEPT as f64 / (*last as f64 / u64::MAX as f64)) as u64,
             _ => self.smallest.len() as u64,
         }
     }
 }
 
-/// The first of a histogram's buckets ends here.
+/// The upper bound of the first bucket of a histogram, in seconds.
 const FIRST: f64 = 0.01;
 
-/// Each is wider than the one before by this.
+/// The ratio between the widths of consecutive buckets.
 const STEP: f64 = 1.15;
 
-/// How many there are: the last begins at almost two hours.
+/// The number of buckets. The last one begins at almost two hours.
 const BUCKETS: usize = 96;
 
-/// Lengths of time.
+/// A histogram of durations.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
     counts: [u32; BUCKETS],
-    /// Of all that are in a bucket, in seconds.
+    /// The sum of all durations in a bucket, in seconds.
     sums: [f32; BUCKETS],
     number: u64,
     sum: Duration,
@@ -68,7 +68,8 @@ impl Times {
         self.longest = self.longest.max(time);
     }
 
-    /// About the middle one: the mean of those that are near it. `None` if there are none.
+    /// Returns an approximate median: the mean of the bucket that contains it. Returns `None` if the histogram is
+    /// empty.
     pub(super) fn median(&self) -> Option<Duration> {
         let all: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
         let mut before = 0;
@@ -92,7 +93,7 @@ impl Times {
     }
 }
 
-/// A table of two halves: what was not used while the younger half filled is forgotten.
+/// A table with two generations: entries that are not used while the younger generation fills are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Recent<V> {
     young: std::collections::HashMap<u64, V>,
@@ -101,7 +102,7 @@ pub(super) struct Recent<V> {
 }
 
 impl<V: Default> Recent<V> {
-    /// One of at most twice `half` entries.
+    /// Creates a table of at most twice `half` entries.
     pub(super) fn new(half: usize) -> Self {
         Self { young: std::collections::HashMap::new(), old: std::collections::HashMap::new(), most: half }
     }
@@ -110,7 +111,7 @@ impl<V: Default> Recent<V> {
         self.young.get(&key).or_else(|| self.old.get(&key))
     }
 
-    /// The entry for `key`, a new one if there is none.
+    /// Returns the entry for `key`, creating it if necessary.
     pub(super) fn entry(&mut self, key: u64) -> &mut V {
         if !self.young.contains_key(&key) {
             let value = self.old.remove(&key).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! All that is counted of the requests that share a pattern.
+//! The counts for the requests of one pattern.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::rhythm::Pending;
 use super::shape::Sort;
 use super::sketch::{Distinct, Times};
 
-/// Names that are kept of each sort.
+/// The maximum number of names of each kind.
 const MAX_NAMES: usize = 24;
 
 /// The requests of one pattern.
@@ -16,10 +16,10 @@ const MAX_NAMES: usize = 24;
 pub(super) struct Tally {
     pub(super) requests: u64,
     pub(super) bytes: u64,
-    /// When the last of them came.
+    /// When the last request arrived.
     pub(super) last: Duration,
     pub(super) form: Form,
-    /// By the first digit of the status; 401 and 403 apart.
+    /// Counts by the first digit of the status, with 401 and 403 separate.
     pub(super) redirects: u64,
     pub(super) refused: u64,
     pub(super) failed: u64,
@@ -28,54 +28,54 @@ pub(super) struct Tally {
     pub(super) too_large: u64,
     pub(super) took: Times,
     pub(super) polls: Polls,
-    /// Names of parameters that are only there to get past caches.
+    /// The names of cache-busting parameters.
     pub(super) busters: BTreeMap<String, u64>,
-    /// Names of all others.
+    /// The names of all other parameters.
     pub(super) parameters: BTreeMap<String, u64>,
-    /// Those whose values never come again, and in how many requests that was so.
+    /// The parameters whose values never repeat, with the number of such requests.
     pub(super) fresh: BTreeMap<String, u64>,
-    /// The same of cookies, and of other headers that identify clients.
+    /// The same for cookies and other headers that identify clients.
     pub(super) renewed: BTreeMap<String, u64>,
     pub(super) uploads: Uploads,
 }
 
-/// Those requests that come by a timer.
+/// The requests that come from a timer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Polls {
     pub(super) requests: u64,
     pub(super) bytes: u64,
-    /// Answers that could be compared with the one before.
+    /// Responses that could be compared with the previous one.
     pub(super) compared: u64,
     pub(super) same: u64,
-    /// Those that differ in nothing but what changes by itself.
+    /// Responses that differ only in volatile parts.
     pub(super) noise: u64,
     pub(super) changes: u64,
     pub(super) change_bytes: u64,
-    /// Changes behind a write that passed by.
+    /// Changes after a forwarded write.
     pub(super) after_write: u64,
     pub(super) sets_cookies: u64,
-    /// Messages that look given out once.
+    /// Messages that seem to be delivered once.
     pub(super) consumed: u64,
-    /// Answers that took about as long as the client then waited: long polls of the application's own.
+    /// Responses that took about as long as the polling interval: long polls of the application's own.
     pub(super) held: u64,
     pub(super) clients: Distinct,
     pub(super) intervals: Times,
-    /// The intervals at whose ends there were changes.
+    /// The intervals that ended with a change.
     pub(super) late: Times,
-    /// How long all resources together were polled, those with different credentials being others.
+    /// The total time during which all resources were polled; different credentials count as different resources.
     pub(super) watched: Duration,
     pub(super) identities: Distinct,
-    /// What identifies clients, by its name.
+    /// The properties that identify clients, by name.
     pub(super) credentials: BTreeMap<String, Distinct>,
-    /// Whether different identities were given the same within a short time.
+    /// The number of times that different identities received the same within a short time.
     pub(super) alike: u64,
     pub(super) unlike: u64,
     pub(super) places: BTreeMap<String, Volatile>,
-    /// Answers whose places were compared.
+    /// Responses whose locations were compared.
     pub(super) looked_into: u64,
 }
 
-/// What was seen at one place.
+/// The observations at one location.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Volatile {
     pub(super) changes: u64,
@@ -84,20 +84,20 @@ pub(super) struct Volatile {
 }
 
 impl Volatile {
-    /// Whether it changes by itself, as far as can be seen from afar.
+    /// Returns whether it seems to change by itself.
     pub(super) fn is_noise(&self) -> bool {
         (self.clocks + self.tokens) * 10 >= self.changes * 9 && self.changes > 0
     }
 }
 
-/// What requests of this pattern sent.
+/// The bodies of requests of this pattern.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Uploads {
     pub(super) rpc: BTreeMap<String, u64>,
     pub(super) graphql: BTreeMap<String, u64>,
     pub(super) fields: BTreeMap<String, u64>,
     pub(super) other: u64,
-    /// Those of GraphQL that are no queries.
+    /// GraphQL operations that are not queries.
     pub(super) mutations: u64,
 }
 
@@ -114,7 +114,7 @@ impl Uploads {
 }
 
 impl Polls {
-    /// Counts what turned out to be the beginning of polls.
+    /// Adds the first requests of a recognised series of polls.
     pub(super) fn take(&mut self, pending: Pending) {
         self.requests += pending.requests;
         self.bytes += pending.bytes;

@@ -11,7 +11,7 @@ fn observer() -> Observer {
     Observer::new(RandomState::new())
 }
 
-/// Traffic that is made up.
+/// Simulated traffic.
 struct Site {
     observer: Observer,
 }
@@ -21,7 +21,7 @@ impl Site {
         Self { observer: observer() }
     }
 
-    /// `client`, who is signed in as `user` if it says so, asks at `at` seconds and is answered `body`.
+    /// Simulates a request of `client`, signed in as `user` if given, at `at` seconds, with the response `body`.
     fn ask(&self, client: u64, user: &str, at: f64, method: &str, target: &str, body: &str) {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let print = |text: &str| self.observer.fingerprint(text.as_bytes());
@@ -120,7 +120,7 @@ fn identities_are_told_apart_by_names_alone() {
     for n in 0..20 {
         for (client, user) in ["ann-secret", "bob-secret", "cyd-secret"].iter().enumerate() {
             let at = f64::from(n) * 4.0 + client as f64 * 0.5;
-            // All come from one address, with one browser.
+            // All clients have one address and one browser.
             site.ask(7, user, at, "GET", "/shared", &format!("{{\"n\":{}}}", n / 5));
             site.ask(7, user, at, "GET", "/own", &format!("{{\"user\":\"{user}\"}}"));
         }
@@ -234,7 +234,7 @@ fn routes_that_take_less_stand_first_and_each_path_once() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever passes by: nothing is kept that was a value, and the tables stay bounded.
+    /// For any traffic, no value is kept, and the tables stay bounded.
     #[test]
     fn whatever_passes_by_is_bounded(
         targets in prop::collection::vec("/[a-z/0-9.%*\\[\\]\"' ]{0,20}(\\?[a-z0-9=&_]{0,20})?", 1..6),

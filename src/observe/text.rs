@@ -1,17 +1,17 @@
-//! A report for people.
+//! The report as text.
 
 use std::fmt::Write;
 
 use super::configuration::percent;
 use super::report::{Advice, PatternReport, Report, TodayThen};
 
-/// How wide a path may be in the table.
+/// The maximum width of a path in the table.
 const PATH: usize = 36;
 
-/// Lines of the table.
+/// The maximum number of rows of the table.
 const MAX_ROWS: usize = 20;
 
-/// The table alone, as it is shown while the observation goes on: no more than so many `rows`.
+/// Returns only the table, with at most `rows` rows, for display during the observation.
 pub fn table(report: &Report, rows: usize) -> String {
     let totals = &report.totals;
     let mut text = format!(
@@ -53,7 +53,7 @@ fn row(poll: &PatternReport) -> String {
     )
 }
 
-/// All of it.
+/// Returns the complete report.
 pub fn text(report: &Report) -> String {
     let mut text = table(report, MAX_ROWS);
     for poll in &report.polls {

@@ -59,7 +59,8 @@ pub fn classify_head(request: &FetchRequest<'_>, answer: &Answer, now: SystemTim
     }
 }
 
-/// Why an answer to a request with a body is for whoever asked: such requests may be signing in, or be led somewhere.
+/// Returns why a response to a request with a body is for one client alone: such requests may sign in or lead to a
+/// redirect.
 fn marks_of_one(request: &FetchRequest<'_>, headers: &HeaderMap) -> Option<Decline> {
     let marks = [(SET_COOKIE, "Set-Cookie"), (LOCATION, "Location")];
     let mut borne = marks.into_iter().filter(|(name, _)| headers.contains_key(name));

@@ -31,13 +31,13 @@ const OWN_USER_AGENT: &str = concat!("sungrazer/", env!("CARGO_PKG_VERSION"));
 const CODINGS: &str = "gzip, br;q=0.5, zstd;q=0.4";
 
 impl FetchRequest<'_> {
-    /// The body to send, if there is one.
+    /// Returns the body to send, if any.
     pub fn body(&self) -> Option<&Bytes> {
         let body = self.key.body.as_ref()?;
         Some(body.sent(self.key.identity.is_of_one_client()))
     }
 
-    /// The method by which to ask.
+    /// Returns the request method.
     pub fn method(&self) -> &Method {
         self.key.body.as_ref().map_or(&Method::GET, |body| body.sent_by())
     }

@@ -292,7 +292,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         due: Instant,
     ) -> Option<CompletedFetch> {
         let priority = if trigger == Trigger::Timer { Priority::Routine } else { Priority::Triggered };
-        // A condition on anything but a GET is a condition on doing it (RFC 9110 section 13.1.2).
+        // A condition on a method other than GET is a condition on performing it (RFC 9110 section 13.1.2).
         let newest = state.head().newest().filter(|_| self.resource.key().body.is_none());
         let validators = newest.map(|newest| newest.representation.validators.clone()).unwrap_or_default();
         self.metrics.triggered(trigger.as_str());
@@ -318,10 +318,11 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome })
     }
 
-    /// What a fetch came to for all who share the resource: an answer to a body that tells of an error is for whoever asked.
+    /// Returns the outcome of a fetch for all clients of the resource: an error response to a body is for one client
+    /// alone.
     fn for_all(&self, state: &StateMachine, outcome: FetchOutcome) -> FetchOutcome {
         let (Some(asked), FetchOutcome::Fresh(answer)) = (&self.resource.key().body, &outcome) else { return outcome };
-        // One that is the same as before has been looked into.
+        // An unchanged response has been checked already.
         if state.head().newest().is_some_and(|newest| newest.representation.same(answer)) {
             return outcome;
         }

@@ -1,4 +1,4 @@
-//! Answers to bodies that only read: whether they are anybody else's, and how each client is given its own.
+//! Checks whether a response to a body that only reads can be shared, and restores the values of each client in it.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use super::members::{at, member};
 use crate::json::{Document, Kind, Value};
 use crate::model::{BodySyntax, EchoPlace, EchoSlot, EchoSpelling, ReadBody};
 
-/// Looks into an answer with the body `answer`, to what `asked` asks for. Returns where values stand that are others for each client.
+/// Checks the response body `answer` to the request body `asked`. Returns the positions of client-specific values.
 ///
 /// # Errors
-/// Why it is only for whoever asked: it tells of errors, or does not say what was to come back.
+/// Why the response is for one client alone: it reports errors, or lacks the values that it should repeat.
 pub fn check_answer(asked: &ReadBody, answer: &[u8]) -> Result<Box<[EchoPlace]>, &'static str> {
     let needs_json = matches!(asked.syntax, BodySyntax::JsonRpc | BodySyntax::GraphQl);
     if !needs_json && asked.echo_slots.is_empty() {
@@ -36,7 +36,7 @@ pub fn check_answer(asked: &ReadBody, answer: &[u8]) -> Result<Box<[EchoPlace]>,
             let Some(value) = at(answered, names) else { continue };
             let mut slots = asked.echo_slots.iter().enumerate().filter(|(_, slot)| slot.path == path).peekable();
             if slots.peek().is_none() {
-                // It was not asked with one; what comes is the application's own word.
+                // The request had no such value: the application set it.
                 continue;
             }
             let Some((slot, _)) = slots.find(|(_, slot)| stands_for(slot, value)) else {
@@ -67,7 +67,7 @@ fn check_errors(syntax: BodySyntax, answered: Value<'_>) -> Result<(), &'static 
     }
 }
 
-/// Whether `value` is what a fetch was given in place of a client's own.
+/// Returns whether `value` is the number that a fetch sent in place of a client's value.
 fn stands_for(slot: &EchoSlot, value: Value<'_>) -> bool {
     let number = slot.member.to_string();
     match (slot.spelling, value.kind()) {
@@ -77,7 +77,8 @@ fn stands_for(slot: &EchoSlot, value: Value<'_>) -> bool {
     }
 }
 
-/// `answer` with what is `echoed` to a client, by slot, at `places`. `None` if that cannot be said there.
+/// Returns `answer` with a client's own values, `echoed` by slot, at `places`. Returns `None` if such a value cannot be
+/// written there.
 pub fn restore(answer: &Bytes, places: &[EchoPlace], echoed: &[Box<str>], asked: &ReadBody) -> Option<Bytes> {
     if places.is_empty() {
         return Some(answer.clone());
@@ -94,7 +95,7 @@ pub fn restore(answer: &Bytes, places: &[EchoPlace], echoed: &[Box<str>], asked:
     Some(restored.into())
 }
 
-/// A client's own value as JSON.
+/// Returns a client's own value as JSON.
 fn spelled(own: &str, spelling: EchoSpelling, is_text: bool) -> Option<Cow<'_, str>> {
     match (spelling, is_text) {
         (EchoSpelling::Field, true) => Some(Cow::Owned(serde_json::Value::from(own).to_string())),

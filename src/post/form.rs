@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use super::glob::Glob;
 
-/// Fields by which a form is known as one that only reads: all of them have to be there.
+/// The fields that identify a form that only reads: all must be present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormRead(Vec<(String, Glob)>);
 
-/// The text names no fields.
+/// The text contains no named field with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write a field and its value, such as \"action=list\"")]
 pub struct ParseFormReadError;
@@ -30,15 +30,16 @@ impl FromStr for FormRead {
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) value: String,
-    /// Where its value stands, as it was written.
+    /// The range of the encoded value in the text.
     pub(super) range: Range<usize>,
     has_value: bool,
 }
 
-/// More fields than frameworks take.
+/// The maximum number of fields; frameworks accept no more.
 const MAX_FIELDS: usize = 1000;
 
-/// The fields of `text`. `None` if it is not written as browsers write it, so that others might read it otherwise.
+/// Parses the fields of `text`. Returns `None` if its encoding is not that of browsers, because other parsers might
+/// then read it differently.
 pub(super) fn fields(text: &str) -> Option<Vec<Field>> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"<>;\\^`{|}".contains(&byte);
     if text.is_empty() || !text.bytes().all(plain) || text.split('&').count() > MAX_FIELDS {
@@ -77,18 +78,18 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok().filter(|text| !text.contains('\0'))
 }
 
-/// A name as the most lenient readers take it: PHP makes underscores of dots, spaces and brackets, and arrays of what stands behind
-/// a bracket.
+/// Folds a name as the most lenient parsers do: PHP replaces dots, spaces and brackets by underscores, and makes arrays
+/// from the text after a bracket.
 fn alike(name: &str) -> String {
     let name = name.trim_start_matches(' ');
     let name = name.split_once('[').map_or(name, |(name, _)| name);
     name.chars().flat_map(char::to_lowercase).map(|c| if matches!(c, '.' | ' ' | '-') { '_' } else { c }).collect()
 }
 
-/// Fields that make a request one by another method, to many frameworks.
+/// The fields that override the request method in many frameworks.
 const OVERRIDES: [&str; 2] = ["_method", "_http_method"];
 
-/// Whether `query` says something that a reader could take in place of what the body says: one of `names`, or another method.
+/// Returns whether `query` contains a parameter that could override the body: one of `names`, or another method.
 pub(super) fn is_overridden(query: Option<&str>, names: &[&str]) -> bool {
     let Some(query) = query.filter(|query| !query.is_empty()) else { return false };
     let is_named = |name: &str| names.iter().chain(&OVERRIDES).any(|known| alike(known) == alike(name));
@@ -98,8 +99,8 @@ pub(super) fn is_overridden(query: Option<&str>, names: &[&str]) -> bool {
     }
 }
 
-/// What `fields` ask for, if they are one of `reads`: its fields occur once each, nothing can be taken for them, and `query` says
-/// nothing of them.
+/// Returns the name of the read in `reads` that `fields` match: its fields occur exactly once, no other field could be
+/// taken for them, and `query` overrides none of them.
 pub(super) fn name(fields: &[Field], query: Option<&str>, reads: &[FormRead]) -> Option<String> {
     if fields.iter().any(|field| OVERRIDES.iter().any(|known| alike(known) == alike(&field.name))) {
         return None;

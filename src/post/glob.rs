@@ -1,16 +1,16 @@
-//! Names in which `*` stands for anything.
+//! Name patterns in which `*` stands for any text.
 
-/// A name, or many.
+/// A name pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Box<str>);
 
 impl Glob {
-    /// Those that `pattern` names.
+    /// Creates a pattern.
     pub fn new(pattern: &str) -> Self {
         Self(pattern.into())
     }
 
-    /// Whether `name` is one of them.
+    /// Returns whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         let mut pieces = self.0.split('*');
         let Some(rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };

@@ -11,30 +11,30 @@ use super::glob::Glob;
 use super::members::{member, text};
 use crate::json::{Kind, Value};
 
-/// Selections within selections; more than applications allow.
+/// The maximum nesting of selections; applications allow less.
 const MAX_DEPTH: usize = 64;
 
-/// Names, numbers and punctuation of one document.
+/// The maximum number of tokens in a document.
 const MAX_TOKENS: usize = 16_384;
 
-/// Members of a body that are understood here. Others may name a document that is stored elsewhere.
+/// The supported members of a body. Other members may refer to a document stored elsewhere.
 const MEMBERS: [&str; 4] = ["query", "variables", "operationName", "extensions"];
 
-/// Directives by which an answer comes in pieces.
+/// The directives that split a response into several parts.
 const INCREMENTAL: [&str; 2] = ["defer", "stream"];
 
-/// Documents that clients leave out once the application knows them, by their SHA-256 (Apollo, "automatic persisted queries"): those
-/// that have been seen here, and are queries. Bounded.
+/// The known documents that clients omit after the application has stored them, by SHA-256 (Apollo, "automatic
+/// persisted queries"). Holds only queries that passed through here. Bounded.
 #[derive(Debug, Default)]
 pub(super) struct PersistedQueries(Mutex<HashMap<[u8; 32], String>>);
 
 const MAX_PERSISTED: usize = 4096;
 
-/// Parameters of a URL that an application may take in place of the body.
+/// The URL parameters that an application may use in place of the body.
 pub(super) const IN_QUERY: [&str; 8] =
     ["query", "operationName", "variables", "extensions", "id", "documentId", "doc_id", "queryId"];
 
-/// The name of the query that `body` asks for, if that is one of `reads`, and nothing else is asked for.
+/// Returns the name of the query in `body`, if it is one of `reads` and the body requests nothing else.
 pub(super) fn name(body: Value<'_>, reads: &[Glob], all: bool, persisted: &PersistedQueries) -> Option<String> {
     if body.kind() != Kind::Object {
         return None;
@@ -76,7 +76,7 @@ pub(super) fn name(body: Value<'_>, reads: &[Glob], all: bool, persisted: &Persi
     (all || !name.is_empty() && reads.iter().any(|read| read.matches(&name))).then_some(name)
 }
 
-/// The hash that `extensions.persistedQuery` names.
+/// Returns the hash in `extensions.persistedQuery`.
 fn hash(persisted: Value<'_>) -> Option<[u8; 32]> {
     let text = text(persisted, "sha256Hash").filter(|text| text.len() == 64)?;
     let mut hash = [0; 32];
@@ -91,7 +91,7 @@ impl PersistedQueries {
     fn record(&self, hash: [u8; 32], name: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_PERSISTED && !known.contains_key(&hash) {
-            // Clients send what is not known again, with its document.
+            // Clients send an unknown document again, in full.
             known.clear();
         }
         known.insert(hash, name.to_owned());
@@ -102,7 +102,8 @@ impl PersistedQueries {
     }
 }
 
-/// The name of the one operation of `document`, empty if it has none; `None` if it is anything but a query that is answered at once.
+/// Returns the name of the only operation of `document`, empty if it is anonymous. Returns `None` unless the document
+/// is a query with a single response.
 fn query_name(document: &str) -> Option<String> {
     let parsed = Parser::new(document).recursion_limit(MAX_DEPTH).token_limit(MAX_TOKENS).parse();
     if parsed.errors().next().is_some() {
@@ -118,7 +119,7 @@ fn query_name(document: &str) -> Option<String> {
         }
     }
     let only = only?;
-    // Without a word, an operation is a query.
+    // An operation without a keyword is a query.
     if only.operation_type().is_some_and(|kind| kind.query_token().is_none()) {
         return None;
     }

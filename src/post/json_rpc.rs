@@ -1,13 +1,13 @@
-//! JSON-RPC, and what is like it: an object that names a method, or a batch of those.
+//! JSON-RPC and similar formats: an object that names a method, or a batch of such objects.
 
 use super::glob::Glob;
 use super::members::text;
 use crate::json::{Kind, Value};
 
-/// More members than any page asks for at a time.
+/// The maximum number of members; no page sends more at a time.
 const MAX_BATCH: usize = 256;
 
-/// The methods that `body` calls, if all of them are among `reads`.
+/// Returns the methods that `body` calls, if all of them are among `reads`.
 pub(super) fn names(body: Value<'_>, reads: &[Glob]) -> Option<Vec<String>> {
     let members: Vec<Value<'_>> = match body.kind() {
         Kind::Object => vec![body],

@@ -1,4 +1,4 @@
-//! JSON bodies: whether all readers read them alike, and what of them is replaced by something neutral.
+//! JSON bodies: detects ambiguity between parsers, and replaces values by neutral ones.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -7,8 +7,8 @@ use std::ops::Range;
 use crate::json::{Kind, Value};
 use crate::normalise::{Pointer, Token};
 
-/// Whether all readers of `value` find the same in it: no object has two members whose names are alike. Some readers do not tell
-/// capital letters from small ones, as Go's do not.
+/// Returns whether all parsers read `value` alike: no object has two members with similar names. Some parsers, such as
+/// Go's, ignore case.
 pub(super) fn is_unambiguous(value: Value<'_>) -> bool {
     match value.kind() {
         Kind::Object => {
@@ -20,7 +20,7 @@ pub(super) fn is_unambiguous(value: Value<'_>) -> bool {
     }
 }
 
-/// A name, as a reader compares it that does not tell capital letters from small ones, or for which text ends with a zero.
+/// Folds a name as a parser would that ignores case or ends text at a NUL.
 fn folded(key: Value<'_>) -> String {
     let key = key.as_str().unwrap_or_default();
     let text = key.split('\0').next().unwrap_or_default();
@@ -28,18 +28,18 @@ fn folded(key: Value<'_>) -> String {
     text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ſ' { 's' } else { c }).collect()
 }
 
-/// The member of `object` that is called `name`; `None` also if it is written with other capital letters, as which some readers
-/// would take it.
+/// Returns the member `name` of `object`. Returns `None` if its name differs in case, although some parsers would
+/// accept it.
 pub(super) fn member<'d>(object: Value<'d>, name: &str) -> Option<Value<'d>> {
     object.members().find(|(key, _)| key.as_str().is_some_and(|key| key == name)).map(|(_, value)| value)
 }
 
-/// What the string member `name` of `object` says.
+/// Returns the text of the string member `name` of `object`.
 pub(super) fn text<'d>(object: Value<'d>, name: &str) -> Option<Cow<'d, str>> {
     member(object, name)?.as_str()
 }
 
-/// The values to which `pointer` leads from `value`.
+/// Returns the values at `pointer` in `value`.
 pub(super) fn find<'d>(value: Value<'d>, pointer: &Pointer) -> Vec<Value<'d>> {
     pointer.tokens().iter().fold(vec![value], |at, token| at.into_iter().flat_map(|value| step(value, token)).collect())
 }
@@ -57,7 +57,7 @@ fn step<'d>(value: Value<'d>, token: &Token) -> Vec<Value<'d>> {
     }
 }
 
-/// The value that `path`, the names of a pointer without wildcards, leads to.
+/// Returns the value at `path`, the names of a pointer without wildcards.
 pub(super) fn at<'d>(value: Value<'d>, path: &[Box<str>]) -> Option<Value<'d>> {
     path.iter().try_fold(value, |value, name| match value.kind() {
         Kind::Object => member(value, name),
@@ -66,7 +66,7 @@ pub(super) fn at<'d>(value: Value<'d>, path: &[Box<str>]) -> Option<Value<'d>> {
     })
 }
 
-/// A value of the same kind as `value` that says nothing.
+/// Returns a neutral value of the same kind as `value`.
 pub(super) fn neutral(value: Value<'_>) -> &'static str {
     match value.kind() {
         Kind::Null => "null",
@@ -78,17 +78,17 @@ pub(super) fn neutral(value: Value<'_>) -> &'static str {
     }
 }
 
-/// Stretches of a text that are replaced.
+/// The pending replacements of ranges in a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edits(Vec<(Range<usize>, String)>);
 
 impl Edits {
-    /// In place of `value` there will be `text`.
+    /// Replaces `value` by `text`.
     pub(super) fn replace(&mut self, value: Value<'_>, text: String) {
         self.0.push((value.span(), text));
     }
 
-    /// `text` with all that is to be replaced. Of stretches that lie in one another the outer one counts.
+    /// Returns `text` with all replacements. Of nested ranges, the outer one wins.
     pub(super) fn apply(&self, text: &str) -> String {
         let mut edits: Vec<&(Range<usize>, String)> = self.0.iter().collect();
         edits.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));

@@ -1,14 +1,14 @@
-//! Whether a request that is no GET only reads, by the word of its route; and how its answer is given to others who ask the same.
+//! Decides by the rules of its route whether a request other than a GET only reads, and shares its response.
 //!
 //! ```text
-//! method, query, content type, body ─▶ ReadRules::read ─▶ BodyRead: ReadBody (in the key) + what is echoed to this client
-//!                                          └ None: not certainly a read; it passes through as it came
-//! answer ─▶ check_answer ─▶ where values stand that are others for each client ─▶ restore ─▶ this client's answer
+//! method, query, content type, body ─▶ ReadRules::read ─▶ BodyRead: ReadBody (in the key) + values echoed to the client
+//!                                          └ None: not certainly a read: the request passes through unchanged
+//! answer ─▶ check_answer ─▶ positions of client-specific values ─▶ restore ─▶ this client's response
 //! ```
 //!
-//! Whether a body only reads is decided as the strictest reader of its format would: what two readers could take for different
-//! things (members that occur twice, a parameter of the query that overrides one of the body) is not certain. Nothing here panics,
-//! and what it costs is bounded by the size of the body.
+//! The decision follows the strictest parser of the format: a body that two parsers could read differently (duplicate
+//! members, a query parameter that overrides one of the body) is not certainly a read. Nothing here panics, and the
+//! cost is bounded by the size of the body.
 
 mod answer;
 mod form;

@@ -1,4 +1,4 @@
-//! What a route says of the bodies of requests that only read, and what comes of one.
+//! The rules of a route for request bodies that only read, and their result.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,34 +15,34 @@ use crate::json::{Document, KeepAll, Kind, Value, canonical};
 use crate::model::{BodySyntax, EchoSlot, EchoSpelling, Owner, ReadBody, Taken};
 use crate::normalise::{Pointer, Token};
 
-/// The largest body that is looked into, in bytes.
+/// The maximum size of an inspected body, in bytes.
 pub const MAX_BODY: u64 = 64 * 1024;
 
-/// Which bodies only read.
+/// The set of bodies that only read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// JSON-RPC: those that call nothing but these methods.
+    /// JSON-RPC bodies that call only these methods.
     JsonRpc(Vec<Glob>),
-    /// GraphQL: the queries with these names, or all queries.
+    /// GraphQL queries with these names, or all queries.
     GraphQl(Vec<Glob>, bool),
     /// Forms with these fields.
     Form(Vec<FormRead>),
-    /// All.
+    /// All bodies.
     Whole,
 }
 
-/// What a route says of them.
+/// The rules of a route for request bodies.
 #[derive(Debug)]
 pub struct ReadRules {
     reads: Reads,
     echo: Vec<Pointer>,
     ignore: Vec<Pointer>,
     persisted: PersistedQueries,
-    /// Whether the application is known to take by POST what it refuses by QUERY.
+    /// Whether the application is known to accept by POST the bodies that it refuses by QUERY.
     as_post: Arc<AtomicBool>,
 }
 
-/// A request with a body, as far as it is looked at here.
+/// The inspected parts of a request with a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Posted<'a> {
     /// `POST`, or `QUERY`.
@@ -55,25 +55,25 @@ pub struct Posted<'a> {
     pub body: &'a [u8],
 }
 
-/// A client's request that only reads by its body.
+/// A client's request that only reads, with its body.
 #[derive(Debug)]
 pub struct BodyRead {
-    /// What it asks for.
+    /// The part of the resource key.
     pub body: Arc<ReadBody>,
-    /// What is echoed to this client, by slot: JSON values, or fields of a form.
+    /// The values echoed to this client, by slot: JSON values or form fields.
     pub echoed: Box<[Box<str>]>,
-    /// The body as it came.
+    /// The body as received.
     pub raw: Bytes,
 }
 
 impl ReadRules {
-    /// Rules by which bodies only read that are among `reads`. Values at `echo`, in each member of a batch, come back in the answer;
-    /// those at `ignore` make no difference.
+    /// Creates rules for bodies that are among `reads`. The response repeats the values at `echo`, in each member of a
+    /// batch. The values at `ignore` do not distinguish requests.
     pub fn new(reads: Reads, echo: Vec<Pointer>, ignore: Vec<Pointer>) -> Self {
         Self { reads, echo, ignore, persisted: PersistedQueries::default(), as_post: Arc::default() }
     }
 
-    /// What such bodies are, if nothing is said of that.
+    /// Returns the default content type of such bodies.
     pub fn content_type(&self) -> &'static str {
         match &self.reads {
             Reads::Form(_) => "application/x-www-form-urlencoded",
@@ -81,7 +81,7 @@ impl ReadRules {
         }
     }
 
-    /// What `posted` asks for, if it is certain that it only reads. What that takes is `memory`.
+    /// Returns the read that `posted` requests, if it certainly only reads. `memory` accounts for it.
     pub fn read(&self, posted: Posted<'_>, memory: Taken) -> Option<BodyRead> {
         if posted.body.is_empty() || posted.body.len() as u64 > MAX_BODY {
             return None;
@@ -118,7 +118,7 @@ impl ReadRules {
         }
     }
 
-    /// Any body. Where parts of it are left out it has to be one that all readers read alike; else all of it counts.
+    /// Handles any body. Values are ignored only if all parsers read the body alike; otherwise the whole body counts.
     fn whole(&self, posted: Posted<'_>, content_type: &ContentType<'_>, memory: Taken) -> BodyRead {
         if self.echo.is_empty() && self.ignore.is_empty() {
             return as_it_is(posted, BodySyntax::Whole, memory);
@@ -132,7 +132,7 @@ impl ReadRules {
         let document = json(content_type, posted.body);
         match document.filter(|document| document.root().is_container()) {
             Some(document) => {
-                // It was read once, so it can be read again.
+                // The body has been parsed once, so it can be parsed again.
                 let name = posted.method.as_str().to_owned();
                 let plain = || as_it_is(posted, BodySyntax::Whole, Taken::nothing(Arc::default(), Owner::default()));
                 self.of_json(posted, BodySyntax::Whole, &document, &name, memory).unwrap_or_else(plain)
@@ -246,8 +246,8 @@ impl ReadRules {
     }
 }
 
-/// What a request by QUERY (RFC 10008) asks for, which reads by its method: all of its body counts, unless it is one that reads by
-/// `rules` as well. Such a one may be sent as POST.
+/// Returns the read that a QUERY (RFC 10008) requests; the method itself only reads. The whole body counts unless
+/// `rules` also recognise it; such a request may be sent as POST.
 pub fn query(posted: Posted<'_>, rules: Option<&ReadRules>, memory: Taken) -> Option<BodyRead> {
     let nothing = || Taken::nothing(Arc::default(), Owner::default());
     if let Some(rules) = rules.filter(|rules| rules.read(posted, nothing()).is_some()) {
@@ -279,7 +279,7 @@ fn as_it_is(posted: Posted<'_>, syntax: BodySyntax, memory: Taken) -> BodyRead {
     BodyRead { body: Arc::new(body), echoed: Box::default(), raw }
 }
 
-/// `body` as JSON, if it is written so that all readers read the same.
+/// Parses `body` as JSON. Returns `None` if parsers could read it differently.
 fn json<'b>(content_type: &ContentType<'_>, body: &'b [u8]) -> Option<Document<'b>> {
     if !content_type.may_be_json(body) {
         return None;
@@ -288,12 +288,12 @@ fn json<'b>(content_type: &ContentType<'_>, body: &'b [u8]) -> Option<Document<'
     members::is_unambiguous(document.root()).then_some(document)
 }
 
-/// What a body is said to be.
+/// The declared type of a body.
 #[derive(Clone, Debug)]
 struct ContentType<'a>(Option<&'a str>);
 
 impl<'a> ContentType<'a> {
-    /// Reads `value`; `None` if what it says of the characters of the body is not that they are UTF-8.
+    /// Parses `value`. Returns `None` if it declares a charset other than UTF-8 or US-ASCII.
     fn parse(value: Option<&'a [u8]>) -> Option<Self> {
         let Some(value) = value else { return Some(Self(None)) };
         let text = std::str::from_utf8(value).ok()?;
@@ -312,8 +312,8 @@ impl<'a> ContentType<'a> {
         self.0.is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
     }
 
-    /// Whether `body` is JSON to whoever reads it. Many clients say that it is a form, by mistake: then it must not be one that says
-    /// anything.
+    /// Returns whether all parsers take `body` for JSON. Many clients declare JSON as a form by mistake; the body must
+    /// then be meaningless as a form.
     fn may_be_json(&self, body: &[u8]) -> bool {
         let Some(essence) = self.0 else { return true };
         let essence = essence.to_ascii_lowercase();

@@ -69,7 +69,7 @@ fn only_calls_of_listed_methods_read() {
         r#"{"Method":"torrent-get"}"#,
         r#"{"method":"torrent-get"} x"#,
         r#"{"method":"torrent-get",}"#,
-        // Readers disagree on which of them counts.
+        // Parsers disagree on the one that counts.
         r#"{"method":"torrent-get","method":"torrent-remove"}"#,
         r#"{"method":"torrent-remove","method":"torrent-get"}"#,
         r#"{"method":"torrent-get","METHOD":"torrent-remove"}"#,
@@ -116,7 +116,7 @@ fn what_else_a_reader_might_go_by_makes_it_no_read() {
     ] {
         assert_eq!(read_as(&rules, content_type, query, body).is_some(), reads, "{content_type} {query:?}");
     }
-    // Which as a form says something else.
+    // Parsed as a form, it means something else.
     assert!(read_as(&rules, FORM, None, r#"{"method":"get","params":"&method=delete"}"#).is_none());
 }
 
@@ -203,7 +203,7 @@ fn a_persisted_query_reads_once_it_has_been_seen() {
     assert!(read(&rules, &body(None, &hash(known))).is_some());
     assert!(read(&rules, &body(Some(other), &hash(other))).is_none());
     assert!(read(&rules, &body(None, &hash(other))).is_none());
-    // One that says of a mutation that it is known.
+    // A body with the hash of a query and the document of a mutation.
     assert!(read(&rules, &body(Some(known), &hash(other))).is_none());
     assert!(read(&rules, &body(None, &hash(other))).is_none());
 }
@@ -299,7 +299,7 @@ fn whole_bodies_are_told_apart_by_all_that_is_not_ignored() {
     assert!(!same(&counted, "application/json", &body(1), &body(1).replace("\"o\"", "\"p\"")));
     assert!(same(&counted, FORM, "a=1&t=5", "a=1&t=6"));
     assert!(!same(&counted, FORM, "a=1&t=5", "a=2&t=5"));
-    // Of what is not read alike by all, nothing is left out.
+    // Nothing is ignored in an ambiguous body.
     assert!(!same(&counted, "application/json", "{\"t\":1,\"t\":2}", "{\"t\":1,\"t\":3}"));
     assert!(!same(&counted, "application/json", "{\"t\":1", "{\"t\":2"));
 }
@@ -373,18 +373,18 @@ fn answers_with_errors_are_for_whoever_asked() {
     }
 }
 
-/// What readers of many kinds take for the method that a body calls.
+/// Returns the methods that several kinds of parsers find in a body.
 fn methods(body: &str) -> HashSet<String> {
     let mut found = HashSet::new();
     let mut add = |value: Option<&serde_json::Value>| {
         found.insert(value.and_then(serde_json::Value::as_str).unwrap_or("?").to_owned());
     };
-    // The last counts, whatever its capital letters.
+    // The last member counts, in any case.
     if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(body) {
         add(object.get("method"));
         object.iter().filter(|(key, _)| key.eq_ignore_ascii_case("method")).for_each(|(_, value)| add(Some(value)));
     }
-    // The first counts: the text is cut behind each member.
+    // The first member counts: the text is cut after each one.
     for (at, _) in body.match_indices(',') {
         if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(&format!("{}}}", &body[..at]))
             && let Some(first) = object.get("method")

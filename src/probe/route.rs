@@ -21,7 +21,7 @@ pub struct Facts<'f> {
     pub path: &'f str,
     /// The query, if there is one.
     pub query: Option<&'f str>,
-    /// The body with which it was asked for, as a route would say that such bodies only read; `None` if it was a GET.
+    /// The rule for the body with which the URL was requested, as in a route's `post`; `None` for a GET.
     pub post: Option<&'f str>,
     /// The differences in the query of a second URL of the same poll, if one was given.
     pub varying: Option<&'f [Varying]>,

@@ -71,23 +71,23 @@ pub(super) fn time_value(text: &str) -> Option<TimeValue> {
     }
 }
 
-/// How far a clock may be from ours, in seconds.
+/// The tolerance for clocks, in seconds.
 const TOLERANCE: f64 = 600.0;
 
-/// Whether the text says what time it is when the clock says `wall`, in seconds since 1970: as seconds, milliseconds, a date, or a
-/// time of day in whatever zone.
+/// Returns whether the text is the current time when the clock shows `wall`, in seconds since 1970: as seconds,
+/// milliseconds, a date, or a time of day in any time zone.
 pub fn tells_time(text: &str, wall: f64) -> bool {
     let Some(TimeValue { value, kind }) = time_value(text) else { return false };
     match kind {
         Kind::Number => [1.0, 1e3, 1e6, 1e9].iter().any(|unit| (value / unit - wall).abs() < TOLERANCE),
-        // Zones differ by quarters of an hour, up to fourteen hours.
+        // Time zones differ by quarters of an hour, up to fourteen hours.
         Kind::Date => (value - wall).abs() < 15.0 * 3600.0 && is_near(value - wall, 900.0),
         Kind::Time => text.len() <= 12 && is_near(value - wall, 900.0),
         Kind::Length => false,
     }
 }
 
-/// Whether a difference is almost a multiple of `unit`.
+/// Returns whether a difference is almost a multiple of `unit`.
 fn is_near(difference: f64, unit: f64) -> bool {
     let rest = difference.rem_euclid(unit);
     rest.min(unit - rest) < 60.0

@@ -45,17 +45,17 @@ pub struct GatewayOptions {
     pub write_timeout: Duration,
 }
 
-/// Where all passes, and nothing is pushed: what traffic tells.
+/// The observation of traffic in observe mode, where nothing is pushed.
 #[derive(Debug)]
 pub struct PassiveObserver {
-    /// What was seen.
+    /// The observations.
     pub observer: Observer,
-    /// Since when.
+    /// When the observation began.
     pub began: Instant,
 }
 
 impl PassiveObserver {
-    /// What was found until `now`.
+    /// Returns the report until `now`.
     pub fn report(&self, now: Instant) -> Report {
         self.observer.report(now.saturating_duration_since(self.began))
     }
@@ -77,7 +77,7 @@ pub struct Gateway {
     pub replies: Replies,
     /// The memory for request heads that are being read.
     pub heads: Heads,
-    /// The memory for bodies that are looked into.
+    /// The memory for inspected bodies.
     pub bodies: Bodies,
     /// The held clients.
     pub streams: Arc<StreamLimiter>,
@@ -93,7 +93,7 @@ pub struct Gateway {
     pub bindings: Bindings,
     /// The browser script.
     pub shim: ShimState,
-    /// Set where all passes and is only observed.
+    /// Set in observe mode.
     pub passive: Option<PassiveObserver>,
     /// The access log.
     pub access: Arc<AccessLog>,

@@ -133,10 +133,10 @@ pub enum Decline {
          shim = \"learn\", says otherwise"
     )]
     Unlike,
-    /// The answer was made for the one who asked.
+    /// The response is for one client alone.
     #[error("the answer to this body is for one client alone: it bears {header}")]
     ForOne {
-        /// What says so.
+        /// The header that shows it.
         header: &'static str,
     },
     /// The backend streams events itself.

@@ -33,7 +33,7 @@ use crate::post::ReadRules;
 use crate::resource::RouteEvents;
 use crate::telemetry::RouteMetrics;
 
-/// The method that reads by its body (RFC 10008).
+/// The method that reads with a body (RFC 10008).
 pub const QUERY: &str = "QUERY";
 
 /// Whether the browser script is injected into a route's pages.
@@ -49,18 +49,18 @@ pub enum Shim {
 }
 
 impl Route {
-    /// Whether requests by `method` are this route's.
+    /// Returns whether the route handles requests with `method`.
     pub fn takes(&self, method: &Method) -> bool {
         self.methods.contains(method) || self.post.is_some() && *method == Method::POST
     }
 
-    /// Whether a request by `method` may be one that reads by its body.
+    /// Returns whether a request with `method` may be a read with a body.
     pub fn reads_bodies(&self, method: &Method) -> bool {
         *method == Method::POST && self.post.is_some() || method.as_str() == QUERY && self.methods.contains(method)
     }
 
-    /// How a resource is watched that is asked for with `body`, or without one. What reads by the word of the route need not be
-    /// found out to be safe.
+    /// Returns the watch settings for a resource with `body`, or without one. A read by the rules of the route needs no
+    /// observation to be considered safe.
     pub fn watch_for(&self, body: Option<&ReadBody>) -> &Arc<WatchConfig> {
         if body.is_some() { &self.watch_bodies } else { &self.watch }
     }
@@ -94,9 +94,9 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// How its resources are watched.
     pub watch: Arc<WatchConfig>,
-    /// How those are that are asked for with a body.
+    /// The watch settings for resources with a body.
     pub watch_bodies: Arc<WatchConfig>,
-    /// Which bodies of POST requests only read.
+    /// The rules for bodies of POST requests that only read.
     pub post: Option<Arc<ReadRules>>,
     /// The request properties that split its resources.
     pub variant: VariantOptions,

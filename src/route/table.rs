@@ -47,7 +47,7 @@ impl Table {
         self.find(&Method::GET, path).or_else(|| self.learning_route(path)).filter(|route| route.fetch)
     }
 
-    /// The same for a request by `method` that reads, which is a GET if it has no body.
+    /// Does the same for a request that reads with `method`; without a body it is a GET.
     pub fn route_of_read(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
         if *method == Method::GET {
             return self.watch_route(path);

@@ -49,16 +49,16 @@ pub struct VariantOptions {
     pub ignore_headers: Vec<HeaderName>,
 }
 
-/// What a client asks for, as far as it makes a key.
+/// The parts of a request that determine its key.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceRequest<'a> {
     /// The client.
     pub client: &'a Client,
     /// The target.
     pub target: Target<'a>,
-    /// With which headers.
+    /// The headers.
     pub headers: &'a HeaderMap,
-    /// With which body, if it is not asked for by GET.
+    /// The body, if the method is not GET.
     pub body: Option<&'a Arc<ReadBody>>,
 }
 
@@ -68,12 +68,12 @@ impl Route {
         target.canonical(&self.variant.ignore_query)
     }
 
-    /// The same, as what is learned of it is kept: apart for each body.
+    /// Returns the name under which path knowledge is kept: one per body.
     pub fn known_as(&self, asked: &ResourceRequest<'_>) -> String {
         let canonical = self.canonical(asked.target);
         match asked.body {
             None => canonical,
-            // No target has a space in it.
+            // A target contains no space.
             Some(body) => {
                 format!("{canonical} {}", Digest::of_parts([body.method.as_str().as_bytes(), &body.canonical]))
             }

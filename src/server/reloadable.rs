@@ -77,7 +77,7 @@ impl ReloadableState {
 
     /// Builds the new route table. Unchanged routes keep their objects with everything they have learned.
     pub(super) fn route(&self, options: &[RouteOptions], plan: &ReloadPlan) {
-        // With mode = "observe", no route is in force.
+        // In observe mode, no route is in force.
         let options = if self.gateway.passive.is_some() { &[] } else { options };
         let before = self.gateway.routes.load_full();
         let known: HashMap<_, _> = before.iter().map(|route| (route.id, route)).collect();

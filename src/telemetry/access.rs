@@ -239,7 +239,7 @@ impl AccessGuard {
         self.bytes = bytes;
     }
 
-    /// When the request came.
+    /// Returns when the request arrived.
     pub fn began(&self) -> Instant {
         self.began
     }

@@ -151,7 +151,7 @@ impl Sent {
     }
 }
 
-/// Whether the same is to be asked by POST of an application that answers `status`.
+/// Returns whether the fetch should be sent again by POST after a response with `status`.
 fn may_need_post(request: &FetchRequest<'_>, status: StatusCode) -> bool {
     request.key.body.as_ref().is_some_and(|body| body.may_need_post(status))
 }

@@ -420,7 +420,8 @@
     told = Math.max(told, ...known.happenings.map((one) => one.number));
   }
 
-  // What is observed, where nothing is pushed. It is asked for when there is more of it, once a second at most.
+  // The observation report in observe mode, where nothing is pushed. It is requested when there is more traffic, once a
+  // second at most.
 
   let asked = -1;
   let asking = false;
@@ -434,7 +435,7 @@
       const response = await fetch('/api/observed', { headers: headers({}) });
       if (response.ok) showObserved(await response.json());
     } catch {
-      // The connection says so.
+      // The connection pill shows the failure.
     }
     setTimeout(() => {
       asking = false;

@@ -163,7 +163,7 @@ impl Source {
     async fn fetch(&mut self) -> anyhow::Result<()> {
         self.mode = Mode::Fetch(clock::now() + self.every);
         let mut ours = Vec::new();
-        // A condition on anything but a GET is a condition on doing it.
+        // A condition on a method other than GET is a condition on performing it.
         if let Some(held) = self.held.as_ref().filter(|_| self.request.method() == Method::GET) {
             let with = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)];
             ours.extend(with.into_iter().filter_map(|(held_as, ask)| Some((ask, held.headers.get(held_as)?.clone()))));

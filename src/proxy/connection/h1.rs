@@ -153,7 +153,7 @@ async fn next(
         None => Dispatch::Proxy,
     };
     let read = asked.as_ref().and_then(|asked| asked.read.get());
-    // Of one whose body has been read it is known where the next begins.
+    // After the body has been read, the start of the next request is known.
     let persistent = persistent || read.is_some() && may_persist;
     match (dispatch, wire) {
         (Dispatch::Answer(answer), wire) => {
@@ -261,7 +261,7 @@ fn ahead_of_foreign(buffer: &[u8]) -> io::Result<Option<Body>> {
     chunked.then(|| ahead(Body::new(Framing::Chunked), body)).transpose()
 }
 
-/// What is known of a request that pingora is handed.
+/// The state of a request that is passed to pingora.
 #[derive(Default)]
 struct Knowing {
     read: Option<Arc<BodyRead>>,
@@ -290,8 +290,8 @@ impl HandOver {
         Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
     }
 
-    /// One with the head `request`, written as `raw`, of which the bytes behind that are in the buffer of `connection`, unless they
-    /// have been read.
+    /// Creates a request with the head `request`, written as `raw`. The bytes after the head are in the buffer of
+    /// `connection`, unless they have been read.
     fn ours(
         mut connection: H1Connection,
         request: &RequestHeader,

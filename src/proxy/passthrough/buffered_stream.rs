@@ -47,9 +47,9 @@ pub(in crate::proxy) struct Handed {
     pub(in crate::proxy) target: Option<Bytes>,
     /// Fields beyond the number that pingora accepts.
     pub(in crate::proxy) fields: Mutex<Vec<(String, HeaderValue)>>,
-    /// What it reads by its body, if it is known to do only that.
+    /// The read that the body requests, if the request certainly only reads.
     pub(in crate::proxy) read: Option<Arc<BodyRead>>,
-    /// What sees whether the application's answer came whole.
+    /// Observes whether the application's response was complete.
     pub(in crate::proxy) witness: Option<Witness>,
     /// The upstream connection of the request, once there is one.
     line: Mutex<Option<Arc<Line>>>,
@@ -67,7 +67,7 @@ impl Handed {
         digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>().cloned()
     }
 
-    /// Puts into `head`, as pingora has parsed it, what is known of the request.
+    /// Adds the state of the request to `head`, after pingora has parsed it.
     pub(in crate::proxy) fn extend(&self, head: &mut RequestHeader) {
         if let Some(read) = &self.read {
             head.extensions_mut().insert(Arc::clone(read));

@@ -1,5 +1,4 @@
-//! Sees what the application answers, as it passes by: polls that nobody configured, or, where all is only observed,
-//! everything.
+//! Observes passing responses of the application: to polls on unconfigured paths or, in observe mode, to all requests.
 //!
 //! ```text
 //! the head of an answer ─▶ Observation ─ pieces of the body ─▶ complete ─┬▶ Hub::observe: may this be fetched?
@@ -31,32 +30,32 @@ pub(in crate::proxy) struct Observation {
     body: Vec<u8>,
 }
 
-/// What an answer is looked at for.
+/// The purpose of observing a response.
 #[derive(Debug)]
 enum Purpose {
-    /// Whether what it answers may be fetched.
+    /// Evidence whether the resource may be fetched.
     Evidence(ResourceKey),
-    /// What traffic there is.
+    /// The report on traffic.
     Report(Box<Noted>),
 }
 
-/// A request whose answer is reported.
+/// A request whose response is reported.
 #[derive(Debug)]
 struct Noted {
     began: Instant,
     exchange: Exchange,
-    /// Of the whole body, and how long that is.
+    /// The hasher and the length of the whole body.
     hasher: DefaultHasher,
     bytes: u64,
-    /// Whether all of it is in the copy.
+    /// Whether the copy is complete.
     whole: bool,
 }
 
-/// The beginning of an upload, where all is observed.
+/// The beginning of an upload, in observe mode.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct UploadCopy {
     beginning: Vec<u8>,
-    /// The same with its numbers left out: calls are numbered, and say how far a client has read.
+    /// The same without numbers, since calls are numbered and contain cursor positions.
     signature: Vec<u8>,
 }
 
@@ -66,14 +65,14 @@ const MAX_BODY: usize = 256 << 10;
 /// The same for bodies other than text, markup and JSON.
 const MAX_OTHER_BODY: usize = 16 << 10;
 
-/// So much of an upload is looked at.
+/// The maximum number of bytes of an upload that are examined.
 const MAX_UPLOAD: usize = 16 << 10;
 
-/// Credentials of one request that are told apart.
+/// The maximum number of credentials of one request that are distinguished.
 const MAX_CREDENTIALS: usize = 24;
 
 impl UploadCopy {
-    /// Takes in a piece of the upload.
+    /// Adds a piece of the upload.
     pub(in crate::proxy) fn push(&mut self, piece: &[u8]) {
         let rest = MAX_UPLOAD.saturating_sub(self.beginning.len());
         for byte in &piece[..piece.len().min(rest)] {
@@ -100,7 +99,7 @@ impl Gateway {
         })
     }
 
-    /// Begins to observe the answer to `request`, which came at `began`, before anybody changes it, if that is of use.
+    /// Begins to observe the unmodified response to `request`, which arrived at `began`, if that is useful.
     pub(in crate::proxy) fn observation(
         &self,
         request: &RequestView<'_>,
@@ -164,12 +163,12 @@ impl Gateway {
     }
 }
 
-/// Whether an answer with this head is small enough to be kept, as far as it says.
+/// Returns whether a response with this head is small enough to be kept, as far as the head says.
 fn fits(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     match MediaType::of(headers).kind() {
         Kind::Json | Kind::Html | Kind::Text | Kind::Xml => length.is_none_or(|length: usize| length <= MAX_BODY),
-        // Downloads and pictures are many and large.
+        // Downloads and images are many and large.
         Kind::Binary => length.is_some_and(|length| length <= MAX_OTHER_BODY),
     }
 }
@@ -214,7 +213,7 @@ impl PassiveObserver {
             },
         };
         if exchange.answer.form == Form::Stream {
-            // Nobody knows when it ends.
+            // Its end is unknown.
             self.observer.note(&exchange, None);
             return None;
         }
@@ -228,7 +227,7 @@ impl PassiveObserver {
         }))
     }
 
-    /// The answer to a request is complete; `decoded` is its body, if all of that was kept.
+    /// Handles the end of a response; `decoded` is its body, if the copy is complete.
     fn end(&self, noted: Noted, media_type: &MediaType, decoded: Option<Bytes>) {
         let Noted { began, mut exchange, hasher, bytes, whole } = noted;
         exchange.took = Some(clock::now().saturating_duration_since(began));
@@ -245,7 +244,8 @@ impl PassiveObserver {
         self.observer.note(&exchange, body.as_ref());
     }
 
-    /// The names of all by which the application may know a client, each with a fingerprint of what it says.
+    /// Returns the names of all properties by which the application may identify a client, each with a fingerprint of
+    /// its value.
     fn credentials(&self, headers: &HeaderMap) -> Vec<(String, u64)> {
         let cookies = fields::cookies(headers).map(|pair| {
             let name = String::from_utf8_lossy(fields::cookie_name(pair));
@@ -269,7 +269,7 @@ impl PassiveObserver {
     }
 }
 
-/// Methods that everybody knows by their names; what else clients make up is one.
+/// Returns the names of well-known methods; all others count as one.
 fn method_name(method: &Method) -> String {
     let known = [
         "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "PROPFIND", "REPORT", "SEARCH", "CONNECT",
@@ -299,7 +299,7 @@ impl Observation {
         fits
     }
 
-    /// Whether it is one of traffic, which is of use without a body, too.
+    /// Returns whether the purpose is a report, which is useful without a body too.
     pub(in crate::proxy) fn is_report(&self) -> bool {
         matches!(self.purpose, Purpose::Report(_))
     }

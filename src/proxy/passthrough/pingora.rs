@@ -67,13 +67,13 @@ pub struct RequestCtx {
     candidate: Option<Box<Candidate>>,
     /// The page that receives it.
     injection: Option<Box<Injection>>,
-    /// What is kept of an upload, where all is observed.
+    /// The copy of an upload, in observe mode.
     upload: Option<Box<UploadCopy>>,
     /// The copy of a response that is being observed.
     observation: Option<Box<Observation>>,
     /// Guards for a request that may be a write.
     writing: Vec<Writing>,
-    /// Whether it is a QUERY that is sent as POST, since it was refused.
+    /// Whether the request is a QUERY sent as POST because the QUERY was refused.
     as_post: bool,
 }
 
@@ -380,7 +380,7 @@ impl ProxyHttp for PassthroughProxy {
         {
             witness.saw_whole_answer();
         }
-        // An answer without a body has no last piece of it.
+        // A response without a body has no last piece.
         if error.is_none()
             && let Some(observation) = passage.observation.take_if(|observation| observation.is_report())
         {

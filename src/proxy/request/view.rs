@@ -31,7 +31,8 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// RFC 4918 section 10.4.
 pub(in crate::proxy) const IF: HeaderName = HeaderName::from_static("if");
 
-/// What a request says of the bytes of its body, or bears a signature of: a fetch could not say the same, nor may it be repeated.
+/// Headers that describe the bytes of the body or sign the request: a fetch could not send the same ones, and the
+/// request must not be repeated.
 const OF_BODIES: [&str; 16] = [
     "digest",
     "expect",
@@ -85,7 +86,7 @@ pub(in crate::proxy) struct RequestView<'a> {
     pub(in crate::proxy) goes_on: bool,
     /// Notified when the request has been answered.
     pub(in crate::proxy) under_way: UnderWay,
-    /// What it reads by its body, if it is known to do only that.
+    /// The read that the body requests, if the request certainly only reads.
     pub(in crate::proxy) read: OnceLock<Arc<BodyRead>>,
 }
 
@@ -147,23 +148,25 @@ impl<'a> RequestView<'a> {
             && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
     }
 
-    /// What it asks for, as far as it makes a key.
+    /// Returns the parts of the request that determine its key.
     pub(in crate::proxy) fn asks(&self) -> ResourceRequest<'_> {
         self.asks_for(self.target)
     }
 
-    /// The same, if it asked for `target`.
+    /// Returns the same parts for another `target`.
     pub(in crate::proxy) fn asks_for<'b>(&'b self, target: Target<'b>) -> ResourceRequest<'b> {
         let body = self.read.get().map(|read| &read.body);
         ResourceRequest { client: &self.client, target, headers: self.headers(), body }
     }
 
-    /// Whether it asks for the whole of something, and for nothing else: a GET, or a request that is known to read by its body.
+    /// Returns whether the request only asks for a whole representation: a GET, or a request whose body is known to
+    /// read.
     pub(in crate::proxy) fn is_plain_read(&self) -> bool {
         self.read.get().is_some() || self.is_plain_get()
     }
 
-    /// How long its body is, if that may be looked into: it is small, and all that is said of it can be said of another spelling.
+    /// Returns the length of the body if it may be inspected: it is small, and its headers also hold for another
+    /// notation.
     pub(in crate::proxy) fn readable_body(&self) -> Option<u64> {
         let headers = self.headers();
         let describes = |name: &HeaderName| {
@@ -363,7 +366,7 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// Whether a request with this head may change something, as far as the head says.
+/// Returns whether a request with this head may change state, as far as the head tells.
 pub(in crate::proxy) fn is_unsafe(head: &RequestHeader) -> bool {
     !head.method.is_safe() && head.method.as_str() != QUERY || fields::overrides_method(&head.headers)
 }

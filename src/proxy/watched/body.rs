@@ -1,9 +1,9 @@
-//! Requests that read by their bodies: looked into before anybody answers them.
+//! Inspects request bodies that may only read, before the request is answered.
 //!
 //! ```text
-//! a body of known, small length ─▶ read, and kept so that pingora reads it, too ─▶ judged by the route's rules
-//!     ├ certainly a read ─▶ like a GET from here on, with its body in the key; if the backend is to answer it, it gets all of it
-//!     └ anything else ─────▶ passes through as it came
+//! a body of known, small length ─▶ read, kept for pingora ─▶ checked against the route's rules
+//!     ├ certainly a read ─▶ handled like a GET, with the body in the key; the backend receives the whole body
+//!     └ anything else ─────▶ passes through unchanged
 //! ```
 
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::request::view::RequestView;
 use crate::route::{Client, QUERY, Route, Target};
 
-/// The memory for bodies that are looked into, and for those that are parts of keys.
+/// The memory for inspected bodies and for those in keys.
 #[derive(Debug)]
 pub struct Bodies(Arc<Ration>);
 
-/// All of them together, in bytes.
+/// The limit for all bodies together, in bytes.
 const MAX_OF_ALL: u64 = 64 << 20;
 
-/// A body is kept as it came, in its canonical form, and as it is sent.
+/// The copies of a body: as received, canonical, and as sent.
 const COPIES: u64 = 4;
 
-/// What one costs besides.
+/// The overhead per body, in bytes.
 const OVERHEAD: u64 = 512;
 
 impl Default for Bodies {
@@ -41,7 +41,7 @@ impl Default for Bodies {
 }
 
 impl Bodies {
-    /// The memory for one of `length` bytes of `client`, if there is so much.
+    /// Reserves memory for a body of `length` bytes from `client`, if available.
     fn of(&self, client: &Client, length: u64) -> Option<Taken> {
         let owner = Owner { network: client.address.map(AddressBucket::of), client: 0 };
         self.0.take(owner, length * COPIES + OVERHEAD)
@@ -57,8 +57,8 @@ pub(in crate::proxy) struct Body<'a> {
 }
 
 impl Gateway {
-    /// Whether `request` only reads what its body asks for. If so the body has been taken off `wire`, and `request` knows it;
-    /// otherwise it is where it was.
+    /// Returns whether `request` only reads, according to its body. If so, the body has been taken off `wire` and
+    /// recorded in `request`; otherwise it stays in the buffer.
     pub(in crate::proxy) async fn reads_by_body(
         &self,
         route: &Route,
@@ -78,20 +78,20 @@ impl Gateway {
         request.read.set(Arc::new(read)).is_ok()
     }
 
-    /// The same of a request of `client` that came over a stream.
+    /// Does the same for a request of `client` that arrived on a stream.
     pub(in crate::proxy) fn judge_body(&self, route: &Route, client: &Client, body: &Body<'_>) -> Option<BodyRead> {
         let length = u64::try_from(body.bytes.len()).ok().filter(|length| (1..=post::MAX_BODY).contains(length))?;
         judge(route, body, self.bodies.of(client, length)?)
     }
 
-    /// Takes note of what `request`, which came over a stream with the body `bytes`, reads by that, if it only reads.
+    /// Records the read of `request`, which arrived on a stream with the body `bytes`, if it only reads.
     pub(in crate::proxy) fn note_read(&self, request: &RequestView<'_>, bytes: &[u8]) {
         let routes = self.routes.load();
         let method = &request.head.method;
         let route = routes.find(method, request.target.path).filter(|route| route.reads_bodies(method));
         let body = Body { method, target: request.target, headers: request.headers(), bytes };
         if let Some(read) = route.and_then(|route| self.judge_body(route, &request.client, &body)) {
-            // Nothing else has been noted of it.
+            // No other read has been recorded.
             let _ = request.read.set(Arc::new(read));
         }
     }
@@ -102,7 +102,7 @@ pub(in crate::proxy) fn is_idempotent(method: &Method) -> bool {
     method.is_idempotent() || method.as_str() == QUERY
 }
 
-/// Makes the QUERY that is sent as `request` a POST if the application needs that, or is to be asked so now (`as_post`).
+/// Changes a QUERY, sent as `request`, to POST if the application needs that or `as_post` demands it now.
 pub(in crate::proxy) fn set_method(request: &mut RequestHeader, as_post: bool) {
     if let Some(read) = request.extensions.get::<Arc<BodyRead>>().cloned() {
         request.set_method(if as_post { Method::POST } else { read.body.sent_by().clone() });
@@ -123,7 +123,7 @@ pub(in crate::proxy) fn needs_post(head: &RequestHeader, status: StatusCode, as_
     *as_post
 }
 
-/// The error by which pingora sends a request again that was refused with `status`: it has done nothing.
+/// Returns the error that makes pingora send a request again after a refusal with `status`: the request had no effect.
 pub(in crate::proxy) fn retry(status: StatusCode) -> Box<Error> {
     let mut again = Error::new_up(ErrorType::HTTPStatus(status.as_u16()));
     again.set_retry(true);

@@ -147,7 +147,7 @@ impl ClientContext {
             headers.insert(name, value.clone());
         }
         if asked.posted.is_some() {
-            // What a browser would say of a request of this page's.
+            // The `Origin` that a browser would send for a request of this page.
             headers.insert(header::ORIGIN, HeaderValue::try_from(self.own_origin()).ok()?);
         }
         Some(headers)
@@ -157,14 +157,14 @@ impl ClientContext {
         format!("{}://{}", self.client.origin.scheme.as_str(), self.client.origin.public)
     }
 
-    /// The route under whose rules `method` asks for `path`, if we may ask for it. A page that may follow whatever it polls brings
-    /// the rules of its own route along.
+    /// Returns the route for `method` and `path`, if fetches are allowed. A page that may follow any URL applies the
+    /// rules of its own route.
     fn watched<'r>(routes: &'r Table, method: &Method, path: &str) -> Option<&'r Arc<Route>> {
         let learned = || routes.learning_route(path).filter(|_| *method == Method::GET);
         routes.find(method, path).or_else(learned).filter(|route| route.fetch)
     }
 
-    /// What `posted` reads, by the word of `route`.
+    /// Returns the read that `posted` requests, by the rules of `route`.
     fn read(
         &self,
         route: &Route,
@@ -181,12 +181,12 @@ impl ClientContext {
     }
 }
 
-/// The method by which it is asked for.
+/// Returns the method of the request.
 fn method_of(asked: &SubscribeRequest) -> &Method {
     asked.posted.as_ref().map_or(&Method::GET, |posted| &posted.method)
 }
 
-/// Its URL, without what tells it from others that are asked for with bodies.
+/// Returns the URL without the part that distinguishes requests with different bodies.
 fn url_of(asked: &SubscribeRequest) -> &str {
     match asked.posted {
         Some(_) => asked.url.split('#').next().unwrap_or_default(),

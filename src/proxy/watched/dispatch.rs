@@ -120,7 +120,7 @@ impl Gateway {
     /// Returns the rest of `path` after our own prefix, if it has that prefix.
     pub(in crate::proxy) fn own_path<'a>(&self, path: &'a str) -> Option<&'a str> {
         if self.passive.is_some() {
-            // Nothing is ours, so that all that the application has is seen.
+            // In observe mode no URL belongs to this server, so that all of the application is observed.
             return None;
         }
         path.strip_prefix(&self.options().prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -37,7 +37,7 @@ enum HoldMode {
     Routed,
 }
 
-/// The body of `snapshot` with what `read` is to be given back.
+/// Returns the body of `snapshot` with the values of the client of `read`.
 fn echoed(snapshot: &Snapshot, read: &BodyRead) -> Option<Bytes> {
     let body = &snapshot.representation.body;
     let places = snapshot.echoes.get_or_init(|| check_answer(&read.body, body).ok()).as_ref()?;
@@ -161,7 +161,7 @@ impl Gateway {
     /// them, if that is not slower.
     async fn from_cache(self: &Arc<Self>, plain: &Plain<'_>) -> Option<Dispatch> {
         let Plain { route, request, facts, now, .. } = plain;
-        // What a page asks for with something of its own in the URL is fetched for all as it is followed.
+        // A URL with a value that is unique to a page is fetched for all clients as it is followed.
         let followed = request.poll_target().map(|target| route.key(&request.asks_for(target), facts, true));
         let followed = followed.filter(|key| self.hub.get(key).is_some_and(|resource| resource.held() > 0));
         let is_followed = followed.is_some();

@@ -110,7 +110,7 @@ impl Gateway {
             match ready {
                 FirstState::Gone => return Dispatch::ClientGone,
                 FirstState::Refused(refusal) if self.on_refused(route, &request.asks(), &refusal) => {}
-                // A redirect or a challenge is made for one client alone, and so is a refusal of a body.
+                // A redirect or a challenge is for one client alone, and so is the refusal of a body.
                 FirstState::Refused(refusal) if refusal.is_for_one_request() || key.body.is_some() => {
                     return Dispatch::Proxy;
                 }
