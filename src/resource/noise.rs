@@ -62,6 +62,7 @@ impl StateMachine {
             encodings: Arc::default(),
             marks: newest.marks,
             heads: Default::default(),
+            echoes: newest.echoes.clone(),
             gzipped: newest.gzipped.clone(),
         };
         head.history = head.history.with(Arc::new(snapshot), true, &self.options);
