@@ -62,6 +62,7 @@ impl StateMachine {
             marks: newest.marks,
             heads: Default::default(),
             gzipped: newest.gzipped.clone(),
+            echoes: newest.echoes.clone(),
         };
         head.history = head.history.with(Arc::new(snapshot), true, &self.options);
         head.meaning_position = position;
