@@ -64,7 +64,6 @@ impl StateMachine {
             heads: Default::default(),
             echoes: newest.echoes.clone(),
             gzipped: newest.gzipped.clone(),
-            echoes: newest.echoes.clone(),
         };
         head.history = head.history.with(Arc::new(snapshot), true, &self.options);
         head.meaning_position = position;
