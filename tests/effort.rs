@@ -102,6 +102,7 @@ impl Simulation {
             variant: Arc::new([]),
             context: RequestContext::default(),
             identity: Identity::full(Vec::new()),
+            body: None,
         };
         let spawn_poller = |resource: Arc<Resource>| {
             let poller = Poller {

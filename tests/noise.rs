@@ -182,6 +182,7 @@ async fn simulate(seed: u64) {
         variant: Arc::new([]),
         context: RequestContext::default(),
         identity: Identity::full(Vec::new()),
+        body: None,
     };
     let start = world.start;
     let spawn = |resource: Arc<Resource>| {
