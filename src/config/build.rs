@@ -9,7 +9,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{self, Audience, AudienceName, Balance, File, Post, PostKind, Transport};
+use super::file::{self, Audience, AudienceName, Balance, File, Transport};
+use super::post::{Post, PostKind};
 use super::read::{Step, Tree};
 use super::value::{Every, Parsed, Switch};
 use crate::deliver;

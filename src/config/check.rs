@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{Audience, File, Post, PostKind, Route, Shim};
+use super::file::{Audience, File, Route, Shim};
+use super::post::{Post, PostKind};
 use super::read::{Step, Tree};
 use super::value::{Every, Switch};
 use crate::normalise::Token;

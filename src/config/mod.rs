@@ -11,6 +11,7 @@ mod diagnostic;
 mod effective;
 mod file;
 mod insert;
+mod post;
 mod read;
 mod reference;
 pub mod reload;

@@ -84,7 +84,7 @@ impl Key<'_> {
             ("server", "tls") => declared::<file::TlsFiles>(),
             ("upstream", "tls") => declared::<file::UpstreamTls>(),
             (_, "audience") => declared::<file::SelectedAudience>(),
-            (_, "post") => declared::<file::Post>(),
+            (_, "post") => declared::<super::post::Post>(),
             (_, "ignore") => declared::<file::Ignore>(),
             (_, "history") => declared::<file::History>(),
             _ => &[],
