@@ -361,10 +361,7 @@ const ALL_QUERIES: &str = "queries";
 
 /// Returns whether noise is learned for the route's resources.
 fn learns_noise(route: &file::Route) -> bool {
-    match route.noise {
-        Some(noise) => noise == file::Noise::Learn,
-        None => matches!(route.shim, file::Shim::Learn(_)),
-    }
+    route.noise == Some(file::Noise::Learn)
 }
 
 /// Why a secret cannot be used.

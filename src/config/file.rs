@@ -247,8 +247,8 @@ pub struct Route {
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
     /// `"learn"`: what changes by itself, such as clocks, counters and tokens, is learned while it is fetched, and hurries no page
-    /// and wakes no stream; clients have it at their own pace. `"off"`: all that changes is news, but for `ignore`. Unless said
-    /// otherwise `"learn"` where `shim = "learn"`, else `"off"`.
+    /// and wakes no stream; clients have it at their own pace. An application's own count of events that goes on evenly is taken for
+    /// a counter, too. `"off"`, the default: all that changes is news, but for `ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"learn")]
     pub noise: Option<Noise>,
