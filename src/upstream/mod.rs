@@ -28,7 +28,7 @@ mod resolve;
 pub use address::{Address, HostMode, ParseAddressError};
 pub use availability::Health;
 pub use connection::{Expected, Line};
-pub use decode::Decoder;
+pub use decode::{Decoder, Undecoded};
 pub use error::{ConnectError, ExchangeError, describe_connect, summarize};
 pub use exchange::{FullResponse, Incoming};
 pub use handle::UpstreamHandle;
