@@ -186,7 +186,8 @@ fn lines(log: &str, level: &str) -> Vec<String> {
 async fn an_outage_is_one_line_and_its_end_another_however_much_is_watched() {
     let backend = Backend::start().await;
     let scratch = Scratch::new("outage");
-    let file = scratch.write("a.toml", "[[route]]\npath = \"/a/*\"\nevery = \"50ms\"\nevery_max = \"50ms\"\n");
+    let file = scratch.write("a.toml", "[[route]]\npath = \"/a/*\"\nevery = \"100ms\"\nevery_max = \"100ms\"\n");
+    // Fewer fetches than max_fetch_rate allows: that they had to wait would be another line.
     let paths: Vec<String> = (0..8).map(|number| format!("/a/{number}")).collect();
     let set = |backend: &Backend, page: &dyn Fn() -> Page| paths.iter().for_each(|path| backend.set(path, page()));
     set(&backend, &|| Page::json("1"));

@@ -204,7 +204,8 @@ async fn what_nobody_waits_for_any_more_is_not_asked_for() {
             .map(|path| backend.hits(&path))
             .sum::<usize>()
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let budget = &sidecar.server.gateway().limiter;
+    eventually("fetches under way to end", || budget.stats().running == 0).await;
     let before = asked();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(asked() <= before + 1, "{} fetches for nobody", asked() - before);

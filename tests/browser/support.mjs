@@ -204,6 +204,23 @@ async function openIn(context, url, patience) {
     page.on('request', (request) => (page.loads += request.isNavigationRequest()));
     page.times = (path) => page.asked.filter((asked) => asked === path).length;
     page.setDefaultTimeout(patience);
+    surviveReloads(page);
     await page.goto(url);
     return page;
+}
+
+/** Lets `page.evaluate` ask the next document where a page was loaded again meanwhile, which it may be at any moment. */
+function surviveReloads(page) {
+    const evaluate = page.evaluate.bind(page);
+    page.evaluate = async (...asked) => {
+        for (;;) {
+            try {
+                return await evaluate(...asked);
+            } catch (error) {
+                if (!String(error).includes('Execution context was destroyed')) {
+                    throw error;
+                }
+            }
+        }
+    };
 }

@@ -77,7 +77,7 @@ impl Gateway {
     fn stream(self: &Arc<Self>, request: &RequestView<'_>) -> Dispatch {
         match follow_list::from_query(request) {
             Ok(asked) => self.hold_many(request, &asked, FormatRef::Static(&MULTIPLEX), StreamOptions::default()),
-            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
+            Err(error) => error.into(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Gateway {
                 let manner = StreamOptions { lenient: options.exact, once: options.once, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Static(form), manner)
             }
-            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
+            Err(error) => error.into(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Gateway {
                 let manner = StreamOptions { headers, ..StreamOptions::default() };
                 self.hold_many(request, &asked, FormatRef::Boxed(Box::new(frame)), manner)
             }
-            Err(error) => Dispatch::text(StatusCode::BAD_REQUEST, &error.to_string()),
+            Err(error) => error.into(),
         }
     }
 

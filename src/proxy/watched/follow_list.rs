@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::deliver::{MAX_URLS, PostedBody, SubscribeRequest, resume_multiplexed};
 use crate::model::{DeltaKind, ParseDeltaKindError, ResumeFrom};
 use crate::proxy::request::view::RequestView;
+use crate::proxy::watched::dispatch::Dispatch;
 use crate::proxy::watched::settable_header::settable_header;
 
 /// The reason why a list of URLs is refused. The texts are the bodies of 400 responses.
@@ -32,6 +34,12 @@ pub(super) enum FollowListError {
     /// The list is too long.
     #[error("One stream follows at most {MAX_URLS} URLs.")]
     TooLong,
+}
+
+impl From<FollowListError> for Dispatch {
+    fn from(error: FollowListError) -> Self {
+        Self::text(StatusCode::BAD_REQUEST, &error.to_string())
+    }
 }
 
 /// Options that a posted list sets for the whole stream.
