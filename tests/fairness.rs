@@ -128,7 +128,8 @@ async fn nobody_else_is_late(flood: Flood) {
     let mut stream = Events::open(sidecar.address, "/a", &VICTIM).await;
     stream.snapshot().await;
     let clients = flood.begin(sidecar.address).await;
-    let budget = &sidecar.server.gateway().limiter;
+    let application = sidecar.server.gateway().application("/");
+    let budget = application.limiter();
     if flood == Flood::Polls {
         eventually("polls", || backend.hits("/flood") > 40).await;
     } else {
@@ -201,7 +202,8 @@ async fn what_a_flooding_client_follows_beside_others_is_as_soon_as_theirs() {
     // It was there first.
     let _first = Events::open(sidecar.address, "/a", &[("X-Forwarded-For", "192.0.2.1")]).await;
     let _clients = Flood::Slow.begin(sidecar.address).await;
-    let budget = &sidecar.server.gateway().limiter;
+    let application = sidecar.server.gateway().application("/");
+    let budget = application.limiter();
     eventually("the flood", || budget.stats().waiting > 100).await;
     let mut stream = Events::open(sidecar.address, "/a", &VICTIM).await;
     stream.next().await.unwrap();

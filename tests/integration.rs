@@ -69,6 +69,7 @@ mod timers;
 mod tls;
 mod triggers;
 mod tunnels;
+mod upstreams;
 mod validators;
 mod waiting;
 mod watching;

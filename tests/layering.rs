@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("deliver", &["clock", "model", "normalise", "diff", "resource", "telemetry"]),
     ("shim", &["model"]),
     ("tls", &["files"]),
-    ("upstream", &["clock", "model", "poll", "proto", "resource", "tls"]),
+    ("upstream", &["clock", "model", "poll", "proto", "resource", "route", "tls"]),
     ("route", &["clock", "deliver", "model", "poll", "post", "resource", "telemetry"]),
     (
         "proxy",

@@ -235,7 +235,7 @@ fn the_composition_is_well_formed_and_its_configuration_good() {
     let published = sidecar.ports[0].rsplit(':').next().unwrap();
     assert_eq!(config.server.listen[0].port().to_string(), published);
     let command = application.command.as_ref().unwrap();
-    let url = config.upstream.replicas[0].address.to_string();
+    let url = config.upstream.general.replicas.replicas[0].address.to_string();
     assert!(url.ends_with(&format!(":{}", command.last().unwrap())), "{url}");
     let patience = humantime::parse_duration(sidecar.stop_grace_period.as_ref().unwrap()).unwrap();
     assert!(patience > config.server.drain);
@@ -351,7 +351,7 @@ fn the_manifest_is_well_formed_and_its_configuration_good() {
         assert_eq!(selector, labels);
     }
     let application = &pod["containers"][0]["ports"][0]["containerPort"];
-    assert!(config.upstream.replicas[0].address.to_string().ends_with(&format!(":{application}")));
+    assert!(config.upstream.general.replicas.replicas[0].address.to_string().ends_with(&format!(":{application}")));
     let mounted = format!("{}/sungrazer.toml", sidecar["volumeMounts"][0]["mountPath"].as_str().unwrap());
     assert!(sidecar["args"].as_array().unwrap().contains(&mounted.into()));
 }

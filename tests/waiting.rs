@@ -154,7 +154,8 @@ async fn flood(sidecar: &Sidecar) -> Vec<Events> {
         let target = format!("/.sungrazer/stream?{}", urls.join("&"));
         streams.push(Events::open(sidecar.address, &target, &[("Cookie", "flood=1")]).await);
     }
-    let budget = &sidecar.server.gateway().limiter;
+    let application = sidecar.server.gateway().application("/");
+    let budget = application.limiter();
     eventually("the queue to be full", || budget.stats().waiting > 50).await;
     streams
 }
@@ -204,7 +205,8 @@ async fn what_nobody_waits_for_any_more_is_not_asked_for() {
             .map(|path| backend.hits(&path))
             .sum::<usize>()
     };
-    let budget = &sidecar.server.gateway().limiter;
+    let application = sidecar.server.gateway().application("/");
+    let budget = application.limiter();
     eventually("fetches under way to end", || budget.stats().running == 0).await;
     let before = asked();
     tokio::time::sleep(Duration::from_millis(2500)).await;

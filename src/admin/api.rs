@@ -75,11 +75,13 @@ impl Api {
         }
         match path {
             "/metrics" if reads => {
-                self.gateway.metrics.set_budget_stretched(self.gateway.limiter.is_saturated());
+                self.gateway.metrics.set_budget_stretched(self.gateway.is_stretched());
                 self.gateway.metrics.set_history_bytes(self.gateway.hub.memory_budget().used());
-                let replicas = self.gateway.replicas();
-                let away = replicas.iter().filter(|replica| !replica.is_available()).count();
-                self.gateway.metrics.set_upstream_away(replicas.all_down(), away);
+                let applications = self.gateway.upstream.load();
+                self.gateway.metrics.set_upstreams(applications.values().map(|application| {
+                    let away = application.iter().filter(|replica| !replica.is_available()).count();
+                    (&**application.name(), application.all_down(), away)
+                }));
                 metrics(request.headers(), self.gateway.metrics.render())
             }
             state_push::PATH if reads => json_answer(StatusCode::OK, &self.state()),
@@ -228,7 +230,8 @@ impl Api {
         };
         let last = resource.fetch_log().last().map(|entry| time(entry.at));
         let changed = head.history.at(head.meaning_position).or(head.newest()).map(|snapshot| time(snapshot.at));
-        json!({
+        let application = self.gateway.application(resource.key().path());
+        let mut described = json!({
             "resource": resource.handle(),
             "url": &*resource.key().target,
             "method": resource.key().method().as_str(),
@@ -245,7 +248,11 @@ impl Api {
             "last_change": changed,
             "polls": self.polls(resource),
             "history": { "versions": head.history.len(), "bytes": head.history.weight() },
-        })
+        });
+        if !application.name().is_empty() {
+            described["upstream"] = application.name().as_ref().into();
+        }
+        described
     }
 
     /// Returns the observed behaviour of plain polling clients.
@@ -292,8 +299,8 @@ impl Api {
 /// Returns the observations so far, and the configuration for them.
 fn observed(passive: &PassiveObserver, gateway: &Gateway) -> Value {
     let report = passive.report(clock::now());
-    let replicas = gateway.replicas();
-    let upstream = replicas.iter().next().map(|replica| replica.options().address.to_string());
+    let applications = gateway.upstream.load();
+    let upstream = applications.general().iter().next().map(|replica| replica.options().address.to_string());
     let mut value = json!(report);
     value["configuration"] = configuration(&report, upstream.as_deref()).into();
     value

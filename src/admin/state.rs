@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, time};
+use crate::poll::LimiterStats;
 use crate::resource::{Resource, ResourceStatus};
 use crate::route::{Route, Table};
 use crate::telemetry::{Event, Metrics, RouteStats};
-use crate::upstream::Upstream;
+use crate::upstream::{Application, Upstream};
 
 /// The maximum number of resources that are listed; the others are only counted.
 const MAX_RESOURCES: usize = 100;
@@ -37,15 +38,21 @@ impl Api {
     }
 
     fn upstream(&self) -> Vec<Value> {
-        let replicas = self.gateway.replicas();
-        let describe = |replica: &Arc<Upstream>| {
-            json!({
+        let describe = |application: &Application, replica: &Arc<Upstream>| {
+            let mut described = json!({
                 "url": replica.options().address.to_string(),
                 "away": !replica.is_available(),
                 "because": replica.health().reason(),
-            })
+            });
+            if !application.name().is_empty() {
+                described["path"] = application.name().as_ref().into();
+            }
+            described
         };
-        replicas.iter().map(describe).collect()
+        let applications = self.gateway.upstream.load();
+        let replicas =
+            applications.values().flat_map(|known| known.iter().map(move |replica| describe(known, replica)));
+        replicas.collect()
     }
 
     pub(super) fn config(&self) -> Value {
@@ -59,14 +66,16 @@ impl Api {
     }
 
     fn budget(&self) -> Value {
-        let spending = self.gateway.limiter.stats();
+        let applications = self.gateway.upstream.load();
+        let spending: Vec<_> = applications.values().map(|application| application.limiter().stats()).collect();
+        let sum = |part: fn(&LimiterStats) -> usize| spending.iter().map(part).sum::<usize>();
         json!({
-            "running": spending.running,
-            "waiting": spending.waiting,
-            "last_second": spending.last_second,
-            "max_fetches": spending.options.max_fetches,
-            "max_fetch_rate": spending.options.max_fetch_rate,
-            "stretched": self.gateway.limiter.is_saturated(),
+            "running": sum(|stats| stats.running),
+            "waiting": sum(|stats| stats.waiting),
+            "last_second": sum(|stats| stats.last_second),
+            "max_fetches": sum(|stats| stats.options.max_fetches),
+            "max_fetch_rate": sum(|stats| stats.options.max_fetch_rate),
+            "stretched": self.gateway.is_stretched(),
         })
     }
 

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{RunArgs, note, print, say, usage};
 use crate::config::{self, Config, Diagnostics, Overrides};
+use crate::upstream::ApplicationOptions;
 
 /// `check`
 #[derive(Clone, Debug, Args)]
@@ -57,10 +58,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     }
 }
 
-/// Returns the application's URLs, separated by commas.
+/// Returns the URLs of all applications, with the paths that they are for.
 pub(super) fn upstreams(config: &Config) -> String {
-    let urls: Vec<_> = config.upstream.replicas.iter().map(|replica| replica.address.to_string()).collect();
-    urls.join(", ")
+    let mut all = vec![upstream(&config.upstream.general)];
+    all.extend(config.upstream.special.iter().map(|(path, special)| format!("{} for {path}", upstream(special))));
+    all.join("; ")
+}
+
+/// Returns the URLs of one application, separated by commas.
+fn upstream(application: &ApplicationOptions) -> String {
+    let urls = application.replicas.replicas.iter().map(|replica| replica.address.to_string());
+    urls.collect::<Vec<_>>().join(", ")
 }
 
 fn in_colour(found: Diagnostics) -> Diagnostics {

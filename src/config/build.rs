@@ -9,7 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{self, Audience, AudienceName, Balance, File, Transport};
+use super::file::{self, Audience, AudienceName, Balance, File, Transport, Upstreams};
 use super::post::{Post, PostKind};
 use super::read::{Step, Tree};
 use super::value::{Every, Parsed, Switch};
@@ -25,7 +25,7 @@ use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
 use crate::telemetry::AccessLogTarget;
 use crate::tls;
-use crate::upstream::{self, HostMode, ReplicasOptions};
+use crate::upstream::{self, ApplicationOptions, ApplicationsOptions, HostMode, ReplicasOptions};
 
 /// The complete configuration of the process.
 #[derive(Clone, Debug)]
@@ -36,12 +36,10 @@ pub struct Config {
     pub gateway: GatewayOptions,
     /// The protocols of the public listener.
     pub front: ConnectionOptions,
-    /// The backend.
-    pub upstream: ReplicasOptions,
+    /// The applications behind the gateway.
+    pub upstream: ApplicationsOptions,
     /// The target of the access log.
     pub access: AccessLogTarget,
-    /// The limits on all fetches.
-    pub budget: BudgetOptions,
     /// The limits on watched resources.
     pub hub: hub::Options,
     /// The limits on held clients.
@@ -125,11 +123,11 @@ const USUAL: Duration = Duration::from_secs(1);
 
 /// Builds the options from `file`, which has been checked.
 pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagnostics) -> Config {
-    let mut refuse = |table: &str, key: &str, message: String, help: &str| {
+    let mut refuse = |path: &[Step<'_>], message: String, help: &str| {
         found.push(Diagnostic {
             severity: Severity::Mistake,
             message,
-            span: tree.span(&[Step::Key(table), Step::Key(key)]),
+            span: tree.span(path),
             label: "this".to_owned(),
             help: Some(help.to_owned()),
         });
@@ -139,8 +137,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
         Ok(secret) => Some(secret),
         Err(error) => {
             refuse(
-                "server",
-                "admin_token",
+                &[Step::Key("server"), Step::Key("admin_token")],
                 format!("admin_token {text:?}: {error}"),
                 "\"env:NAME\" names a variable of the environment, \"file:PATH\" a file",
             );
@@ -151,24 +148,21 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
         && let Err(error) = tls::Certificate::read(&files(written))
     {
         refuse(
-            "server",
-            "tls",
+            &[Step::Key("server"), Step::Key("tls")],
             format!("tls: {error}"),
             "cert is the certificate chain in PEM, the leaf first, and key is its private key",
         );
     }
-    let outgoing = upstream_tls(&file.upstream).unwrap_or_else(|error| {
-        refuse("upstream", "tls", format!("upstream.tls: {error}"), "ca, cert and key are files in PEM");
-        tls::Outgoing::default()
+    let upstream = applications(&file.upstream, |number, error| {
+        let path = [Some(Step::Key("upstream")), number.map(Step::Index), Some(Step::Key("tls"))];
+        let path: Vec<_> = path.into_iter().flatten().collect();
+        refuse(&path, format!("upstream.tls: {error}"), "ca, cert and key are files in PEM");
     });
     let admin = match &server.admin.value {
         Switch::Off => None,
         Switch::On(listen) => Some(AdminOptions { listen: listen.0, token }),
     };
-    let upstream = &file.upstream;
     let write_timeout = server.write_timeout.value.0;
-    // The same route in front of another application is a different route.
-    let behind = serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort)).unwrap_or_default();
     let config = Config {
         server: ServerOptions {
             listen: server.listen.0.iter().map(|address| address.value.0).collect(),
@@ -190,9 +184,8 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             write_timeout,
         },
         front: ConnectionOptions { h2c: server.h2c },
-        upstream: replicas(upstream, &outgoing),
+        upstream,
         access: server.access_log.value.clone(),
-        budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
         hub: hub::Options {
             max_resources: server.max_resources,
             max_resources_per_identity: server.max_resources_per_identity,
@@ -203,11 +196,7 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             max_streams: server.max_streams,
             max_streams_per_address: server.max_streams_per_address,
         },
-        routes: file
-            .route
-            .iter()
-            .filter_map(|route| build_route(route, &behind, Effort(upstream.effort.value.0), write_timeout))
-            .collect(),
+        routes: file.route.iter().filter_map(|route| build_route(route, &file.upstream, write_timeout)).collect(),
         written: Digest::of_parts([text.as_bytes()]),
         observes: false,
         warnings: None,
@@ -221,11 +210,56 @@ impl Config {
     #[must_use]
     pub fn observing(mut self) -> Self {
         self.observes = true;
-        for replica in self.upstream.replicas.iter_mut().filter(|replica| replica.host == HostMode::Auto) {
+        let replicas = self.upstream.iter_mut().flat_map(|application| &mut application.replicas.replicas);
+        for replica in replicas.filter(|replica| replica.host == HostMode::Auto) {
             replica.host = HostMode::Preserve;
         }
         self
     }
+}
+
+/// Builds all applications. `refuse` is told of TLS settings that cannot be used, with the number of the application
+/// among several.
+fn applications(upstreams: &Upstreams, mut refuse: impl FnMut(Option<usize>, tls::Unusable)) -> ApplicationsOptions {
+    let mut general = None;
+    let mut special = Vec::new();
+    for (number, upstream) in upstreams.iter() {
+        let tls = upstream_tls(upstream).unwrap_or_else(|error| {
+            refuse(number, error);
+            tls::Outgoing::default()
+        });
+        let application = application(upstream, &tls);
+        match &upstream.path {
+            Some(path) => special.push((path.value.clone(), application)),
+            None => general = Some(application),
+        }
+    }
+    let general = general.unwrap_or_else(|| application(&file::Upstream::default(), &tls::Outgoing::default()));
+    ApplicationsOptions { general, special }
+}
+
+fn application(upstream: &file::Upstream, tls: &tls::Outgoing) -> ApplicationOptions {
+    ApplicationOptions {
+        replicas: replicas(upstream, tls),
+        budget: BudgetOptions { max_fetches: upstream.max_fetches, max_fetch_rate: upstream.max_fetch_rate },
+        effort: Effort(upstream.effort.value.0),
+    }
+}
+
+/// Identifies the applications that `route` may fetch from: the same route in front of another application is a
+/// different route.
+fn behind(route: &file::Route, upstreams: &Upstreams) -> Vec<u8> {
+    let identity = |upstream: &file::Upstream| {
+        serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort)).unwrap_or_default()
+    };
+    let mut behind = upstreams.general().map(identity).unwrap_or_default();
+    // The browser script may follow any URL through a route that learns.
+    let learns = matches!(route.shim, file::Shim::Learn(_));
+    let reaches = |path: &Pattern| learns || route.path.as_ref().is_some_and(|own| own.value.overlaps(path));
+    for (path, upstream) in upstreams.special().filter(|(path, _)| reaches(&path.value)) {
+        behind.extend(path.text.bytes().chain(identity(upstream)));
+    }
+    behind
 }
 
 fn replicas(upstream: &file::Upstream, tls: &tls::Outgoing) -> ReplicasOptions {
@@ -266,7 +300,8 @@ fn upstream_tls(upstream: &file::Upstream) -> Result<tls::Outgoing, tls::Unusabl
     tls::Outgoing::read(written.server_name, written.verify, written.ca.map(Into::into), client)
 }
 
-fn build_route(route: &file::Route, upstream: &[u8], effort: Effort, write_timeout: Duration) -> Option<RouteOptions> {
+fn build_route(route: &file::Route, upstreams: &Upstreams, write_timeout: Duration) -> Option<RouteOptions> {
+    let effort = Effort(upstreams.general()?.effort.value.0);
     let pattern = route.path.as_ref()?.value.clone();
     let audience = match &route.audience {
         Audience::Named(AudienceName::Credentials) => Shared::Credentials,
@@ -301,7 +336,7 @@ fn build_route(route: &file::Route, upstream: &[u8], effort: Effort, write_timeo
         noise: learns_noise(route).then(Arc::default),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
-    let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], upstream]).to_bytes();
+    let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], &behind(route, upstreams)]).to_bytes();
     Some(RouteOptions {
         id: RouteId(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
         pattern,

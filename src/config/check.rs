@@ -1,16 +1,16 @@
 //! Checks constraints between several values.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{Audience, File, Route, Shim};
+use super::file::{Audience, File, Route, Shim, Upstream};
 use super::post::{Post, PostKind};
 use super::read::{Step, Tree};
-use super::value::{Every, Switch};
+use super::value::{Every, Parsed, Switch};
 use crate::normalise::Token;
 use crate::post::FormRead;
-use crate::route::QUERY;
+use crate::route::{Pattern, QUERY};
 
 /// Checks the rules for bodies that only read.
 fn check_post(post: &Post, mut report: impl FnMut(&str, String, &str)) {
@@ -53,16 +53,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
             help: (!help.is_empty()).then(|| help.to_owned()),
         });
     };
-    let upstream = [Step::Key("upstream")];
-    // A URL that was given but could not be parsed has already been reported.
-    let is_named = overrides.upstream.is_some() || tree.has(&[Step::Key("upstream"), Step::Key("url")]);
-    if file.upstream.url.is_none() && !is_named {
-        report(
-            &upstream,
-            "no application to stand in front of".to_owned(),
-            "write url = \"http://127.0.0.1:8000\" under [upstream], or name it with --upstream or SUNGRAZER_UPSTREAM",
-        );
-    }
+    check_upstreams(file, overrides, tree, &mut report);
     if let Switch::On(admin) = &file.server.admin.value
         && !admin.0.ip().is_loopback()
         && file.server.admin_token.is_none()
@@ -85,22 +76,6 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
             report(&[Step::Key("server"), Step::Key(name)], format!("{name} must be at least 1"), "");
         }
     }
-    for (name, value) in [("max_fetches", file.upstream.max_fetches), ("max_fetch_rate", file.upstream.max_fetch_rate)]
-    {
-        if !(1..=100_000).contains(&value) {
-            report(&[Step::Key("upstream"), Step::Key(name)], format!("{name} must be between 1 and 100000"), "");
-        }
-    }
-    if let Some(tls) = &file.upstream.tls
-        && tls.cert.is_some() != tls.key.is_some()
-    {
-        let path = [Step::Key("upstream"), Step::Key("tls")];
-        report(
-            &path,
-            "a certificate and its key are shown together, or neither is".to_owned(),
-            "write both cert and key, or leave both out",
-        );
-    }
     if matches!(file.server.redirect.value, Switch::On(_)) && file.server.tls.is_none() {
         let path = [Step::Key("server"), Step::Key("redirect")];
         report(
@@ -108,10 +83,6 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
             "there is nothing to redirect to: listen does not speak TLS".to_owned(),
             "write tls = { cert = \"cert.pem\", key = \"key.pem\" } under [server], or redirect = \"off\"",
         );
-    }
-    if file.upstream.health_every.value.0 < std::time::Duration::from_millis(100) {
-        let path = [Step::Key("upstream"), Step::Key("health_every")];
-        report(&path, "health_every must be at least 100ms".to_owned(), "");
     }
     let mut seen = HashSet::new();
     for (index, route) in file.route.iter().enumerate() {
@@ -152,8 +123,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
                 );
             }
         }
-        let own = format!("{}/", file.server.prefix.text);
-        if let Some(path) = route.path.as_ref().filter(|path| format!("{}/", path.text).starts_with(&own)) {
+        if let Some(path) = route.path.as_ref().filter(|path| is_own(path, file)) {
             report(
                 &at("path"),
                 format!(
@@ -165,6 +135,95 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
         }
         let is_suspect = suspects.contains(&index);
         check_route(route, is_suspect, &mut |key, message, help| report(&at(key), message, help));
+    }
+}
+
+/// Returns whether `path` is at or below the prefix, so that it is never asked of an application.
+fn is_own(path: &Parsed<Pattern>, file: &File) -> bool {
+    format!("{}/", path.text).starts_with(&format!("{}/", file.server.prefix.text))
+}
+
+/// Checks the applications: each by itself, and which paths they are for.
+fn check_upstreams(
+    file: &File,
+    overrides: &Overrides,
+    tree: &Tree<'_>,
+    report: &mut impl FnMut(&[Step<'_>], String, &str),
+) {
+    let mut paths: HashMap<Option<&str>, usize> = HashMap::new();
+    for (number, upstream) in file.upstream.iter() {
+        let base: Vec<_> = [Some(Step::Key("upstream")), number.map(Step::Index)].into_iter().flatten().collect();
+        let at = |key| [&base[..], &[Step::Key(key)]].concat();
+        // A value that was given but could not be parsed has already been reported.
+        let is_given = |key| tree.has(&at(key));
+        let path = upstream.path.as_ref();
+        let is_named = path.is_none() && overrides.upstream.is_some() || is_given("url");
+        if upstream.url.is_none() && !is_named {
+            let help = match number {
+                None => {
+                    "write url = \"http://127.0.0.1:8000\" under [upstream], or name it with --upstream or SUNGRAZER_UPSTREAM"
+                }
+                Some(_) => "write url = \"http://127.0.0.1:8000\" under each [[upstream]]",
+            };
+            report(&base, "no application to stand in front of".to_owned(), help);
+        }
+        check_upstream(upstream, |key, message, help| report(&at(key), message, help));
+        if is_given("path") && path.is_none() {
+            continue;
+        }
+        let earlier = paths.insert(path.map(|path| path.text.as_str()), paths.len()).is_some();
+        match path {
+            Some(_) if number.is_none() => report(
+                &at("path"),
+                "path chooses between several applications, and this is the only one".to_owned(),
+                "leave it out; or write [[upstream]], with two brackets, here and for the application of all other paths",
+            ),
+            Some(path) if is_own(path, file) => report(
+                &at("path"),
+                format!("{:?} is never asked of an application: all at and below prefix is Sungrazer's own", path.text),
+                "write a path of the application's, or another prefix under [server]",
+            ),
+            Some(path) if earlier => report(
+                &at("path"),
+                format!("an earlier [[upstream]] has the path {:?} already", path.text),
+                "write the addresses of an application that runs several times as a list: url = [\"..\", \"..\"]",
+            ),
+            None if earlier => report(
+                &base,
+                "an earlier [[upstream]] has no path either".to_owned(),
+                "one is for all paths that the others do not name: write a path, such as \"/api/**\", for this one",
+            ),
+            _ => {}
+        }
+    }
+    let is_several = file.upstream.iter().any(|(number, _)| number.is_some());
+    if is_several && file.upstream.general().is_none() {
+        report(
+            &[Step::Key("upstream"), Step::Index(0)],
+            "no application for all paths that no [[upstream]] names".to_owned(),
+            "write one [[upstream]] without a path",
+        );
+    }
+}
+
+/// Checks one application by itself.
+fn check_upstream(upstream: &Upstream, mut report: impl FnMut(&'static str, String, &str)) {
+    for (name, value) in [("max_fetches", upstream.max_fetches), ("max_fetch_rate", upstream.max_fetch_rate)] {
+        if !(1..=100_000).contains(&value) {
+            report(name, format!("{name} must be between 1 and 100000"), "");
+        }
+    }
+    if let Some(tls) = &upstream.tls
+        && tls.cert.is_some() != tls.key.is_some()
+    {
+        report(
+            "tls",
+            "a certificate and its key are shown together, or neither is".to_owned(),
+            "write both cert and key, or leave both out",
+        );
+    }
+    if upstream.health_every.value.0 < std::time::Duration::from_millis(100) {
+        report("health_every", "health_every must be at least 100ms".to_owned(), "");
     }
 }
 

@@ -37,15 +37,15 @@ fn written(file: &File, overrides: &Overrides) -> String {
     let values = serde_json::to_value(file).unwrap_or_default();
     let mut text = String::new();
     for section in Section::all() {
-        let tables = match &values[section.name] {
-            Value::Array(tables) => tables.iter().collect(),
-            table => vec![table],
+        let (tables, header) = match &values[section.name] {
+            Value::Array(tables) => (tables.iter().collect(), format!("[[{}]]", section.name)),
+            table => (vec![table], format!("[{}]", section.name)),
         };
         for table in tables {
             let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{gap}{}", section.header);
+            let _ = writeln!(text, "{gap}{header}");
             for key in section.keys() {
-                line(&mut text, &key, table.get(key.name), overrides);
+                line(&mut text, &key, table, overrides);
             }
         }
     }
@@ -55,11 +55,13 @@ fn written(file: &File, overrides: &Overrides) -> String {
 /// The column of trailing comments.
 const COLUMN: usize = 48;
 
-fn line(text: &mut String, key: &Key<'_>, value: Option<&Value>, overrides: &Overrides) {
-    let Some(value) = value else { return };
+fn line(text: &mut String, key: &Key<'_>, table: &Value, overrides: &Overrides) {
+    let Some(value) = table.get(key.name) else { return };
     let code = format!("{} = {}", key.name, of(key, value));
     let flag = match (key.section, key.name) {
-        ("upstream", "url") => overrides.upstream.as_ref().map(|_| "--upstream or SUNGRAZER_UPSTREAM"),
+        ("upstream", "url") if table.get("path").is_none() => {
+            overrides.upstream.as_ref().map(|_| "--upstream or SUNGRAZER_UPSTREAM")
+        }
         ("server", "listen") => overrides.listen.as_ref().map(|_| "--listen or SUNGRAZER_LISTEN"),
         ("server", "admin") => overrides.admin.as_ref().map(|_| "--admin or SUNGRAZER_ADMIN"),
         _ => None,
@@ -97,8 +99,16 @@ mod tests {
             [upstream]\nurl = [\"http://a\", \"unix:/run/x\"]\ntls = { server_name = \"b\", verify = false }\n\
             [[route]]\npath = \"/a\"\naudience = { cookies = [\"sid\"] }\nignore.json = [\"/a\\\\\\\"\\u007f\"]\nshim = \"learn\"\n\
             [[route]]\npath = \"/b\"\nignore.regex = ['\\d\"']\nhold = \"25s\"\naudience = \"public\"\nhistory = { versions = 2 }\n";
+        let several = "[[upstream]]\npath = \"/b/**\"\nurl = \"http://b\"\neffort = \"2%\"\n[[upstream]]\nurl = \"http://a\"\n\
+            [[route]]\npath = \"/b/x\"\n";
         let upstream = Overrides { upstream: Some("http://c:1,http://d".into()), ..Overrides::default() };
-        for (text, overrides) in [(full, Overrides::default()), (full, upstream.clone()), ("", upstream)] {
+        for (text, overrides) in [
+            (full, Overrides::default()),
+            (full, upstream.clone()),
+            (several, Overrides::default()),
+            (several, upstream.clone()),
+            ("", upstream),
+        ] {
             let printed = effective_of(text, &overrides);
             let mut one = parse("one", text, &overrides).expect("a good file");
             let mut other =

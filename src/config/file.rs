@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::post::{Post, post_example};
+pub(super) use super::upstream::{Balance, Host, Upstream, UpstreamTls, Upstreams};
 use super::value::{
-    Every, FieldName, ListenAddress, MethodName, Network, OneOrMany, Parsed, PathGlob, Percent, Period, Prefix,
-    SitePath, Size, Switch,
+    Every, FieldName, ListenAddress, MethodName, Network, OneOrMany, Parsed, PathGlob, Period, Prefix, SitePath, Size,
+    Switch,
 };
 use crate::normalise::{Pointer, Selector, TextPattern};
 use crate::route::{Pattern, WritePattern};
 use crate::telemetry::AccessLogTarget;
-use crate::upstream::Address;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ use crate::upstream::Address;
 pub struct File {
     /// The listeners, and the limits for all routes.
     pub server: Server,
-    /// The application behind this proxy.
-    pub upstream: Upstream,
+    /// The application behind this proxy; or several, each `[[upstream]]` with the `path` that it is for, and one without.
+    pub upstream: Upstreams,
     /// What is watched. The first route that matches a request wins; a request that matches none passes through.
     pub route: Vec<Route>,
 }
@@ -111,102 +111,6 @@ pub struct TlsFiles {
     /// The private key, in PEM.
     #[schemars(example = "key.pem")]
     pub key: String,
-}
-
-/// `[upstream]`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Upstream {
-    /// The application's address: `http://`, `https://` or `unix:`; a list if it runs several times. Required, here or as
-    /// `--upstream`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "http://127.0.0.1:8000")]
-    pub url: Option<OneOrMany<Address>>,
-    /// How requests are distributed to several addresses: `"round-robin"`, in turn, or `"least-connections"`, to the one
-    /// with the fewest pending requests. A resource is fetched from one of them until that one fails.
-    pub balance: Balance,
-    /// Health-check path, requested from each address; a status of 400 or above marks it unhealthy. Without it, an address
-    /// that did not answer is not used until it accepts connections again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub health_path: Option<Parsed<SitePath>>,
-    /// Interval of health checks.
-    pub health_every: Parsed<Period>,
-    /// The `Host` that the application sees. `"preserve"`: the client's. `"upstream"`: the application's own, in `Host`,
-    /// `X-Forwarded-Host` and `Forwarded`, and, where they name this site, in `Origin`, `Referer` and `Destination`; in
-    /// `Location`, `Content-Location`, `Refresh` and `Link` clients see the site's. `"auto"`: as `"preserve"`, until the
-    /// application refuses a request for another host that it serves for its own; the log says so once.
-    pub host: Host,
-    /// Maximum time to establish a connection.
-    pub connect_timeout: Parsed<Period>,
-    /// Maximum duration of a fetch, including the response's body.
-    pub fetch_timeout: Parsed<Period>,
-    /// Maximum number of fetches in flight, for all resources. One client may use two thirds of it, one network three
-    /// quarters.
-    pub max_fetches: usize,
-    /// Maximum number of fetches per second, for all resources, with the same shares for clients and networks.
-    pub max_fetch_rate: usize,
-    /// Share of one worker's time of the application that fetches of one resource may use with `every = "auto"`, measured by its
-    /// response times. All resources together may use five times as much.
-    pub effort: Parsed<Percent>,
-    /// Maximum number of idle connections to the application.
-    pub keepalive: usize,
-    /// TLS settings for an `https` application.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<UpstreamTls>,
-}
-
-/// `upstream.tls`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// The certificates, in PEM, of trusted authorities, in place of the system's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "ca.pem")]
-    pub ca: Option<String>,
-    /// The name that is sent (SNI) and verified, if it is not the one in `url`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "app.example")]
-    pub server_name: Option<String>,
-    /// The client certificate chain, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "client.pem")]
-    pub cert: Option<String>,
-    /// The private key of the client certificate, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "client-key.pem")]
-    pub key: Option<String>,
-    /// `false`: the application's certificate is not verified, and anybody on the path can impersonate it.
-    pub verify: bool,
-}
-
-impl Default for UpstreamTls {
-    fn default() -> Self {
-        Self { ca: None, server_name: None, cert: None, key: None, verify: true }
-    }
-}
-
-/// How requests are spread over several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balance {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// To the one with the fewest requests under way.
-    LeastConnections,
-}
-
-/// Which `Host` the application is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Host {
-    /// The client's, unless the application is seen to refuse that.
-    #[default]
-    Auto,
-    /// The client's.
-    Preserve,
-    /// The application's own.
-    Upstream,
 }
 
 /// `[[route]]`
@@ -430,25 +334,6 @@ impl Default for Server {
     }
 }
 
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            url: None,
-            balance: Balance::RoundRobin,
-            health_path: None,
-            health_every: written("5s"),
-            host: Host::Auto,
-            connect_timeout: written("2s"),
-            fetch_timeout: written("10s"),
-            max_fetches: 32,
-            max_fetch_rate: 100,
-            effort: written("1%"),
-            keepalive: 128,
-            tls: None,
-        }
-    }
-}
-
 impl Default for Route {
     fn default() -> Self {
         Self {
@@ -488,7 +373,7 @@ impl Default for History {
 }
 
 /// A default, which is written as a user would write it. That all of them can be read is tested.
-fn written<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> Parsed<T> {
+pub(super) fn written<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> Parsed<T> {
     #[allow(clippy::expect_used, reason = "the texts are those above")]
     Parsed::parse(text).expect("a default can be read")
 }

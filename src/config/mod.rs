@@ -16,6 +16,7 @@ mod read;
 mod reference;
 pub mod reload;
 mod schema;
+mod upstream;
 mod value;
 mod warnings;
 

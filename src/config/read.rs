@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::file::{File, LearnWord, Route, Shim, Transport};
+use super::file::{File, LearnWord, Route, Shim, Transport, Upstreams};
 use super::value::{OneOrMany, Parsed};
 use super::{Overrides, schema};
 
@@ -127,19 +127,37 @@ pub(super) fn read<'a>(text: &'a str, found: &mut Diagnostics) -> Option<(Tree<'
             routes.push(Spanned::new(span, one));
         }
     }
+    if let Some(upstream) = root.get_ref().get("upstream")
+        && let DeValue::Array(items) = upstream.get_ref()
+        && !items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_)))
+    {
+        found.push(Diagnostic {
+            severity: Severity::Mistake,
+            message: "an application is a table".to_owned(),
+            span: upstream.span(),
+            label: "not this".to_owned(),
+            help: Some("write url = [\"..\", \"..\"] under [upstream] if it has several addresses".to_owned()),
+        });
+        root.get_mut().remove("upstream");
+    }
     unknown_keys(root.get_mut(), &schema(), "", found);
     // Each route is read separately, so that a mistake in one does not require reading all others again.
-    let routes = take_routes(root.get_mut());
+    let routes = take_tables(root.get_mut(), "route");
+    let upstreams = take_tables(root.get_mut(), "upstream").filter(|upstreams| !upstreams.is_empty());
     let mut file: File = without_mistakes(root, found);
+    if let Some(upstreams) = upstreams {
+        let upstreams = upstreams.into_iter().map(|upstream| without_mistakes(upstream, found));
+        file.upstream = Upstreams::Several(upstreams.collect());
+    }
     if let Some(routes) = routes {
         file.route = routes.into_iter().map(|route| without_mistakes(route, found)).collect();
     }
     Some((tree, file))
 }
 
-/// Takes the `[[route]]` tables out of `root`, if there are any.
-fn take_routes<'i>(root: &mut DeTable<'i>) -> Option<Vec<Spanned<DeTable<'i>>>> {
-    let DeValue::Array(array) = root.get("route")?.get_ref() else { return None };
+/// Takes the tables of the list `name` out of `root`, if it is one.
+fn take_tables<'i>(root: &mut DeTable<'i>, name: &str) -> Option<Vec<Spanned<DeTable<'i>>>> {
+    let DeValue::Array(array) = root.get(name)?.get_ref() else { return None };
     if !array.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) {
         return None;
     }
@@ -148,7 +166,7 @@ fn take_routes<'i>(root: &mut DeTable<'i>) -> Option<Vec<Spanned<DeTable<'i>>>> 
         _ => None,
     });
     let tables = tables.collect();
-    root.remove("route");
+    root.remove(name);
     Some(tables)
 }
 
@@ -286,7 +304,7 @@ fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut
         match value.get_mut() {
             DeValue::Table(inner) => unknown_keys(inner, object_of(below), &format!("[{name}]"), found),
             DeValue::Array(array) => {
-                let items = below.get("items").map_or(below, object_of);
+                let items = items_of(below).map_or(below, object_of);
                 for item in array.iter_mut() {
                     if let DeValue::Table(inner) = item.get_mut() {
                         unknown_keys(inner, items, &format!("[[{name}]]"), found);
@@ -299,9 +317,18 @@ fn unknown_keys(table: &mut DeTable<'_>, schema: &Value, path: &str, found: &mut
 }
 
 /// Returns the schema of the table among the alternatives for a key.
-fn object_of(schema: &Value) -> &Value {
-    let choices = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
-    choices.and_then(|choices| choices.iter().find(|choice| choice.get("properties").is_some())).unwrap_or(schema)
+pub(super) fn object_of(schema: &Value) -> &Value {
+    choice_with("properties", schema).unwrap_or(schema)
+}
+
+/// Returns the schema of the items of the list among the alternatives for a key.
+fn items_of(schema: &Value) -> Option<&Value> {
+    schema.get("items").or_else(|| choice_with("items", schema)?.get("items"))
+}
+
+fn choice_with<'a>(key: &str, schema: &'a Value) -> Option<&'a Value> {
+    let choices = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array)?;
+    choices.iter().find(|choice| choice.get(key).is_some())
 }
 
 fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
@@ -327,7 +354,7 @@ pub(super) fn apply(file: &mut File, overrides: &Overrides, no_file: bool, found
     };
     if let Some(url) = &overrides.upstream {
         match url.split(',').map(|url| Parsed::parse(url.trim())).collect() {
-            Ok(urls) => file.upstream.url = Some(OneOrMany(urls)),
+            Ok(urls) => file.upstream.general_mut().url = Some(OneOrMany(urls)),
             Err(error) => {
                 refuse("--upstream", super::UPSTREAM, url, crate::upstream::ParseAddressError::to_string(&error));
             }

@@ -7,6 +7,7 @@ use serde::forward_to_deserialize_any;
 use serde_json::Value;
 
 use super::file;
+use super::read::object_of;
 use super::schema;
 
 /// Keys whose description is not fully implemented yet, and the missing part.
@@ -39,7 +40,7 @@ impl Section {
             .into_iter()
             .map(|(name, header)| {
                 let property = &schema["properties"][name];
-                let table = property.get("items").unwrap_or(property);
+                let table = property.get("items").unwrap_or_else(|| object_of(property));
                 let mut table = table.clone();
                 // A list of routes is described by the description of a route.
                 table["description"] = property["description"].clone();
@@ -204,7 +205,8 @@ pub fn example() -> String {
             text.push('\n');
             let pending = key.pending.unwrap_or_default();
             text.push_str(&comment(&format!("{} {pending}", key.meaning()).replace('`', "")));
-            let _ = match (key.written(), matches!(key.name, "url" | "path")) {
+            let is_required = matches!((key.section, key.name), ("upstream", "url") | ("route", "path"));
+            let _ = match (key.written(), is_required) {
                 (Some(default), _) => writeln!(text, "{} = {default}", key.name),
                 (None, true) => writeln!(text, "{} = {}    # an example", key.name, key.example()),
                 (None, false) => writeln!(text, "# {} = {}", key.name, key.example()),

@@ -3,7 +3,7 @@
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{File, Mode, Route, Shim};
 use super::read::{Step, Tree};
-use crate::route::Pattern;
+use crate::route::{ByPath, Pattern};
 
 /// Inspects a `file` without mistakes.
 pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
@@ -16,6 +16,7 @@ pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
             help: Some("leave mode out, or write mode = \"push\", to put them in force".to_owned()),
         });
     }
+    inspect_upstreams(file, tree, found);
     for (index, route) in file.route.iter().enumerate() {
         let mut warn = |key: &'static str, message: String, help: String| {
             found.push(Diagnostic {
@@ -66,6 +67,46 @@ pub(super) fn inspect(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
                 format!("the browser script goes into HTML pages, and {:?} looks like what pages poll", path.text),
                 "write shim on the route of the page: a route with path = \"/**\" below this one, for example"
                     .to_owned(),
+            );
+        }
+    }
+}
+
+/// Inspects which paths the applications are for.
+fn inspect_upstreams(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
+    let all = file.upstream.iter();
+    let special: Vec<_> = all.filter_map(|(number, upstream)| Some((number?, upstream.path.as_ref()?))).collect();
+    let choice = ByPath::new(None, special.iter().map(|(number, path)| (path.value.clone(), Some(*number))).collect());
+    let mut warn = |number: usize, message: String, help: String| {
+        found.push(Diagnostic {
+            severity: Severity::Warning,
+            message,
+            span: tree.span(&[Step::Key("upstream"), Step::Index(number), Step::Key("path")]),
+            label: "here".to_owned(),
+            help: Some(help),
+        });
+    };
+    for (number, path) in special {
+        let before = choice.special().take_while(|(_, other)| **other != Some(number));
+        if let Some((taker, _)) = before.into_iter().find(|(other, _)| other.covers(&path.value)) {
+            let taker = taker.as_str();
+            warn(
+                number,
+                format!("this application is never asked: the one for {taker:?} is asked for all of {:?}", path.text),
+                "the most specific path wins; among equals the first one".to_owned(),
+            );
+        } else if path.value.covers_everything() {
+            warn(
+                number,
+                format!("{:?} leaves nothing to the application without a path", path.text),
+                "make this the one without a path, and leave out the other".to_owned(),
+            );
+        } else if path.text.ends_with('/') {
+            let below = format!("{}**", path.text);
+            warn(
+                number,
+                format!("{:?} is this one path alone, not what is below it", path.text),
+                format!("write {below:?} for all of that"),
             );
         }
     }

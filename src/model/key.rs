@@ -154,6 +154,11 @@ impl ResourceKey {
         self.body.as_ref().map_or(&Method::GET, |body| &body.method)
     }
 
+    /// Returns the path of the target.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
     /// Returns a short name for logs and the admin API. It distinguishes resources with equal URLs and reveals nothing
     /// about the key: it depends on `seed`, which is random in each process.
     pub fn handle(&self, seed: u64) -> String {

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::deliver::{PollClients, StreamLimiter};
 use crate::hub::{Hub, NewResource};
 use crate::observe::{Observer, Report};
-use crate::poll::{FetchLimiter, Poller};
+use crate::poll::Poller;
 use crate::proxy::Bindings;
 use crate::proxy::Hints;
 use crate::proxy::TrustedProxies;
@@ -26,7 +26,7 @@ use crate::resource::{Resource, ResourceRegistry};
 use crate::route::{Route, Table};
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, Metrics};
-use crate::upstream::{ReplicaGuard, Replicas, UpstreamHandle};
+use crate::upstream::{Application, ReplicaGuard, UpstreamHandle};
 
 /// The options of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,18 +61,16 @@ impl PassiveObserver {
     }
 }
 
-/// The gateway: the backend, the routes in front of it, and all watched resources and held clients.
+/// The gateway: the applications, the routes in front of them, and all watched resources and held clients.
 pub struct Gateway {
     /// The options in force.
     pub options: ArcSwap<GatewayOptions>,
-    /// The backend.
+    /// The applications behind it.
     pub upstream: Arc<UpstreamHandle>,
     /// The routes in force.
     pub routes: ArcSwap<Table>,
     /// The watched resources.
     pub hub: Arc<Hub>,
-    /// The limits on all fetches.
-    pub limiter: Arc<FetchLimiter>,
     /// The memory for responses over WebSockets.
     pub replies: Replies,
     /// The memory for request heads that are being read.
@@ -114,13 +112,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts to watch `resource` according to `route`. Must be called within a runtime.
     pub(super) fn watch(&self, route: &Route, resource: Arc<Resource>) {
-        let config = Arc::clone(route.watch_for(resource.key().body.as_deref()));
+        let application = self.application(resource.key().path());
+        let config = application.paced(route.watch_for(resource.key().body.as_deref()));
         let is_untried = config.verify_safe;
         let poller = Poller {
             resource,
             config,
             fetcher: Arc::clone(&self.upstream),
-            limiter: Arc::clone(&self.limiter),
+            limiter: Arc::clone(application.limiter()),
             registry: Arc::clone(&self.hub) as Arc<dyn ResourceRegistry>,
             metrics: Arc::clone(&route.metrics),
             seed: clock::seed(),
@@ -135,19 +134,24 @@ impl Gateway {
         self.options.load_full()
     }
 
-    /// Returns all replicas of the current backend.
-    pub fn replicas(&self) -> Arc<Replicas> {
-        self.upstream.load()
+    /// Returns the application that a request of `path` is for.
+    pub fn application(&self, path: &str) -> Arc<Application> {
+        self.upstream.at(path)
     }
 
-    /// Chooses the replica for a request. Must be called once per request.
-    pub(super) fn upstream(&self) -> ReplicaGuard {
-        self.replicas().choose()
+    /// Chooses the replica for a request of `path`. Must be called once per request.
+    pub(super) fn upstream(&self, path: &str) -> ReplicaGuard {
+        self.application(path).choose()
     }
 
-    /// Returns the fetch timeout.
-    pub(super) fn fetch_timeout(&self) -> Duration {
-        self.replicas().options().replicas.first().map_or(Duration::ZERO, |replica| replica.fetch_timeout)
+    /// Returns the timeout for fetches of `path`.
+    pub(super) fn fetch_timeout(&self, path: &str) -> Duration {
+        self.application(path).options().replicas.first().map_or(Duration::ZERO, |replica| replica.fetch_timeout)
+    }
+
+    /// Returns whether the limits on fetches stretch the intervals of routes.
+    pub fn is_stretched(&self) -> bool {
+        self.upstream.load().values().any(|application| application.limiter().is_saturated())
     }
 
     /// Completes when the time to stop is over.

@@ -5,6 +5,7 @@
 //!                               └── PathKnowledge: facts about single paths, learned from responses
 //! ```
 
+mod by_path;
 mod client;
 mod path;
 mod path_knowledge;
@@ -13,6 +14,7 @@ mod table;
 mod unsteady;
 mod variant;
 
+pub use by_path::ByPath;
 pub use client::{Client, Hop, X_FORWARDED_FOR, X_REAL_IP, node};
 pub use path::{Target, is_unambiguous};
 pub use path_knowledge::{Asked, PathFacts, PathKnowledge};

@@ -51,6 +51,35 @@ pub(super) fn decode(path: &str) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
+/// Returns `path` as a server sees it that decodes, resolves and merges as much as any server does. A path that is
+/// [unambiguous](is_unambiguous) is the same to all of them.
+pub(super) fn resolve(path: &str) -> Vec<u8> {
+    let mut decoded = decode(path).into_owned();
+    // Nothing is gained by decoding a path that is still encoded after this.
+    for _ in 0..2 {
+        match std::str::from_utf8(&decoded) {
+            Ok(text) if text.contains('%') => decoded = decode(text).into_owned(),
+            _ => break,
+        }
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut is_open = false;
+    for segment in decoded.split(|byte| matches!(byte, b'/' | b'\\')) {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        is_open = matches!(name, b"" | b"." | b"..");
+        match name {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            name => kept.push(name),
+        }
+    }
+    let mut resolved: Vec<u8> = kept.iter().flat_map(|segment| [&b"/"[..], segment]).flatten().copied().collect();
+    if is_open {
+        resolved.push(b'/');
+    }
+    resolved
+}
+
 /// A request target in origin form (RFC 9112 section 3.2.1), split into path and query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target<'a> {

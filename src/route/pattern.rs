@@ -38,8 +38,12 @@ pub enum ParsePatternError {
 impl Pattern {
     /// Returns whether `path`, as sent, matches. The caller has checked that the path is unambiguous.
     pub fn matches(&self, path: &str) -> bool {
-        let decoded = decode(path);
-        let mut given = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|byte| *byte == b'/');
+        self.matches_decoded(&decode(path))
+    }
+
+    /// The same for a path without percent-encoding.
+    pub(super) fn matches_decoded(&self, decoded: &[u8]) -> bool {
+        let mut given = decoded.strip_prefix(b"/").unwrap_or(decoded).split(|byte| *byte == b'/');
         for segment in &self.segments {
             match given.next() {
                 Some(given) if segment.matches(given) => {}
@@ -58,6 +62,37 @@ impl Pattern {
             !other.rest && other.segments.len() == self.segments.len()
         };
         enough && self.segments.iter().zip(&other.segments).all(|(own, other)| own.covers(other))
+    }
+
+    /// Returns whether every path matches.
+    pub fn covers_everything(&self) -> bool {
+        self.rest && self.segments.is_empty()
+    }
+
+    /// Returns whether some path may match both patterns. Where both have stars in one segment, it is assumed so.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let reaches = |one: &Self, other: &Self| one.rest || one.segments.len() >= other.segments.len();
+        reaches(self, other)
+            && reaches(other, self)
+            && self.segments.iter().zip(&other.segments).all(|pair| match pair {
+                (Segment::Literal(one), Segment::Literal(other)) => one == other,
+                (Segment::Literal(text), stars) | (stars, Segment::Literal(text)) => stars.matches(text),
+                (Segment::Stars(_), Segment::Stars(_)) => true,
+            })
+    }
+
+    /// Returns how specific the pattern is: the greater, the fewer paths are meant. More segments count first, then an
+    /// end other than `**`, then more literal text.
+    pub(super) fn specificity(&self) -> (usize, bool, usize) {
+        let literal = |segment: &Segment| match segment {
+            Segment::Literal(text) => text.len(),
+            Segment::Stars(parts) => parts.iter().map(Vec::len).sum(),
+        };
+        let whole = |segment: &&Segment| matches!(segment, Segment::Literal(_));
+        // A segment without a star is worth more than any text around one.
+        let text = self.segments.iter().map(literal).sum::<usize>();
+        let exact = self.segments.iter().filter(whole).count();
+        (self.segments.len(), !self.rest, exact << 16 | text)
     }
 
     /// Returns the pattern as written.
@@ -168,7 +203,7 @@ pub enum ParseWritePatternError {
 impl WritePattern {
     /// Returns whether it matches every unsafe request, like the default.
     pub fn is_general(&self) -> bool {
-        self.method.is_none() && self.path.segments.is_empty() && self.path.rest
+        self.method.is_none() && self.path.covers_everything()
     }
 
     /// Returns whether it matches a request with this method and path. `*` matches every method that is not safe (RFC

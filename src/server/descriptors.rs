@@ -48,8 +48,15 @@ impl FdBudget {
     /// Divides `limit` descriptors. A part is reserved for the process itself and for fetches. Most of the rest is for
     /// client connections, most of which may be held; the remainder is for upstream connections of proxied requests.
     fn split(limit: u64, config: &Config) -> Self {
-        let pools: usize = config.upstream.replicas.iter().map(|replica| replica.keepalive).sum();
-        let own = OWN_DESCRIPTORS + (config.budget.max_fetches + pools) as u64;
+        let upstream: usize = config
+            .upstream
+            .iter()
+            .map(|application| {
+                let pools = application.replicas.replicas.iter().map(|replica| replica.keepalive);
+                application.budget.max_fetches + pools.sum::<usize>()
+            })
+            .sum();
+        let own = OWN_DESCRIPTORS + upstream as u64;
         let rest = limit - own.min(limit / 4);
         let part = |of: u64| usize::try_from(of).unwrap_or(usize::MAX).max(1);
         Self {

@@ -54,7 +54,7 @@ use crate::config::reload::ReloadPlan;
 use crate::deliver::StreamLimiter;
 use crate::hub::Hub;
 use crate::observe::Observer;
-use crate::poll::{FetchLimiter, FileWatch, WatchedFiles};
+use crate::poll::{FileWatch, WatchedFiles};
 use crate::proxy::{
     Bindings, Bodies, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, PassiveObserver, Replies,
     WriteLog,
@@ -62,7 +62,7 @@ use crate::proxy::{
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
 use crate::tls::{Certificate, Unusable};
-use crate::upstream::{Replicas, UpstreamHandle};
+use crate::upstream::UpstreamHandle;
 
 /// The reason why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -338,11 +338,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
     let now = clock::now();
     Gateway {
-        upstream: Arc::new(UpstreamHandle::new(Replicas::new(config.upstream.clone()))),
+        upstream: Arc::new(UpstreamHandle::new(&config.upstream)),
         access: Arc::default(),
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
-        limiter: FetchLimiter::new(config.budget),
         replies: Replies::default(),
         heads: Heads::default(),
         bodies: Bodies::default(),

@@ -18,7 +18,6 @@ use crate::proxy::Gateway;
 use crate::resource::{RouteEvents, Trigger};
 use crate::route::{Route, Table};
 use crate::telemetry::Metrics;
-use crate::upstream::Replicas;
 
 /// The state that a reload can change.
 pub(super) struct ReloadableState {
@@ -54,16 +53,13 @@ impl ReloadableState {
     pub(super) fn apply(&self, config: &Config, plan: &ReloadPlan) {
         let gateway = &self.gateway;
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.server.drain;
-        if *gateway.replicas().options() != config.upstream {
-            gateway.upstream.replace(Replicas::new(config.upstream.clone()));
-        }
+        gateway.upstream.replace(&config.upstream);
         self.ask_for_token(config);
         if **gateway.options.load() != config.gateway {
             gateway.options.store(Arc::new(config.gateway.clone()));
         }
         gateway.hub.set_options(config.hub);
         gateway.streams.set_options(self.allowance.clamp(config.streams));
-        gateway.limiter.set_options(config.budget);
         let before = gateway.routes.load_full();
         self.route(&config.routes, plan);
         // The new table is in force, so clients that are sent away find the new routes.

@@ -43,6 +43,7 @@ pub struct Metrics {
     started: SystemTime,
     config_stale: Gauge<i64, AtomicI64>,
     upstream_away: Gauge<i64, AtomicI64>,
+    upstreams_away: Family<Vec<(&'static str, String)>, Gauge<i64, AtomicI64>>,
     replicas_away: Gauge<i64, AtomicI64>,
     budget_stretched: Gauge<i64, AtomicI64>,
     history_bytes: Gauge<u64, AtomicU64>,
@@ -68,6 +69,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("change_to_write_seconds{route}", &[]),
     ("config_stale", &[]),
     ("upstream_away", &[]),
+    ("upstream_path_away{path}", &[]),
     ("replicas_away", &[]),
     ("budget_stretched", &[]),
     ("history_bytes", &[]),
@@ -132,7 +134,17 @@ impl Metrics {
             config_stale.clone(),
         );
         let upstream_away = Gauge::default();
-        registry.register("upstream_away", "1 while the upstream does not answer", upstream_away.clone());
+        registry.register(
+            "upstream_away",
+            "1 while the upstream, or one of several, does not answer",
+            upstream_away.clone(),
+        );
+        let upstreams_away = Family::default();
+        registry.register(
+            "upstream_path_away",
+            "1 while the upstream for this path does not answer",
+            upstreams_away.clone(),
+        );
         let replicas_away = Gauge::default();
         registry.register("replicas_away", "Replicas of the upstream that are not asked", replicas_away.clone());
         let budget_stretched = Gauge::default();
@@ -196,6 +208,7 @@ impl Metrics {
             started,
             config_stale,
             upstream_away,
+            upstreams_away,
             replicas_away,
             budget_stretched,
             history_bytes,
@@ -318,9 +331,20 @@ impl Metrics {
         self.budget_stretched.set(stretched.into());
     }
 
-    /// Records whether the upstream does not answer, and the number of unavailable replicas.
-    pub fn set_upstream_away(&self, away: bool, replicas: usize) {
-        self.upstream_away.set(away.into());
+    /// Records for each upstream its path, which is empty for the general one, whether it does not answer, and the
+    /// number of its unavailable replicas.
+    pub fn set_upstreams<'a>(&self, upstreams: impl Iterator<Item = (&'a str, bool, usize)>) {
+        // A reload may have removed some.
+        self.upstreams_away.clear();
+        let (mut any, mut replicas) = (false, 0);
+        for (path, away, unavailable) in upstreams {
+            any |= away;
+            replicas += unavailable;
+            if !path.is_empty() {
+                self.upstreams_away.get_or_create(&vec![("path", path.to_owned())]).set(away.into());
+            }
+        }
+        self.upstream_away.set(any.into());
         self.replicas_away.set(i64::try_from(replicas).unwrap_or(i64::MAX));
     }
 

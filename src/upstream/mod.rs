@@ -1,7 +1,7 @@
 //! The backend: its address, connections to it, and fetches from it.
 //!
 //! ```text
-//! Replicas ──▶ one of them: an Upstream
+//! UpstreamHandle ─ path ─▶ Application ──▶ Replicas ──▶ one of them: an Upstream
 //!
 //! Address (url) ──▶ Resolver ──▶ HttpPeer ──▶ Connection ◀─▶ IdlePool
 //!                                                 ├─▶ ReplicaGuard::lend      (pingora's HttpProxy)
@@ -31,7 +31,7 @@ pub use connection::{Expected, Line};
 pub use decode::{Decoder, Undecoded};
 pub use error::{ConnectError, ExchangeError, describe_connect, summarize};
 pub use exchange::{FullResponse, Incoming};
-pub use handle::UpstreamHandle;
+pub use handle::{Application, ApplicationOptions, Applications, ApplicationsOptions, UpstreamHandle};
 pub use naming::{Rewrite, rewrite};
 pub use replicas::{Balance, ReplicaGuard, Replicas, ReplicasOptions};
 

@@ -189,7 +189,7 @@
     if (paused) connection('paused', 'paused');
     else if (known.state === 'ready') connection('live', 'live');
     else connection('lost', 'stopping');
-    put(find('upstream'), known.upstream.map(({ url }) => url).join(', '));
+    put(find('upstream'), known.upstream.map(({ url, path }) => (path ? `${url} for ${path}` : url)).join(', '));
     put(find('version'), known.version);
     problems();
     spared();
@@ -203,8 +203,8 @@
   function problems() {
     const found = [];
     const { config, upstream, budget } = known;
-    const alone = upstream.every(({ away }) => away);
-    for (const { url, because } of upstream.filter(({ away }) => away)) {
+    for (const { url, because, path } of upstream.filter(({ away }) => away)) {
+      const alone = upstream.every((other) => other.away || other.path !== path);
       const text = alone ? 'Streams say so, and go on when it answers again.' : 'The others are asked in its place.';
       found.push({ warn: !alone, title: `${url} is not asked: ${because}`, text });
     }

@@ -36,13 +36,15 @@ pub struct Bindings {
 pub(in crate::proxy) struct Binding {
     /// Identifies the connections that may serve this client.
     pub(in crate::proxy) group: u64,
-    upstream: Option<Arc<Upstream>>,
+    /// The replica that the client uses of each application.
+    upstreams: Vec<(Arc<str>, Arc<Upstream>)>,
 }
 
 impl Binding {
-    /// Returns another use of the replica at which the client is signed in.
-    pub(in crate::proxy) fn upstream(&self) -> Option<ReplicaGuard> {
-        self.upstream.as_ref().filter(|upstream| upstream.is_available()).map(ReplicaGuard::new)
+    /// Returns another use of the replica of this application at which the client is signed in.
+    pub(in crate::proxy) fn upstream(&self, application: &str) -> Option<ReplicaGuard> {
+        let (_, upstream) = self.upstreams.iter().find(|(name, _)| **name == *application)?;
+        upstream.is_available().then(|| ReplicaGuard::new(upstream))
     }
 }
 
@@ -65,11 +67,12 @@ impl Bindings {
         self.of(peer).or_else(|| binds().then(|| self.bind(peer)))
     }
 
-    /// Sends the requests of this client to `upstream` from now on.
-    pub(in crate::proxy) fn stay(&self, peer: Peer, chosen: &ReplicaGuard) {
+    /// Sends the requests of this client for `application` to the replica `chosen` from now on.
+    pub(in crate::proxy) fn stay(&self, peer: Peer, application: &Arc<str>, chosen: &ReplicaGuard) {
         let Some(end) = peer.end() else { return };
         if let Some(binding) = self.bound.lock().get_mut(&end) {
-            binding.upstream = Some(chosen.share());
+            binding.upstreams.retain(|(name, _)| name != application);
+            binding.upstreams.push((Arc::clone(application), chosen.share()));
         }
     }
 
@@ -103,6 +106,6 @@ impl Bindings {
 
     fn next(&self) -> Binding {
         // 0 is the group of all unbound clients.
-        Binding { group: self.groups.fetch_add(1, Ordering::Relaxed) + 1, upstream: None }
+        Binding { group: self.groups.fetch_add(1, Ordering::Relaxed) + 1, upstreams: Vec::new() }
     }
 }

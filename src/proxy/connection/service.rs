@@ -55,7 +55,9 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl ConnectionApp {
     /// Creates a service for `gateway` with at most `connections` connections.
     pub fn new(gateway: Arc<Gateway>, options: ConnectionOptions, connections: usize) -> Self {
-        let keepalive = gateway.replicas().options().replicas.iter().map(|replica| replica.keepalive).sum();
+        let applications = gateway.upstream.load();
+        let replicas = applications.values().flat_map(|application| &application.options().replicas);
+        let keepalive = replicas.map(|replica| replica.keepalive).sum();
         let conf = ServerConf { upstream_keepalive_pool_size: keepalive, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(PassthroughProxy::new(Arc::clone(&gateway)), Arc::new(conf));
         proxy.handle_init_modules();

@@ -18,7 +18,6 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::clock;
 use crate::model::{Origin, fields};
 use crate::proto::Exchange;
-use crate::proxy::connection::bindings::Binding;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::buffered_stream::Handed;
 use crate::proxy::passthrough::inject::{Candidate, Injection};
@@ -26,7 +25,7 @@ use crate::proxy::passthrough::observe::{Observation, UploadCopy, observe};
 use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
-use crate::proxy::request::view::{POLL_MARK, Peer, RequestView, is_unsafe};
+use crate::proxy::request::view::{POLL_MARK, Peer, RequestView, is_unsafe, path_of};
 use crate::proxy::watched::body::{is_idempotent, needs_post, retry, set_method};
 use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
@@ -122,12 +121,13 @@ impl ProxyHttp for PassthroughProxy {
         let again = passage.line.take().is_some();
         let from = Peer::of(session.digest());
         let binding = self.gateway.bindings.find(from, session.req_header());
-        let bound = binding.as_ref().and_then(Binding::upstream);
-        let upstream = passage.upstream.insert(bound.unwrap_or_else(|| self.gateway.upstream()));
+        let application = self.gateway.application(path_of(session.req_header()));
+        let bound = binding.as_ref().and_then(|binding| binding.upstream(application.name()));
+        let upstream = passage.upstream.insert(bound.unwrap_or_else(|| application.choose()));
         match upstream.lend(again, binding.as_ref().map(|binding| binding.group)).await {
             Ok(mut peer) => {
                 if let Some(binding) = binding {
-                    self.gateway.bindings.stay(from, upstream);
+                    self.gateway.bindings.stay(from, application.name(), upstream);
                     peer.group_key = binding.group;
                     // The client stays signed in until one of the two ends closes.
                     peer.options.idle_timeout = Some(self.gateway.options().keepalive);
@@ -185,12 +185,12 @@ impl ProxyHttp for PassthroughProxy {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         passage: &mut RequestCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let replicas = self.gateway.replicas();
+        let replicas = self.gateway.application(path_of(session.req_header()));
         // Nothing was sent yet, so another address may be tried for any method.
         error.set_retry(passage.attempts < replicas.attempts());
         if let Some(upstream) = &passage.upstream {

@@ -109,7 +109,8 @@ impl Relay<'_> {
     /// Returns whether the backend refused the request because of its host name, so that it can be repeated with the
     /// backend's own name. The request had no effect then.
     async fn finds_out(&self) -> bool {
-        let (upstream, request) = (self.gateway.upstream(), self.request);
+        let request = self.request;
+        let upstream = self.gateway.upstream(request.target.path);
         Box::pin(upstream.finds_out(&request.client.origin.host, request.target.path)).await
     }
 
@@ -120,7 +121,7 @@ impl Relay<'_> {
         client: &mut H1Connection,
         trace: Option<String>,
     ) -> Result<(ReplicaGuard, HttpSession), Failure> {
-        let replicas = self.gateway.replicas();
+        let replicas = self.gateway.application(self.request.target.path);
         let upstream = replicas.choose();
         let over_idle = match upstream.idle() {
             Some(idle) => Some(self.ask_over(idle, client, &upstream, trace.clone()).await),

@@ -26,7 +26,7 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::pingora::{error_text, name_site};
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::head::{answer_head, raw_target};
-use crate::proxy::request::view::{Peer, RequestView};
+use crate::proxy::request::view::{Peer, RequestView, path_of};
 use crate::proxy::watched::writes::BodySignature;
 use crate::telemetry::AccessGuard;
 use crate::upstream::{Expected, Upstream, expect};
@@ -51,7 +51,7 @@ pub(in crate::proxy) async fn run(
     peer: Peer,
     mut visit: Option<Box<AccessGuard>>,
 ) {
-    let failure = match gateway.replicas().connect().await {
+    let failure = match gateway.application(path_of(&request)).connect().await {
         Ok((upstream, stream)) => {
             let tunnel = Tunnel { gateway, upstream: &upstream, request: &request, peer };
             match tunnel.exchange(&mut client, stream, visit.as_deref_mut()).await {

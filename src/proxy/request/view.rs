@@ -366,6 +366,12 @@ impl<'a> RequestView<'a> {
     }
 }
 
+/// Returns the path of a request with this head, as it was sent.
+pub(in crate::proxy) fn path_of(head: &RequestHeader) -> &str {
+    let target = std::str::from_utf8(head.raw_path()).ok().and_then(Target::parse);
+    target.map_or_else(|| head.uri.path(), |target| target.path)
+}
+
 /// Returns whether a request with this head may change state, as far as the head tells.
 pub(in crate::proxy) fn is_unsafe(head: &RequestHeader) -> bool {
     !head.method.is_safe() && head.method.as_str() != QUERY || fields::overrides_method(&head.headers)

@@ -115,7 +115,8 @@ impl Gateway {
         key: &ResourceKey,
     ) -> Option<Representation> {
         route.metrics.triggered("sample");
-        let _permit = self.limiter.admit(Owner::of(network, key), Priority::Routine, clock::now()).await;
+        let application = self.application(key.path());
+        let _permit = application.limiter().admit(Owner::of(network, key), Priority::Routine, clock::now()).await;
         let (validators, affinity) = (Validators::default(), ReplicaAffinity::default());
         let request = FetchRequest {
             key,

@@ -302,7 +302,7 @@ impl ClientContext {
     /// share of memory.
     async fn send(&self, request: RequestMessage, kept: &mut Kept) -> Result<ResponseMessage, RequestError> {
         let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
-        self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
+        let target = self.target(&request.url).ok_or_else(|| bad(NO_PATH))?;
         let method = request.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes())
             .ok()
@@ -339,7 +339,7 @@ impl ClientContext {
         shape.push(&body);
         let mut visit = self.gateway.access_guard(&head, self.peer, clock::now(), "request");
         let mut sent = head.clone();
-        let upstream = self.gateway.upstream();
+        let upstream = self.gateway.upstream(target.path);
         forward(&mut sent, self.peer, &self.gateway.options().trusted, &upstream).map_err(|_| bad("not a header"))?;
         if let Some(trace) = visit.as_deref().and_then(AccessGuard::traceparent) {
             sent.insert_header("traceparent", trace).map_err(|_| bad("not a header"))?;

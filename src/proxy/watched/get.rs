@@ -268,7 +268,8 @@ impl Gateway {
     /// take long.
     fn patience(&self, plain: &Plain<'_>, resource: &Resource, since: Instant) -> Option<WaitLimit> {
         let owner = Owner::of(plain.request.client.address.map(AddressBucket::of), resource.key());
-        let begins = resource.is_fetched_since(since) || self.limiter.has_room(owner);
+        let has_room = || self.application(resource.key().path()).limiter().has_room(owner);
+        let begins = resource.is_fetched_since(since) || has_room();
         resource.wait_limit(plain.crowd.usual).filter(|_| begins)
     }
 
@@ -299,7 +300,9 @@ impl Gateway {
         resource.vouch();
         let mut since = Self::current_since(route.watch.schedule.every, &resource, writes.latest(), *now);
         let patience = match how {
-            HoldMode::Asked => Some(WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: self.fetch_timeout() }),
+            HoldMode::Asked => {
+                Some(WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: self.fetch_timeout(request.target.path) })
+            }
             HoldMode::Routed => self.patience(plain, &resource, since),
         };
         let Some(patience) = patience else { return Dispatch::Proxy };

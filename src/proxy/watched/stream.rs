@@ -90,7 +90,8 @@ impl Gateway {
                 // The last fetch failed. The client is told so at once, and later whether the resource has recovered.
                 FirstState::Late
             } else {
-                let patience = WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end: self.fetch_timeout() };
+                let end = self.fetch_timeout(request.target.path);
+                let patience = WaitLimit { begin: STREAM_FIRST_STATE_TIMEOUT, end };
                 await_ready(wire, &subscription, since, patience).await
             };
             // A client that has left need not wait for the backend's response.
@@ -183,7 +184,7 @@ impl Gateway {
             head.remove_header(&name);
         }
         head.remove_header(&EXPECT);
-        let upstream = self.upstream();
+        let upstream = self.upstream(request.target.path);
         forward(&mut head, request.peer, &self.options().trusted, &upstream).ok()?;
         let target = std::str::from_utf8(request.head.raw_path()).ok()?;
         let body = request.read.get().map(|read| &read.raw);
