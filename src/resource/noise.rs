@@ -32,6 +32,13 @@ impl StateMachine {
         }
     }
 
+    /// Records that a write, a file or an operator triggered the fetch that began at `at`.
+    pub fn stirred(&mut self, at: Instant) {
+        if let Some(noise) = &mut self.noise {
+            noise.stirred(at);
+        }
+    }
+
     /// Returns whether `new` differs from `known` only in noise.
     pub(super) fn is_noise(
         &mut self,
