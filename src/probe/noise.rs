@@ -256,7 +256,9 @@ impl NoiseLearner {
         let spaced = |samples: &[Sample]| samples.iter().filter(|sample| sample.spaced).count();
         while spaced(&self.samples) > MAX_SPACED || (self.weight() > MAX_BYTES as u64 && self.samples.len() > 2) {
             let Some(oldest) = self.samples.iter().position(|sample| sample.spaced) else { break };
-            self.samples.remove(oldest);
+            // With those in direct succession to it: they would follow another one.
+            let group = 1 + self.samples[oldest + 1..].iter().take_while(|sample| !sample.spaced).count();
+            self.samples.drain(oldest..oldest + group);
         }
     }
 

@@ -90,7 +90,8 @@ test('ten tabs ask the application ten times more often, but no more often throu
         const [polled, pushed] = await rates();
         return polled > 90 && pushed < polled * 0.7;
     }, 40_000);
-    assert.match(await text(page, '#load'), /^11 readers on each side: \d+ requests a minute polled, \d+ through Sungrazer/);
+    const readers = /^11 readers on each side: \d+ requests a minute polled, \d+ through Sungrazer/;
+    await eventually('all readers', async () => readers.test(await text(page, '#load')));
     await page.getByRole('button', { name: 'Close the ten tabs' }).click();
     await eventually('the tabs to be gone', async () => page.frames().length === 3);
     assert.deepEqual(page.errors, []);

@@ -233,6 +233,22 @@ fn a_count_of_events_is_news_however_evenly_they_come() {
 }
 
 #[test]
+fn a_count_of_events_is_news_though_each_state_is_fetched_twice() {
+    let mut watched = Watched::new("application/json");
+    let events = |at: f64| (at / 1.8) as u64;
+    let page = |_: u64, at: f64| format!("{{\"count\":{}}}", events(at));
+    watched.fetch(0.0, false, page);
+    for at in every(0.05, 0.0, 90.0) {
+        let is_new = events(at) != events(at - 0.05);
+        let found = watched.fetch(at, false, page);
+        if is_new {
+            assert_eq!(found, Found::News, "at {at}: {:?}", watched.rules());
+            watched.fetch(at + 0.005, true, page);
+        }
+    }
+}
+
+#[test]
 fn a_number_that_changes_with_a_write_is_news_whatever_it_did_before() {
     let mut watched = Watched::new("application/json");
     let state = |written: u64| move |n: u64, at: f64| {
