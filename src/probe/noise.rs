@@ -207,7 +207,8 @@ impl NoiseLearner {
         let body = self.rules.read(representation);
         let read = Read::of(&body);
         let is_stirred = self.stirred_until.is_some_and(|until| at <= until);
-        let goes_on = all(&mut self.parts, |part| part.observe(&read, at) && !(is_stirred && part.has_moved_freely(at)));
+        let goes_on =
+            all(&mut self.parts, |part| part.observe(&read, at) && !(is_stirred && part.has_moved_freely(at)));
         if self.parts.iter().any(Part::is_over) {
             self.parts.retain(|part| !part.is_over());
             self.compile();

@@ -36,7 +36,7 @@ const on = stage({
         }
         send(204, 'text/plain', '');
     },
-}, { routes: '[[route]]\npath = "/**"\nevery = "1s"\nshim = "learn"\n' });
+}, { routes: '[[route]]\npath = "/**"\nevery = "1s"\nnoise = "off"\nshim = "learn"\n' });
 
 const save = (page, body) => page.evaluate(async (body) => {
     await fetch('/layouts/one', { method: 'PUT', body });

@@ -251,12 +251,18 @@ fn a_count_of_events_is_news_though_each_state_is_fetched_twice() {
 #[test]
 fn a_number_that_changes_with_a_write_is_news_whatever_it_did_before() {
     let mut watched = Watched::new("application/json");
-    let state = |written: u64| move |n: u64, at: f64| {
-        let now = (BEGIN + at).floor();
-        format!("{{\"now\":{now:.0},\"users\":{},\"jobs\":{written}}}", 40 + mixed(n) % 20)
+    let state = |written: u64| {
+        move |n: u64, at: f64| {
+            let now = (BEGIN + at).floor();
+            format!("{{\"now\":{now:.0},\"users\":{},\"jobs\":{written}}}", 40 + mixed(n) % 20)
+        }
     };
     let found = watched.run(every(0.5, 0.5, 40.0), state(1));
-    assert!(found.iter().filter(|(at, found)| *at > 20.0 && *found == Found::News).count() == 0, "{:?}", watched.rules());
+    assert!(
+        found.iter().filter(|(at, found)| *at > 20.0 && *found == Found::News).count() == 0,
+        "{:?}",
+        watched.rules()
+    );
     // The number of users is one that changes all the time.
     watched.learner.stirred(watched.start + Duration::from_secs_f64(40.0));
     assert_eq!(watched.fetch(40.0, false, state(1)), Found::News);
