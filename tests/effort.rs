@@ -141,7 +141,7 @@ const PACE: Option<Duration> = Some(Duration::from_secs(5));
 
 #[tokio::test(start_paused = true)]
 async fn it_begins_gently_and_goes_as_far_as_the_effort_allows() {
-    for (takes, most) in [(1, 240), (10, 60), (50, 12)] {
+    for (takes, most) in [(1, 72), (10, 60), (50, 12)] {
         let simulation = Simulation::new(takes);
         let _tab = simulation.follow(1, PACE);
         let first = simulation.in_seconds(15).await;
@@ -162,7 +162,7 @@ async fn the_first_change_after_an_hour_is_found_as_soon_as_any() {
     while tab.resource().state().newest().unwrap().representation.body != "1" {
         sleep(Duration::from_millis(5)).await;
     }
-    assert!(changed.elapsed() <= Duration::from_millis(290), "{:?}", changed.elapsed());
+    assert!(changed.elapsed() <= Duration::from_millis(940), "{:?}", changed.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,14 +179,14 @@ async fn a_busy_application_and_one_that_says_it_is_too_much_are_left_alone() {
     let simulation = Simulation::new(1);
     let _tab = simulation.follow(1, PACE);
     sleep(Duration::from_secs(60)).await;
-    assert!(simulation.in_seconds(10).await > 30);
+    assert!(simulation.in_seconds(10).await > 8);
     simulation.world.takes.store(200, Ordering::SeqCst);
     sleep(Duration::from_secs(5)).await;
     let busy = simulation.in_seconds(20).await;
     assert!(busy <= 5, "{busy} fetches in four intervals of a busy application");
     simulation.world.takes.store(1, Ordering::SeqCst);
     sleep(Duration::from_secs(180)).await;
-    assert!(simulation.in_seconds(10).await > 30);
+    assert!(simulation.in_seconds(10).await > 8);
     simulation.world.limits.store(true, Ordering::SeqCst);
     sleep(Duration::from_secs(1)).await;
     simulation.world.limits.store(false, Ordering::SeqCst);

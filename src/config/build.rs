@@ -396,7 +396,10 @@ const ALL_QUERIES: &str = "queries";
 
 /// Returns whether noise is learned for the route's resources.
 fn learns_noise(route: &file::Route) -> bool {
-    route.noise == Some(file::Noise::Learn)
+    match route.noise {
+        Some(noise) => noise == file::Noise::Learn,
+        None => matches!(route.shim, file::Shim::Learn(_)),
+    }
 }
 
 /// Why a secret cannot be used.

@@ -150,9 +150,9 @@ pub struct Route {
     pub post: Option<Post>,
     /// Parts whose change alone is no change. They are still delivered, with the next real one.
     pub ignore: Ignore,
-    /// `"learn"`: what changes by itself, such as clocks, counters and tokens, is learned while it is fetched, and hurries no page
-    /// and wakes no stream; clients have it at their own pace. An application's own count of events that goes on evenly is taken for
-    /// a counter, too. `"off"`, the default: all that changes is news, but for `ignore`.
+    /// `"learn"`, the default where `shim = "learn"`: what changes by itself, such as clocks, counters and tokens, is learned while it
+    /// is fetched, and hurries no page and wakes no stream; clients have it at their own pace. `"off"`, the default elsewhere: all that
+    /// changes is news, but for `ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"learn")]
     pub noise: Option<Noise>,

@@ -20,6 +20,11 @@ use crate::resource::{CompletedFetch, FetchOutcome};
 /// The minimum interval.
 pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The number of clients whose own polls are always at least as many as the fetches of a resource for which all clients declare
+/// an interval: an application with that many open pages has less to do than without us, and a change is found several
+/// times sooner than by polling.
+const FEWER_THAN_CLIENTS: u32 = 6;
+
 /// The first interval, before the cost of a fetch is known, if no client declares an interval.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,6 +58,8 @@ pub(super) struct Pacer {
     cost: Option<f64>,
     /// The usual duration of a fetch in seconds.
     usual: f64,
+    /// The minimum interval in seconds.
+    shortest: f64,
     /// The interval in seconds; `None` before the first fetch.
     interval: Option<f64>,
     /// The factor by which all intervals are stretched because of shared resources.
@@ -63,7 +70,14 @@ pub(super) struct Pacer {
 impl Pacer {
     /// Creates a pacer without knowledge. `effort` is the fraction of one worker's time.
     pub(super) fn new(effort: f64) -> Self {
-        Self { effort, cost: None, usual: 0.0, interval: None, crowding: 1.0, limited_until: None }
+        let shortest = MIN_INTERVAL.as_secs_f64();
+        Self { effort, cost: None, usual: 0.0, shortest, interval: None, crowding: 1.0, limited_until: None }
+    }
+
+    /// Sets the interval at which clients would poll, if all of them declare one.
+    pub(super) fn set_declared(&mut self, pace: Option<Duration>) {
+        let shortest = pace.map_or(MIN_INTERVAL, |pace| MIN_INTERVAL.max(pace / FEWER_THAN_CLIENTS));
+        self.shortest = shortest.as_secs_f64();
     }
 
     /// Records a fetch that was answered after `took`, including `network` for the network. Clients would poll at the
@@ -103,7 +117,7 @@ impl Pacer {
 
     /// Returns the interval without other resources, in seconds.
     fn target(&self) -> f64 {
-        (self.cost.unwrap_or_default() / self.effort).max(MIN_INTERVAL.as_secs_f64())
+        (self.cost.unwrap_or_default() / self.effort).max(self.shortest)
     }
 
     /// Returns the demand of the resource: the application's time, and fetches per second.
@@ -284,6 +298,19 @@ mod tests {
         }
         assert!((4..=8).contains(&fetches), "{fetches} in the next half minute");
         assert_eq!(after(&mut pacer, 20, ms(1), pace), ms(250));
+    }
+
+    #[test]
+    fn six_pages_would_ask_as_often_by_themselves() {
+        for (pace, expected) in [(1, 250), (3, 500), (60, 10_000)] {
+            let pace = Duration::from_secs(pace);
+            let mut pacer = Pacer::new(0.01);
+            pacer.set_declared(Some(pace));
+            assert_eq!(after(&mut pacer, 40, ms(1), Some(pace)), ms(expected), "{pace:?}");
+            // A client without an interval of its own has all that the effort allows.
+            pacer.set_declared(None);
+            assert_eq!(after(&mut pacer, 40, ms(1), Some(pace)), ms(250), "{pace:?}");
+        }
     }
 
     #[test]

@@ -398,6 +398,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         let was_stale = matches!(state.head().status, ResourceStatus::Stale { .. });
         let entry = FetchLogEntry::from_fetch(&fetch, trigger);
         state.set_pace(self.resource.client_interval().min.unwrap_or_default());
+        if matches!(trigger, Trigger::Write | Trigger::File | Trigger::Hook) {
+            state.stirred(fetch.started);
+        }
         let (verdict, ring) = state.observe(fetch);
         self.tell_noise(state, &verdict);
         self.log(&verdict, was_stale);

@@ -205,7 +205,9 @@ impl Schedule {
     /// Records a fetch that was answered after `took`, including `network` for the network.
     pub(super) fn answered(&mut self, took: Duration, network: Duration) {
         let pace = self.min_client_interval();
+        let declared = pace.filter(|_| self.client_interval.declared_by_all);
         if let Some(pacer) = &mut self.pacer {
+            pacer.set_declared(declared);
             pacer.record(took, network, pace);
         }
     }

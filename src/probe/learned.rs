@@ -25,6 +25,15 @@ pub(super) enum Law {
     Length,
     /// In any way, as long as they change and stay of the same kind.
     Free,
+    /// The same, and as long as they both rise and fall: a number that only rises may count events that users wait for.
+    Wavering,
+}
+
+impl Law {
+    /// Returns whether all values that `other` expects are expected by this one, as far as the same fetches show.
+    pub(super) fn includes(self, other: Self) -> bool {
+        self == other || (self, other) == (Self::Free, Self::Wavering)
+    }
 }
 
 /// The locations of a rule's values.
@@ -100,7 +109,8 @@ impl Part {
         let law = match nature {
             Volatility::Clock | Volatility::Age | Volatility::Countdown => Law::Clock,
             Volatility::Duration => Law::Length,
-            Volatility::Counter | Volatility::Token | Volatility::Noise | Volatility::Measure => Law::Free,
+            Volatility::Counter | Volatility::Token | Volatility::Noise => Law::Free,
+            Volatility::Measure => Law::Wavering,
             Volatility::Churn | Volatility::Unknown => return None,
         };
         let none = Rules::default();
@@ -115,6 +125,12 @@ impl Part {
     /// Returns the same part without observations.
     pub(super) fn afresh(&self) -> Self {
         Self { spots: BTreeMap::new(), missing: 0, seen: None, ..self.clone() }
+    }
+
+    /// Returns whether a number that follows neither the clock nor a law of growth changed in the fetch that began at `at`.
+    pub(super) fn has_moved_freely(&self, at: Instant) -> bool {
+        let is_number = matches!(self.nature, Volatility::Counter | Volatility::Noise | Volatility::Measure);
+        is_number && self.spots.values().any(|spot| spot.moves > 0 && spot.moved == at)
     }
 
     /// Returns whether the part has ended because it has no values.
@@ -234,7 +250,8 @@ struct Hand {
 struct Moves {
     times: u32,
     largest: f64,
-    /// Whether it ever decreased.
+    /// Whether it ever increased, and decreased.
+    rose: bool,
     fell: bool,
 }
 
@@ -267,18 +284,18 @@ impl Spot {
         if text == self.text {
             return self.rests(law, rest, at);
         }
-        if law == Law::Free {
+        if matches!(law, Law::Free | Law::Wavering) {
             self.rests(law, rest, at);
         }
         let same_tags = tags(&text) == tags(&self.text);
         let expected = match law {
             Law::Clock => {
                 // A counter may look like a clock for a while.
-                let moves_on = self.moves_on(&text);
+                let moves_on = self.moves_on(&text, law);
                 (self.clock.goes_to(moment(&text), at) || moves_on) && same_tags
             }
             Law::Length => self.grows(&text, at) && same_tags,
-            Law::Free => self.moves_on(&text),
+            Law::Free | Law::Wavering => self.moves_on(&text, law),
         };
         self.moves = self.moves.saturating_add(1);
         self.moved = at;
@@ -293,13 +310,13 @@ impl Spot {
         match law {
             Law::Clock => self.clock.rests(at) || !self.silent,
             Law::Length => true,
-            Law::Free if self.moves > 0 && still > rest => {
+            Law::Free | Law::Wavering if self.moves > 0 && still > rest => {
                 // Changes from here on are real, until there were some more.
                 let was_silent = self.silent;
                 *self = Self::new(std::mem::take(&mut self.text), at);
                 !was_silent
             }
-            Law::Free => true,
+            Law::Free | Law::Wavering => true,
         }
     }
 
@@ -307,16 +324,16 @@ impl Spot {
     fn grows(&self, text: &str, at: Instant) -> bool {
         let (Some(was), Some(is)) = (moment(&self.text), moment(text)) else { return false };
         let passed = at.saturating_duration_since(self.moved).as_secs_f64() * 1.05 + SLACK;
-        was.kind == is.kind && is.value > was.value && is.value - was.value <= passed + resolution(text)
+        was.kind == is.kind && is.value > was.value && is.value - was.value <= passed + resolution(text, is.kind)
     }
 
-    fn moves_on(&mut self, text: &str) -> bool {
+    fn moves_on(&mut self, text: &str, law: Law) -> bool {
         let ((was, old), (is, new)) = (pieces(&self.text), pieces(text));
         if was == is && self.numbers.len() == new.len() && !new.is_empty() {
             let pairs = self.numbers.iter_mut().zip(old.into_iter().zip(new));
             return pairs
                 .filter(|(_, (old, new))| old != new)
-                .fold(true, |expected, (moves, (old, new))| moves.take(old, new) && expected);
+                .fold(true, |expected, (moves, (old, new))| moves.take(old, new, law) && expected);
         }
         self.numbers = vec![Moves::default(); new.len()];
         let same_tags = tags(text) == tags(&self.text);
@@ -381,10 +398,11 @@ impl Hand {
 }
 
 impl Moves {
-    fn take(&mut self, old: f64, new: f64) -> bool {
+    fn take(&mut self, old: f64, new: f64, law: Law) -> bool {
         let (moved, known) = (new - old, *self);
         self.times = self.times.saturating_add(1);
         self.largest = self.largest.max(moved.abs());
+        self.rose |= moved > 0.0;
         self.fell |= moved < 0.0;
         let resets = moved < 0.0 && !known.fell && known.times >= GROWS;
         let jumps = known.times >= JUDGED && moved.abs() > JUMP * known.largest;
@@ -393,7 +411,7 @@ impl Moves {
             self.times = 0;
             return false;
         }
-        known.times >= MIN_MOVES
+        known.times >= MIN_MOVES && (law != Law::Wavering || (known.rose && known.fell))
     }
 }
 
@@ -415,7 +433,7 @@ fn moment(text: &str) -> Option<TimeValue> {
 }
 
 /// Returns the unit of an age, in seconds.
-fn resolution(text: &str) -> f64 {
+fn resolution(text: &str, kind: Kind) -> f64 {
     let text = untagged(text).to_ascii_lowercase();
     let smallest = text.split(|c: char| !c.is_ascii_alphabetic()).filter_map(|word| match word {
         "ms" | "s" | "sec" | "secs" | "second" | "seconds" => Some(1.0),
@@ -424,7 +442,13 @@ fn resolution(text: &str) -> f64 {
         "d" | "day" | "days" => Some(86_400.0),
         _ => None,
     });
-    smallest.fold(f64::INFINITY, f64::min).min(86_400.0)
+    let coarsest = match kind {
+        // The unit, if any, is outside of the text: hardly less than a second.
+        Kind::Number => 1.0,
+        Kind::Time => 60.0,
+        Kind::Date | Kind::Length => 86_400.0,
+    };
+    smallest.fold(f64::INFINITY, f64::min).min(coarsest)
 }
 
 /// Returns the tags of a markup text.

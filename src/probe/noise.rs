@@ -16,9 +16,9 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::Sample;
-use super::change_series::{ChangeSeries, Changes, Timeline};
+use super::change_series::{ChangeSeries, Changes, Observation, Timeline};
 use super::learned::{Part, Read};
-use super::time_value::time_value;
+use super::time_value::{Kind, time_value};
 use super::value::untagged;
 use super::volatility::{Volatility, classify};
 use crate::explain::Rule;
@@ -38,6 +38,9 @@ const QUICK_COUNTS_FOR: Duration = Duration::from_secs(60);
 /// The minimum distance between samples; at least the clients' polling interval.
 const MIN_SPACING: Duration = Duration::from_secs(1);
 const MAX_SPACING: Duration = Duration::from_secs(5);
+
+/// How long after a trigger numbers may change because of it.
+const STIRRED_FOR: Duration = Duration::from_secs(1);
 
 /// The number of consecutive samples, apart in time, after which a number that always differs is a measurement.
 const MEASURED: usize = 6;
@@ -65,6 +68,8 @@ pub struct NoiseLearner {
     rules: Rules,
     /// The content of the last body, and its meaning under `rules`.
     meaning: Option<(Digest, Digest)>,
+    /// The time until which a number may have changed because of what triggered a fetch.
+    stirred_until: Option<Instant>,
     /// The number of consecutive analyses without a result, and the number of changes to skip before the next.
     fruitless: u32,
     wait: u32,
@@ -91,6 +96,7 @@ impl NoiseLearner {
             parts: Vec::new(),
             rules,
             meaning: None,
+            stirred_until: None,
             fruitless: 0,
             wait: 0,
         }
@@ -99,6 +105,12 @@ impl NoiseLearner {
     /// Sets the clients' polling interval.
     pub fn set_pace(&mut self, pace: Duration) {
         self.pace = pace;
+    }
+
+    /// Records that a write, a file or an operator triggered the fetch that began at `at`. A number that changes now may have been
+    /// changed by that, even if it usually changes by itself.
+    pub fn stirred(&mut self, at: Instant) {
+        self.stirred_until = Some(at + STIRRED_FOR);
     }
 
     /// Returns the learned parts.
@@ -194,7 +206,9 @@ impl NoiseLearner {
         }
         let body = self.rules.read(representation);
         let read = Read::of(&body);
-        let goes_on = all(&mut self.parts, |part| part.observe(&read, at));
+        let is_stirred = self.stirred_until.is_some_and(|until| at <= until);
+        let goes_on =
+            all(&mut self.parts, |part| part.observe(&read, at) && !(is_stirred && part.has_moved_freely(at)));
         if self.parts.iter().any(Part::is_over) {
             self.parts.retain(|part| !part.is_over());
             self.compile();
@@ -243,7 +257,9 @@ impl NoiseLearner {
         let spaced = |samples: &[Sample]| samples.iter().filter(|sample| sample.spaced).count();
         while spaced(&self.samples) > MAX_SPACED || (self.weight() > MAX_BYTES as u64 && self.samples.len() > 2) {
             let Some(oldest) = self.samples.iter().position(|sample| sample.spaced) else { break };
-            self.samples.remove(oldest);
+            // With those in direct succession to it: they would follow another one.
+            let group = 1 + self.samples[oldest + 1..].iter().take_while(|sample| !sample.spaced).count();
+            self.samples.drain(oldest..oldest + group);
         }
     }
 
@@ -275,7 +291,9 @@ impl NoiseLearner {
             let at = started + sample.at;
             goes_on = all(&mut self.parts, |part| part.observe(&read, at));
         }
-        Some(goes_on)
+        let is_stirred = |at| self.stirred_until.is_some_and(|until| at <= until);
+        let last = self.samples.last().map(|sample| started + sample.at).filter(|at| is_stirred(*at));
+        Some(goes_on && !last.is_some_and(|at| self.parts.iter().any(|part| part.has_moved_freely(at))))
     }
 
     fn candidates(&self) -> Vec<Part> {
@@ -293,7 +311,7 @@ impl NoiseLearner {
         let mut series = ChangeSeries::within(MAX_STEPS);
         super::collect(&texts, form, &timeline, &mut series);
         let room = MAX_PARTS.saturating_sub(self.parts.len());
-        let is_known = |new: &Part| self.parts.iter().any(|part| part.rule == new.rule && part.law == new.law);
+        let is_known = |new: &Part| self.parts.iter().any(|part| part.rule == new.rule && part.law.includes(new.law));
         let mut found: BTreeSet<Rule> = BTreeSet::new();
         let parts = series.list.into_iter().filter_map(|(_, changes)| {
             let rule = changes.rule.clone().filter(|_| changes.doubt.is_none())?;
@@ -323,7 +341,8 @@ fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
         Volatility::Unknown | Volatility::Duration
             if slow >= MEASURED
                 && slow == timeline.pairs(true)
-                && seen.iter().all(|seen| is_number(&seen.old) && is_number(&seen.new)) =>
+                && seen.iter().all(|seen| is_number(&seen.old) && is_number(&seen.new))
+                && wavers(seen) =>
         {
             Some(Volatility::Measure)
         }
@@ -337,9 +356,24 @@ fn nature(changes: &Changes, timeline: &Timeline) -> Option<Volatility> {
         nature @ (Volatility::Counter | Volatility::Token | Volatility::Noise) => {
             (quick > 1 || (quick > 0 && fetches.len() > 2)).then_some(nature)
         }
+        // Events that users wait for may happen once a second for a while.
+        Volatility::Age | Volatility::Countdown if slow < MEASURED && seen.iter().all(is_bare) => None,
         // A clock changes all the time; a number may fit by chance.
         nature => (fetches.len() > 2 && slow * 4 >= timeline.pairs(true) * 3).then_some(nature),
     }
+}
+
+/// Returns whether values both rise and fall. A number that only rises may count events that users wait for.
+fn wavers(seen: &[Observation]) -> bool {
+    let number = |text: &str| time_value(&untagged(text)).map(|value| value.value);
+    let steps = || seen.iter().filter_map(|seen| Some(number(&seen.new)? - number(&seen.old)?));
+    steps().any(|step| step > 0.0) && steps().any(|step| step < 0.0)
+}
+
+/// Returns whether a value is a number without a unit of time.
+fn is_bare(seen: &Observation) -> bool {
+    let kind = |text: &str| time_value(&untagged(text)).map(|value| value.kind);
+    seen.unit.is_empty() && kind(&seen.new) == Some(Kind::Number)
 }
 
 fn is_number(text: &str) -> bool {

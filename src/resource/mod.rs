@@ -39,7 +39,7 @@ pub use fetch::{CompletedFetch, Decline, Failure, FetchOutcome, Refusal};
 pub use fetch_log::FetchLogEntry;
 pub use handle::{MIN_AGE_FOR_ROTATION, Resource};
 pub use history::{History, Options as HistoryOptions};
-pub use noise::NOISE_LASTS;
+pub use noise::{NOISE_LASTS, noise_lasts};
 pub use page::{Fetching, Page};
 pub use registry::{Evidence, ResourceRegistry};
 pub use replica_affinity::ReplicaAffinity;

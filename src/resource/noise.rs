@@ -13,9 +13,20 @@ use crate::explain::Explanation;
 use crate::model::{Representation, Snapshot, Version};
 use crate::probe::NoiseLearner;
 
-/// How long known noise is equivalent to a response of the application: no page displays a clock that is older than
-/// this compared with its own poll.
+/// How long known noise is at least equivalent to a response of the application.
 pub const NOISE_LASTS: Duration = Duration::from_millis(100);
+
+/// How long it is at most.
+const MAX_NOISE_LASTS: Duration = Duration::from_secs(1);
+
+/// The number of pages whose polls are not fewer than the fetches that all pages cause by displaying noise.
+const FEWER_THAN_PAGES: u32 = 8;
+
+/// Returns how long known noise is equivalent to a response of the application, where clients poll at the interval `pace`: no
+/// page displays a clock that is older than this compared with its own poll.
+pub fn noise_lasts(pace: Option<Duration>) -> Duration {
+    pace.map_or(NOISE_LASTS, |pace| (pace / FEWER_THAN_PAGES).clamp(NOISE_LASTS, MAX_NOISE_LASTS))
+}
 
 impl StateMachine {
     /// Records a fetch in direct succession to the previous one, only for learning.
@@ -29,6 +40,13 @@ impl StateMachine {
     pub fn set_pace(&mut self, pace: Duration) {
         if let Some(noise) = &mut self.noise {
             noise.set_pace(pace);
+        }
+    }
+
+    /// Records that a write, a file or an operator triggered the fetch that began at `at`.
+    pub fn stirred(&mut self, at: Instant) {
+        if let Some(noise) = &mut self.noise {
+            noise.stirred(at);
         }
     }
 

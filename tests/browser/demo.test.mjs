@@ -80,17 +80,18 @@ test('it says that it learns, and measures both sides of an edit', async () => {
     await page.close();
 });
 
-test('ten tabs ask the application ten times more often, but not through Sungrazer', async () => {
+test('ten tabs ask the application ten times more often, but no more often through Sungrazer', async () => {
     const page = await open();
     await page.getByRole('button', { name: 'Open ten more tabs' }).click();
     await eventually('twenty tabs', async () => page.frames().length === 23);
     const rates = async () => (await Promise.all(['polled', 'pushed'].map((side) => text(page, `#${side} .rate`)))).map(Number);
-    // Each asks every 5 s: 11 tabs 132 times a minute.
-    await eventually('ten times more requests', async () => {
+    // Each asks every 5 s: 11 tabs 132 times a minute. Sungrazer asks as often as six would, for any number.
+    await eventually('fewer requests through Sungrazer', async () => {
         const [polled, pushed] = await rates();
-        return polled > 90 && pushed < polled / 2;
+        return polled > 90 && pushed < polled * 0.7;
     }, 40_000);
-    assert.match(await text(page, '#load'), /^11 readers on each side: \d+ requests a minute polled, \d+ through Sungrazer/);
+    const readers = /^11 readers on each side: \d+ requests a minute polled, \d+ through Sungrazer/;
+    await eventually('all readers', async () => readers.test(await text(page, '#load')));
     await page.getByRole('button', { name: 'Close the ten tabs' }).click();
     await eventually('the tabs to be gone', async () => page.frames().length === 3);
     assert.deepEqual(page.errors, []);

@@ -1,4 +1,4 @@
-// A route that says nothing but that its pages are to be followed: what the application is asked, and what is shown after a
+// A route with a duration for its interval: what the application is asked, and what is shown after a
 // write though nobody looks for its effect.
 
 import assert from 'node:assert/strict';
@@ -36,7 +36,7 @@ const on = stage({
         }
         send(204, 'text/plain', '');
     },
-}, { routes: '[[route]]\npath = "/**"\nshim = "learn"\n' });
+}, { routes: '[[route]]\npath = "/**"\nevery = "1s"\nnoise = "off"\nshim = "learn"\n' });
 
 const save = (page, body) => page.evaluate(async (body) => {
     await fetch('/layouts/one', { method: 'PUT', body });

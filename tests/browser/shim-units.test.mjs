@@ -98,7 +98,7 @@ test('who follows what others follow is told what it is, also if that was not kn
     const { StreamHub, StreamConnection } = part(['hub'], 'StreamHub, StreamConnection', { nativeClearTimeout() {}, nativeSetTimeout: () => 0 });
     const hub = new StreamHub();
     const told = { one: [], two: [], three: [] };
-    const client = (name) => ({ tell: ({ id, event, body }) => told[name].push([id, event, body].join(' ').trim()) });
+    const client = (name) => ({ tell: ({ id, event, body, old }) => told[name].push([id, event, body, old && 'old'].join(' ').trim()) });
     const [one, two, three] = Object.keys(told).map(client);
     hub.follow(one, { id: 1, url: '/a', headers: {} });
     const [{ lane }] = hub.follows.values();
@@ -111,7 +111,7 @@ test('who follows what others follow is told what it is, also if that was not kn
     hub.follow(three, { id: 3, url: '/a', headers: {} });
     assert.deepEqual(told, {
         one: ['1 snapshot state', '1 down', '1 snapshot state'],
-        two: ['2 snapshot state'],
+        two: ['2 snapshot state old', '2 snapshot state'],
         three: ['3 snapshot state'],
     });
 });

@@ -197,7 +197,7 @@ fn a_clock_that_jumps_is_news_at_once() {
     let found = watched.run(every(0.5, 0.5, 80.0), |_, at| format!("up for {} seconds\n", clock(at)));
     let news: Vec<f64> =
         found.iter().filter(|(at, found)| *at > 20.0 && *found == Found::News).map(|(at, _)| *at).collect();
-    assert!(news.first().is_some_and(|at| *at > 40.0 && *at < 41.0), "{news:?}");
+    assert!(news.first().is_some_and(|at| *at > 40.0 && *at < 41.0), "{news:?} {:?}", watched.rules());
     assert!(news.last().is_some_and(|at| *at < 50.0), "it is a clock again: {news:?}");
 }
 
@@ -212,6 +212,61 @@ fn a_number_that_a_user_enters_is_news_each_time() {
     let news: Vec<f64> =
         found.iter().filter(|(at, found)| *at > 10.0 && *found == Found::News).map(|(at, _)| at.floor()).collect();
     assert_eq!(news, [15.0, 30.0, 45.0, 75.0], "{:?}", watched.rules());
+}
+
+#[test]
+fn a_count_of_events_is_news_however_evenly_they_come() {
+    for form in FORMS {
+        for (gap, distance) in [(0.25, 1.5), (0.5, 2.0), (2.0, 1.7), (2.0, 2.0), (3.0, 1.3)] {
+            let mut watched = Watched::new(form);
+            let events = |at: f64| (at / distance) as u64;
+            let found = watched.run(every(gap, 0.5, 90.0), |n, at| {
+                body(form, &[("load", format!("0.{:02}", 10 + mixed(n) % 80))], events(at), "calm")
+            });
+            let mut shown = events(0.5);
+            for (at, found) in found {
+                let is_new = std::mem::replace(&mut shown, events(at)) != events(at);
+                assert!(!is_new || found == Found::News, "{form}, each {gap} s, at {at}: {:?}", watched.rules());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_count_of_events_is_news_though_each_state_is_fetched_twice() {
+    let mut watched = Watched::new("application/json");
+    let events = |at: f64| (at / 1.8) as u64;
+    let page = |_: u64, at: f64| format!("{{\"count\":{}}}", events(at));
+    watched.fetch(0.0, false, page);
+    for at in every(0.05, 0.0, 90.0) {
+        let is_new = events(at) != events(at - 0.05);
+        let found = watched.fetch(at, false, page);
+        if is_new {
+            assert_eq!(found, Found::News, "at {at}: {:?}", watched.rules());
+            watched.fetch(at + 0.005, true, page);
+        }
+    }
+}
+
+#[test]
+fn a_number_that_changes_with_a_write_is_news_whatever_it_did_before() {
+    let mut watched = Watched::new("application/json");
+    let state = |written: u64| {
+        move |n: u64, at: f64| {
+            let now = (BEGIN + at).floor();
+            format!("{{\"now\":{now:.0},\"users\":{},\"jobs\":{written}}}", 40 + mixed(n) % 20)
+        }
+    };
+    let found = watched.run(every(0.5, 0.5, 40.0), state(1));
+    assert!(
+        found.iter().filter(|(at, found)| *at > 20.0 && *found == Found::News).count() == 0,
+        "{:?}",
+        watched.rules()
+    );
+    // The number of users is one that changes all the time.
+    watched.learner.stirred(watched.start + Duration::from_secs_f64(40.0));
+    assert_eq!(watched.fetch(40.0, false, state(1)), Found::News);
+    assert_eq!(watched.fetch(42.0, false, state(1)), Found::Noise);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::proxy::request::forwarded::has_own_via;
 use crate::proxy::request::view::RequestView;
 use crate::proxy::watched::dispatch::Dispatch;
 use crate::proxy::watched::identity::IDENTITY;
-use crate::resource::{NOISE_LASTS, Resource, ResourceState, TaskNotify, WaitLimit};
+use crate::resource::{Resource, ResourceState, TaskNotify, WaitLimit, noise_lasts};
 use crate::route::{PathFacts, Route, Shim};
 
 /// The maximum hold time of a poll.
@@ -177,7 +177,8 @@ impl Gateway {
             Self::current_since(route.watch.schedule.every, &resource, self.last_write(request), *now)
         };
         // Noise is soon older than the client would see it.
-        let lasts = now.checked_sub(NOISE_LASTS).filter(|_| resource.state().is_noisy());
+        let lasts =
+            resource.state().is_noisy().then(|| now.checked_sub(noise_lasts(resource.client_interval().min))).flatten();
         let since = since.max(lasts.unwrap_or(since));
         // A client never receives a state fetched before its previous response, unless the resource is kept up to date.
         let since = since.max(plain.crowd.answered.filter(|_| resource.held() == 0).unwrap_or(since));
