@@ -10,6 +10,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pingora::http::RequestHeader;
 
+use crate::model::HeaderEdits;
 use crate::tls::Outgoing;
 use crate::upstream::{Address, HostMode, Options, Upstream};
 
@@ -141,6 +142,8 @@ impl RequestArgs {
             connect_timeout: patience,
             fetch_timeout: patience,
             keepalive: 1,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
             tls: Outgoing::read(None, !self.insecure, None, None).context("TLS")?,
         }))
     }

@@ -20,7 +20,7 @@ use crate::model::{Digest, RouteId, Secret};
 use crate::normalise::{Pointer, Rules};
 use crate::poll::{BudgetOptions, Effort, ScheduleOptions, WatchConfig};
 use crate::post::{Glob, ReadRules, Reads};
-use crate::proxy::{ConnectionOptions, GatewayOptions, TrustedProxies};
+use crate::proxy::{ConnectionOptions, GatewayOptions, RequestLimitOptions, TrustedProxies};
 use crate::resource::HistoryOptions;
 use crate::route::{Audience as Shared, Pattern, Shim, VariantOptions, WritePattern};
 use crate::telemetry::AccessLogTarget;
@@ -42,6 +42,8 @@ pub struct Config {
     pub access: AccessLogTarget,
     /// The limits on watched resources.
     pub hub: hub::Options,
+    /// The limits on requests of clients.
+    pub limits: RequestLimitOptions,
     /// The limits on held clients.
     pub streams: deliver::StreamsOptions,
     /// The routes, in order.
@@ -192,6 +194,10 @@ pub(super) fn build(file: &File, text: &str, tree: &Tree<'_>, found: &mut Diagno
             max_resources_per_address: server.max_resources_per_address,
             max_history_bytes: server.max_history_bytes.value.0,
         },
+        limits: RequestLimitOptions {
+            max_rate_per_address: server.max_request_rate_per_address,
+            max_body: server.max_request_body.as_ref().map(|size| size.value.0),
+        },
         streams: deliver::StreamsOptions {
             max_streams: server.max_streams,
             max_streams_per_address: server.max_streams_per_address,
@@ -250,7 +256,8 @@ fn application(upstream: &file::Upstream, tls: &tls::Outgoing) -> ApplicationOpt
 /// different route.
 fn behind(route: &file::Route, upstreams: &Upstreams) -> Vec<u8> {
     let identity = |upstream: &file::Upstream| {
-        serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort)).unwrap_or_default()
+        let headers = (&upstream.request_headers, &upstream.response_headers);
+        serde_json::to_vec(&(&upstream.url, upstream.host, &upstream.effort, headers)).unwrap_or_default()
     };
     let mut behind = upstreams.general().map(identity).unwrap_or_default();
     // The browser script may follow any URL through a route that learns.
@@ -275,6 +282,8 @@ fn replicas(upstream: &file::Upstream, tls: &tls::Outgoing) -> ReplicasOptions {
         fetch_timeout: upstream.fetch_timeout.value.0,
         keepalive: upstream.keepalive,
         tls: tls.clone(),
+        request_headers: upstream.request_headers.edits(),
+        response_headers: upstream.response_headers.edits(),
     };
     ReplicasOptions {
         replicas: upstream.url.iter().flat_map(|urls| &urls.0).map(replica).collect(),

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Overrides;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::file::{Audience, File, Route, Shim, Upstream};
+use super::headers::Of;
 use super::post::{Post, PostKind};
 use super::read::{Step, Tree};
 use super::value::{Every, Parsed, Switch};
@@ -68,6 +69,7 @@ pub(super) fn check(file: &File, overrides: &Overrides, tree: &Tree<'_>, found: 
     for (name, value) in [
         ("max_streams", file.server.max_streams),
         ("max_streams_per_address", file.server.max_streams_per_address),
+        ("max_request_rate_per_address", file.server.max_request_rate_per_address.unwrap_or(1)),
         ("max_resources", file.server.max_resources),
         ("max_resources_per_identity", file.server.max_resources_per_identity),
         ("max_resources_per_address", file.server.max_resources_per_address),
@@ -168,6 +170,12 @@ fn check_upstreams(
             report(&base, "no application to stand in front of".to_owned(), help);
         }
         check_upstream(upstream, |key, message, help| report(&at(key), message, help));
+        for (key, headers, of) in [
+            ("request_headers", &upstream.request_headers, Of::Requests),
+            ("response_headers", &upstream.response_headers, Of::Responses),
+        ] {
+            headers.check(of, |place, message, help| report(&[&at(key)[..], place].concat(), message, help));
+        }
         if is_given("path") && path.is_none() {
             continue;
         }

@@ -71,6 +71,15 @@ pub struct Server {
     pub max_streams: usize,
     /// Maximum number of held clients of one address, or of one IPv6 network of 64 bits.
     pub max_streams_per_address: usize,
+    /// Requests per second that one address, or one IPv6 network of 64 bits, may make, on average over ten seconds; more are
+    /// answered with 429 and `Retry-After`. Without it there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 50)]
+    pub max_request_rate_per_address: Option<usize>,
+    /// Maximum size of a request's body; a larger one is answered with 413. Without it there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "10MiB")]
+    pub max_request_body: Option<Parsed<Size>>,
     /// Maximum number of watched resources.
     pub max_resources: usize,
     /// Maximum number of watched resources of clients with the same credentials.
@@ -322,6 +331,8 @@ impl Default for Server {
             access_log: written("off"),
             max_streams: 10_000,
             max_streams_per_address: 1000,
+            max_request_rate_per_address: None,
+            max_request_body: None,
             max_resources: 10_000,
             max_resources_per_identity: 500,
             max_resources_per_address: 5000,

@@ -10,6 +10,7 @@ mod check;
 mod diagnostic;
 mod effective;
 mod file;
+mod headers;
 mod insert;
 mod post;
 mod read;

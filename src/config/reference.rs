@@ -84,6 +84,7 @@ impl Key<'_> {
         match (self.section, self.name) {
             ("server", "tls") => declared::<file::TlsFiles>(),
             ("upstream", "tls") => declared::<file::UpstreamTls>(),
+            (_, "request_headers" | "response_headers") => declared::<super::headers::Headers>(),
             (_, "audience") => declared::<file::SelectedAudience>(),
             (_, "post") => declared::<super::post::Post>(),
             (_, "ignore") => declared::<file::Ignore>(),
@@ -240,6 +241,12 @@ pub(super) fn toml_of(value: &Value) -> String {
         // JSON does not escape this character, but TOML must.
         Value::String(text) if text.contains('\u{7f}') => value.to_string().replace('\u{7f}', "\\u007f"),
         Value::Array(array) => format!("[{}]", array.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
+        Value::Object(table) if table.is_empty() => "{}".to_owned(),
+        Value::Object(table) => {
+            let pairs =
+                table.iter().map(|(key, value)| format!("{} = {}", toml_of(&key.as_str().into()), toml_of(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::file::written;
+use super::headers::Headers;
 use super::value::{OneOrMany, Parsed, Percent, Period, SitePath};
 use crate::route::Pattern;
 use crate::upstream::Address;
@@ -110,6 +111,11 @@ pub struct Upstream {
     pub effort: Parsed<Percent>,
     /// Maximum number of idle connections to the application.
     pub keepalive: usize,
+    /// Headers that each request for the application gets or loses, whoever makes it: clients, or Sungrazer for a fetch.
+    pub request_headers: Headers,
+    /// Headers that each response of the application gets or loses on its way to clients: those that pass, those from memory, and
+    /// streams on a resource's own URL.
+    pub response_headers: Headers,
     /// TLS settings for an `https` application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
@@ -184,6 +190,8 @@ impl Default for Upstream {
             max_fetch_rate: 100,
             effort: written("1%"),
             keepalive: 128,
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
             tls: None,
         }
     }

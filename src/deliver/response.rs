@@ -14,7 +14,7 @@ use super::downstream::{has_body, response_head};
 use super::session::RETRY_AFTER as TRY_AGAIN;
 use crate::clock;
 use crate::model::entity::{self, EntityTag};
-use crate::model::{Form, Representation, Snapshot, Version, fields};
+use crate::model::{Form, HeaderEdits, Representation, Snapshot, Version, fields};
 use crate::resource::{History, Refusal};
 
 /// A complete response.
@@ -127,6 +127,7 @@ pub struct CachedResponse {
     snapshot: Arc<Snapshot>,
     form: Form,
     vary: Option<&'static str>,
+    edits: HeaderEdits,
 }
 
 impl CachedResponse {
@@ -135,7 +136,12 @@ impl CachedResponse {
     pub fn of(snapshot: &Arc<Snapshot>, request: &HeaderMap, vary: Option<&'static str>) -> Option<Self> {
         let form = Form::for_client(request, snapshot.representation.coded.as_ref())?;
         let worth = has_body(snapshot.representation.status) && !is_not_modified(snapshot, request);
-        worth.then(|| Self { snapshot: Arc::clone(snapshot), form, vary })
+        worth.then(|| Self { snapshot: Arc::clone(snapshot), form, vary, edits: HeaderEdits::default() })
+    }
+
+    /// Changes its headers. The changes must be the same for all responses with this snapshot.
+    pub fn edit(&mut self, edits: &HeaderEdits) {
+        self.edits = edits.clone();
     }
 
     /// Returns the same as a general response.
@@ -144,6 +150,7 @@ impl CachedResponse {
         if let Some(vary) = self.vary {
             headers.append(VARY, HeaderValue::from_static(vary));
         }
+        self.edits.apply(&mut headers);
         LocalResponse { status: self.snapshot.representation.status, headers, body: self.body().clone() }
     }
 

@@ -146,6 +146,11 @@ static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Returns whether a request with the field `name` asks to be treated as one with another method.
+pub fn is_method_override(name: &HeaderName) -> bool {
+    METHOD_OVERRIDES.contains(name)
+}
+
 /// Returns whether an application might treat the request as one with another method. Sungrazer never repeats such a
 /// request, and its effect is unknown.
 pub fn overrides_method(headers: &HeaderMap) -> bool {

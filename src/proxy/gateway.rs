@@ -17,6 +17,7 @@ use crate::observe::{Observer, Report};
 use crate::poll::Poller;
 use crate::proxy::Bindings;
 use crate::proxy::Hints;
+use crate::proxy::RequestLimits;
 use crate::proxy::TrustedProxies;
 use crate::proxy::WriteLog;
 use crate::proxy::request::head::Heads;
@@ -77,6 +78,8 @@ pub struct Gateway {
     pub heads: Heads,
     /// The memory for inspected bodies.
     pub bodies: Bodies,
+    /// The limits on requests of clients.
+    pub requests: RequestLimits,
     /// The held clients.
     pub streams: Arc<StreamLimiter>,
     /// The observed behaviour of polling clients.

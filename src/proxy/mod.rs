@@ -27,6 +27,7 @@ pub use passthrough::pingora::PassthroughProxy;
 pub use request::client_hints::Hints;
 pub use request::forwarded::TrustedProxies;
 pub use request::head::Heads;
+pub use request::limits::{RequestLimitOptions, RequestLimits};
 pub use watched::body::Bodies;
 pub use watched::doctor::MAX_DOCTORS;
 pub use watched::replies::Replies;

@@ -57,7 +57,7 @@ use crate::observe::Observer;
 use crate::poll::{FileWatch, WatchedFiles};
 use crate::proxy::{
     Bindings, Bodies, ConnectionApp, FIRST_REQUEST_GRACE, Gateway, Heads, Hints, MAX_DOCTORS, PassiveObserver, Replies,
-    WriteLog,
+    RequestLimits, WriteLog,
 };
 use crate::shim::ShimState;
 use crate::telemetry::{AccessLog, AccessLogTarget, Metrics};
@@ -343,6 +343,7 @@ fn gateway(config: &Config, allowance: FdBudget) -> Gateway {
         routes: ArcSwap::default(),
         hub: Arc::new(Hub::new(config.hub, clock::seed())),
         replies: Replies::default(),
+        requests: RequestLimits::new(config.limits),
         heads: Heads::default(),
         bodies: Bodies::default(),
         streams: StreamLimiter::new(allowance.clamp(config.streams), now),

@@ -59,6 +59,7 @@ impl ReloadableState {
             gateway.options.store(Arc::new(config.gateway.clone()));
         }
         gateway.hub.set_options(config.hub);
+        gateway.requests.set_options(config.limits);
         gateway.streams.set_options(self.allowance.clamp(config.streams));
         let before = gateway.routes.load_full();
         self.route(&config.routes, plan);

@@ -92,6 +92,8 @@ const LIMITS: &[&str] = &[
     "connections",
     "admin_connections",
     "request_size",
+    "request_rate",
+    "request_body",
     "upload_pace",
 ];
 
@@ -415,6 +417,7 @@ mod tests {
         route.answered("held");
         route.triggered("timer");
         route.audience_mismatch();
+        metrics.set_upstreams([("/a/**", true, 1)].into_iter());
         let text = plain(&metrics.render());
         let registered: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE sungrazer_")?.split(' ').next()).collect();

@@ -37,9 +37,11 @@ impl Upstream {
         headers: &HeaderMap,
         body: Option<&Bytes>,
     ) -> Option<Answer> {
+        let mut headers = headers.clone();
+        self.options.request_headers.apply(&mut headers);
         let asking = async {
             let mut session = ask_on(self.connect().await.ok()?, Expected::default());
-            ask(&mut session, method, target, headers, body).await.ok()
+            ask(&mut session, method, target, &headers, body).await.ok()
         };
         timeout(self.options.fetch_timeout, asking).await.ok()?
     }
@@ -51,6 +53,7 @@ impl Upstream {
         let site = &request.key.origin;
         let rewrites = self.request_rewrites(&headers, site);
         rewrite(&mut headers, rewrites);
+        self.options.request_headers.apply(&mut headers);
         let mut method = request.method();
         loop {
             let (stream, reused) = match self.idle() {

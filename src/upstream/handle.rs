@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{Replicas, ReplicasOptions};
+use crate::model::HeaderEdits;
 use crate::poll::{BudgetOptions, Effort, FetchLimiter, FetchRequest, Fetcher, ScheduleOptions, WatchConfig};
 use crate::resource::FetchOutcome;
 use crate::route::{ByPath, Pattern};
@@ -92,6 +93,12 @@ impl Application {
     /// Returns the limiter of fetches from it.
     pub fn limiter(&self) -> &Arc<FetchLimiter> {
         &self.limiter
+    }
+
+    /// Returns the changes to the headers of its responses.
+    pub fn response_headers(&self) -> &HeaderEdits {
+        const NONE: &HeaderEdits = &HeaderEdits::NONE;
+        self.replicas.options().replicas.first().map_or(NONE, |replica| &replica.response_headers)
     }
 
     /// Returns `config` with the effort of this application in place of the general one's.

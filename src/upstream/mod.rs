@@ -50,7 +50,7 @@ use self::connection::Connection;
 use self::idle_pool::IdlePool;
 use self::naming::Naming;
 use self::resolve::Resolver;
-use crate::model::Origin;
+use crate::model::{HeaderEdits, Origin};
 use crate::tls::Outgoing;
 
 /// The connection settings of the backend, or of one replica.
@@ -68,6 +68,10 @@ pub struct Options {
     pub keepalive: usize,
     /// The TLS settings.
     pub tls: Outgoing,
+    /// The changes to the headers of all requests.
+    pub request_headers: HeaderEdits,
+    /// The changes to the headers of all responses for clients.
+    pub response_headers: HeaderEdits,
 }
 
 /// The maximum number of interim responses (RFC 9110 section 15.2) before the final one.

@@ -12,6 +12,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::clock::{self, LazyTimer};
 use crate::deliver::{Downstream, H1Connection, LocalResponse, Session, Socket, response_head};
@@ -150,7 +152,7 @@ async fn next(
     let persistent = bodiless && may_persist;
     let dispatch = match &asked {
         Some(asked) => gateway.dispatch(asked, &mut wire).await,
-        None => Dispatch::Proxy,
+        None => gateway.unread_exceeds_limits(peer, &request).map_or(Dispatch::Proxy, Dispatch::Answer),
     };
     let read = asked.as_ref().and_then(|asked| asked.read.get());
     // After the body has been read, the start of the next request is known.
@@ -160,6 +162,10 @@ async fn next(
             let mut visit = gateway.access_guard(&request, peer, began, answer.from());
             if let Some(visit) = &mut visit {
                 visit.set_response(answer.status.as_u16(), Some(answer.body.len() as u64));
+            }
+            if !bodiless && read.is_none() {
+                Box::pin(respond_early(wire, &answer, patience)).await;
+                return ConnectionState::Close;
             }
             let close = !persistent || gateway.stopping.is_cancelled();
             respond(wire, &answer, close, patience).await.map_or(ConnectionState::Close, ConnectionState::Request)
@@ -241,6 +247,24 @@ async fn respond(
     }
 }
 
+/// Sends a response to a request whose body has not been read, and closes the connection. The body is read for a while:
+/// if unread data were left, the kernel would discard the response.
+async fn respond_early(mut wire: Downstream, answer: &LocalResponse, patience: Duration) {
+    let written = wire.answer(answer.status, &answer.headers, &answer.body, true, patience).await;
+    let Downstream::H1(mut connection) = wire else { return };
+    let reading = async {
+        connection.stream.shutdown().await?;
+        while connection.stream.read(&mut [0; 4096]).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    if written.is_ok() {
+        let _ = timeout(UNREAD_BODY_TIMEOUT, reading).await;
+    }
+}
+
+/// How long the body of a request that has been answered is read.
+const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Shrinks the buffer, so that a held client does not keep the whole receive buffer alive.
 fn shrink_buffer(mut connection: H1Connection) -> H1Connection {
     connection.buffer = BytesMut::from(&connection.buffer[..]);
@@ -287,7 +311,8 @@ impl HandOver {
         if let Some((clean, _)) = with_clean_target(&connection.buffer) {
             connection.buffer = BytesMut::from(&clean[..]);
         }
-        Self { connection, rest: BytesMut::new(), body, handed: Handed::default() }
+        let handed = Handed::unread();
+        Self { connection, rest: BytesMut::new(), body, handed }
     }
 
     /// Creates a request with the head `request`, written as `raw`. The bytes after the head are in the buffer of

@@ -46,7 +46,7 @@ pub(in crate::proxy) async fn serve(
             read = asked.read.into_inner();
             dispatch
         }
-        None => Dispatch::Proxy,
+        None => gateway.unread_exceeds_limits(peer, &request).map_or(Dispatch::Proxy, Dispatch::Answer),
     };
     let how = match &dispatch {
         Dispatch::HoldStream(held) => Some(held.delivery.name()),

@@ -47,6 +47,8 @@ pub(in crate::proxy) struct Handed {
     pub(in crate::proxy) target: Option<Bytes>,
     /// Fields beyond the number that pingora accepts.
     pub(in crate::proxy) fields: Mutex<Vec<(String, HeaderValue)>>,
+    /// Whether its head has not been read yet.
+    pub(in crate::proxy) is_unread: bool,
     /// The read that the body requests, if the request certainly only reads.
     pub(in crate::proxy) read: Option<Arc<BodyRead>>,
     /// Observes whether the application's response was complete.
@@ -60,6 +62,11 @@ pub(in crate::proxy) struct Handed {
 impl Handed {
     pub(in crate::proxy) fn new(target: Option<Bytes>) -> Self {
         Self { target, ..Self::default() }
+    }
+
+    /// Creates the data for a request whose head has not been read.
+    pub(in crate::proxy) fn unread() -> Self {
+        Self { is_unread: true, ..Self::default() }
     }
 
     /// Returns the data for the request on the connection with this digest.

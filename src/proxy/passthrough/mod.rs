@@ -5,6 +5,7 @@ pub(super) mod inject;
 pub(super) mod observe;
 pub(super) mod pingora;
 pub(super) mod relay;
+pub(super) mod response;
 pub(super) mod tunnel;
 pub(super) mod upload_timeout;
 pub(super) mod validators;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -22,18 +22,17 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::passthrough::buffered_stream::Handed;
 use crate::proxy::passthrough::inject::{Candidate, Injection};
 use crate::proxy::passthrough::observe::{Observation, UploadCopy, observe};
+use crate::proxy::passthrough::response::{edit, name_site};
 use crate::proxy::passthrough::upload_timeout::UploadProgress;
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::framing::{rejection, strip_connection_headers, strip_h2c_upgrade, to_origin_form};
 use crate::proxy::request::view::{POLL_MARK, Peer, RequestView, is_unsafe, path_of};
 use crate::proxy::watched::body::{is_idempotent, needs_post, retry, set_method};
-use crate::proxy::watched::identity::IDENTITY;
 use crate::proxy::watched::under_way::Witness;
-use crate::proxy::watched::writes::{BodySignature, is_well};
+use crate::proxy::watched::writes::BodySignature;
 use crate::resource::Writing;
-use crate::route::Route;
 use crate::telemetry::AccessGuard;
-use crate::upstream::{Expected, Line, ReplicaGuard, Upstream, describe_connect, summarize};
+use crate::upstream::{Expected, Line, ReplicaGuard, describe_connect, summarize};
 
 /// The phases of a proxied request.
 pub struct PassthroughProxy {
@@ -58,6 +57,8 @@ pub struct RequestCtx {
     line: Option<Arc<Line>>,
     /// The access-log entry.
     visit: Option<Box<AccessGuard>>,
+    /// The size of the body so far.
+    uploaded: u64,
     /// The signature of an upload.
     shape: BodySignature,
     /// The reason why there was no connection.
@@ -103,6 +104,7 @@ impl ProxyHttp for PassthroughProxy {
                 head.append_header(name, value)?;
             }
         }
+        let is_unread = handed.as_ref().is_some_and(|handed| handed.is_unread);
         if let Some(handed) = handed {
             handed.extend(head);
         }
@@ -112,6 +114,9 @@ impl ProxyHttp for PassthroughProxy {
             // A request for our own prefix only arrives here if it is malformed in a way that prevents an answer.
             (!usable || self.gateway.own_path(head.uri.path()).is_some()).then_some(StatusCode::BAD_REQUEST)
         });
+        let head = session.req_header();
+        let refused = || self.gateway.unread_exceeds_limits(peer, head).map(|answer| answer.status);
+        let bad = bad.or_else(|| if is_unread { refused() } else { None });
         bad.map_or(Ok(()), |status| Err(Error::new_down(ErrorType::HTTPStatus(status.as_u16()))))
     }
 
@@ -246,6 +251,11 @@ impl ProxyHttp for PassthroughProxy {
         if let Some(pace) = session.req_header().extensions.get::<UploadProgress>() {
             pace.record(end);
         }
+        passage.uploaded += body.as_ref().map_or(0, |piece| piece.len() as u64);
+        if !self.gateway.requests.allows(passage.uploaded) && self.gateway.passive.is_none() {
+            self.gateway.metrics.limit_hit("request_body");
+            return Err(Error::new_down(ErrorType::HTTPStatus(StatusCode::PAYLOAD_TOO_LARGE.as_u16())));
+        }
         if let Some(piece) = body
             && is_unsafe(session.req_header())
         {
@@ -305,12 +315,12 @@ impl ProxyHttp for PassthroughProxy {
             && !fields::changes_cookies(&response.headers)
             && !self.gateway.is_routed(head)
         {
-            return Ok(());
+            return edit(upstream, response);
         }
         let peer = Peer::of(session.digest());
         let Some(request) = RequestView::new(head, peer, &self.gateway.options().trusted) else {
             self.gateway.wrote_unread(head, peer);
-            return Ok(());
+            return edit(upstream, response);
         };
         let began = passage.visit.as_deref().map(AccessGuard::began);
         passage.observation = self.gateway.observation(&request, passage.upload.as_deref(), began, response);
@@ -416,6 +426,8 @@ pub(in crate::proxy) fn error_text(status: StatusCode) -> &'static str {
         StatusCode::BAD_GATEWAY => "The application behind this proxy cannot be reached, or broke off its answer.",
         StatusCode::GATEWAY_TIMEOUT => "The application behind this proxy does not answer in time.",
         StatusCode::BAD_REQUEST => "This request cannot be understood.",
+        StatusCode::PAYLOAD_TOO_LARGE => "The body of this request is too large.",
+        StatusCode::TOO_MANY_REQUESTS => "There are too many requests from this address.",
         StatusCode::NOT_IMPLEMENTED => "No transfer coding but chunked is understood here.",
         _ => "This request cannot be served.",
     }
@@ -431,7 +443,7 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header(CONTENT_LENGTH, body.len())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
-    if status.is_server_error() {
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         head.insert_header(RETRY_AFTER, 2)?;
     }
     session.as_downstream_mut().write_error_response(head, body).await
@@ -441,60 +453,4 @@ async fn respond(session: &mut Session, status: StatusCode) -> Result<()> {
 fn site_of(session: &Session, gateway: &Gateway) -> Option<Origin> {
     let request = RequestView::new(session.req_header(), Peer::of(session.digest()), &gateway.options().trusted)?;
     Some(request.client.origin)
-}
-
-/// Replaces the backend's name in `response` by the site's.
-pub(in crate::proxy) fn name_site(upstream: &Upstream, response: &mut ResponseHeader, gateway: &Origin) -> Result<()> {
-    for (name, lines) in upstream.response_rewrites(&response.headers, gateway) {
-        response.remove_header(&name);
-        for line in lines {
-            response.append_header(name.clone(), line)?;
-        }
-    }
-    Ok(())
-}
-
-impl Gateway {
-    /// Records the backend's response to `request`, an upload with this signature, and prepares the head for the
-    /// client.
-    pub(in crate::proxy) fn on_response(
-        &self,
-        request: &RequestView<'_>,
-        shape: &BodySignature,
-        upstream: &Upstream,
-        response: &mut ResponseHeader,
-    ) -> Result<()> {
-        name_site(upstream, response, &request.client.origin)?;
-        self.rotate_credentials(request, &response.headers);
-        self.record_write(request, shape, response.status, &response.headers);
-        if !request.is_plain_read() {
-            return Ok(());
-        }
-        if is_well(response.status) {
-            self.record_well(request);
-        }
-        let routes = self.routes.load();
-        if let Some(route) = routes.find(&request.head.method, request.target.path)
-            && let Some(negotiates) = route.negotiates()
-        {
-            response.append_header(VARY, negotiates)?;
-        }
-        if let Some(route) = routes.route_of_read(&request.head.method, request.target.path) {
-            self.hints.note(&request.client, request.headers());
-            self.fence_direct_response(route, request);
-            if let Some(identity) = self.identity_of(route, request, &response.headers) {
-                response.insert_header(IDENTITY, identity)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets a fence when the backend is about to answer `request` itself: the remembered state may be older, and a
-    /// client must never go back to an older state.
-    fn fence_direct_response(&self, route: &Route, request: &RequestView<'_>) {
-        let now = clock::now();
-        let facts = route.facts(&request.asks(), now);
-        let key = route.key(&request.asks(), &facts, false);
-        self.hub.shown(&key, now);
-    }
 }

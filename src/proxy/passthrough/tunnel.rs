@@ -23,7 +23,8 @@ use crate::deliver::{Downstream, H1Connection, LocalResponse};
 use crate::model::fields;
 use crate::proto::{Exchange, find_end};
 use crate::proxy::gateway::Gateway;
-use crate::proxy::passthrough::pingora::{error_text, name_site};
+use crate::proxy::passthrough::pingora::error_text;
+use crate::proxy::passthrough::response::{edit, name_site};
 use crate::proxy::request::forwarded::forward;
 use crate::proxy::request::head::{answer_head, raw_target};
 use crate::proxy::request::view::{Peer, RequestView, path_of};
@@ -218,6 +219,9 @@ impl Tunnel<'_> {
         self.gateway.rotate_credentials(asked, &answer.headers);
         if asked.may_write() {
             self.gateway.record_write(asked, &BodySignature::default(), answer.status, &answer.headers);
+        }
+        if !switched {
+            let _ = edit(self.upstream, answer);
         }
     }
 }

@@ -155,6 +155,12 @@ pub(in crate::proxy) fn forward(
             head.append_header(name.clone(), line)?;
         }
     }
+    for edit in upstream.options().request_headers.iter() {
+        match &edit.value {
+            Some(value) => head.insert_header(edit.written.clone(), value.clone())?,
+            None => drop(head.remove_header(&edit.name)),
+        }
+    }
     Ok(())
 }
 

@@ -335,6 +335,9 @@ impl ClientContext {
             // The value that a browser would send for a request of this page.
             head.insert_header(header::ORIGIN, self.own_origin()).map_err(|_| bad("not a header"))?;
         }
+        if let Some(refusal) = self.gateway.exceeds_limits(self.client.address, &head) {
+            return Err((refusal.status, String::from_utf8_lossy(&refusal.body).trim_end().to_owned()));
+        }
         let mut shape = BodySignature::default();
         shape.push(&body);
         let mut visit = self.gateway.access_guard(&head, self.peer, clock::now(), "request");
@@ -378,6 +381,7 @@ impl ClientContext {
         }
         let answer = answer?;
         let mut headers = answer.headers;
+        upstream.options().response_headers.apply(&mut headers);
         let own = [header::SET_COOKIE, header::CONTENT_LENGTH, header::CONTENT_ENCODING];
         for name in fields::hop_by_hop(&headers).into_iter().chain(own) {
             headers.remove(name);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::header::CACHE_CONTROL;
 use tracing::warn;
 
 use crate::clock;
@@ -49,6 +50,9 @@ impl Gateway {
         request: &RequestView<'_>,
         wire: &mut Downstream,
     ) -> Dispatch {
+        if let Some(refusal) = self.exceeds_limits(request.client.address, request.head) {
+            return Dispatch::Answer(refusal);
+        }
         if is_forwarding_loop(request.headers()) {
             self.circles.call_once(|| {
                 warn!(
@@ -98,13 +102,42 @@ impl Gateway {
             _ => false,
         };
         match route {
-            Some(route) if is_watched => match request.delivery(&route.transports) {
-                Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
-                None => self.answer_get(&route, request, wire).await,
-            },
+            Some(route) if is_watched => {
+                let dispatch = match request.delivery(&route.transports) {
+                    Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
+                    None => self.answer_get(&route, request, wire).await,
+                };
+                self.edited(dispatch, request)
+            }
             _ if request.is_plain_get() && request.accepts("text/event-stream") => Dispatch::Tunnel,
             _ => Dispatch::Proxy,
         }
+    }
+
+    /// Changes the headers of the response to `request` as the configuration says.
+    fn edited(&self, mut dispatch: Dispatch, request: &RequestView<'_>) -> Dispatch {
+        if !matches!(dispatch, Dispatch::Answer(_) | Dispatch::Cached(_) | Dispatch::HoldStream(_)) {
+            return dispatch;
+        }
+        let application = self.application(request.target.path);
+        let edits = application.response_headers();
+        match &mut dispatch {
+            _ if edits.is_empty() => {}
+            Dispatch::Answer(answer) => {
+                // The browser script's polls must not be stored where it is said that they must not.
+                let kept = request.poll_marker().and_then(|_| answer.headers.get(CACHE_CONTROL).cloned());
+                edits.apply(&mut answer.headers);
+                answer.headers.extend(kept.map(|kept| (CACHE_CONTROL, kept)));
+            }
+            Dispatch::Cached(whole) => whole.edit(edits),
+            // What the stream itself needs takes the place of these.
+            Dispatch::HoldStream(held) => {
+                let set = edits.iter().filter_map(|edit| Some((edit.name.clone(), edit.value.clone()?)));
+                held.headers.extend(set);
+            }
+            _ => {}
+        }
+        dispatch
     }
 
     /// Returns whether a response to `request` may come from memory or be delayed. A request from a page of another
