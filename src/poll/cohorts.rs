@@ -62,7 +62,7 @@ impl CohortSeat {
 
     /// Records that the resource has no held clients.
     pub(super) fn away(&self) {
-        self.order(|cohort, id| cohort.away(id));
+        self.order(Cohort::away);
     }
 
     /// Records that a fetch begins.
@@ -88,7 +88,8 @@ impl CohortSeat {
             return;
         }
         let place = lock(&self.place);
-        let resources = |ids: &[usize]| ids.iter().filter_map(|id| place.resources.get(id).cloned()).collect::<Vec<_>>();
+        let resources =
+            |ids: &[usize]| ids.iter().filter_map(|id| place.resources.get(id).cloned()).collect::<Vec<_>>();
         let (fetch, next) = (resources(&orders.fetch), resources(orders.next.as_slice()));
         drop(place);
         fetch.iter().for_each(|resource| resource.trigger(Trigger::Cohort));

@@ -95,7 +95,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         let mut held_back = false;
         let mut proven = !self.config.verify_safe;
         while let Some((trigger, due)) = self.wait(&mut schedule, &mut event_cursor, seat.as_ref()).await {
-            let Some(mut fetch) = self.run_fetch(&state, &event_cursor, seat.as_ref(), (trigger, due)).await else { continue };
+            let Some(mut fetch) = self.run_fetch(&state, &event_cursor, seat.as_ref(), (trigger, due)).await else {
+                continue;
+            };
             let (started, finished) = (fetch.started, fetch.finished);
             let is_first = state.head().newest().is_none();
             if self.is_overtaken_by_a_write(&fetch) {

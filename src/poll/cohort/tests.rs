@@ -23,7 +23,15 @@ impl World {
     fn new(identities: usize) -> Self {
         let mut cohort = Cohort::default();
         let ids = (0..identities).map(|_| cohort.join()).collect();
-        Self { cohort, now: clock::now(), ids, fetched: BTreeMap::new(), ordered: Vec::new(), fetches: 0, longest: INTERVAL * 600 }
+        Self {
+            cohort,
+            now: clock::now(),
+            ids,
+            fetched: BTreeMap::new(),
+            ordered: Vec::new(),
+            fetches: 0,
+            longest: INTERVAL * 600,
+        }
     }
 
     /// Runs for `time`; `content` says what each identity receives, `None` for a failure.
