@@ -74,10 +74,9 @@ async fn what_all_see_is_fetched_for_one_in_turn_and_for_all_when_it_changes() {
         loop {
             let before = asked();
             sleep(Duration::from_millis(500)).await;
-            match asked() - before {
-                // Twelve would be asked sixty times.
-                found @ 0..=8 => return found,
-                _ => {}
+            // Twelve would be asked sixty times.
+            if let found @ 0..=8 = asked() - before {
+                return found;
             }
         }
     };
