@@ -82,6 +82,7 @@ impl Simulation {
             verify_safe: false,
             ignored: Vec::new(),
             noise: None,
+            cohorts: None,
         };
         Self {
             world: Arc::new(world),

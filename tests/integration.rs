@@ -14,6 +14,7 @@ mod support;
 mod attacks;
 mod bounds;
 mod changes;
+mod cohorts;
 mod consistency;
 mod contact;
 mod curl;

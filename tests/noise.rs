@@ -173,6 +173,7 @@ async fn simulate(seed: u64) {
         verify_safe: false,
         ignored: Vec::new(),
         noise: Some(Arc::default()),
+        cohorts: None,
     });
     let route_events = Arc::new(RouteEvents::new(clock::now()));
     let key = ResourceKey {

@@ -60,7 +60,8 @@ async fn what_changes_with_every_fetch_is_fetched_as_often_as_its_page_asks() {
     for _ in 0..20 {
         other.snapshot().await;
     }
-    assert!(backend.hits("/counters") >= before + 19);
+    // One may have been under way.
+    assert!(backend.hits("/counters") >= before + 18);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -396,6 +396,7 @@ async fn simulate(seed: u64) -> usize {
             verify_safe: false,
             ignored: Vec::new(),
             noise: None,
+            cohorts: None,
         }),
         metrics: Arc::new(Metrics::new()),
         route_events: Arc::new(RouteEvents::new(clock::now())),

@@ -109,6 +109,7 @@ impl StatePush {
             verify_safe: false,
             ignored: Vec::new(),
             noise: None,
+            cohorts: None,
         };
         Self {
             key: ResourceKey {

@@ -343,6 +343,7 @@ fn build_route(route: &file::Route, upstreams: &Upstreams, write_timeout: Durati
         verify_safe: matches!(route.shim, file::Shim::Learn(_)),
         ignored: ignored.clone(),
         noise: learns_noise(route).then(Arc::default),
+        cohorts: route.cohorts.then(Arc::default),
     };
     let written = serde_json::to_vec(route).unwrap_or_default();
     let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts([&written[..], &behind(route, upstreams)]).to_bytes();

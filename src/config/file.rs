@@ -165,6 +165,9 @@ pub struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"learn")]
     pub noise: Option<Noise>,
+    /// Whether identities that received the same content over several versions are fetched in turn while nothing changes. Each is
+    /// still fetched by itself at least every `every_max`, and receives what its own fetches returned.
+    pub cohorts: bool,
     /// In which forms the route's URLs can be held. `"sse"` is the stream below `prefix`, too, which routes with `shim`
     /// offer in any case.
     pub transports: Vec<Transport>,
@@ -360,6 +363,7 @@ impl Default for Route {
             post: None,
             ignore: Ignore::default(),
             noise: None,
+            cohorts: true,
             transports: Transport::ALL.to_vec(),
             refresh_on: vec![written("* /**")],
             groups: ["cache-groups", "surrogate-key", "xkey", "x-cache-tags"].map(written).to_vec(),

@@ -113,7 +113,7 @@ fn inspect_upstreams(file: &File, tree: &Tree<'_>, found: &mut Diagnostics) {
 }
 
 /// Keys that only affect fetched resources.
-const OF_FETCHES: &[&str] = &["every", "every_max", "history", "hold", "ignore", "max_body", "noise"];
+const OF_FETCHES: &[&str] = &["cohorts", "every", "every_max", "history", "hold", "ignore", "max_body", "noise"];
 
 /// Returns the patterns of the routes `above` that together shadow `route` completely, whose pattern is `path`: for
 /// each method, the first route that covers the path.

@@ -143,6 +143,13 @@ pub(super) struct Wants {
     rate: f64,
 }
 
+impl Wants {
+    /// Returns the demand of one of so many resources that take turns.
+    fn divided(self, turns: usize) -> Self {
+        Self { work: self.work / turns as f64, rate: self.rate / turns as f64 }
+    }
+}
+
 /// The state shared by all resources of one application.
 #[derive(Debug, Default)]
 pub(super) struct Efforts(Mutex<Shared>);
@@ -243,8 +250,8 @@ impl FetchWeight {
 }
 
 impl<F: Fetcher + ?Sized> Poller<F> {
-    /// Accounts for a fetch.
-    pub(super) fn account(&self, schedule: &mut Schedule, share: &mut Share, weight: FetchWeight) {
+    /// Accounts for a fetch of a resource that takes turns with others, `turns` in all.
+    pub(super) fn account(&self, schedule: &mut Schedule, share: &mut Share, weight: FetchWeight, turns: usize) {
         let Some(effort) = self.config.schedule.effort else { return };
         let efforts = self.limiter.efforts();
         if let Some(bytes) = weight.bytes {
@@ -252,7 +259,7 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         } else if weight.is_limit {
             efforts.limit(weight.finished);
         }
-        share.set(schedule.wants());
+        share.set(schedule.wants().divided(turns));
         let rate = self.limiter.stats().options.max_fetch_rate;
         schedule.set_shared(efforts.crowding(effort.share(), rate), efforts.limited_until());
     }

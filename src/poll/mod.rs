@@ -7,10 +7,13 @@
 //! ```
 
 mod classify;
+mod cohort;
+mod cohorts;
 mod early_fetch;
 mod effort;
 mod fetch_request;
 mod fetcher;
+mod fetching;
 mod limiter;
 mod noise;
 mod poller;
@@ -21,6 +24,7 @@ mod trial;
 mod trigger;
 
 pub use classify::{Answer, classify_body, classify_head};
+pub use cohorts::Cohorts;
 pub use fetch_request::FetchRequest;
 pub use fetcher::Fetcher;
 pub use limiter::{FetchLimiter, LimiterStats, Options as BudgetOptions, Permit};

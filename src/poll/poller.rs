@@ -1,6 +1,5 @@
 //! The task that fetches one resource.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +7,14 @@ use http::HeaderName;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::cohorts::{CohortSeat, Cohorts};
 use super::effort::{FetchWeight, Share};
 use super::noise::{NoiseLog, Succession};
 use super::trial::Trial;
-use super::{FetchLimiter, FetchRequest, Fetcher, Permit, Priority, Schedule, ScheduleOptions, WriteRelevance};
+use super::{FetchLimiter, Fetcher, Schedule, ScheduleOptions, WriteRelevance};
 use crate::clock::{self, roughly};
-use crate::model::{EndReason, Kind, Validators};
+use crate::model::{EndReason, Kind};
 use crate::normalise::Rules;
-use crate::post;
 use crate::resource::{
     CompletedFetch, Ended, Failure, FetchLogEntry, FetchOutcome, HistoryOptions, Resource, ResourceRegistry,
     ResourceStatus, StateMachine, Trigger, Verdict, route_to_paste,
@@ -44,6 +43,8 @@ pub struct WatchConfig {
     pub ignored: Vec<HeaderName>,
     /// The log of learned noise, if noise is to be learned.
     pub noise: Option<Arc<NoiseLog>>,
+    /// The cohorts of identities that are fetched in turn, unless each is fetched by itself.
+    pub cohorts: Option<Arc<Cohorts>>,
 }
 
 /// Fetches one resource until it has no clients any more.
@@ -89,10 +90,14 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             trial,
         };
         let mut share = Share::new(Arc::clone(self.limiter.efforts()));
+        let cohorts = self.config.cohorts.as_ref().filter(|_| self.resource.key().identity.fields().next().is_some());
+        let seat = cohorts.map(|cohorts| CohortSeat::new(cohorts, &self.resource, &self.metrics));
         let mut held_back = false;
         let mut proven = !self.config.verify_safe;
-        while let Some((trigger, due)) = self.wait(&mut schedule, &mut event_cursor).await {
-            let Some(mut fetch) = self.run_fetch(&state, &event_cursor, trigger, due).await else { continue };
+        while let Some((trigger, due)) = self.wait(&mut schedule, &mut event_cursor, seat.as_ref()).await {
+            let Some(mut fetch) = self.run_fetch(&state, &event_cursor, seat.as_ref(), (trigger, due)).await else {
+                continue;
+            };
             let (started, finished) = (fetch.started, fetch.finished);
             let is_first = state.head().newest().is_none();
             if self.is_overtaken_by_a_write(&fetch) {
@@ -144,7 +149,10 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             state.charge(self.resource.owner(|owner| room.used_by(owner) as usize));
             let weight = FetchWeight::of(&fetch);
             let (mut verdict, mut ring) = self.apply(&mut state, fetch, trigger);
-            self.account(&mut schedule, &mut share, weight);
+            if let Some(seat) = &seat {
+                seat.record(state.head(), &verdict, finished);
+            }
+            self.account(&mut schedule, &mut share, weight, seat.as_ref().map_or(1, CohortSeat::turns));
             succession.learn(&mut state);
             if state.is_too_much() {
                 // A resource that exceeds its share of the memory must not deprive others.
@@ -185,7 +193,12 @@ impl<F: Fetcher + ?Sized> Poller<F> {
 
     /// Waits until a fetch is due. Returns its trigger and the time since when it is due, or `None` if the watch is
     /// over because the resource has no clients or its route was removed.
-    async fn wait(&self, schedule: &mut Schedule, event_cursor: &mut RouteEventCursor) -> Option<(Trigger, Instant)> {
+    async fn wait(
+        &self,
+        schedule: &mut Schedule,
+        event_cursor: &mut RouteEventCursor,
+        seat: Option<&CohortSeat>,
+    ) -> Option<(Trigger, Instant)> {
         let mut idle_since = None;
         loop {
             if self.resource.is_closing() {
@@ -244,7 +257,8 @@ impl<F: Fetcher + ?Sized> Poller<F> {
             }
             if held {
                 idle_since = None;
-                let due = schedule.due(now);
+                let turn = seat.and_then(|seat| seat.due(schedule.interval(), schedule.longest()));
+                let due = turn.map_or_else(|| schedule.due(now), |turn| schedule.due_in_turn(turn, now));
                 tokio::select! {
                     // The client may have written meanwhile.
                     () = sleep_until(due) => if self.may_fetch(event_cursor, clock::now()) {
@@ -254,6 +268,9 @@ impl<F: Fetcher + ?Sized> Poller<F> {
                     () = self.resource.route_events().wait_past(event_cursor.seen) => {}
                 }
             } else {
+                if let Some(seat) = seat {
+                    seat.away();
+                }
                 let since = *idle_since.get_or_insert(now);
                 let deadline = self.resource.last_poll().map_or(since, |polled| polled.max(since)) + self.config.linger;
                 if deadline <= now && self.registry.remove_if_idle(&self.resource) {
@@ -280,117 +297,6 @@ impl<F: Fetcher + ?Sized> Poller<F> {
         {
             self.resource.trigger(trigger);
         }
-    }
-
-    /// Makes one fetch as soon as the limiter admits it. Returns `None` if all clients that wanted it have left
-    /// meanwhile.
-    async fn run_fetch(
-        &self,
-        state: &StateMachine,
-        event_cursor: &RouteEventCursor,
-        trigger: Trigger,
-        due: Instant,
-    ) -> Option<CompletedFetch> {
-        let priority = if trigger == Trigger::Timer { Priority::Routine } else { Priority::Triggered };
-        // A condition on a method other than GET is a condition on performing it (RFC 9110 section 13.1.2).
-        let newest = state.head().newest().filter(|_| self.resource.key().body.is_none());
-        let validators = newest.map(|newest| newest.representation.validators.clone()).unwrap_or_default();
-        self.metrics.triggered(trigger.as_str());
-        let (permit, started) = self.admit_while_wanted(priority, due).await?;
-        // From here on, a write waits for the end of the fetch; an earlier write is detected below.
-        let _under_way = self.resource.page().fetches();
-        if !self.may_fetch(event_cursor, clock::now()) {
-            self.resource.trigger(trigger);
-            return None;
-        }
-        self.resource.fetch_started(started);
-        let ask = self.send_fetch(permit, validators);
-        // A fetch for waiting clients alone is cancelled when the last of them leaves, because the application may be
-        // holding it.
-        let outcome = match self.resource.held() {
-            0 => self.while_wanted(ask).await,
-            _ => Some(ask.await),
-        };
-        if outcome.is_none() {
-            self.resource.fetch_abandoned();
-        }
-        let outcome = self.for_all(state, outcome?);
-        Some(CompletedFetch { started, finished: clock::now(), at: clock::wall(), outcome })
-    }
-
-    /// Returns the outcome of a fetch for all clients of the resource: an error response to a body is for one client
-    /// alone.
-    fn for_all(&self, state: &StateMachine, outcome: FetchOutcome) -> FetchOutcome {
-        let (Some(asked), FetchOutcome::Fresh(answer)) = (&self.resource.key().body, &outcome) else { return outcome };
-        // An unchanged response has been checked already.
-        if state.head().newest().is_some_and(|newest| newest.representation.same(answer)) {
-            return outcome;
-        }
-        match post::check_answer(asked, &answer.body) {
-            Ok(_) => outcome,
-            Err(why) => FetchOutcome::Failed(Failure {
-                status: Some(answer.status.as_u16()),
-                retry_after: None,
-                text: format!("{why}, which is for whoever asked"),
-            }),
-        }
-    }
-
-    /// Runs `work` as long as any client wants the resource. Other wake-ups are handled afterwards.
-    async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Some(done),
-                () = self.resource.poller_wakeup() => {
-                    if !self.resource.is_wanted() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the limiter as long as any client wants the resource. A client that joins meanwhile may move the fetch
-    /// forward.
-    async fn admit_while_wanted(&self, priority: Priority, due: Instant) -> Option<(Permit, Instant)> {
-        loop {
-            tokio::select! {
-                biased;
-                admitted = self.admit(priority, due) => return Some(admitted),
-                () = self.resource.poller_wakeup() => {
-                    if !self.resource.is_wanted() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the limiter. Also returns the time of admission.
-    pub(super) async fn admit(&self, priority: Priority, due: Instant) -> (Permit, Instant) {
-        let asked = clock::now();
-        let owner = self.resource.owner(|owner| self.limiter.load(owner));
-        let permit = self.limiter.admit(owner, priority, due).await;
-        let started = clock::now();
-        // Measured from here and not from `due`, which may lie in a time without clients.
-        self.limiter.record_wait(started.saturating_duration_since(asked), self.config.schedule.every);
-        (permit, started)
-    }
-
-    /// Sends the request to the upstream.
-    pub(super) async fn send_fetch(&self, permit: Permit, validators: Validators) -> FetchOutcome {
-        let request = FetchRequest {
-            key: self.resource.key(),
-            validators,
-            max_body: self.config.max_body,
-            affinity: self.resource.affinity(),
-            ignored: &self.config.ignored,
-        };
-        let outcome = self.fetcher.fetch(&request).await;
-        drop(permit);
-        outcome
     }
 
     /// Applies a fetch. Returns the verdict, and whether clients must be woken.

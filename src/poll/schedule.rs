@@ -125,6 +125,17 @@ impl Schedule {
         next.max(self.not_before.unwrap_or(now)).max(now)
     }
 
+    /// Returns when the next fetch is due without a trigger, where the turn in a cohort is at `turn`.
+    pub fn due_in_turn(&self, turn: Instant, now: Instant) -> Instant {
+        let next = self.follow_up.map_or(turn, |after| after.min(turn));
+        next.max(self.not_before.unwrap_or(now)).max(now)
+    }
+
+    /// Returns the interval within which the resource is fetched in any case.
+    pub fn longest(&self) -> Duration {
+        self.max_interval().max(self.interval())
+    }
+
     /// Returns when a pending trigger may be served.
     pub fn triggered_due(&self, now: Instant) -> Instant {
         self.last_started

@@ -5,6 +5,8 @@
 pub enum Trigger {
     /// The interval has elapsed.
     Timer,
+    /// The fetch of another identity found news.
+    Cohort,
     /// A client arrived for which the stored state is too old.
     Demand,
     /// A write passed through the proxy.
@@ -20,6 +22,7 @@ impl Trigger {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timer => "timer",
+            Self::Cohort => "cohort",
             Self::Demand => "demand",
             Self::Write => "write",
             Self::File => "file",
@@ -27,7 +30,7 @@ impl Trigger {
         }
     }
 
-    pub(super) const ALL: [Self; 5] = [Self::Timer, Self::Demand, Self::Write, Self::File, Self::Hook];
+    pub(super) const ALL: [Self; 6] = [Self::Timer, Self::Cohort, Self::Demand, Self::Write, Self::File, Self::Hook];
 
     pub(super) fn bit(self) -> usize {
         1 << (self as usize)

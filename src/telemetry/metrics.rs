@@ -29,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     streams: Gauges,
     resources: Gauges,
+    cohorts: Gauges,
     fetches: Counters,
     events: Counters,
     endings: Counters,
@@ -59,6 +60,7 @@ pub struct Metrics {
 pub const ALL: &[(&str, &[&str])] = &[
     ("streams{route,transport}", TRANSPORTS),
     ("resources{route}", &[]),
+    ("cohorts{route}", &[]),
     ("fetches_total{route,result}", RESULTS),
     ("events_total{route,kind}", &KINDS),
     ("streams_ended_total{route,reason}", REASONS),
@@ -105,6 +107,8 @@ impl Metrics {
         registry.register("streams", "Clients that are held", streams.clone());
         let resources = Gauges::default();
         registry.register("resources", "Watched resources", resources.clone());
+        let cohorts = Gauges::default();
+        registry.register("cohorts", "Cohorts of identities that are fetched in turn", cohorts.clone());
         let fetches = Counters::default();
         registry.register("fetches", "Fetches from the upstream", fetches.clone());
         let events = Counters::default();
@@ -196,6 +200,7 @@ impl Metrics {
             registry,
             streams,
             resources,
+            cohorts,
             fetches,
             events,
             endings,
@@ -239,6 +244,7 @@ impl Metrics {
                 differs: self.differs.clone(),
                 noise: self.noise.clone(),
                 resources: self.resources.get_or_create(&all).clone(),
+                cohorts: self.cohorts.get_or_create(&all).clone(),
                 delay: self.delay.get_or_create(&all).clone(),
                 fetch_seconds: self.fetch_seconds.get_or_create(&all).clone(),
                 rate: AtomicU64::new(rate(Duration::from_secs(1))),
@@ -298,6 +304,7 @@ impl Metrics {
 
     fn forget(&self, route: &RouteMetrics) {
         self.resources.remove(&route.all);
+        self.cohorts.remove(&route.all);
         self.delay.remove(&route.all);
         self.fetch_seconds.remove(&route.all);
         for family in [&self.replaced, &self.fetch_bytes, &self.differs, &self.noise] {

@@ -40,7 +40,7 @@ pub(super) type Gauges = Family<Labels, Gauge>;
 pub(super) const TRANSPORTS: &[&str] =
     &["sse", "ndjson", "json-seq", "multipart", "stream", "websocket", "iframe", "long-poll", "poll"];
 pub(super) const RESULTS: &[&str] = &["changed", "unchanged", "not_modified", "error", "overtaken", "ended"];
-pub(super) const TRIGGERS: &[&str] = &["timer", "demand", "write", "file", "hook", "sample"];
+pub(super) const TRIGGERS: &[&str] = &["timer", "cohort", "demand", "write", "file", "hook", "sample"];
 pub(super) const WAYS: [&str; 3] = ["memory", "held", "proxied"];
 pub(super) const KINDS: [&str; 7] = ["snapshot", "patch", "stale", "live", "tick", "down", "end"];
 pub(super) const REASONS: &[&str] = &["drain", "auth", "max-age", "gone", "reload", "overload", "left", "slow"];
@@ -55,6 +55,7 @@ pub struct RouteMetrics {
     pub(super) polls: Series<3>,
     pub(super) triggers: Counters,
     pub(super) resources: Gauge,
+    pub(super) cohorts: Gauge,
     pub(super) delay: LatencyHistogram,
     pub(super) fetch_seconds: LatencyHistogram,
     pub(super) differs: Counters,
@@ -203,6 +204,11 @@ impl RouteMetrics {
     /// Counts a finished fetch.
     pub fn fetched(&self, result: &'static str) {
         self.fetches.get_or_create(&self.with("result", result)).inc();
+    }
+
+    /// Counts a cohort that begins or ends.
+    pub fn cohorts(&self, begins: bool) {
+        self.cohorts.inc_by(if begins { 1 } else { -1 });
     }
 
     /// A fetch found nothing but noise.

@@ -242,17 +242,30 @@ export function consider({ method, url, headers, body, plain, run: begun }) {
     }
     const stable = headersAreStable(family, lastingHeaders);
     const pure = isGet && stable && !target.cursor && !family.moving && family.prompt >= 0 && mayBeAnswered();
+    const gap = now() - before;
+    const follow = () => {
+        const poll = pure
+            ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run, gap)
+            : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
+        if (poll && last?.run.polls === run.site.before) {
+            // The previous run made the same request, before it was recognised as a poll.
+            run.site.before.add(poll);
+        }
+        return poll;
+    };
     if (pure && !(again && family.prompt > 1)) {
-        // This is the first request of its kind. If it is repeated and answered promptly, it is a poll.
-        return { began };
+        // The second request of its kind is a poll if it is answered promptly, too.
+        const isSecond = again && family.prompt === 1;
+        return {
+            began: isSecond ? (header) => {
+                began(header);
+                if (family.prompt > 1 && !family.moving) {
+                    follow();
+                }
+            } : began,
+        };
     }
-    const poll = pure
-        ? pollOf(key, { url: target.text, headers: lastingHeaders, tick: false }, run, now() - before)
-        : pollOf(`${method} ${target.path.replace(/\d+/g, '0')}`, { url: target.text, headers: {}, tick: true }, run);
-    if (poll && last?.run.polls === run.site.before) {
-        // The previous run made the same request, before it was recognised as a poll.
-        run.site.before.add(poll);
-    }
+    const poll = follow();
     const heard = poll?.tick && ((text) => poll.hears(run, shape, text));
     // Clients that request the same resource differ in cache-busting parameters and cookies.
     return { poll, mine: true, write, began, heard, mark, ...(poll?.replica && proof(poll)) };

@@ -18,6 +18,8 @@ const MOST_SITES = 300;
 
 export class TimerOrigin {
     constructor() {
+        /** The line and the approximate delay, of an origin outside of any run. */
+        this.root = undefined;
         this.runs = 0;
         /** The polls of the last run and of the run before it. */
         this.last = new Set();
@@ -85,7 +87,15 @@ export function originOfCaller(parent, delay) {
     }
     const own = ownUrl.origin + ownUrl.pathname;
     const lines = stack.split('\n').filter((line) => /[:@]/.test(line) && !line.includes(own));
-    return siteOf([...lines.slice(0, DEPTH), ...(parent ? parent.seen.asked : []), Math.round(Math.log2(delay))].join());
+    const line = [...lines.slice(0, DEPTH), Math.round(Math.log2(delay))].join();
+    if (!parent) {
+        const site = siteOf(line);
+        site.root = line;
+        return site;
+    }
+    // A loop whose first step was not set by a run.
+    const { site } = parent;
+    return site.root === line && site.runs === 1 ? site : siteOf([line, ...parent.seen.asked].join());
 }
 
 /** Returns the call stack. The page's customisations of `Error` are disabled meanwhile. */
