@@ -127,7 +127,9 @@ impl Gateway {
                 // The browser script's polls must not be stored where it is said that they must not.
                 let kept = request.poll_marker().and_then(|_| answer.headers.get(CACHE_CONTROL).cloned());
                 edits.apply(&mut answer.headers);
-                answer.headers.extend(kept.map(|kept| (CACHE_CONTROL, kept)));
+                if let Some(kept) = kept {
+                    answer.headers.insert(CACHE_CONTROL, kept);
+                }
             }
             Dispatch::Cached(whole) => whole.edit(edits),
             // What the stream itself needs takes the place of these.
