@@ -175,7 +175,7 @@ fn headers_that_are_not_to_be_changed_are_refused_with_their_place() {
         ("response_headers.set = { Set-Cookie = \"a=b\" }", &["belongs to one response"]),
         ("response_headers.set = { Vary = \"Cookie\" }", &["belongs to one response"]),
         ("response_headers.remove = [\"WWW-Authenticate\"]", &["between the client and the application"]),
-        ("response_headers.add = { X-A = \"1\" }", &["no key \"add\"", "known here: set, remove"]),
+        ("response_headers.add = { X-A = \"1\" }", &["no key \"add\"", "known here: remove, set"]),
         ("response_headers = \"X-A: 1\"", &["expected a table"]),
     ] {
         let found = said(line);

@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields to set and to remove. Cheap to clone; most applications have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderEdits(Option<Arc<[HeaderEdit]>>);
+pub struct HeaderEdits(Option<Arc<Vec<HeaderEdit>>>);
 
 /// One field, and its new value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl HeaderEdits {
 
     /// Creates a list of changes.
     pub fn new(edits: Vec<HeaderEdit>) -> Self {
-        Self((!edits.is_empty()).then(|| edits.into()))
+        Self((!edits.is_empty()).then(|| Arc::new(edits)))
     }
 
     /// Returns whether nothing is changed.

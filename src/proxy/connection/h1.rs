@@ -121,14 +121,14 @@ async fn next(
         ReadHead::TimedOut => {
             let answer =
                 LocalResponse::text(StatusCode::REQUEST_TIMEOUT, "The head of the request did not arrive in time.");
-            respond(Downstream::H1(connection), &answer, true, patience).await;
+            respond(Downstream::H1(connection), &answer, Closing::Yes, patience).await;
             return ConnectionState::Close;
         }
         ReadHead::Crowded => {
             gateway.metrics.limit_hit("request_size");
             let text = "The head of the request is large, and too many large ones are being read.";
             let answer = LocalResponse::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
-            respond(Downstream::H1(connection), &answer, true, patience).await;
+            respond(Downstream::H1(connection), &answer, Closing::Yes, patience).await;
             return ConnectionState::Close;
         }
         ReadHead::Parsed { mut request, length } => {
@@ -138,7 +138,7 @@ async fn next(
     };
     if let Some(status) = rejection(&request) {
         let answer = LocalResponse::text(status, error_text(status));
-        respond(Downstream::H1(connection), &answer, true, patience).await;
+        respond(Downstream::H1(connection), &answer, Closing::Yes, patience).await;
         return ConnectionState::Close;
     }
     let began = clock::now();
@@ -163,11 +163,8 @@ async fn next(
             if let Some(visit) = &mut visit {
                 visit.set_response(answer.status.as_u16(), Some(answer.body.len() as u64));
             }
-            if !bodiless && read.is_none() {
-                Box::pin(respond_early(wire, &answer, patience)).await;
-                return ConnectionState::Close;
-            }
             let close = !persistent || gateway.stopping.is_cancelled();
+            let close = if bodiless || read.is_some() { close.into() } else { Closing::Unread };
             respond(wire, &answer, close, patience).await.map_or(ConnectionState::Close, ConnectionState::Request)
         }
         (Dispatch::Cached(whole), Downstream::H1(mut connection)) => {
@@ -233,33 +230,48 @@ async fn next(
     }
 }
 
+/// Whether a connection is closed after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    Yes,
+    /// It is closed, and the body of the request has not been read.
+    Unread,
+}
+
+impl From<bool> for Closing {
+    fn from(close: bool) -> Self {
+        if close { Self::Yes } else { Self::No }
+    }
+}
+
 /// Sends a response. Returns the connection if it can be reused.
 async fn respond(
     mut wire: Downstream,
     answer: &LocalResponse,
-    close: bool,
+    close: Closing,
     patience: Duration,
 ) -> Option<H1Connection> {
-    let written = wire.answer(answer.status, &answer.headers, &answer.body, close, patience).await;
-    match wire {
-        Downstream::H1(connection) if written.is_ok() && !close => Some(connection),
-        _ => None,
+    let is_last = close != Closing::No;
+    let written = wire.answer(answer.status, &answer.headers, &answer.body, is_last, patience).await;
+    let Downstream::H1(connection) = wire else { return None };
+    match close {
+        Closing::No if written.is_ok() => return Some(connection),
+        Closing::Unread if written.is_ok() => Box::pin(discard_body(connection)).await,
+        _ => {}
     }
+    None
 }
 
-/// Sends a response to a request whose body has not been read, and closes the connection. The body is read for a while:
-/// if unread data were left, the kernel would discard the response.
-async fn respond_early(mut wire: Downstream, answer: &LocalResponse, patience: Duration) {
-    let written = wire.answer(answer.status, &answer.headers, &answer.body, true, patience).await;
-    let Downstream::H1(mut connection) = wire else { return };
+/// Reads the body of a request that has been answered, for a while, and closes the connection: if unread data were left, the
+/// kernel would discard the response.
+async fn discard_body(mut connection: H1Connection) {
     let reading = async {
         connection.stream.shutdown().await?;
         while connection.stream.read(&mut [0; 4096]).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    if written.is_ok() {
-        let _ = timeout(UNREAD_BODY_TIMEOUT, reading).await;
-    }
+    let _ = timeout(UNREAD_BODY_TIMEOUT, reading).await;
 }
 
 /// How long the body of a request that has been answered is read.
@@ -346,7 +358,7 @@ impl HandOver {
         let Self { connection, rest, body, handed } = self;
         let Ok(body) = body else {
             let answer = LocalResponse::text(StatusCode::BAD_REQUEST, error_text(StatusCode::BAD_REQUEST));
-            respond(Downstream::H1(connection), &answer, true, gateway.options().write_timeout).await;
+            respond(Downstream::H1(connection), &answer, Closing::Yes, gateway.options().write_timeout).await;
             return ConnectionState::Close;
         };
         let H1Connection { stream, buffer, .. } = connection;

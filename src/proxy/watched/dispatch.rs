@@ -102,13 +102,13 @@ impl Gateway {
             _ => false,
         };
         match route {
-            Some(route) if is_watched => {
-                let dispatch = match request.delivery(&route.transports) {
-                    Some(delivery) => Box::pin(self.open_stream(&route, delivery, request, wire)).await,
-                    None => self.answer_get(&route, request, wire).await,
-                };
-                self.edited(dispatch, request)
-            }
+            // The result is not stored between the two calls, because each request in flight would have room for it.
+            Some(route) if is_watched => match request.delivery(&route.transports) {
+                Some(delivery) => {
+                    self.edited(Box::pin(self.open_stream(&route, delivery, request, wire)).await, request)
+                }
+                None => self.edited(self.answer_get(&route, request, wire).await, request),
+            },
             _ if request.is_plain_get() && request.accepts("text/event-stream") => Dispatch::Tunnel,
             _ => Dispatch::Proxy,
         }
