@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
+use crate::model::HeaderEdits;
 use crate::telemetry::{Export, Record, SpanResource, encode_spans};
 use crate::tls::Outgoing;
 use crate::upstream::{self, Address, HostMode, Upstream};
@@ -98,6 +99,8 @@ impl Exporter {
             fetch_timeout: Duration::from_secs(10),
             keepalive: 1,
             tls: Outgoing::default(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
         });
         info!("spans are sent to {endpoint}");
         let (sender, queue) = mpsc::channel(MAX_WAITING);
