@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
-use crate::model::HeaderEdits;
 use crate::telemetry::{Export, Record, SpanResource, encode_spans};
 use crate::tls::Outgoing;
 use crate::upstream::{self, Address, HostMode, Upstream};
@@ -99,8 +98,8 @@ impl Exporter {
             fetch_timeout: Duration::from_secs(10),
             keepalive: 1,
             tls: Outgoing::default(),
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            request_headers: Default::default(),
+            response_headers: Default::default(),
         });
         info!("spans are sent to {endpoint}");
         let (sender, queue) = mpsc::channel(MAX_WAITING);
